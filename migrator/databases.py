@@ -1,0 +1,150 @@
+"""`open_database`: picks an engine. The only module that imports the two engines (design §1).
+
+An engine is what stands behind `Database`: it reads history, holds the lock, executes steps, looks into the catalogue. Everything that can be
+decided without a server is decided before, by the pure modules.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import uuid
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from migrator import errors, events, history, objects, planning
+
+
+@dataclass(frozen=True, slots=True)
+class LockPolicy:
+    """Time-outs around locks, in seconds (design §2, lock etiquette).
+
+    `migration_wait`: how long to wait for another run's migration lock. `statement_lock_timeout`: PostgreSQL's lock_timeout for work that
+    blocks readers or writers; `budget`: how long such work is retried before the attempt ends as transient. `statement_timeout`: 0 means none, and
+    is always sent explicitly.
+    """
+
+    migration_wait: float = 300.0  # goose's own session locker gives up after about 5 minutes
+    statement_lock_timeout: float = 0.2  # longest stall that a bystander feels
+    budget: float = 60.0
+    statement_timeout: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to open a database.
+
+    `service` and `run_id` name the run to the server (application_name, journal, facts). `owner_role` is taken with SET ROLE after login.
+    `timeout` bounds connecting, in seconds.
+    """
+
+    table: str = "goose_db_version"
+    service: str = "greylag"
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    applied_by: str = field(default_factory=lambda: default_actor())
+    locks: LockPolicy = field(default_factory=LockPolicy)
+    owner_role: str = ""
+    connect_timeout: float = 10.0
+
+
+def default_actor() -> str:
+    """Who runs this, as recorded in the facts: user@host, from GREYLAG_APPLIED_BY where it is set."""
+    given = os.environ.get("GREYLAG_APPLIED_BY")
+    if given:
+        return given
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's uid without a passwd entry
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The catalogue's verdict on one expected object: missing, invalid, or impossible to check, and why."""
+
+    subject: str
+    state: str  # "missing" | "invalid" | "not checked"
+    reason: str
+
+
+class Database(Protocol):
+    """One open database of either engine. Not for use by several threads, except `cancel`, which may be called from any."""
+
+    @property
+    def engine(self) -> history.Engine: ...
+
+    @property
+    def name(self) -> str:
+        """The name of the connected database, as the server tells it."""
+        ...
+
+    @property
+    def server_version(self) -> str: ...
+
+    def read_history(self) -> history.History:
+        """Reads goose's rows and greylag's facts; writes nothing, also when no table exists."""
+        ...
+
+    def ensure_history(self) -> history.History:
+        """Creates goose's table with row 0 and greylag's side tables where they are absent (goose.md §4.3), then reads."""
+        ...
+
+    def lock(self, listener: events.Listener) -> AbstractContextManager[None]:
+        """Holds the migration lock. Polls, emitting LockWaiting; raises LockUnavailable after `locks.migration_wait`."""
+        ...
+
+    def execute(self, plan: planning.Plan, steps: Sequence[planning.Step], listener: events.Listener) -> None:
+        """Executes steps in order under the lock, each recorded with its own history row (or row deletion for down; nothing is recorded when
+        `plan.target.versioning` is False). Emits MigrationStarted, StatementFinished, MigrationFinished. On an error what was finished stays
+        finished and recorded.
+
+        Raises StatementRejected (file:line, statement, server's message), LockUnavailable, Unavailable, TimedOut, Interrupted, NeedsAnswer.
+        """
+        ...
+
+    def effects(self, statements: Iterable[str]) -> Iterable[tuple[objects.Effect, ...] | None]:
+        """Per statement the objects it creates, drops or renames; None when that can't be read (dynamic SQL, unparsable)."""
+        ...
+
+    def inspect(self, expected: Iterable[objects.ObjectName]) -> list[Finding]:
+        """Looks each object up in the catalogue (on every replica); returns what is missing or invalid."""
+        ...
+
+    def record_facts(self, facts: Sequence[history.Fact]) -> None:
+        """Writes facts for rows that exist (baseline)."""
+        ...
+
+    def cancel(self) -> None:
+        """Cancels the running statement on the server; safe from signal handlers and other threads."""
+        ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Database: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+def open_database(driver: str, dbstring: str, options: Options | None = None) -> Database:
+    """Opens a database by goose's DRIVER and DBSTRING (goose.md §7).
+
+    Raises UsageError (driver unknown or DBSTRING not understood), LoginFailed, NotFound (no such database), Unavailable.
+    """
+    chosen = options or Options()
+    if driver in ("postgres", "pgx"):
+        from migrator.postgres import connection as postgres_connection
+
+        return postgres_connection.connect(dbstring, chosen)
+    if driver == "clickhouse":
+        from migrator.clickhouse import connection as clickhouse_connection
+
+        return clickhouse_connection.connect(dbstring, chosen)
+    raise errors.UsageError(
+        f'"{driver}": unknown dialect',
+        code="unknown-driver",
+        hint="greylag drives postgres (or pgx) and clickhouse",
+    )

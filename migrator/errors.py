@@ -1,0 +1,226 @@
+"""Error classes, their codes and exit codes: the one table that the command, the Job's podFailurePolicy and the flow's retry
+condition read (design §3).
+
+Every error says what is wrong (`message`), has a stable kebab-case `code`, and a `hint` that says what to type next. A message never
+holds a secret; errors of a driver are turned into these at the driver's edge with ``raise … from None``.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+
+class ExitCode(enum.IntEnum):
+    """Exit codes of the command. 10 to 19 are permanent (a retry can't help), 20 and above are transient."""
+
+    DONE = 0
+    AS_GOOSE = 1  # where goose itself ends with 1: `up-by-one` with nothing left, `down` at version 0
+    USAGE = 2
+    PENDING = 3
+    FILE = 10
+    REFUSED = 11
+    LOGIN = 12
+    NOT_FOUND = 13
+    REJECTED = 14
+    QUESTION = 15
+    VERIFICATION = 16
+    LOCK = 20
+    UNAVAILABLE = 21
+    TIMEOUT = 22
+    INTERRUPTED = 23
+    NOT_YET = 24
+
+
+PERMANENT = tuple(code for code in ExitCode if code == ExitCode.USAGE or 10 <= code <= 19)
+"""Exit codes on which a Job stops at once (`podFailurePolicy`, action FailJob) and a flow does not retry."""
+
+TRANSIENT = tuple(code for code in ExitCode if code >= 20)
+"""Exit codes worth another attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place in a file; lines and columns count from 1."""
+
+    path: str
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        parts = [self.path] + [str(number) for number in (self.line, self.column) if number is not None]
+        return ":".join(parts)
+
+
+class GreylagError(Exception):
+    """Base of every error that greylag raises on purpose.
+
+    Args:
+        message: what is wrong and why, in words; never a secret.
+        hint: what to do or type next.
+        code: a stable kebab-case id; the class has a default.
+        where: the file and line that the error is about.
+        detail: more lines for a person (an excerpt of the statement, the blocker), shown after the message.
+    """
+
+    code = "error"
+    exit_code = ExitCode.AS_GOOSE
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        code: str | None = None,
+        where: Location | None = None,
+        detail: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.where = where
+        self.detail = detail
+        if code is not None:
+            self.code = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, dict(self.__dict__))
+
+    @property
+    def transient(self) -> bool:
+        """Whether another attempt may succeed without anybody changing anything."""
+        return self.exit_code in TRANSIENT
+
+    def describe(self) -> str:
+        """The error in full: place, message, code, detail, hint."""
+        place = f"{self.where}: " if self.where else ""
+        lines = [f"{place}{self.message} [{self.code}]"]
+        if self.detail:
+            lines.append(self.detail)
+        if self.hint:
+            lines.append(f"hint: {self.hint}")
+        return "\n".join(lines)
+
+    def document(self) -> dict[str, object]:
+        """The error as JSON-ready data."""
+        return {
+            "code": self.code,
+            "exit_code": int(self.exit_code),
+            "message": self.message,
+            "hint": self.hint,
+            "file": self.where.path if self.where else None,
+            "line": self.where.line if self.where else None,
+            "detail": self.detail or None,
+            "transient": self.transient,
+        }
+
+
+def _rebuild(cls: type[GreylagError], message: str, state: dict[str, object]) -> GreylagError:
+    error = cls(message)
+    error.__dict__.update(state)
+    return error
+
+
+class UsageError(GreylagError):
+    """The command line, a parameter or a setting can't be understood."""
+
+    code = "usage"
+    exit_code = ExitCode.USAGE
+
+
+class FileError(GreylagError):
+    """A directory or a file name breaks goose's rules: missing directory, bad name, duplicate version."""
+
+    code = "bad-file"
+    exit_code = ExitCode.FILE
+
+
+class ParseError(FileError):
+    """The text of a migration can't be split into statements; `str()` holds goose's own message."""
+
+    code = "parse-error"
+
+
+class PlanRefused(GreylagError):
+    """The plan would do what must not be done: changed checksum, missing versions, lossy hazard, protected environment."""
+
+    code = "plan-refused"
+    exit_code = ExitCode.REFUSED
+
+
+class LoginFailed(GreylagError):
+    """The server knows the caller not, or not for this."""
+
+    code = "login-failed"
+    exit_code = ExitCode.LOGIN
+
+
+class NotFound(GreylagError):
+    """A database, secret or key that was named does not exist, or is another environment's."""
+
+    code = "not-found"
+    exit_code = ExitCode.NOT_FOUND
+
+
+class StatementRejected(GreylagError):
+    """The database refused a statement of a migration."""
+
+    code = "sql-rejected"
+    exit_code = ExitCode.REJECTED
+
+
+class NeedsAnswer(GreylagError):
+    """A statement's outcome is unknown and can't be settled from the catalogue; the hint holds the command that answers."""
+
+    code = "statement-unknown"
+    exit_code = ExitCode.QUESTION
+
+
+class VerificationFailed(GreylagError):
+    """What the files leave behind is not there, or not valid."""
+
+    code = "verification-failed"
+    exit_code = ExitCode.VERIFICATION
+
+
+class LockUnavailable(GreylagError):
+    """Another run holds the migration lock, or a statement could not get its lock within the budget."""
+
+    code = "lock-held"
+    exit_code = ExitCode.LOCK
+
+
+class Unavailable(GreylagError):
+    """A server can't be reached, or went away."""
+
+    code = "unavailable"
+    exit_code = ExitCode.UNAVAILABLE
+
+
+class TimedOut(GreylagError):
+    """A limit in time was reached."""
+
+    code = "timeout"
+    exit_code = ExitCode.TIMEOUT
+
+
+class Interrupted(GreylagError):
+    """A signal or a cancellation ended the run; nothing half-done was left unrecorded."""
+
+    code = "interrupted"
+    exit_code = ExitCode.INTERRUPTED
+
+
+class NotYet(GreylagError):
+    """What is awaited (a version, a rollout, an approval) has not happened yet."""
+
+    code = "not-yet"
+    exit_code = ExitCode.NOT_YET
+
+
+class AsGoose(GreylagError):
+    """An end that goose reports with exit code 1, with goose's own message."""
+
+    code = "as-goose"
+    exit_code = ExitCode.AS_GOOSE

@@ -1,0 +1,120 @@
+"""What a database says was applied, as plain data: goose's rows, and greylag's own facts beside them (design §2).
+
+goose's table is the truth about *applied*; a fact adds checksum, who, when and the Down text. A fact whose goose row is gone is ignored,
+so goose can take over and give back at any moment.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+
+
+class Engine(enum.StrEnum):
+    """The two databases, spelled as goose spells its drivers."""
+
+    POSTGRES = "postgres"
+    CLICKHOUSE = "clickhouse"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of goose's version table.
+
+    `identity` tells rows of one version apart (PostgreSQL: the `id`; ClickHouse: the `tstamp` as text), so that a fact can name the very
+    row it belongs to.
+    """
+
+    version: int
+    is_applied: bool
+    tstamp: datetime
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One row of `greylag_migration`: what greylag knows about an applied version beyond goose's row."""
+
+    version: int
+    row_identity: str
+    name: str
+    checksum: str
+    size: int
+    bundle: str
+    down_text: bytes
+    run_id: str
+    applied_by: str
+    applied_at: datetime
+    seconds: float
+    oldest_app: int | None = None
+
+
+@dataclass(frozen=True)
+class History:
+    """The version table in the engine's own list order (goose.md §4: PostgreSQL by id, newest first; ClickHouse by version, highest
+    first), with the facts that belong to living rows.
+
+    `exists` is False when the table is absent: nothing was ever applied.
+    """
+
+    engine: Engine
+    exists: bool
+    rows: tuple[Row, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    table: str = field(default="goose_db_version")
+
+    @cached_property
+    def versions(self) -> frozenset[int]:
+        """Versions with any row; goose's `up` takes each of them as applied (goose.md §4.4)."""
+        return frozenset(row.version for row in self.rows)
+
+    @cached_property
+    def current(self) -> int:
+        """The current version as goose walks the list: the first version whose newest row is applied (goose.md §4.4).
+
+        0 for a table that is absent. An existing table without any applied row has no current version: -1.
+        """
+        if not self.exists:
+            return 0
+        skipped: set[int] = set()
+        for row in self.rows:
+            if row.version in skipped:
+                continue
+            if row.is_applied:
+                return row.version
+            skipped.add(row.version)
+        return -1
+
+    @cached_property
+    def newest(self) -> int:
+        """The highest version with a row, 0 when there is none."""
+        return max(self.versions, default=0)
+
+    @cached_property
+    def newest_rows(self) -> dict[int, Row]:
+        """Per version the row that `status` shows: the newest by time (goose.md §4.1)."""
+        found: dict[int, Row] = {}
+        for row in self.rows:
+            other = found.get(row.version)
+            if other is None or row.tstamp > other.tstamp:
+                found[row.version] = row
+        return found
+
+    @cached_property
+    def applied(self) -> tuple[int, ...]:
+        """Versions above 0 whose newest row is applied, in the engine's list order without repeats."""
+        order = dict.fromkeys(row.version for row in self.rows if row.version > 0)
+        return tuple(version for version in order if self.newest_rows[version].is_applied)
+
+    @cached_property
+    def living_facts(self) -> dict[int, Fact]:
+        """Facts by version, only those whose goose row still exists."""
+        identities = {(row.version, row.identity) for row in self.rows}
+        return {fact.version: fact for fact in self.facts if (fact.version, fact.row_identity) in identities}
+
+    @cached_property
+    def unproven(self) -> tuple[int, ...]:
+        """Applied versions without a fact: goose applied them, or the facts were dropped."""
+        return tuple(version for version in self.applied if version not in self.living_facts)
