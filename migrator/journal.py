@@ -1,0 +1,108 @@
+"""The statement journal, as plain data: what a run meant to do, what it began, what is known to be done (design §2).
+
+Work that no transaction protects (ClickHouse; PostgreSQL's `-- +goose NO TRANSACTION`) is written down statement by statement in the table
+`greylag_journal`, beside goose's table. A run that was killed leaves at most one statement whose outcome is unknown; `resume` finds it. How it
+is settled (catalogue, process list, a person) is the engine's business.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from migrator import annotations, planning
+
+TABLE = "greylag_journal"
+"""The journal's table, in the schema or database of goose's table."""
+
+
+class State(enum.StrEnum):
+    """What is known of one statement. Later entries replace earlier ones."""
+
+    PLANNED = "planned"  # a run intends to execute it; whether it began is not written
+    STARTED = "started"  # sent to the server; without a later entry its outcome is unknown
+    NOT_DONE = "not-done"  # known to have had no effect: refused by the server, settled, or answered by a person
+    DONE = "done"  # known to be executed
+
+
+_RANK = {state: rank for rank, state in enumerate(State)}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the journal. `index` counts a migration's statements from 1; `at` is the server's time."""
+
+    run_id: str
+    version: int
+    direction: planning.Direction
+    index: int
+    digest: str
+    state: State
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Where a migration continues.
+
+    `first_index_to_run`: the first statement that is not known to be done (one more than their number when all are). `unknown_index`: that same
+    statement when it may have been executed already. `changed_index`: a statement known to be done whose text is another one in the file
+    now. `earlier_run`: the run that left the entries.
+    """
+
+    first_index_to_run: int = 1
+    unknown_index: int | None = None
+    earlier_run: str | None = None
+    changed_index: int | None = None
+
+
+def digest(statement: annotations.Statement, direction: planning.Direction) -> str:
+    """Identifies a statement: sha256 over the direction and the file's own text, before ENVSUB.
+
+    The file's checksum is left out on purpose: a file whose third statement was refused is corrected and continues at the third.
+    """
+    text = f"{direction}\0{statement.source}"
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def latest(entries: Iterable[Entry], version: int, direction: planning.Direction) -> dict[int, Entry]:
+    """Per statement of one migration in one direction the entry that counts: the newest, of equal times the one that knows most."""
+    found: dict[int, Entry] = {}
+    for entry in entries:
+        if entry.version != version or entry.direction != direction:
+            continue
+        other = found.get(entry.index)
+        if other is None or (entry.at, _RANK[entry.state]) >= (other.at, _RANK[other.state]):
+            found[entry.index] = entry
+    return found
+
+
+def resume(entries: Iterable[Entry], step: planning.Step, *, planned_may_have_run: bool = False) -> Resume:
+    """Tells where a step continues, from the entries that earlier runs left and that no finished migration has made void.
+
+    Args:
+        entries: entries of any migrations, in any order.
+        step: the migration about to be executed.
+        planned_may_have_run: whether an entry that is only PLANNED stands for a statement that may have been executed (an engine that writes STARTED
+            only for some statements, for the migration at which an earlier run stopped).
+    """
+    known = latest(entries, step.version, step.direction)
+    if not known:
+        return Resume()
+    earlier = max(known.values(), key=lambda entry: entry.at).run_id
+    for index, statement in enumerate(step.statements, start=1):
+        entry = known.get(index)
+        if entry is None or entry.state is State.NOT_DONE:
+            return Resume(index, None, earlier)
+        if entry.state is State.DONE:
+            if entry.digest != digest(statement, step.direction):
+                return Resume(index, None, earlier, changed_index=index)
+            continue
+        may_have_run = entry.state is State.STARTED or planned_may_have_run
+        if may_have_run and entry.digest != digest(statement, step.direction):
+            return Resume(index, index, earlier, changed_index=index)
+        return Resume(index, index if may_have_run else None, earlier)
+    return Resume(len(step.statements) + 1, None, earlier)
