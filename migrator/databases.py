@@ -114,6 +114,10 @@ class Database(Protocol):
         """Looks each object up in the catalogue (on every replica); returns what is missing or invalid."""
         ...
 
+    def read_down_text(self, version: int) -> bytes | None:
+        """The recorded file of an applied version; `read_history` leaves `Fact.down_text` empty, as ten thousand of them would not fit."""
+        ...
+
     def record_facts(self, facts: Sequence[history.Fact]) -> None:
         """Writes facts for rows that exist (baseline)."""
         ...

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from migrator.planning import Direction
+from migrator.targets import Direction
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,132 +7,165 @@ newer database is every rollback.
 
 from __future__ import annotations
 
-import enum
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from migrator import annotations, hazards, notes
+from migrator import annotations, errors, files, hazards, refusals, selection
+from migrator.history import Engine, Fact, History
+from migrator.plans import ACCEPT_NOTHING, Plan, Policy, Remark, Step, approves
+from migrator.targets import UPWARDS, Direction, Mode, Target, Verb
 
-
-class Direction(enum.StrEnum):
-    """Which section of a migration file runs."""
-
-    UP = "up"
-    DOWN = "down"
-
-
-class Mode(enum.StrEnum):
-    """How a migration's statements are executed."""
-
-    TRANSACTION = "transaction"
-    AUTOCOMMIT = "autocommit"
-    CLICKHOUSE = "clickhouse"
+__all__ = [
+    "Direction",
+    "Mode",
+    "Plan",
+    "Policy",
+    "Remark",
+    "Step",
+    "Target",
+    "Verb",
+    "approves",
+    "plan",
+    "remaining",
+]
 
 
-class Verb(enum.StrEnum):
-    """What was asked for, in goose's words."""
+def plan(
+    migrations: files.MigrationSet,
+    history: History,
+    target: Target,
+    *,
+    engine: Engine,
+    policy: Policy = ACCEPT_NOTHING,
+    env: Mapping[str, str] | None = None,
+    known: Sequence[Step] = (),
+) -> Plan:
+    """Decides what would run. Reads the files that would run, and checksums when something would.
 
-    UP = "up"
-    UP_BY_ONE = "up-by-one"
-    UP_TO = "up-to"
-    DOWN = "down"
-    DOWN_TO = "down-to"
-    REDO = "redo"
-    RESET = "reset"
+    Args:
+        env: what ENVSUB reads; None is the process environment.
+        known: steps of an earlier plan over the same directory, reused instead of being parsed again.
 
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A verb with its version; `version` is only read for up-to and down-to."""
-
-    verb: Verb
-    version: int = 0
-    allow_missing: bool = False
-    versioning: bool = True  # False is goose's -no-versioning: no table is read or written
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What the caller accepts: lossy hazards, changed checksums and rolling back a protected environment."""
-
-    accept_hazards: bool = False
-    accept_changed: bool = False
-    protected: bool = False
-
-
-@dataclass(frozen=True)
-class Step:
-    """One migration in one direction, ready to be executed.
-
-    `path` is as goose prints it (the directory as given, joined with the name). `down_text` is the whole file's raw bytes, kept with the fact of
-    an Up so that an image that lacks the file can still roll back. `oldest_app`, lock and statement time-outs come from the file's own notes.
+    Raises:
+        FileError: no migration files (goose.md §3.2).
+        ParseError: a pending file can't be split.
+        PlanRefused: checksum changed, missing versions, lossy hazards, a Go migration, a protected environment, an older image.
+        AsGoose: where goose itself ends with exit code 1.
     """
-
-    version: int
-    name: str
-    path: str
-    direction: Direction
-    mode: Mode
-    statements: tuple[annotations.Statement, ...]
-    checksum: str
-    size: int
-    notes: notes.Notes = field(default_factory=notes.Notes)
-    down_text: bytes = b""
-    hazards: tuple[hazards.Hazard, ...] = ()
-
-    def document(self) -> dict[str, object]:
-        """The step as JSON-ready data; statements are the file's own text, before ENVSUB."""
-        return {
-            "version": self.version,
-            "name": self.name,
-            "direction": str(self.direction),
-            "mode": str(self.mode),
-            "checksum": self.checksum,
-            "statements": [
-                {"file": self.path, "first_line": item.first_line, "last_line": item.last_line, "text": item.source}
-                for item in self.statements
-            ],
-        }
+    refusals.require_files(migrations, target)
+    refusals.require_allowed(target, policy)
+    versions = [item.version for item in migrations.migrations]
+    if target.versioning:
+        refusals.require_in_order(migrations, history, target)
+        refusals.require_young_enough(migrations, history)
+    choices = selection.select(versions, history, target)
+    if target.versioning:
+        refusals.require_unchanged(migrations, history, policy, thorough=bool(choices))
+    reuse = {(step.version, step.direction): step for step in known}
+    steps = tuple(reuse.get((choice.version, choice.direction)) or _step(choice, migrations, history, engine, env) for choice in choices)
+    refusals.require_faithful(steps, policy)
+    current = 0 if not target.versioning else history.current
+    return Plan(migrations, target, engine, steps, current, _remarks(migrations, history, target, steps))
 
 
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """A warning that a plan carries: stable code, message, hint."""
+def remaining(earlier: Plan, history: History, *, policy: Policy = ACCEPT_NOTHING, env: Mapping[str, str] | None = None) -> Plan:
+    """The plan made again from a fresh history, for use under the lock.
 
-    code: str
-    message: str
-    hint: str = ""
+    What remains must be part of the earlier plan, in its order; another runner may have done all of it, then the result is empty.
 
-
-@dataclass(frozen=True)
-class Plan:
-    """Ordered steps, from where the database stands to the target. `bundle` is the digest of the whole directory."""
-
-    target: Target
-    steps: tuple[Step, ...]
-    bundle: str
-    current: int
-    remarks: tuple[Remark, ...] = ()
-
-    @cached_property
-    def digest(self) -> str:
-        """sha256 over the steps (version, name, direction, checksum): what an approval is bound to. Mode and text follow from the file."""
-        lines = [[step.version, step.name, str(step.direction), step.checksum] for step in self.steps]
-        return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
-
-    def document(self) -> dict[str, object]:
-        """The plan as JSON-ready data."""
-        return {
-            "verb": str(self.target.verb),
-            "current": self.current,
-            "bundle": self.bundle,
-            "digest": self.digest,
-            "steps": [step.document() for step in self.steps],
-            "remarks": [{"code": item.code, "message": item.message, "hint": item.hint} for item in self.remarks],
-        }
+    Raises:
+        PlanRefused: `plan-moved`: the database changed so that other steps would be needed.
+    """
+    if not earlier.target.versioning:
+        return earlier
+    again = plan(earlier.migrations, history, earlier.target, engine=earlier.engine, policy=policy, env=env, known=earlier.steps)
+    rest = iter((step.version, step.direction) for step in earlier.steps)
+    if all((step.version, step.direction) in rest for step in again.steps):
+        return again
+    upwards = [step.version for step in earlier.steps if step.direction is Direction.UP]
+    if earlier.target.verb in UPWARDS and all(version in history.versions for version in upwards):
+        return replace(again, steps=())
+    raise errors.PlanRefused(
+        "the database moved since the plan was made: other steps would be needed now",
+        code="plan-moved",
+        hint="somebody else migrated this database meanwhile: look at `greylag history`, then run the command again",
+    )
 
 
-Environment = Mapping[str, str]
+def _step(
+    choice: selection.Choice, migrations: files.MigrationSet, history: History, engine: Engine, env: Mapping[str, str] | None
+) -> Step:
+    file = migrations.by_version(choice.version)
+    if file is None:
+        return _step_from_fact(history.living_facts[choice.version], engine, env)
+    if file.kind == "go":
+        raise errors.PlanRefused(
+            f"ERROR {file.name}: failed to run Go migration: Go functions must be registered and built into a custom binary",
+            code="go-migration",
+            where=errors.Location(file.path),
+            hint="greylag runs SQL only: port the migration to SQL, or apply it with your goose binary and go on with greylag afterwards",
+        )
+    content = file.read()
+    return _parsed(file.version, file.name, file.path, choice.direction, content, file.checksum(), engine, env)
+
+
+def _step_from_fact(fact: Fact, engine: Engine, env: Mapping[str, str] | None) -> Step:
+    place = f"{fact.name} (recorded)"
+    return _parsed(fact.version, fact.name, place, Direction.DOWN, fact.down_text, fact.checksum, engine, env)
+
+
+def _parsed(
+    version: int,
+    name: str,
+    path: str,
+    direction: Direction,
+    content: bytes,
+    checksum: str,
+    engine: Engine,
+    env: Mapping[str, str] | None,
+) -> Step:
+    parsed = annotations.parse(content, direction, env, path=path)
+    if engine is Engine.CLICKHOUSE:
+        mode = Mode.CLICKHOUSE
+    else:
+        mode = Mode.TRANSACTION if parsed.use_transaction else Mode.AUTOCOMMIT
+    return Step(
+        version=version,
+        name=name,
+        path=path,
+        direction=direction,
+        mode=mode,
+        statements=parsed.statements,
+        checksum=checksum,
+        size=len(content),
+        notes=parsed.notes,
+        down_text=content if direction is Direction.UP else b"",
+        hazards=parsed.hazards_for(engine),
+    )
+
+
+def _remarks(migrations: files.MigrationSet, history: History, target: Target, steps: Sequence[Step]) -> tuple[Remark, ...]:
+    found = [
+        Remark(hazard.code, f"{step.path}:{hazard.line}: {hazard.message}", hazard.hint)
+        for step in steps
+        for hazard in step.hazards
+        if hazard.kind is hazards.HazardKind.MERGED
+    ]
+    if target.versioning and target.verb in UPWARDS:
+        known = {item.version for item in migrations.migrations}
+        foreign = sorted(version for version in history.applied if version not in known)
+        if foreign:
+            listed = ", ".join(str(version) for version in foreign[:5]) + (", …" if len(foreign) > 5 else "")
+            found.append(
+                Remark(
+                    "newer-database",
+                    f"the database has {len(foreign)} version(s) that this directory lacks: {listed}",
+                    "expected when an older image runs on a newer database; otherwise check -dir",
+                )
+            )
+    found += [
+        Remark("go-migration", f"{item.path}: Go migrations can't be run by greylag", "apply it with your goose binary")
+        for item in migrations.migrations
+        if item.kind == "go" and item.version not in history.versions
+    ]
+    return tuple(found)

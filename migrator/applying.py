@@ -1,0 +1,80 @@
+"""Plan -> effects: takes the lock, looks again, executes what is left, and reports (design §2)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from migrator import errors, events, planning
+from migrator.databases import Database
+from migrator.plans import ACCEPT_NOTHING, Plan, Policy
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one run did. `plan` is the plan as it was made again under the lock; `finished` holds one event per recorded migration."""
+
+    plan: Plan
+    finished: tuple[events.MigrationFinished, ...]
+    seconds: float
+
+    @property
+    def statements(self) -> int:
+        """Number of statements executed, all migrations together."""
+        return sum(item.statements for item in self.finished)
+
+    def document(self) -> dict[str, object]:
+        """The report as JSON-ready data."""
+        return {
+            "verb": str(self.plan.target.verb),
+            "finished": [item.document() for item in self.finished],
+            "statements": self.statements,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def apply(
+    database: Database,
+    plan: Plan,
+    listener: events.Listener = events.ignore,
+    *,
+    approved_digest: str = "",
+    policy: Policy = ACCEPT_NOTHING,
+    env: Mapping[str, str] | None = None,
+) -> Report:
+    """Executes a plan.
+
+    Under the lock the history is read again and the plan is made again: if what remains is part of the given plan, in its order, it is
+    applied; a second runner thus finds nothing to do and succeeds. A plan without steps takes no lock, so that a pod with nothing to do never waits.
+
+    Args:
+        approved_digest: the digest of the plan that was approved; only that plan, or what is left of it, passes.
+        policy, env: as given to `planning.plan`.
+
+    Raises:
+        PlanRefused: `plan-moved`, `approval-mismatch`.
+        And what `Database.lock` and `Database.execute` raise; what was finished before stays finished and recorded.
+    """
+    started = time.monotonic()
+    finished: list[events.MigrationFinished] = []
+
+    def listen(event: events.Event) -> None:
+        if isinstance(event, events.MigrationFinished):
+            finished.append(event)
+        listener(event)
+
+    if not plan.steps:
+        return Report(plan, (), time.monotonic() - started)
+    with database.lock(listen):
+        history = database.ensure_history() if plan.target.versioning else database.read_history()
+        rest = planning.remaining(plan, history, policy=policy, env=env)
+        if approved_digest and not planning.approves(approved_digest, rest, history):
+            raise errors.PlanRefused(
+                f"the approval is for another plan ({approved_digest[:12]}); this database needs {rest.digest[:12]}",
+                code="approval-mismatch",
+                hint="the database or the files changed since the approval: look at the new plan and approve that one",
+            )
+        if rest.steps:
+            database.execute(rest, rest.steps, listen)
+    return Report(rest, tuple(finished), time.monotonic() - started)

@@ -1,0 +1,139 @@
+"""What a plan is made of: policy, steps, remarks, and the plan with its digest. Plain data; `planning` makes it, the engines execute it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from migrator import annotations, files, hazards, notes
+from migrator.history import Engine, History
+from migrator.targets import Direction, Mode, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the caller accepts: lossy hazards, changed checksums and rolling back a protected environment."""
+
+    accept_hazards: bool = False
+    accept_changed: bool = False
+    protected: bool = False
+
+
+ACCEPT_NOTHING = Policy()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One migration in one direction, ready to be executed.
+
+    `path` is as goose prints it (the directory as given, joined with the name). `down_text` is the whole file's raw bytes, kept with the fact of
+    an Up so that an image that lacks the file can still roll back. `oldest_app`, lock and statement time-outs come from the file's own notes.
+    """
+
+    version: int
+    name: str
+    path: str
+    direction: Direction
+    mode: Mode
+    statements: tuple[annotations.Statement, ...]
+    checksum: str
+    size: int
+    notes: notes.Notes = field(default_factory=notes.Notes)
+    down_text: bytes = b""
+    hazards: tuple[hazards.Hazard, ...] = ()
+
+    def document(self) -> dict[str, object]:
+        """The step as JSON-ready data; statements are the file's own text, before ENVSUB."""
+        return {
+            "version": self.version,
+            "name": self.name,
+            "direction": str(self.direction),
+            "mode": str(self.mode),
+            "checksum": self.checksum,
+            "statements": [
+                {"file": self.path, "first_line": item.first_line, "last_line": item.last_line, "text": item.source}
+                for item in self.statements
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """A warning that a plan carries: stable code, message, hint."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Ordered steps, from where the database stands (`current`) to the target.
+
+    Holds what it was made from, so that it can be made again under the lock.
+    """
+
+    migrations: files.MigrationSet
+    target: Target
+    engine: Engine
+    steps: tuple[Step, ...]
+    current: int
+    remarks: tuple[Remark, ...] = ()
+
+    @cached_property
+    def bundle(self) -> str:
+        """The digest of the whole directory: what is promoted between environments. Reads every file."""
+        return self.migrations.digest()
+
+    @cached_property
+    def digest(self) -> str:
+        """What an approval is bound to: the steps' versions, names, directions and checksums, in order.
+
+        Folded from the last step to the first, so that a plan with steps put in front of it is cheap to digest (see `approves`).
+        """
+        return _fold(self.steps)
+
+    def document(self) -> dict[str, object]:
+        """The plan as JSON-ready data."""
+        return {
+            "verb": str(self.target.verb),
+            "engine": str(self.engine),
+            "current": self.current,
+            "bundle": self.bundle,
+            "digest": self.digest,
+            "steps": [step.document() for step in self.steps],
+            "remarks": [{"code": item.code, "message": item.message, "hint": item.hint} for item in self.remarks],
+        }
+
+
+def _fold(steps: Sequence[Step], tail: str = "") -> str:
+    digest = tail or hashlib.sha256(b"greylag plan").hexdigest()
+    for step in reversed(steps):
+        digest = _prepend(step.version, step.name, step.direction, step.checksum, digest)
+    return digest
+
+
+def _prepend(version: int, name: str, direction: Direction, checksum: str, tail: str) -> str:
+    return hashlib.sha256(json.dumps([version, name, str(direction), checksum, tail]).encode()).hexdigest()
+
+
+def approves(digest: str, candidate: Plan, history: History) -> bool:
+    """Whether an approval of the plan with this digest covers `candidate`: the same steps, or fewer because the first ones are applied by now.
+
+    Works from the digest alone: the versions that were applied are put back in front of the candidate's steps, newest first, until the digest
+    matches. An empty candidate changes nothing and is always covered.
+    """
+    if not candidate.steps or candidate.digest == digest:
+        return True
+    tail = candidate.digest
+    for version in sorted((item for item in history.applied if item < candidate.steps[0].version), reverse=True):
+        file = candidate.migrations.by_version(version)
+        if file is None:
+            continue
+        tail = _prepend(file.version, file.name, Direction.UP, file.checksum(), tail)
+        if tail == digest:
+            return True
+    return False

@@ -1,0 +1,94 @@
+"""Why a plan may be refused (design §2): pure checks, each with its code, place and remedy. `planning` calls them in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from migrator import errors, files, hazards, selection
+from migrator.history import History
+from migrator.plans import Policy, Step
+from migrator.targets import UPWARDS, Target, Verb
+
+
+def require_files(migrations: files.MigrationSet, target: Target) -> None:
+    """Raises FileError where goose says that nothing was found (goose.md §3.2)."""
+    limited = target.verb is Verb.UP_TO and all(item.version > target.version for item in migrations.migrations)
+    if not migrations.migrations or limited:
+        raise errors.FileError(
+            "no migration files found",
+            code="no-migration-files",
+            hint=f"files in {migrations.directory} are named VERSION_name.sql; `greylag -dir DIR create NAME sql` writes one"
+            if not limited
+            else f"no file has a version up to {target.version}",
+        )
+
+
+def require_allowed(target: Target, policy: Policy) -> None:
+    """Raises PlanRefused for rolling back a protected environment."""
+    if policy.protected and target.verb not in UPWARDS:
+        raise errors.PlanRefused(
+            f"{target.verb} is refused: this environment is protected",
+            code="protected-environment",
+            hint="roll forward with a new migration; `protected: false` in fleet.yaml lifts the protection",
+        )
+
+
+def require_in_order(migrations: files.MigrationSet, history: History, target: Target) -> None:
+    """Raises PlanRefused with goose's text for versions older than the newest applied one (goose.md §6.1)."""
+    if target.verb not in UPWARDS or target.allow_missing:
+        return
+    found = selection.missing([item.version for item in migrations.migrations], history, target)
+    if not found.versions:
+        return
+    listed = "\n\t".join(f"version {version}: {migrations.by_version(version).path}" for version in found.versions)  # type: ignore[union-attr]
+    raise errors.PlanRefused(
+        f"error: found {len(found.versions)} missing migrations before current version {found.newest}:\n\t{listed}",
+        code="missing-versions",
+        hint="they were merged after newer ones had been applied: -allow-missing applies them first, or rename them to newer versions",
+    )
+
+
+def require_young_enough(migrations: files.MigrationSet, history: History) -> None:
+    """Raises PlanRefused when an applied, newer version names this image as too old (`-- greylag: oldest-app`)."""
+    for version, fact in history.living_facts.items():
+        if fact.oldest_app is not None and version > migrations.newest and migrations.newest < fact.oldest_app:
+            raise errors.PlanRefused(
+                f"version {version} ({fact.name}) says that images older than {fact.oldest_app} can't run on this database; "
+                f"this image's newest file is {migrations.newest}",
+                code="older-app",
+                hint="roll forward to a newer image, or roll the database back below that version first",
+            )
+
+
+def require_unchanged(migrations: files.MigrationSet, history: History, policy: Policy, *, thorough: bool) -> None:
+    """Refuses when an applied file is not what was applied. Sizes are always compared, contents only when something would run: a run with
+    nothing to do must not read ten thousand files; `verify` always reads them."""
+    if policy.accept_changed:
+        return
+    for file in migrations.migrations:
+        fact = history.living_facts.get(file.version)
+        if fact is None or (file.size == fact.size and not thorough):
+            continue
+        if file.size != fact.size or file.checksum() != fact.checksum:
+            raise errors.PlanRefused(
+                f"{file.name} changed after it was applied (recorded sha256 {fact.checksum[:12]}, now {file.checksum()[:12]})",
+                code="checksum-changed",
+                where=errors.Location(file.path),
+                hint="restore the file and put the change into a new migration; "
+                f"if the change is harmless, `greylag repair --checksum {file.version}` records the new content",
+            )
+
+
+def require_faithful(steps: Sequence[Step], policy: Policy) -> None:
+    """Raises PlanRefused for a pending file that goose would not apply as written (`migrator.hazards`)."""
+    if policy.accept_hazards:
+        return
+    for step in steps:
+        for hazard in step.hazards:
+            if hazard.kind is hazards.HazardKind.LOSSY:
+                raise errors.PlanRefused(
+                    hazard.message,
+                    code=hazard.code,
+                    where=errors.Location(step.path, hazard.line),
+                    hint=f"{hazard.hint}; -accept-hazards runs the file as goose would",
+                )

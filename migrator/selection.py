@@ -1,0 +1,155 @@
+"""Which versions would run, in which direction and order: goose's command semantics (goose.md §6.1, §6.2) as one pure function.
+
+Knows nothing of files' contents: it works on version numbers, the history and the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from migrator import errors
+from migrator.history import History
+from migrator.targets import Direction, Target, Verb
+
+NO_CURRENT_VERSION = "no current version found"
+NO_NEXT_VERSION = "no next version found"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One version in one direction; `from_facts` when no file carries the version and the recorded Down text has to serve."""
+
+    version: int
+    direction: Direction
+    from_facts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MissingVersions:
+    """Versions that are older than the newest applied one and were never applied (goose.md §6.1)."""
+
+    versions: tuple[int, ...]
+    newest: int
+
+
+def missing(versions: Sequence[int], history: History, target: Target) -> MissingVersions:
+    """The out-of-order versions among those that the target looks at: `up-to N` looks at versions up to N only."""
+    limit = target.version if target.verb is Verb.UP_TO else None
+    found = tuple(
+        version
+        for version in versions
+        if version not in history.versions and version < history.newest and (limit is None or version <= limit)
+    )
+    return MissingVersions(found, history.newest)
+
+
+def select(versions: Sequence[int], history: History, target: Target) -> tuple[Choice, ...]:
+    """The versions to run in order.
+
+    Args:
+        versions: the files' versions, ascending.
+        history: what the database says.
+        target: verb and version.
+
+    Raises:
+        AsGoose: where goose itself ends with an error: `down` at 0, `redo` without a file, no version table row left.
+    """
+    if not target.versioning:
+        return _without_versioning(versions, target)
+    if target.verb in (Verb.UP, Verb.UP_BY_ONE, Verb.UP_TO):
+        return _up(versions, history, target)
+    if target.verb is Verb.RESET:
+        return _reset(versions, history)
+    if target.verb is Verb.DOWN_TO:
+        return _down_to(versions, history, target.version)
+    return _current(versions, history, target.verb)
+
+
+def _up(versions: Sequence[int], history: History, target: Target) -> tuple[Choice, ...]:
+    limit = target.version if target.verb is Verb.UP_TO else None
+    fresh = [version for version in versions if version > history.newest and (limit is None or version <= limit)]
+    late = list(missing(versions, history, target).versions) if target.allow_missing else []
+    chosen = late + fresh
+    if target.verb is Verb.UP_BY_ONE:
+        chosen = chosen[:1]
+    return tuple(Choice(version, Direction.UP) for version in chosen)
+
+
+def _reset(versions: Sequence[int], history: History) -> tuple[Choice, ...]:
+    newest: dict[int, bool] = {}
+    for row in history.rows:
+        newest.setdefault(row.version, row.is_applied)
+    return tuple(Choice(version, Direction.DOWN) for version in reversed(versions) if newest.get(version))
+
+
+def _down_to(versions: Sequence[int], history: History, limit: int) -> tuple[Choice, ...]:
+    known = set(versions)
+    chosen: list[Choice] = []
+    gone: set[int] = set()
+    while (current := _walk(history, gone)) > 0:
+        here = current in known
+        if not here and current not in history.living_facts:
+            raise errors.AsGoose(
+                NO_CURRENT_VERSION,
+                code="file-missing",
+                detail=f"goose: migration file not found for current version ({current}), error: {NO_CURRENT_VERSION}",
+                hint="the database is newer than this directory, and greylag did not apply that version, so no Down text is recorded: "
+                "run the image that has the file",
+            )
+        if current <= limit:
+            break
+        chosen.append(Choice(current, Direction.DOWN, from_facts=not here))
+        gone.add(current)
+    return tuple(chosen)
+
+
+def _current(versions: Sequence[int], history: History, verb: Verb) -> tuple[Choice, ...]:
+    current = _walk(history, set())
+    here = current in versions
+    if not here and (current not in history.living_facts or verb is Verb.REDO):
+        text = NO_CURRENT_VERSION if verb is Verb.REDO else f"migration {current}: {NO_CURRENT_VERSION}"
+        hint = "nothing is applied, so there is nothing to roll back" if current == 0 else "this directory has no file for that version"
+        raise errors.AsGoose(text, code="no-current-version", hint=hint)
+    down = Choice(current, Direction.DOWN, from_facts=not here)
+    return (down, Choice(current, Direction.UP)) if verb is Verb.REDO else (down,)
+
+
+def _walk(history: History, gone: set[int]) -> int:
+    """goose's walk over the list after the rows in `gone` were deleted (goose.md §4.4)."""
+    if not history.exists:
+        return 0
+    skipped = set(gone)
+    for row in history.rows:
+        if row.version in skipped:
+            continue
+        if row.is_applied:
+            return row.version
+        skipped.add(row.version)
+    raise errors.AsGoose(
+        NO_NEXT_VERSION,
+        code="no-row",
+        hint=f"table {history.table} exists but has no applied row, not even version 0: restore row 0 "
+        f"(INSERT INTO {history.table} (version_id, is_applied) VALUES (0, true))",
+    )
+
+
+def _without_versioning(versions: Sequence[int], target: Target) -> tuple[Choice, ...]:
+    ups = [Choice(version, Direction.UP) for version in versions]
+    downs = [Choice(version, Direction.DOWN) for version in reversed(versions)]
+    match target.verb:
+        case Verb.UP:
+            chosen = ups
+        case Verb.UP_BY_ONE:
+            chosen = ups[:1]
+        case Verb.UP_TO:
+            chosen = [choice for choice in ups if choice.version <= target.version]
+        case Verb.DOWN:
+            chosen = downs[:1]
+        case Verb.DOWN_TO:
+            chosen = [choice for choice in downs if choice.version > target.version]
+        case Verb.REDO:
+            chosen = downs[:1] + ups[-1:]
+        case Verb.RESET:
+            chosen = downs
+    return tuple(chosen)

@@ -1,0 +1,50 @@
+"""Where a database stands compared with a directory: what `status` shows, and `down` as a library call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from migrator import applying, events, files, planning
+from migrator.databases import Database
+from migrator.history import History
+from migrator.plans import ACCEPT_NOTHING, Policy
+from migrator.targets import Target, Verb
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One migration file and when it was applied; `applied_at` is None while it is pending."""
+
+    version: int
+    name: str
+    applied_at: datetime | None
+
+
+def status(history: History, migrations: files.MigrationSet) -> list[Standing]:
+    """One entry per file, in version order: goose's `status` as data (goose.md §5.4, §6.1: database-only versions are not listed)."""
+    rows = history.newest_rows
+    return [
+        Standing(item.version, item.name, rows[item.version].tstamp if item.version in rows and rows[item.version].is_applied else None)
+        for item in migrations.migrations
+    ]
+
+
+def down(
+    database: Database,
+    migrations: files.MigrationSet,
+    listener: events.Listener = events.ignore,
+    *,
+    policy: Policy = ACCEPT_NOTHING,
+    env: Mapping[str, str] | None = None,
+) -> applying.Report:
+    """Rolls back the current version, from its file or, where the directory lacks it, from the recorded text.
+
+    Raises:
+        AsGoose: nothing is applied, or the version has neither file nor recorded text.
+        PlanRefused: the environment is protected.
+    """
+    target = Target(Verb.DOWN)
+    plan = planning.plan(migrations, database.read_history(), target, engine=database.engine, policy=policy, env=env)
+    return applying.apply(database, plan, listener, policy=policy, env=env)

@@ -1,0 +1,147 @@
+"""Is what the files say really there? Checksums, versions and objects, read back from the database (design §4, task 4).
+
+Three questions: does every file have its history row; do the recorded checksums digest to this directory's bundle; does every object that the
+files leave behind exist, and is it valid. What only dynamic SQL makes can't be known from the text: it is listed as *not checked*, never counted
+as fine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from migrator import annotations, errors, files, objects
+from migrator.databases import Database, Finding
+from migrator.history import History
+from migrator.targets import Direction
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The verdict. `bundle` is the directory's digest, `recorded` the digest of what the database recorded for the same versions."""
+
+    bundle: str
+    recorded: str
+    current: int
+    pending: tuple[int, ...]
+    unproven: tuple[int, ...]
+    changed: tuple[int, ...]
+    findings: tuple[Finding, ...]
+    checked: int
+    not_checked: tuple[str, ...]
+
+    @property
+    def succeeded(self) -> bool:
+        """All versions applied from exactly these files, every readable object there and valid."""
+        return not (self.pending or self.unproven or self.changed or self.findings) and self.recorded == self.bundle
+
+    def problems(self) -> list[str]:
+        """One line per problem."""
+        lines = [f"{finding.subject}: {finding.state}: {finding.reason}" for finding in self.findings]
+        if self.pending:
+            lines.append(f"not applied: {_listed(self.pending)}")
+        if self.changed:
+            lines.append(f"applied from other content than the file has now: {_listed(self.changed)}")
+        if self.unproven:
+            lines.append(f"applied by another tool, so no checksum is recorded: {_listed(self.unproven)}")
+        return lines
+
+    def raise_for_failure(self) -> None:
+        """Raises VerificationFailed with every problem, the first one in the message."""
+        if self.succeeded:
+            return
+        problems = self.problems() or ["the recorded checksums don't digest to this bundle"]
+        only_unproven = bool(self.unproven) and not (self.pending or self.changed or self.findings)
+        hint = (
+            "`greylag baseline` records the present files as what was applied"
+            if only_unproven
+            else "`greylag plan` shows what is left to run"
+        )
+        if self.findings:
+            hint = "somebody changed the schema by hand, or an index build was broken off: mend it with a new migration"
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise errors.VerificationFailed(
+            f"{problems[0]}{more}", code="unproven" if only_unproven else None, hint=hint, detail="\n".join(problems) if more else ""
+        )
+
+    def document(self) -> dict[str, object]:
+        """The verdict as JSON-ready data."""
+        return {
+            "verified": self.succeeded,
+            "bundle": self.bundle,
+            "recorded": self.recorded,
+            "current": self.current,
+            "pending": list(self.pending),
+            "unproven": list(self.unproven),
+            "changed": list(self.changed),
+            "objects_checked": self.checked,
+            "findings": [{"subject": item.subject, "state": item.state, "reason": item.reason} for item in self.findings],
+            "not_checked": list(self.not_checked),
+        }
+
+
+def verify(database: Database, migrations: files.MigrationSet, env: Mapping[str, str] | None = None) -> Verification:
+    """Reads history and catalogue and compares them with the files. Writes nothing.
+
+    Args:
+        env: what ENVSUB reads, as it was when the files were applied.
+    """
+    history = database.read_history()
+    applied = frozenset(history.applied)
+    ours = [item for item in migrations.migrations if item.version in applied]
+    expected, not_checked = _expected(database, _in_applied_order(ours, history), env)
+    return Verification(
+        bundle=migrations.digest(),
+        recorded=recorded_digest(history, migrations),
+        current=history.current,
+        pending=tuple(item.version for item in migrations.migrations if item.version not in applied),
+        unproven=tuple(item.version for item in ours if item.version not in history.living_facts),
+        changed=tuple(item.version for item in ours if _changed(item, history)),
+        findings=tuple(database.inspect(expected)),
+        checked=len(expected),
+        not_checked=tuple(not_checked),
+    )
+
+
+def recorded_digest(history: History, migrations: files.MigrationSet) -> str:
+    """The bundle digest of what the database recorded for this directory's versions; equals `migrations.digest()` when nothing differs."""
+    known = {item.version for item in migrations.migrations}
+    lines = sorted(f"{fact.name} {fact.checksum}\n" for version, fact in history.living_facts.items() if version in known)
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _changed(file: files.MigrationFile, history: History) -> bool:
+    fact = history.living_facts.get(file.version)
+    return fact is not None and fact.checksum != file.checksum()
+
+
+def _in_applied_order(ours: list[files.MigrationFile], history: History) -> list[files.MigrationFile]:
+    """Effects must be folded in the order in which the files ran; PostgreSQL's list is newest first, ClickHouse's knows versions only."""
+    order = {version: position for position, version in enumerate(reversed(history.applied))}
+    return sorted(ours, key=lambda item: order[item.version])
+
+
+def _expected(
+    database: Database, ours: list[files.MigrationFile], env: Mapping[str, str] | None
+) -> tuple[frozenset[objects.ObjectName], list[str]]:
+    places: list[str] = []
+    texts: list[str] = []
+    for file in ours:
+        if file.kind == "go":
+            continue
+        for statement in annotations.parse(file.read(), Direction.UP, env, path=file.path).statements:
+            places.append(f"{file.path}:{statement.first_line}")
+            texts.append(statement.text)
+    effects: list[objects.Effect] = []
+    not_checked: list[str] = [f"{file.path}: a Go migration" for file in ours if file.kind == "go"]
+    for place, found in zip(places, database.effects(texts), strict=True):
+        if found is None:
+            not_checked.append(f"{place}: dynamic SQL")
+        else:
+            effects.extend(found)
+    return objects.fold(effects), not_checked
+
+
+def _listed(versions: tuple[int, ...]) -> str:
+    return ", ".join(str(version) for version in versions[:5]) + (", …" if len(versions) > 5 else "")
