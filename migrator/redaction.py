@@ -1,0 +1,67 @@
+"""Takes passwords out of text before it is printed, logged or stored: the second wall (design §3, secrets).
+
+The first wall is that secrets do not get into messages at all. This one knows two things: what a password looks like inside a URL or a
+connection string, and the secrets that a caller has registered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import quote, quote_plus
+
+MASK = "***"
+
+SHORTEST_SECRET = 4
+"""Characters. A shorter registered secret is masked only where it stands as a password: masking every "a" of a log would hide the log,
+and would itself give the secret away."""
+
+_AUTHORITY = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*://)([^\n]*)")
+
+_HOST_ONLY = re.compile(r"(?:\[[^\]]*\]|[^\s:/?#@]*)(?::\d*)?(?:,[\w.\-\[\]]*(?::\d*)?)*(?:[/?#\"'`)\s;.]|$)")
+
+_KEYWORD = re.compile(
+    r"((?<![A-Za-z])(?:ssl)?password|PGPASSWORD|(?<![A-Za-z])passwd|(?<![A-Za-z])secret_id|(?<![A-Za-z])token)"
+    r"(\s*=\s*|%3[dD])"
+    r"('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|(?:\\.|[^\s&\"'#])+)",
+    re.IGNORECASE,
+)
+
+
+def redact(text: str, secrets: Iterable[str] = ()) -> str:
+    """`text` without passwords: the userinfo's password of URLs, `password=` of connection strings and query strings, and every form
+    (raw, percent-encoded, escaped in quotes) of the given secrets."""
+    for secret in sorted({item for item in secrets if len(item) >= SHORTEST_SECRET}, key=len, reverse=True):
+        for form in _forms(secret):
+            text = text.replace(form, MASK)
+    text = _AUTHORITY.sub(lambda found: found[1] + _without_userinfo(found[2]), text)
+    return _KEYWORD.sub(lambda found: f"{found[1]}{found[2]}{MASK}", text)
+
+
+def _forms(secret: str) -> list[str]:
+    """How a secret may be spelled in a message, longest first, so that no form is left half masked by a shorter one."""
+    encoded = [quote(secret, safe="", errors="replace"), quote_plus(secret, errors="replace"), quote(secret, errors="replace")]
+    lower = [re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), item) for item in encoded]
+    escaped = secret.replace("\\", "\\\\")
+    quoted = [escaped, escaped.replace("'", "\\'"), escaped.replace('"', '\\"'), secret.replace("'", "''"), repr(secret)[1:-1]]
+    return sorted({secret, *encoded, *lower, *quoted}, key=len, reverse=True)
+
+
+def _without_userinfo(rest: str) -> str:
+    """What follows `scheme://` on its line, the password masked.
+
+    The password ends at the last `@` of the unbroken text, as Go reads a URL. When that text has none and isn't just a host and a port,
+    the password holds a space: then it ends at the last `@` of the line.
+    """
+    following = re.search(r"[A-Za-z][A-Za-z0-9+.\-]*://", rest)
+    if following:  # the next URL on the line stands for itself
+        head, tail = rest[: following.start()], rest[following.start() :]
+        return _without_userinfo(head) + following[0] + _without_userinfo(tail[len(following[0]) :])
+    word = re.match(r"\S*", rest)
+    end = (word[0] if word else "").rfind("@")
+    if end < 0 and not _HOST_ONLY.match(rest):
+        end = rest.rfind("@")
+    if end < 0:
+        return rest
+    user, colon, _ = rest[:end].partition(":")
+    return f"{user}{colon}{MASK if colon else ''}{rest[end:]}" if colon else f"{MASK}{rest[end:]}"
