@@ -56,7 +56,7 @@ class ObjectName:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One change to one object; `renamed` is the new name of a RENAME. `cascades` drops everything whose parent is the object too."""
+    """One change to one object; `renamed` is the new name of a RENAME."""
 
     action: Action
     subject: ObjectName
@@ -70,27 +70,35 @@ def fold(effects: Iterable[Effect]) -> frozenset[ObjectName]:
     """
     living: dict[ObjectName, None] = {}
     for effect in effects:
+        subject = effect.subject
         if effect.action is Action.CREATE:
-            living[effect.subject] = None
+            living[subject] = None
         elif effect.action is Action.DROP:
-            living = {item: None for item in living if item != effect.subject and not _belongs(item, effect.subject)}
+            living = {item: None for item in living if not _is(item, subject) and not _belongs(item, subject)}
         elif effect.renamed is not None:
-            living = dict.fromkeys(_renamed(item, effect.subject, effect.renamed) for item in living)
+            living = dict.fromkeys(_renamed(item, subject, effect.renamed) for item in living)
     return frozenset(living)
 
 
-_OWNERS = (Kind.TABLE, Kind.VIEW, Kind.MATERIALIZED_VIEW)
+_RELATIONS = (Kind.TABLE, Kind.VIEW, Kind.MATERIALIZED_VIEW, Kind.DICTIONARY)
+
+
+def _is(item: ObjectName, subject: ObjectName) -> bool:
+    """Whether a statement that names `subject` means `item`: DROP INDEX does not name the table, ClickHouse's DROP TABLE also drops views and
+    dictionaries, and ALTER TABLE … RENAME also renames views."""
+    same_kind = item.kind is subject.kind or (item.kind in _RELATIONS and subject.kind in _RELATIONS)
+    return same_kind and item.schema == subject.schema and item.name == subject.name and subject.parent in ("", item.parent)
 
 
 def _belongs(item: ObjectName, owner: ObjectName) -> bool:
-    if owner.kind is Kind.SCHEMA or owner.kind is Kind.DATABASE:
+    if owner.kind in (Kind.SCHEMA, Kind.DATABASE):
         return item.schema == owner.name
-    return owner.kind in _OWNERS and item.schema == owner.schema and item.parent == owner.name
+    return owner.kind in _RELATIONS and item.schema == owner.schema and item.parent == owner.name
 
 
 def _renamed(item: ObjectName, old: ObjectName, new: ObjectName) -> ObjectName:
-    if item == old:
-        return new
-    if old.kind in _OWNERS and _belongs(item, old):
-        return replace(item, schema=new.schema, parent=new.name)
+    if _is(item, old):
+        return replace(item, schema=new.schema, name=new.name)
+    if _belongs(item, old):
+        return replace(item, schema=new.schema, parent=new.name) if old.kind in _RELATIONS else replace(item, schema=new.name)
     return item

@@ -7,7 +7,7 @@ newer database is every rollback.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from migrator import annotations, errors, files, hazards, refusals, selection
@@ -29,6 +29,8 @@ __all__ = [
     "remaining",
 ]
 
+Recall = Callable[[int], bytes | None]
+
 
 def plan(
     migrations: files.MigrationSet,
@@ -39,12 +41,14 @@ def plan(
     policy: Policy = ACCEPT_NOTHING,
     env: Mapping[str, str] | None = None,
     known: Sequence[Step] = (),
+    recall: Recall | None = None,
 ) -> Plan:
     """Decides what would run. Reads the files that would run, and checksums when something would.
 
     Args:
         env: what ENVSUB reads; None is the process environment.
         known: steps of an earlier plan over the same directory, reused instead of being parsed again.
+        recall: reads the recorded file of a version that the directory lacks (`Database.read_down_text`); needed to roll such a version back.
 
     Raises:
         FileError: no migration files (goose.md §3.2).
@@ -62,7 +66,9 @@ def plan(
     if target.versioning:
         refusals.require_unchanged(migrations, history, policy, thorough=bool(choices))
     reuse = {(step.version, step.direction): step for step in known}
-    steps = tuple(reuse.get((choice.version, choice.direction)) or _step(choice, migrations, history, engine, env) for choice in choices)
+    steps = tuple(
+        reuse.get((choice.version, choice.direction)) or _step(choice, migrations, history, engine, env, recall) for choice in choices
+    )
     refusals.require_faithful(steps, policy)
     current = 0 if not target.versioning else history.current
     return Plan(migrations, target, engine, steps, current, _remarks(migrations, history, target, steps))
@@ -93,11 +99,16 @@ def remaining(earlier: Plan, history: History, *, policy: Policy = ACCEPT_NOTHIN
 
 
 def _step(
-    choice: selection.Choice, migrations: files.MigrationSet, history: History, engine: Engine, env: Mapping[str, str] | None
+    choice: selection.Choice,
+    migrations: files.MigrationSet,
+    history: History,
+    engine: Engine,
+    env: Mapping[str, str] | None,
+    recall: Recall | None,
 ) -> Step:
     file = migrations.by_version(choice.version)
     if file is None:
-        return _step_from_fact(history.living_facts[choice.version], engine, env)
+        return _step_from_fact(history.living_facts[choice.version], engine, env, recall)
     if file.kind == "go":
         raise errors.PlanRefused(
             f"ERROR {file.name}: failed to run Go migration: Go functions must be registered and built into a custom binary",
@@ -109,9 +120,15 @@ def _step(
     return _parsed(file.version, file.name, file.path, choice.direction, content, file.checksum(), engine, env)
 
 
-def _step_from_fact(fact: Fact, engine: Engine, env: Mapping[str, str] | None) -> Step:
-    place = f"{fact.name} (recorded)"
-    return _parsed(fact.version, fact.name, place, Direction.DOWN, fact.down_text, fact.checksum, engine, env)
+def _step_from_fact(fact: Fact, engine: Engine, env: Mapping[str, str] | None, recall: Recall | None) -> Step:
+    content = recall(fact.version) if recall else None
+    if content is None:
+        raise errors.AsGoose(
+            f"migration {fact.version}: {selection.NO_CURRENT_VERSION}",
+            code="file-missing",
+            hint=f"neither this directory nor the database holds the text of {fact.name}: run the image that has the file",
+        )
+    return _parsed(fact.version, fact.name, f"{fact.name} (recorded)", Direction.DOWN, content, fact.checksum, engine, env)
 
 
 def _parsed(

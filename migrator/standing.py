@@ -46,5 +46,7 @@ def down(
         PlanRefused: the environment is protected.
     """
     target = Target(Verb.DOWN)
-    plan = planning.plan(migrations, database.read_history(), target, engine=database.engine, policy=policy, env=env)
+    plan = planning.plan(
+        migrations, database.read_history(), target, engine=database.engine, policy=policy, env=env, recall=database.read_down_text
+    )
     return applying.apply(database, plan, listener, policy=policy, env=env)

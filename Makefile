@@ -1,0 +1,56 @@
+# greylag: every target documents itself. Python 3.11+ and make are enough; everything else comes from the package registries.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell for candidate in python3.13 python3.12 python3.11 python3; do command -v $$candidate >/dev/null 2>&1 && \
+	$$candidate -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$candidate && break; done)
+VENV   := .venv
+BIN    := $(VENV)/bin
+UV     := $(BIN)/python -m uv --quiet --no-progress
+STATE  ?= .sandbox
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.python:
+	@test -n "$(PYTHON)" || { echo "greylag needs Python 3.11 or newer with venv; none was found on PATH (set PYTHON=...)" >&2; exit 2; }
+	@echo "[setup] virtual environment with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.python pyproject.toml constraints.txt
+	@echo "[setup] installing greylag with its flows and embedded servers (about 900 MB on disk)"
+	@$(UV) pip install --python $(BIN)/python --constraints constraints.txt --editable '.[flows,sandbox]'
+	@touch $@
+
+$(VENV)/.development: $(VENV)/.runtime
+	@echo "[setup] installing the development tools"
+	@$(UV) pip install --python $(BIN)/python --constraints constraints.txt --editable '.[flows,sandbox,dev]'
+	@touch $@
+
+install: $(VENV)/.development ## virtual environment with everything that tests need
+
+demo: $(VENV)/.runtime ## six services promoted dev -> release -> prod on embedded servers (KEEP=1 keeps them, APPROVE=ask lets you approve, FRESH=1 starts over)
+	@$(BIN)/python -m deployments.sandbox.demo --state $(STATE)/demo $(if $(KEEP),--keep) $(if $(filter ask,$(APPROVE)),--approve ask) $(if $(FRESH),--fresh)
+
+test: $(VENV)/.development ## the whole test suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.development ## ruff, mypy and the import contracts
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
+	@$(BIN)/python -m mypy migrator tasks flows deployments
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.development ## formats the code
+	@$(BIN)/python -m ruff check --fix .
+	@$(BIN)/python -m ruff format .
+
+wheel: $(VENV)/.development ## builds the wheel into dist/
+	@$(UV) build --python $(BIN)/python --wheel --out-dir dist .
+
+clean: ## removes the sandbox's state and everything that was built
+	@rm -rf $(STATE) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+.PHONY: help install demo test lint format wheel clean
