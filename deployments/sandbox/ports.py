@@ -1,0 +1,59 @@
+"""Free ports on the loopback interface."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+LOOPBACK = "127.0.0.1"
+
+# Linux hands out 32768-60999 to outgoing connections: a port from that range that was free a moment ago may be taken by any client
+# before the server opens it. Below 20000 live the well-known servers.
+_CANDIDATES = range(20_000, 32_000)
+_ATTEMPTS = 200
+
+_given: set[int] = set()
+
+
+def free_port() -> int:
+    """A port on 127.0.0.1 that nothing listens on, never the same one twice in this process.
+
+    Raises:
+        OSError: no port was found in 200 tries.
+    """
+    chooser = random.SystemRandom()  # a seeded generator would give parallel test processes the same ports
+    for _ in range(_ATTEMPTS):
+        port = chooser.choice(_CANDIDATES)
+        if port not in _given and is_free(port):
+            _given.add(port)
+            return port
+    raise OSError(f"no free port on {LOOPBACK} between {_CANDIDATES.start} and {_CANDIDATES.stop - 1}")
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this port of 127.0.0.1 now."""
+    with socket.socket() as candidate:
+        # Servers set this too: a port whose last connections linger in TIME_WAIT is free.
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def preferred_port(wanted: int | None) -> int:
+    """The wanted port while it is free (addresses then stay the same from one start to the next), else another free one."""
+    if wanted is not None and is_free(wanted):
+        _given.add(wanted)
+        return wanted
+    return free_port()
+
+
+def accepts_connections(port: int, seconds: float = 0.5) -> bool:
+    """Whether something listens on this port of 127.0.0.1 and accepts a connection within the given seconds."""
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=seconds):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,175 @@
+"""Fixtures that stand for real servers: started once per session when the first test asks, stopped at its end.
+
+The servers' own homes are `deployments/sandbox/`; here is only who shares what. Choices come from the environment:
+GREYLAG_TEST_POSTGRES (major version, default 18), GREYLAG_TEST_GOOSE and GREYLAG_TEST_VAULT (paths of binaries), GREYLAG_CACHE.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from deployments.sandbox import clickhouse, postgres, processes
+
+GOOSE_VERSION = "v3.27.3"  # the version whose behaviour greylag promises (goose.md)
+
+# Each of these has a meaning in a URL, in SQL, in a shell or in XML; the last are two and three bytes of UTF-8.
+AWKWARD_PASSWORD = "p%/:@#?&+ '\"\\$=;{}é漢"
+
+
+def _isolate_environment() -> None:
+    """Removes what a developer's shell may hold and any test would silently obey; before Prefect is imported (prefect.md §4)."""
+    kept = ("GREYLAG_TEST_", "GREYLAG_CACHE")
+    for name in list(os.environ):
+        if name.startswith(("GOOSE_", "GREYLAG_", "VAULT_", "BAO_", "PREFECT_", "PG")) and not name.startswith(kept):
+            del os.environ[name]
+    os.environ.update(
+        DO_NOT_TRACK="1",
+        PREFECT_HOME=str(_session_directory() / "prefect-client"),
+        PREFECT_SERVER_ANALYTICS_ENABLED="false",
+        # A test that forgot its server fails at once instead of starting a hidden one.
+        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE="false",
+    )
+
+
+_directory: Path | None = None
+
+
+def _session_directory() -> Path:
+    global _directory
+    if _directory is None:
+        _directory = Path(tempfile.mkdtemp(prefix="greylag-tests-"))
+        _directory.chmod(0o711)  # PostgreSQL's unprivileged user passes through it
+    return _directory
+
+
+_isolate_environment()
+
+
+def pytest_unconfigure() -> None:
+    """Stops what a broken session left running, then removes every server's files."""
+    processes.stop_all()
+    shutil.rmtree(_session_directory(), ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def session_directory() -> Path:
+    """Where the session's servers keep their files."""
+    return _session_directory()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(session_directory: Path) -> Iterator[postgres.PostgresServer]:
+    """The session's PostgreSQL. A test that stops it starts it again."""
+    version = int(os.environ.get("GREYLAG_TEST_POSTGRES", postgres.DEFAULT_VERSION))
+    with postgres.PostgresServer(session_directory / "postgres", version=version) as server:
+        yield server
+
+
+@pytest.fixture
+def new_postgres_url(postgres_server: postgres.PostgresServer) -> Iterator[Callable[[], str]]:
+    """A maker of fresh databases, each with its own owner and an awkward password; gives the owner's goose DBSTRING."""
+    names: list[str] = []
+
+    def make() -> str:
+        name = f"test_{secrets.token_hex(5)}"
+        names.append(name)
+        return postgres_server.create_database(name, owner=name, password=AWKWARD_PASSWORD)
+
+    yield make
+    if not postgres_server.running:
+        postgres_server.start()
+    for name in names:
+        postgres_server.drop_database(name, owner=name)
+
+
+@pytest.fixture
+def postgres_url(new_postgres_url: Callable[[], str]) -> str:
+    """A fresh PostgreSQL database as a goose DBSTRING with password."""
+    return new_postgres_url()
+
+
+@pytest.fixture(scope="session")
+def clickhouse_server(session_directory: Path) -> Iterator[clickhouse.ClickHouseServer]:
+    """The session's ClickHouse. Users beside `admin`, all with the awkward password: `migrator` may do everything, `selecting` only
+    SELECT (code 497), `reader` is read-only (code 164). A test that stops it starts it again."""
+    users = [
+        clickhouse.User("migrator", AWKWARD_PASSWORD),
+        clickhouse.User("selecting", AWKWARD_PASSWORD, grants=("GRANT SELECT ON *.*",)),
+        clickhouse.User("reader", AWKWARD_PASSWORD, readonly=True),
+    ]
+    with clickhouse.ClickHouseServer(session_directory / "clickhouse", users=users) as server:
+        yield server
+
+
+@pytest.fixture
+def new_clickhouse_database(clickhouse_server: clickhouse.ClickHouseServer) -> Iterator[Callable[[], str]]:
+    """A maker of fresh databases; gives the name."""
+    names: list[str] = []
+
+    def make() -> str:
+        name = f"test_{secrets.token_hex(5)}"
+        names.append(name)
+        clickhouse_server.create_database(name)
+        return name
+
+    yield make
+    if not clickhouse_server.running:
+        clickhouse_server.start()
+    for name in names:
+        clickhouse_server.drop_database(name)
+
+
+@pytest.fixture
+def clickhouse_database(new_clickhouse_database: Callable[[], str]) -> str:
+    """The name of a fresh ClickHouse database; the URLs below lead to it."""
+    return new_clickhouse_database()
+
+
+@pytest.fixture
+def clickhouse_url(clickhouse_server: clickhouse.ClickHouseServer, clickhouse_database: str) -> str:
+    """A fresh ClickHouse database as `clickhouse://user:password@host:TCP/db?http_port=HTTP`."""
+    return clickhouse_server.url("migrator", AWKWARD_PASSWORD, clickhouse_database)
+
+
+@pytest.fixture
+def clickhouse_native_url(clickhouse_server: clickhouse.ClickHouseServer, clickhouse_database: str) -> str:
+    """The same database for goose over the native protocol: it refuses `http_port` (code 115, Unknown setting)."""
+    return clickhouse_server.native_url("migrator", AWKWARD_PASSWORD, clickhouse_database)
+
+
+@pytest.fixture
+def clickhouse_http_url(clickhouse_server: clickhouse.ClickHouseServer, clickhouse_database: str) -> str:
+    """The same database as `http://user:password@host:HTTP/db`, which goose accepts too."""
+    return clickhouse_server.http_url("migrator", AWKWARD_PASSWORD, clickhouse_database)
+
+
+@pytest.fixture(scope="session")
+def goose_binary() -> Path:
+    """The real goose: GREYLAG_TEST_GOOSE, or the cache, or built once by Go into the cache; skips where none of these is possible."""
+    named = os.environ.get("GREYLAG_TEST_GOOSE")
+    if named:
+        return Path(named)
+    cache = Path(os.environ.get("GREYLAG_CACHE", Path.home() / ".cache" / "greylag")) / "bin"
+    binary = cache / "goose"
+    if binary.exists():
+        return binary
+    if shutil.which("go") is None:
+        pytest.skip(f"goose {GOOSE_VERSION} is not cached in {cache} and there is no Go to build it; GREYLAG_TEST_GOOSE may name one")
+    built = subprocess.run(
+        ["go", "install", f"github.com/pressly/goose/v3/cmd/goose@{GOOSE_VERSION}"],
+        env=os.environ | {"GOBIN": str(cache)},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    if built.returncode != 0:
+        pytest.skip(f"goose {GOOSE_VERSION} could not be built: {built.stderr.strip()[-400:]}")
+    return binary
