@@ -1,0 +1,244 @@
+"""Reads fleet.yaml: the one place that knows which file it is, and that says file, line and remedy when it can't be understood."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pydantic import BaseModel, ValidationError
+
+from migrator import errors, naming
+from tasks.fleet_models import Command, Engine, Environment, Fleet, Keys, Service, Target, Workload, WorkloadKind, words_of
+
+__all__ = [
+    "Command",
+    "Engine",
+    "Environment",
+    "Fleet",
+    "Keys",
+    "Service",
+    "Target",
+    "Workload",
+    "WorkloadKind",
+    "chosen_path",
+    "environment_names",
+    "load",
+    "parse",
+    "service_names",
+]
+
+DEFAULT_PATH = Path(__file__).resolve().parent.parent / "deployments" / "fleet.yaml"
+"""The fleet of this repository, used where GREYLAG_FLEET is not set."""
+
+ENVIRONMENT_VARIABLE = "GREYLAG_FLEET"
+
+TEMPLATE_WORDS = {
+    ("namespace",): {"environment"},
+    ("work_pool",): {"environment"},
+    ("vault", "path"): {"environment", "service", "store"},
+}
+"""The words that may stand in braces, per template."""
+
+Place = tuple[str | int, ...]
+
+
+def chosen_path(path: str | Path | None = None) -> Path:
+    """The fleet file: the given one, else GREYLAG_FLEET's, else this repository's."""
+    return Path(path or os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_PATH)
+
+
+def load(path: str | Path | None = None) -> Fleet:
+    """Reads a fleet file; `path` as in `chosen_path`.
+
+    Raises UsageError: `no-fleet` (there is no such file), `bad-fleet` (it can't be understood; with file and line).
+    """
+    chosen = chosen_path(path)
+    try:
+        text = chosen.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise errors.UsageError(
+            f"{chosen}: the fleet file can't be read: {reason}",
+            code="no-fleet",
+            hint=f"`greylag init` writes a first one; {ENVIRONMENT_VARIABLE} points at it",
+        ) from None
+    return parse(text, chosen)
+
+
+def parse(text: str, path: Path) -> Fleet:
+    """A fleet from the text of its file; `path` is named in errors, and directories are relative to its place.
+
+    Raises UsageError (`bad-fleet`).
+    """
+    document = _document(text, path)
+    try:
+        fleet = Fleet.model_validate(document).read_from(path)
+    except ValidationError as error:
+        _refuse(document, path, error)
+    for place, message, hint in _contradictions(fleet):
+        raise errors.UsageError(message, code="bad-fleet", where=_location(document, place, path), hint=hint)
+    return fleet
+
+
+def service_names() -> tuple[str, ...]:
+    """The services' names, for a form's drop-down."""
+    return tuple(load().services)
+
+
+def environment_names() -> tuple[str, ...]:
+    """The environments' names in the order of promotion, for a form's drop-down."""
+    return tuple(load().environments)
+
+
+def _document(text: str, path: Path) -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        document = YAML(typ="rt").load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = errors.Location(str(path), mark.line + 1, mark.column + 1) if mark else errors.Location(str(path))
+        reason = (error.problem or "it is not YAML").splitlines()[0]
+        raise errors.UsageError(reason, code="bad-fleet", where=where, hint="correct the YAML") from None
+    except YAMLError:
+        raise errors.UsageError("it is not YAML", code="bad-fleet", where=errors.Location(str(path)), hint="correct the YAML") from None
+    if not isinstance(document, Mapping):
+        raise errors.UsageError(
+            "a fleet is a mapping with `environments` and `services`",
+            code="bad-fleet",
+            where=errors.Location(str(path), 1),
+            hint="`greylag init` writes a first one to start from",
+        )
+    return document
+
+
+def _location(document: Any, place: Sequence[str | int], path: Path) -> errors.Location:
+    """Where a key or an item stands; as deep as the place can be followed, so that a missing key is shown at its parent."""
+    line, column, node = 1, 1, document
+    for part in place:
+        try:
+            if isinstance(part, int):
+                at = node.lc.item(part)
+            else:
+                at = node.lc.key(part)
+            line, column, node = at[0] + 1, at[1] + 1, node[part]
+        except (AttributeError, KeyError, IndexError, TypeError):
+            break
+    return errors.Location(str(path), line, column)
+
+
+def _refuse(document: Any, path: Path, error: ValidationError) -> NoReturn:
+    """Turns pydantic's findings into one error at the first one's line; the others are listed beneath."""
+    findings = []
+    for item in error.errors(include_url=False, include_input=False):
+        place = tuple(part for part in item["loc"] if part != "[key]")
+        findings.append((_location(document, place, path), *_worded(item["type"], place, item["msg"])))
+    findings.sort(key=lambda found: (found[0].line or 0, found[0].column or 0))
+    where, message, hint = findings[0]
+    detail = "\n".join(f"{other}: {text}" for other, text, _ in findings[1:])
+    raise errors.UsageError(message, code="bad-fleet", where=where, hint=hint, detail=detail) from None
+
+
+def _worded(kind: str, place: Place, message: str) -> tuple[str, str]:
+    name = str(place[-1]) if place else ""
+    inside = ".".join(str(part) for part in place[:-1]) or "the file"
+    if kind == "extra_forbidden":
+        known = _fields_at(place[:-1])
+        near = difflib.get_close_matches(name, known, n=1)
+        return f'{inside} has no "{name}"', f'did you mean "{near[0]}"?' if near else f"known here: {', '.join(known)}"
+    if kind == "missing":
+        return f'{inside} lacks "{name}"', f"add `{name}:`"
+    return f"{'.'.join(map(str, place))}: {message.removeprefix('Value error, ')}", "correct the value"
+
+
+def _fields_at(place: Place) -> list[str]:
+    """The names that the model at a place of the file knows."""
+    found: Any = Fleet
+    for part in place:
+        if isinstance(found, type) and issubclass(found, BaseModel):
+            field = found.model_fields.get(str(part))
+            found = field.annotation if field else None
+        else:
+            found = typing.get_args(found)[-1 if typing.get_origin(found) is not tuple else 0] if typing.get_args(found) else None
+        while typing.get_origin(found) in (typing.Annotated, types.UnionType):
+            found = typing.get_args(found)[0]
+    return list(found.model_fields) if isinstance(found, type) and issubclass(found, BaseModel) else []
+
+
+def _contradictions(fleet: Fleet) -> Iterator[tuple[Place, str, str]]:
+    """What the models can't see one by one: (place, message, hint)."""
+    yield from _unknown_words(fleet)
+    yield from _ambiguous_environments(fleet)
+    for name, service in fleet.services.items():
+        for index, other in enumerate(service.depends_on):
+            if other not in fleet.services:
+                near = difflib.get_close_matches(other, list(fleet.services), n=1)
+                hint = f'did you mean "{near[0]}"?' if near else f"services: {', '.join(fleet.services)}"
+                yield ("services", name, "depends_on", index), f'{name} depends on "{other}", which is not in this file', hint
+        for index, command in enumerate(service.after_migrate):
+            for place in command.environments:
+                if place not in fleet.environments and place not in fleet.aliases:
+                    yield (
+                        ("services", name, "after_migrate", index),
+                        f'there is no environment "{place}"',
+                        f"environments: {', '.join(fleet.environments)}",
+                    )
+    for name in fleet.services:
+        if (cycle := _cycle(fleet, name)) is not None:
+            yield ("services", name, "depends_on"), f"services depend on each other in a circle: {' -> '.join(cycle)}", "remove one of them"
+    yield from _bad_databases(fleet)
+
+
+def _unknown_words(fleet: Fleet) -> Iterator[tuple[Place, str, str]]:
+    templates = {("namespace",): fleet.namespace, ("work_pool",): fleet.work_pool, ("vault", "path"): fleet.vault.path}
+    for place, template in templates.items():
+        for word in sorted(words_of(template) - TEMPLATE_WORDS[place]):
+            known = ", ".join(f"{{{item}}}" for item in sorted(TEMPLATE_WORDS[place]))
+            yield place, f'{".".join(place)}: "{{{word}}}" means nothing', f"known here: {known}"
+
+
+def _ambiguous_environments(fleet: Fleet) -> Iterator[tuple[Place, str, str]]:
+    seen: dict[str, str] = {name: name for name in fleet.environments}
+    suffixes: dict[str, str] = {}
+    for name, environment in fleet.environments.items():
+        for alias in environment.aliases:
+            if seen.setdefault(alias, name) != name:
+                yield ("environments", name, "aliases"), f'"{alias}" already means {seen[alias]}', "choose another alias"
+        other = suffixes.setdefault(environment.suffix, name)
+        if other != name:
+            yield (
+                ("environments", name, "suffix"),
+                f'{name} and {other} both have the suffix "{environment.suffix}": their databases would have the same names',
+                "give each environment its own suffix",
+            )
+
+
+def _bad_databases(fleet: Fleet) -> Iterator[tuple[Place, str, str]]:
+    for name, service in fleet.services.items():
+        for place, environment in fleet.environments.items():
+            try:
+                naming.database_name(service.database, environment.suffix)
+            except errors.UsageError as error:
+                at: Place = ("environments", place, "suffix") if "suffix" in error.message else ("services", name, "database")
+                yield at, error.message, error.hint
+
+
+def _cycle(fleet: Fleet, start: str) -> list[str] | None:
+    """A path from a service back to itself, if there is one."""
+    waiting = [[start]]
+    visited: set[str] = set()
+    while waiting:
+        path = waiting.pop()
+        for name in fleet.services[path[-1]].depends_on:
+            if name == start:
+                return [*path, start]
+            if name in fleet.services and name not in visited:
+                visited.add(name)
+                waiting.append([*path, name])
+    return None
