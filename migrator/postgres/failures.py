@@ -1,0 +1,157 @@
+"""What PostgreSQL says when something fails, and which of greylag's errors it is (design §3, exit codes).
+
+The driver's exceptions end here: nothing above this module sees one, and no message of a failed login holds a password.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from psycopg import pq
+
+from migrator import errors, redaction
+
+QUERY_CANCELED = "57014"
+LOCK_NOT_AVAILABLE = "55P03"
+DEADLOCK = "40P01"
+SERIALIZATION = "40001"
+UNDEFINED_TABLE = "42P01"
+INSUFFICIENT_PRIVILEGE = "42501"
+
+NOT_IN_TRANSACTION = frozenset({"25001", "2D000"})
+"""What the server answers to VACUUM and its like inside a transaction, and to a procedure that commits there."""
+
+RETRIED = frozenset({LOCK_NOT_AVAILABLE, DEADLOCK, SERIALIZATION})
+"""Failures that another moment cures; the transaction was rolled back as a whole, so it can simply be sent again."""
+
+_GONE = frozenset({"57P01", "57P02", "57P03", "57P05", "08000", "08001", "08003", "08004", "08006"})
+"""The server shuts down, starts up or dropped the connection. (08P01 is a fault of the statement: `$1` without a parameter.)"""
+
+
+@dataclass(eq=False)
+class ServerFailure(Exception):
+    """An error that the server reported. `position` counts from 1; `index` is the command's place in its pipeline."""
+
+    sqlstate: str
+    severity: str
+    message: str
+    detail: str = ""
+    hint: str = ""
+    position: int | None = None
+    context: str = ""
+    index: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.message} (SQLSTATE {self.sqlstate})"
+
+    def at(self, index: int) -> ServerFailure:
+        return replace(self, index=index)
+
+
+def from_result(result: pq.abc.PGresult) -> ServerFailure:
+    """Reads the fields of an error result."""
+    diagnostic = pq.DiagnosticField
+
+    def text(which: pq.DiagnosticField) -> str:
+        value = result.error_field(which)
+        return value.decode("utf-8", "surrogateescape") if value else ""
+
+    position = text(diagnostic.STATEMENT_POSITION)
+    return ServerFailure(
+        sqlstate=text(diagnostic.SQLSTATE) or "XX000",
+        severity=text(diagnostic.SEVERITY) or "ERROR",
+        message=text(diagnostic.MESSAGE_PRIMARY) or text_of(result),
+        detail=text(diagnostic.MESSAGE_DETAIL),
+        hint=text(diagnostic.MESSAGE_HINT),
+        position=int(position) if position else None,
+        context=text(diagnostic.CONTEXT),
+    )
+
+
+def text_of(result: pq.abc.PGresult) -> str:
+    """What libpq itself says about a result."""
+    return (result.error_message or b"").decode("utf-8", "replace").strip()
+
+
+def interrupted() -> errors.Interrupted:
+    """The error of a run that was told to stop."""
+    return errors.Interrupted(
+        "the run was cancelled", hint="run the same command again: what was finished is recorded, what was not was rolled back"
+    )
+
+
+def connection_lost(said: str) -> errors.Unavailable:
+    """The error of a session that ended under a run."""
+    first = redaction.redact(said.strip().split("\n")[0])
+    return errors.Unavailable(
+        f"the connection to PostgreSQL was lost: {first or 'no reason given'}",
+        code="connection-lost",
+        hint="run the same command again: what was finished is recorded, what was not was rolled back by the server",
+    )
+
+
+def of_server(failure: ServerFailure, doing: str) -> errors.GreylagError:
+    """The error for a failure of a command of greylag's own; `doing` says what it was for ("to read the history")."""
+    message = f"failed {doing}: {failure}"
+    kind, code, hint = classify(failure)
+    return kind(message, code=code, hint=hint)
+
+
+def classify(failure: ServerFailure) -> tuple[type[errors.GreylagError], str | None, str]:
+    """Class, code and hint of a server's failure, by its SQLSTATE."""
+    state = failure.sqlstate
+    if state == INSUFFICIENT_PRIVILEGE:
+        return errors.LoginFailed, "permission-denied", "grant the role what it needs, or name the owning role (owner_role) to SET ROLE to"
+    if state in (LOCK_NOT_AVAILABLE, DEADLOCK, SERIALIZATION):
+        return errors.LockUnavailable, "lock-timeout", "run it again when the blocking transaction has ended"
+    if state == QUERY_CANCELED:
+        return _cancelled(failure)
+    if state in _GONE:
+        return errors.Unavailable, None, "wait until the server is up, then run the same command again"
+    if state.startswith("53"):
+        return errors.Unavailable, "server-exhausted", "the server is out of connections, memory or disk: free some, then run it again"
+    if state == "25006":
+        return errors.Unavailable, "read-only", "this server takes no writes (a standby?): give the address of the primary"
+    return errors.StatementRejected, None, failure.hint
+
+
+def _cancelled(failure: ServerFailure) -> tuple[type[errors.GreylagError], str | None, str]:
+    if "COPY" in failure.message:
+        hint = "goose sends no data either: use INSERT, or COPY FROM a file on the server"
+        return errors.StatementRejected, "copy-from-stdin", hint
+    if "timeout" in failure.message:
+        return (
+            errors.TimedOut,
+            "statement-timeout",
+            "raise it for this file with `-- greylag: statement-timeout 10m`, or split the statement",
+        )
+    return errors.Interrupted, "cancelled", "somebody cancelled the statement on the server (pg_cancel_backend); run it again"
+
+
+# --- connecting -------------------------------------------------------------------------------------------------------------------
+
+_LOGIN = re.compile(
+    r"password authentication failed|no password supplied|no pg_hba\.conf entry|role \"[^\n]*\" (?:does not exist|is not permitted)"
+    r"|authentication failed|permission denied for database|pg_hba\.conf rejects|certificate|is not permitted to log in",
+    re.IGNORECASE,
+)
+_NO_DATABASE = re.compile(r"database \"[^\n]*\" does not exist", re.IGNORECASE)
+_TIME_OUT = re.compile(r"timeout expired|timed out", re.IGNORECASE)
+ENCODE = "a password with @ : / ? # % or a space must be percent-encoded in a URL (`greylag` never shows it)"
+
+
+def of_connect(said: str, hosts: str, database: str, secrets: tuple[str, ...]) -> errors.GreylagError:
+    """The error of a connection that was not made. libpq hands on the server's text only, without its SQLSTATE, so the text decides; an
+    unknown text (a server that speaks another language) counts as unavailable, which a retry may cure."""
+    lines = [line.strip() for line in redaction.redact(said, secrets).splitlines() if line.strip()]
+    text = re.sub(r"^connection (?:failed|is bad): ", "", "; ".join(lines))
+    if _NO_DATABASE.search(text):
+        hint = f"check the name of the database ({database or 'not given'}) at {hosts}; create it with `createdb`"
+        return errors.NotFound(f"no such database: {text}", code="unknown-database", hint=hint)
+    if _LOGIN.search(text):
+        return errors.LoginFailed(f"the server refused the login: {text}", hint=f"check user and password; {ENCODE}")
+    if _TIME_OUT.search(text):
+        return errors.TimedOut(f"no answer from {hosts}: {text}", code="connect-timeout", hint="check host, port and network policy")
+    hint = f"check that PostgreSQL listens at {hosts} and accepts connections; {ENCODE}"
+    return errors.Unavailable(f"PostgreSQL can't be reached at {hosts}: {text}", hint=hint)

@@ -1,0 +1,357 @@
+"""One PostgreSQL session at the level of libpq: pipelines, single statements, waits that can be broken, cancelling.
+
+Statements are bytes and go out as they are: no parameters are filled in, nothing is prepared, `%` and `$1` mean what they mean to the
+server. psycopg's own cursor is not used because it doesn't tell which command of a pipeline a result or an error belongs to, and because a
+migration's statement may be of any encoding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+import psycopg
+from psycopg import pq
+
+from migrator import errors
+from migrator.postgres import failures
+
+_POLL_MILLISECONDS = 100
+"""How long one poll lasts: an exception that another thread throws into this one (Prefect does) is seen between two polls."""
+
+_DRAIN_SECONDS = 10.0
+"""After a cancel the server gets this long to answer; then the connection is closed, which ends the session too."""
+
+_CANCEL_SECONDS = 5.0
+"""A cancel request that takes longer than this is given up; it is sent again while the statement keeps running."""
+
+_CANCEL_AGAIN_SECONDS = 1.0
+"""A cancel that arrives between two commands is lost; it is repeated while the wait goes on."""
+
+_CHUNK_ROWS = 1000
+"""Rows that a SELECT in a migration may hold in memory at once; they are thrown away."""
+
+TEXT, BIGINT, BYTEA, INTEGER, DOUBLE = 25, 20, 17, 23, 701
+"""OIDs of the parameter types used here; given explicitly so that no search path is asked what `text` means."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command of a pipeline: SQL with `$1` parameters of greylag's own, or a migration's statement without any."""
+
+    text: bytes
+    parameters: tuple[bytes | None, ...] = ()
+    types: tuple[int, ...] = ()
+    wants_rows: bool = False
+
+
+def command(text: str, *parameters: str | int | float | bytes | None) -> Command:
+    """A command of greylag's own, whose result is wanted."""
+    values: list[bytes | None] = []
+    types: list[int] = []
+    for value in parameters:
+        if isinstance(value, bytes):
+            values.append(b"\\x" + value.hex().encode())
+            types.append(BYTEA)
+        else:
+            values.append(None if value is None else str(value).encode("utf-8", "surrogateescape"))
+            types.append(BIGINT if isinstance(value, int) else DOUBLE if isinstance(value, float) else TEXT)
+    return Command(text.encode(), tuple(values), tuple(types), wants_rows=True)
+
+
+Rows = list[tuple[str | None, ...]]
+OnResult = Callable[[int, Rows], None]
+
+
+class Session:
+    """A connection in autocommit mode. `cancel` is safe from any thread and from signal handlers; everything else belongs to one thread."""
+
+    def __init__(self, connection: psycopg.Connection[object]) -> None:
+        self._connection = connection
+        self._pgconn = connection.pgconn
+        self._pgconn.nonblocking = 1
+        self._stop = threading.Event()
+        self._cancel_sent = 0.0
+        self._cleaning = 0
+        self._open_syncs = 0
+
+    @property
+    def closed(self) -> bool:
+        return self._pgconn.status != pq.ConnStatus.OK
+
+    @property
+    def login_pid(self) -> int:
+        """The backend's process id as the login told it; a connection pooler tells another one."""
+        return self._pgconn.backend_pid
+
+    @property
+    def server_version(self) -> int:
+        """The server's version as a number: 160004 is 16.4."""
+        return self._pgconn.server_version
+
+    @property
+    def in_transaction(self) -> bool:
+        return not self.closed and self._pgconn.transaction_status not in (pq.TransactionStatus.IDLE, pq.TransactionStatus.UNKNOWN)
+
+    @property
+    def counts_characters(self) -> bool:
+        """Whether error positions count characters of UTF-8 (else bytes: SQL_ASCII and single-byte encodings)."""
+        return self._pgconn.parameter_status(b"client_encoding") == b"UTF8"
+
+    @property
+    def standard_strings(self) -> bool:
+        """Whether a backslash in a plain string is an ordinary character, as the lexer in `shapes` takes it."""
+        return self._pgconn.parameter_status(b"standard_conforming_strings") == b"on"
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `cancel` was called."""
+        return self._stop.is_set()
+
+    # --- executing ---------------------------------------------------------------------------------------------------------------
+
+    def query(self, text: str, *parameters: str | int | float | bytes | None) -> Rows:
+        """Executes one command of greylag's own and returns its rows, every value as the server's text."""
+        found: Rows = []
+        self.pipeline([command(text, *parameters)], lambda _, rows: found.extend(rows))
+        return found
+
+    def pipeline(self, commands: Sequence[Command], on_result: OnResult, *, progress: bool = False) -> None:
+        """Sends all commands and one Sync, in one round trip.
+
+        Args:
+            on_result: called with each finished command's index and rows, in order.
+            progress: whether the server is asked to send each result at once; else it may hold results back until the end.
+
+        Raises:
+            failures.ServerFailure: with the index of the command; nothing after it was executed.
+            Interrupted: `cancel` was called. Any exception that breaks the wait: the server was told to cancel, and was waited for.
+        """
+        failure: failures.ServerFailure | None = None
+        with self._conversation():
+            self._send(commands, progress)
+            for index, item in enumerate(commands):
+                try:
+                    rows = self._results(item.wants_rows)
+                except failures.ServerFailure as error:
+                    failure = failure or error.at(index)
+                    continue
+                if failure is None:
+                    on_result(index, rows)
+            self._results(False)  # the answer to Sync
+            self._pgconn.exit_pipeline_mode()
+        if failure is not None:
+            self._raise(failure)
+
+    def simple(self, text: bytes) -> None:
+        """Sends one text over the simple protocol, as goose does; it may hold several commands. Rows are thrown away as they come.
+
+        Raises as `pipeline`.
+        """
+        failure: failures.ServerFailure | None = None
+        with self._conversation():
+            self._pgconn.send_query(text)
+            while True:
+                try:
+                    if self._result(streamed=True) is None:
+                        break
+                except failures.ServerFailure as error:
+                    failure = failure or error
+        if failure is not None:
+            self._raise(failure)
+
+    def round_trip(self) -> float:
+        """Seconds that one empty round trip takes, the better of two."""
+        return min(self._timed_sync() for _ in range(2))
+
+    @contextlib.contextmanager
+    def cleaning(self) -> Iterator[None]:
+        """Within it commands are sent although `cancel` was called: to roll back, to give back the lock."""
+        self._cleaning += 1
+        try:
+            yield
+        finally:
+            self._cleaning -= 1
+
+    def rollback(self) -> None:
+        """Leaves a transaction, if one is open, also after a cancel."""
+        if self.in_transaction:
+            with self.cleaning():
+                self.simple(b"ROLLBACK")
+
+    def pause(self, seconds: float) -> None:
+        """Waits; `cancel` ends the wait. Raises Interrupted."""
+        if self._stop.wait(seconds):
+            raise failures.interrupted()
+
+    # --- ending ------------------------------------------------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Tells the server to cancel; whoever waits gets Interrupted, as does everything that is started afterwards."""
+        self._stop.set()
+        self._send_cancel()
+
+    def close(self) -> None:
+        """Ends the session; its locks go with it."""
+        self._connection.close()
+
+    # --- inside ------------------------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _conversation(self) -> Iterator[None]:
+        """Around a conversation with the server: whatever breaks the wait from outside, the server is cancelled and waited for."""
+        if self._stop.is_set() and not self._cleaning:
+            raise failures.interrupted()
+        if self.closed:
+            raise failures.connection_lost("the connection is closed")
+        try:
+            yield
+        except errors.Unavailable:
+            self.close()
+            raise
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self._drain()
+                self.rollback()
+            raise
+
+    def _raise(self, failure: failures.ServerFailure) -> NoReturn:
+        if self._stop.is_set() and failure.sqlstate == failures.QUERY_CANCELED:
+            raise failures.interrupted() from None
+        raise failure
+
+    def _send(self, commands: Sequence[Command], progress: bool) -> None:
+        pgconn = self._pgconn
+        self._open_syncs = 1
+        pgconn.enter_pipeline_mode()
+        for item in commands:
+            pgconn.send_query_params(item.text, item.parameters or None, item.types or None)
+            if progress:
+                pgconn.send_flush_request()
+        pgconn.pipeline_sync()
+
+    def _timed_sync(self) -> float:
+        started = time.perf_counter()
+        self.pipeline([], lambda _index, _rows: None)
+        return time.perf_counter() - started
+
+    def _results(self, wanted: bool) -> Rows:
+        """All results of one command of a pipeline. Pipelines hold migrations' statements, so rows nobody wants are streamed too."""
+        rows: Rows = []
+        failure: failures.ServerFailure | None = None
+        while True:
+            try:
+                result = self._result(streamed=not wanted)
+            except failures.ServerFailure as error:
+                failure = error
+                continue
+            if result is None or result.status == pq.ExecStatus.PIPELINE_SYNC:
+                break
+            if wanted:
+                rows += [tuple(_text(result.get_value(row, column)) for column in range(result.nfields)) for row in range(result.ntuples)]
+        if failure is not None:
+            raise failure
+        return rows
+
+    def _result(self, *, streamed: bool) -> pq.abc.PGresult | None:
+        pgconn = self._pgconn
+        if streamed:
+            with contextlib.suppress(psycopg.Error):  # not every state of the connection takes it
+                pgconn.set_chunked_rows_mode(_CHUNK_ROWS) if _HAS_CHUNKS else pgconn.set_single_row_mode()
+        self._wait_for_result()
+        result = pgconn.get_result()
+        if result is None:
+            return None
+        status = result.status
+        if status == pq.ExecStatus.PIPELINE_SYNC:
+            self._open_syncs = 0
+        elif status == pq.ExecStatus.COPY_IN:
+            pgconn.put_copy_end(b"a migration has no data to send")
+        elif status in (pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH):
+            self._discard_copy()
+        elif status in (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE, pq.ExecStatus.PIPELINE_ABORTED):
+            if self.closed:
+                raise failures.connection_lost(failures.text_of(result))
+            raise failures.from_result(result)
+        return result
+
+    def _discard_copy(self) -> None:
+        while True:
+            size, _data = self._pgconn.get_copy_data(1)
+            if size < 0:
+                return
+            if size == 0:
+                self._poll(writing=False)
+
+    def _wait_for_result(self) -> None:
+        pgconn = self._pgconn
+        try:
+            while True:
+                writing = bool(pgconn.flush())
+                if not pgconn.is_busy():
+                    return
+                self._poll(writing=writing)
+        except psycopg.OperationalError as error:
+            raise failures.connection_lost(str(error)) from None
+
+    def _poll(self, *, writing: bool) -> None:
+        """Waits until the socket is ready, and reads what there is. A wait that lasts repeats a cancel that the server did not see."""
+        poller = select.poll()
+        poller.register(self._pgconn.socket, select.POLLIN | (select.POLLOUT if writing else 0))
+        ready = poller.poll(_POLL_MILLISECONDS)
+        if any(mask & ~select.POLLOUT for _, mask in ready):
+            self._pgconn.consume_input()
+        if self._stop.is_set() and not self._cleaning and time.monotonic() - self._cancel_sent > _CANCEL_AGAIN_SECONDS:
+            self._send_cancel()
+
+    def _send_cancel(self) -> None:
+        self._cancel_sent = time.monotonic()
+        if not self.closed:
+            with contextlib.suppress(psycopg.Error, OSError):
+                self._connection.cancel_safe(timeout=_CANCEL_SECONDS)
+
+    def _drain(self) -> None:
+        """Cancels what runs and reads until the server is idle; closes the connection when that can't be had."""
+        try:
+            self._send_cancel()
+            deadline = time.monotonic() + _DRAIN_SECONDS
+            while not self.closed and time.monotonic() < deadline:
+                if self._drained():
+                    return
+            self.close()
+        except BaseException:
+            self.close()
+            raise
+
+    def _drained(self) -> bool:
+        pgconn = self._pgconn
+        in_pipeline = pgconn.pipeline_status != pq.PipelineStatus.OFF
+        if in_pipeline and not self._open_syncs:
+            pgconn.exit_pipeline_mode()
+            return True
+        writing = bool(pgconn.flush())
+        if pgconn.is_busy():
+            self._poll(writing=writing)
+            return False
+        result = pgconn.get_result()
+        if result is None:
+            return not in_pipeline
+        if result.status == pq.ExecStatus.PIPELINE_SYNC:
+            self._open_syncs = 0
+        elif result.status == pq.ExecStatus.COPY_IN:
+            pgconn.put_copy_end(b"interrupted")
+        elif result.status == pq.ExecStatus.COPY_OUT:
+            self._discard_copy()
+        return False
+
+
+_HAS_CHUNKS = psycopg.capabilities.has_stream_chunked() if hasattr(psycopg, "capabilities") else False
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "surrogateescape")

@@ -1,0 +1,142 @@
+"""What kind of statement this is: how many commands, whom it locks out, whether it may run inside a transaction, how it must be sent.
+
+The lexer and a command's first words decide nearly always. PostgreSQL's own grammar (libpg_query) is asked only for an ALTER TABLE that may
+be harmless: it takes 0.2 s to load, and the answer only matters where the words leave two policies open.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from migrator import lexer, locks
+from migrator.history import Engine
+from migrator.locks import LockClass
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What execution needs to know of one statement.
+
+    Args:
+        lock: the strongest class of its commands.
+        commands: how many commands it holds; 0 for an empty one.
+        pipelined: whether it can be sent through the extended protocol with goose's effect.
+        transactional: whether it may share a transaction with a journal row.
+        controls: whether it begins or ends a transaction itself.
+        sets_lock_timeout: whether it names lock_timeout, which then is the file's own affair.
+        head: first words of its first command.
+    """
+
+    lock: LockClass
+    commands: int
+    pipelined: bool
+    transactional: bool
+    controls: bool
+    sets_lock_timeout: bool
+    head: tuple[str, ...]
+
+
+_COPY = re.compile(r"\bcopy\b", re.IGNORECASE)
+_PARAMETER = re.compile(r"\$[0-9]")
+_READING_RULES = re.compile(r"standard_conforming_strings|client_encoding|set\s+names", re.IGNORECASE)
+_LOCK_TIMEOUT = re.compile(r"lock_timeout", re.IGNORECASE)
+_COMMITS = re.compile(r"\b(?:commit|rollback)\b", re.IGNORECASE)
+_CONCURRENTLY = re.compile(r"\b(?:concurrently|finalize)\b", re.IGNORECASE)
+_REINDEX_ALL = re.compile(r"^[\s\S]*?\breindex\s*(?:\([^)]*\)\s*)?(?:database|system|schema)\b", re.IGNORECASE)
+_MILD_ALTER = re.compile(r"\b(?:validate|statistics|cluster|detach)\b|\b(?:set|reset)\s*\(", re.IGNORECASE)
+
+
+@functools.lru_cache(maxsize=4096)
+def shape(text: str) -> Shape:
+    """Reads one statement of a migration, as it would be sent."""
+    scan = lexer.scan(text, Engine.POSTGRES)
+    commands = [(item.words, text[item.start : item.end]) for item in scan.commands]
+    controls = any(_controls(words) for words, _ in commands)
+    lock = max((_lock(words, body) for words, body in commands), default=LockClass.NONE)
+    awkward = scan.open is not None or _COPY.search(text) or _PARAMETER.search(text) or _READING_RULES.search(text)
+    return Shape(
+        lock=lock,
+        commands=len(commands),
+        pipelined=len(commands) <= 1 and not controls and not awkward,
+        transactional=not controls and all(_transactional(words, body) for words, body in commands),
+        controls=controls,
+        sets_lock_timeout=_LOCK_TIMEOUT.search(text) is not None,
+        head=commands[0][0] if commands else (),
+    )
+
+
+def _controls(words: tuple[str, ...]) -> bool:
+    first, second = (*words, "", "")[:2]
+    if first == "ROLLBACK":
+        return "TO" not in words
+    return first in ("BEGIN", "START", "COMMIT", "END", "ABORT") or (first == "PREPARE" and second == "TRANSACTION")
+
+
+def _transactional(words: tuple[str, ...], body: str) -> bool:
+    first, second = (*words, "", "")[:2]
+    if first in ("VACUUM", "CALL", "DISCARD", "CHECKPOINT"):
+        return False
+    if first == "DO":
+        return _COMMITS.search(body) is None
+    if first == "REINDEX":
+        return _CONCURRENTLY.search(body) is None and _REINDEX_ALL.match(body) is None
+    if first == "CLUSTER":
+        return len(words) > 1
+    if first in ("CREATE", "DROP", "ALTER"):
+        if second in ("DATABASE", "TABLESPACE", "SUBSCRIPTION", "SYSTEM"):
+            return False
+        if second in ("INDEX", "UNIQUE", "TABLE"):
+            return _CONCURRENTLY.search(body) is None
+    return True
+
+
+def _lock(words: tuple[str, ...], body: str) -> LockClass:
+    found = locks.of_words(words, body)
+    if words[:2] == ("ALTER", "TABLE") and _MILD_ALTER.search(body):
+        return _of_alter_table(body)
+    return found
+
+
+_MILD_SUBCOMMANDS = frozenset(
+    {
+        "AT_ValidateConstraint",
+        "AT_SetStatistics",
+        "AT_ClusterOn",
+        "AT_DropCluster",
+        "AT_SetOptions",
+        "AT_ResetOptions",
+        "AT_SetRelOptions",
+        "AT_ResetRelOptions",
+        "AT_DetachPartitionFinalize",
+    }
+)
+"""Parts of ALTER TABLE that take SHARE UPDATE EXCLUSIVE (PostgreSQL's AlterTableGetLockLevel)."""
+
+
+def _of_alter_table(text: str) -> LockClass:
+    import postgast  # 0.2 s
+
+    try:
+        parsed = postgast.parse(text)
+    except (postgast.PgQueryError, UnicodeEncodeError):
+        return LockClass.EVERYONE
+    node = parsed.stmts[0].stmt if parsed.stmts else None
+    if node is None or node.WhichOneof("node") != "alter_table_stmt":
+        return LockClass.EVERYONE
+    return max((_of_subcommand(item.alter_table_cmd) for item in node.alter_table_stmt.cmds), default=LockClass.EVERYONE)
+
+
+def _of_subcommand(part: Any) -> LockClass:
+    import postgast
+
+    kinds = postgast.pg_query_pb2
+    name = kinds.AlterTableType.Name(part.subtype)
+    argument = getattr(part, "def")
+    if name in _MILD_SUBCOMMANDS or (name == "AT_DetachPartition" and argument.partition_cmd.concurrent):
+        return LockClass.MAINTENANCE
+    if name == "AT_AddConstraint" and kinds.ConstrType.Name(argument.constraint.contype) == "CONSTR_FOREIGN":
+        return LockClass.WRITERS
+    return LockClass.EVERYONE
