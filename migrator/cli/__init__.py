@@ -1,0 +1,63 @@
+"""The `greylag` command: goose's verbs and flags, then greylag's own; words it doesn't know go to `deployments.console`, if there is one.
+
+This file imports nothing that costs time: `greylag --help` runs through it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; `argv` without the program's name. Returns the exit code of the table in `migrator.errors`."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    try:
+        if arguments and _is_unknown_word(arguments[0]):
+            found = _console(arguments)
+            if found is not None:
+                return found
+        from migrator.cli import command
+
+        return command.run(arguments)
+    except KeyboardInterrupt:  # before or after the guarded part
+        return 23
+    except BrokenPipeError:
+        return 0
+
+
+def _is_unknown_word(word: str) -> bool:
+    """Whether a first word may be one of the console's verbs."""
+    if not word or not word[0].isalpha():
+        return False
+    from migrator.cli import verbs
+
+    return word not in verbs.ALL and word not in verbs.DRIVERS and word not in verbs.REFUSED_DRIVERS and word != "beta"
+
+
+def _console(arguments: list[str]) -> int | None:
+    """Runs a verb of `deployments.console`; None when there is no console or it doesn't know the verb.
+
+    Only a checkout has one, so its absence is no error; a console whose own imports fail says which package is missing.
+    """
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    try:
+        if find_spec("deployments") is None or find_spec("deployments.console") is None:
+            return None
+        known: dict[str, str] = getattr(import_module("deployments.console"), "VERBS", {})
+    except ModuleNotFoundError:
+        return None
+    module = known.get(arguments[0])
+    if module is None:
+        return None
+    try:
+        return int(import_module(module).run(arguments[1:]))
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("deployments"):
+            raise
+        sys.stderr.write(
+            f"greylag: {arguments[0]} needs the package {error.name} [missing-extra]\n"
+            'greylag: hint: pip install -e ".[flows]" in the checkout; tests and demo: ".[flows,sandbox,dev]"\n'
+        )
+        return 2

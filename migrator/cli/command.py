@@ -1,0 +1,170 @@
+"""One command line from its words to its exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from migrator.cli import flags, go_flags, verbs
+
+if TYPE_CHECKING:
+    from migrator import errors
+    from migrator.cli.go_flags import Values
+    from migrator.cli.invocation import Invocation
+
+USAGE = 2  # errors.ExitCode.USAGE, spelled out because the help must not import dataclasses
+
+WAIT_SECONDS = 300.0
+"""How long `wait` waits unless told: shorter than a Deployment's progress deadline (600 s), so that the pod says why before it is given up."""
+
+
+def run(arguments: list[str]) -> int:
+    """Runs a command line and returns the exit code (design §3)."""
+    try:
+        values = go_flags.parse(arguments, flags.ALL)
+    except go_flags.HelpRequested:
+        return _help()
+    except go_flags.FlagError as error:
+        sys.stderr.write(f"{error}\ngreylag: greylag -h shows every flag\n")
+        return USAGE
+    if values.boolean("version"):
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            number = version("greylag")
+        except PackageNotFoundError:  # run from a checkout that was never installed
+            number = "unknown"
+        sys.stdout.write(f"greylag version: {number}\n")
+        return 0
+    if values.boolean("h"):
+        return _help()
+    return _resolved(values)
+
+
+def _help() -> int:
+    from migrator.cli import usage
+
+    sys.stdout.write(usage.text())
+    return 0
+
+
+def _resolved(values: Values) -> int:
+    from migrator import errors
+    from migrator.cli import invocation
+
+    if not values.words:
+        from migrator.cli import usage
+
+        sys.stderr.write(usage.text())
+        return USAGE
+    try:
+        _load_environment(values.string("env"))
+        if values.words[0] == "beta":
+            return _beta(values.words[1:])
+        invocations = invocation.resolve(values, os.environ)
+    except errors.GreylagError as error:
+        return _refuse(error, values)
+    exit_code = 0
+    for item in invocations:
+        code = run_one(item, several=len(invocations) > 1)
+        exit_code = exit_code or code
+        if code and item.verb.writes:
+            break
+    return exit_code
+
+
+def _load_environment(path: str) -> None:
+    """`-env`: best effort for the default file, an error for a named one (goose.md §5.2)."""
+    if path == "none":
+        return
+    from migrator import errors
+
+    if not path and not os.access(".env", os.F_OK):
+        return
+    from migrator.cli import dotenv
+
+    try:
+        dotenv.load(path or ".env", os.environ)
+    except OSError as error:
+        if path:
+            reason = (error.strerror or "").lower()
+            raise errors.UsageError(
+                f"failed to load env file: open {path}: {reason}", code="no-env-file", hint="`-env none` reads no file"
+            ) from None
+    except errors.UsageError as error:
+        if path:
+            error.message = f"failed to load env file: {error.message}"
+            raise
+        from migrator.cli import text
+
+        text.own(f"warning: {error.where}: {error.message}: nothing of it was loaded [{error.code}]")
+
+
+def _beta(words: list[str]) -> int:
+    from migrator.cli import text
+
+    if not words:
+        text.log("goose beta: missing subcommand")
+        return USAGE
+    if words[0] == "drivers":
+        sys.stdout.write("Available drivers:\n" + "".join(f"  {name}\n" for name in sorted(verbs.DRIVERS)))
+    return 0
+
+
+def _refuse(error: errors.GreylagError, values: Values) -> int:
+    """An error before there was anything to run."""
+    from migrator import redaction
+    from migrator.cli import text
+
+    own_line = error.message.startswith(("-dbstring=", "failed to load"))
+    text.log(redaction.redact(error.message if own_line else f"goose run: {error.message}"))
+    text.own(f"{error.where}: [{error.code}]" if error.where else f"[{error.code}]")
+    text.own(f"hint: {error.hint}" if error.hint else "")
+    if values.boolean("json"):
+        from migrator.cli import json_output
+
+        json_output.write_document({"error": error.document(), "exit_code": int(error.exit_code)})
+    return int(error.exit_code)
+
+
+def run_one(item: Invocation, *, several: bool = False) -> int:
+    """Runs one verb on one database and returns its exit code; every error ends here, told in goose's and in greylag's words."""
+    from importlib import import_module
+
+    from migrator import errors
+    from migrator.cli import interruption, text
+    from migrator.cli.session import Session
+
+    session = Session(item)
+    if several:
+        text.own(f"--- {item.verb.name} {item.label}")
+    timeout = item.values.seconds("timeout")
+    if item.verb.name == "wait":
+        timeout = 0.0  # its own time-out is an answer (24), not an error
+    try:
+        with interruption.guard(timeout):
+            code = import_module(item.verb.module).run(session)
+    except errors.GreylagError as error:
+        code = session.fail(error)
+    # A fault of greylag's own: Python's traceback would be printed unredacted.
+    except Exception as error:  # noqa: BLE001
+        code = _fault(session, error)
+    session.finish(code)
+    return int(code)
+
+
+def _fault(session: object, error: Exception) -> int:
+    import traceback
+
+    from migrator import redaction
+    from migrator.cli import text
+    from migrator.cli.session import Session
+
+    assert isinstance(session, Session)
+    report = redaction.redact("".join(traceback.format_exception(error)), session.invocation.secrets if session.invocation.dbstring else ())
+    text.log(f"goose run: internal error: {type(error).__name__}")
+    text.own(report)
+    text.own("hint: this is a fault of greylag itself: please report it with the lines above")
+    session.document["error"] = {"code": "internal", "exit_code": 1, "message": report, "transient": False}
+    return 1

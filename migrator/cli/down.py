@@ -1,0 +1,12 @@
+"""`down`: rolls back the current version, from its file or, where the directory lacks it, from the recorded text."""
+
+from __future__ import annotations
+
+from migrator.cli import migrating
+from migrator.cli.session import Session
+from migrator.targets import Verb
+
+
+def run(session: Session) -> int:
+    """Runs the verb; returns the exit code."""
+    return migrating.run(session, Verb.DOWN)

@@ -1,0 +1,57 @@
+"""The flags of `greylag`: goose's first, with goose's words, then its own. One table for parsing, help and the environment."""
+
+from __future__ import annotations
+
+from migrator.cli.go_flags import Flag
+
+UPWARDS = ("up", "up-by-one", "up-to")
+CHANGING = (*UPWARDS, "down", "down-to", "redo", "reset")
+PLANNING = (*CHANGING, "plan")
+
+GOOSE: tuple[Flag, ...] = (
+    Flag("allow-missing", "bool", False, "applies missing (out-of-order) migrations", variable="GREYLAG_ALLOW_MISSING", goose=True),
+    Flag("certfile", "string", "", "accepted and ignored (goose reads it for mysql only)", goose=True),
+    Flag("dir", "string", ".", "directory with migration files, (GOOSE_MIGRATION_DIR env variable supported)", goose=True),
+    Flag("env", "string", "", "load environment variables from file (default .env)", goose=True),
+    Flag("h", "bool", False, "print help", goose=True),
+    Flag("no-color", "bool", False, "disable color output (NO_COLOR env variable supported); greylag prints no colors anyway", goose=True),
+    Flag(
+        "no-versioning", "bool", False, "apply migration commands with no versioning, in file order, from directory pointed to", goose=True
+    ),
+    Flag("s", "bool", False, "use sequential numbering for new migrations", goose=True),
+    Flag("ssl-cert", "string", "", "accepted and ignored (goose reads it for mysql only)", goose=True),
+    Flag("ssl-key", "string", "", "accepted and ignored (goose reads it for mysql only)", goose=True),
+    Flag("table", "string", "", 'migrations table name (default "goose_db_version")', goose=True),
+    Flag(
+        "timeout",
+        "duration",
+        0.0,
+        "maximum allowed duration for the whole command; e.g., 1h13m (wait: 5m unless given)",
+        variable="GREYLAG_TIMEOUT",
+        goose=True,
+    ),
+    Flag("v", "bool", False, "enable verbose mode", goose=True),
+    Flag("version", "bool", False, "print version", goose=True),
+)
+
+OWN: tuple[Flag, ...] = (
+    Flag("accept-hazards", "bool", False, "run files with lossy hazards exactly as goose would", verbs=PLANNING),
+    Flag("approved-digest", "string", "", "run only the plan with this digest, or what is left of it", verbs=CHANGING),
+    Flag("checksum", "strings", (), "record the present content of VERSION as what was applied", verbs=("repair",)),
+    Flag("done", "strings", (), "answer that statement VERSION:INDEX was executed", verbs=("repair",)),
+    Flag("exit-code", "bool", False, "end with 3 when migrations are pending", verbs=("status",)),
+    Flag("expand", "bool", False, "show statements with ENVSUB's values filled in, on a terminal only", verbs=("plan",)),
+    Flag("json", "bool", False, "write one JSON document (up, down, …: one event per line) to standard output", variable="GREYLAG_JSON"),
+    Flag("lock-budget", "duration", 60.0, "how long a statement is retried that can't get its lock", variable="GREYLAG_LOCK_BUDGET"),
+    Flag("lock-timeout", "duration", 0.2, "longest wait for one lock that blocks readers or writers", variable="GREYLAG_LOCK_TIMEOUT"),
+    Flag("lock-wait", "duration", 300.0, "how long to wait for another run on the same database", variable="GREYLAG_LOCK_WAIT"),
+    Flag("min-version", "integer", 0, "wait for this version instead of the directory's newest", verbs=("wait",)),
+    Flag("not-done", "strings", (), "answer that statement VERSION:INDEX was not executed", verbs=("repair",)),
+    Flag("protected", "bool", False, "refuse to roll back", variable="GREYLAG_PROTECTED", verbs=PLANNING),
+    Flag("role", "string", "", "role to take after login (PostgreSQL, SET ROLE)", variable="GREYLAG_ROLE"),
+    Flag("service", "string", "greylag", "name shown to the server in application_name", variable="GREYLAG_SERVICE"),
+    Flag("statement-timeout", "duration", 0.0, "longest run of one statement, 0 for no limit", variable="GREYLAG_STATEMENT_TIMEOUT"),
+    Flag("to", "integer", 0, "mark versions up to VERSION as applied without running them", verbs=("baseline",)),
+)
+
+ALL: tuple[Flag, ...] = GOOSE + OWN

@@ -1,0 +1,46 @@
+"""`init`: the directory with a first, empty migration.
+
+goose's own first file can't be read by goose (a comment in it mentions `+goose`); this one can.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from migrator import errors
+from migrator.cli import create
+from migrator.cli.session import Session
+
+TEMPLATE = """\
+-- The first migration. Rename it, write SQL, then: greylag up
+--
+-- A file has an Up section, which applies it, and a Down section, which takes it back.
+-- A statement ends at a line that ends with a semicolon; bodies that hold semicolons stand between
+-- StatementBegin and StatementEnd annotations. The NO TRANSACTION annotation runs a file without a transaction.
+
+-- +goose Up
+SELECT 'up SQL query';
+
+-- +goose Down
+SELECT 'down SQL query';
+"""
+
+
+def run(session: Session) -> int:
+    """Creates the directory (`migrations` unless -dir names another) and the file. Raises FileError when it exists."""
+    directory = session.invocation.directory
+    if directory in ("", "."):
+        directory = "migrations"
+    path = Path(directory)
+    if path.exists():
+        raise errors.FileError(
+            f"directory already exists: {directory}", code="directory-exists", hint=f"greylag -dir {directory} create NAME sql"
+        )
+    try:
+        path.mkdir(parents=True, mode=0o755)
+    except OSError as error:
+        raise errors.FileError(
+            f"mkdir {directory}: {(error.strerror or '').lower()}", code="not-created", hint="choose a writable place"
+        ) from None
+    create.write(session, directory, "initial", TEMPLATE)
+    return 0

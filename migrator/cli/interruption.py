@@ -1,0 +1,78 @@
+"""Signals and `-timeout`: break what is running, let the engine clean up, and end in time (design §2, §3).
+
+The first signal, or the end of the time, raises an error in the main thread, wherever it waits. The engine's broken wait cancels the statement
+on the server, rolls back and gives back the lock on its way out. A server that no longer answers can't hold the process: after a
+grace period it ends by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from migrator import errors
+
+GRACE_SECONDS = 9.0
+"""A pod gets 30 s by default between SIGTERM and SIGKILL, and the promise is 10 s: what is not cleaned up by now never will be."""
+
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
+
+TIMEOUT_TEXT = "timeout: context deadline exceeded"
+"""As goose ends a message when its context is over (goose.md §5.2)."""
+
+
+@contextmanager
+def guard(timeout: float) -> Iterator[None]:
+    """Runs its body with signals and the time-out (seconds, 0 for none) turned into errors.
+
+    Raises Interrupted, TimedOut (code `deadline`). Outside the main thread it does nothing: signals are then the caller's business.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    watchdogs: list[threading.Timer] = []
+
+    def stop(error: errors.GreylagError) -> None:
+        if watchdogs:  # already on the way out: a second signal must not break the clean-up
+            return
+        watchdog = threading.Timer(GRACE_SECONDS, _give_up, (int(error.exit_code),))
+        watchdog.daemon = True
+        watchdogs.append(watchdog)
+        watchdog.start()
+        raise error
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop(
+            errors.Interrupted(
+                f"{signal.Signals(number).name} received",
+                hint="run the same command again: what was finished is recorded, what was not was cancelled",
+            )
+        )
+
+    def on_alarm(number: int, frame: FrameType | None) -> None:
+        stop(errors.TimedOut(TIMEOUT_TEXT, code="deadline", hint="raise -timeout, or find out what the run was waiting for"))
+
+    previous = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    previous_alarm = signal.signal(signal.SIGALRM, on_alarm)
+    try:
+        if timeout > 0:
+            signal.setitimer(signal.ITIMER_REAL, timeout)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for watchdog in watchdogs:
+            watchdog.cancel()
+        signal.signal(signal.SIGALRM, previous_alarm)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _give_up(exit_code: int) -> None:
+    sys.stderr.write("greylag: the server did not answer the cancellation in time; the process ends, the server ends the session\n")
+    sys.stderr.flush()
+    os._exit(exit_code)

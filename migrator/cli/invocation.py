@@ -1,0 +1,191 @@
+"""A command line and the environment -> what is to be done, to which databases (goose.md §5.1; pure, apart from looking up targets)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from migrator import errors, redaction
+from migrator.cli import flags, verbs
+from migrator.cli.go_flags import FlagError, Values
+
+DEFAULT_DIRECTORY = "."
+DEFAULT_TABLE = "goose_db_version"
+
+TARGETS_MODULE = "deployments.console.targets"
+"""Resolves `@environment/service`. Not part of the wheel: only a checkout knows a fleet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One verb on one database (or none). `label` is the target as `@environment/service`, empty for `driver URL`."""
+
+    verb: verbs.Verb
+    arguments: tuple[str, ...]
+    values: Values = field(repr=False)
+    directory: str = DEFAULT_DIRECTORY
+    table: str = DEFAULT_TABLE
+    driver: str = ""
+    dbstring: str = field(default="", repr=False)
+    label: str = ""
+    service: str = "greylag"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not be printed."""
+        from migrator import addresses
+
+        try:
+            if self.driver == "clickhouse":
+                return (addresses.parse_clickhouse(self.dbstring).password,)
+            return (addresses.parse_postgres(self.dbstring).password or "",)
+        except errors.GreylagError:
+            return (self.dbstring,)
+
+
+def configured(environ: Mapping[str, str], name: str) -> str:
+    """A setting of the environment: greylag's own variable before goose's."""
+    return environ.get(f"GREYLAG_{name}") or environ.get(f"GOOSE_{name}") or ""
+
+
+def apply_environment(values: Values, environ: Mapping[str, str]) -> None:
+    """Fills flags that were not given from their variables. Raises UsageError for a value that the flag doesn't take."""
+    for flag in flags.ALL:
+        text = environ.get(flag.variable, "") if flag.variable else ""
+        if text and flag.name not in values.given:
+            try:
+                values.values[flag.name] = flag.convert(text)
+            except FlagError:
+                raise errors.UsageError(
+                    f'{flag.variable} holds "{text}", which -{flag.name} does not take', code="bad-variable", hint="correct or unset it"
+                ) from None
+
+
+def resolve(values: Values, environ: Mapping[str, str]) -> list[Invocation]:
+    """What to do, in order.
+
+    Raises UsageError: too few words, an unknown driver or verb, a flag that the verb does not have.
+    """
+    words = list(values.words)
+    apply_environment(values, environ)
+    if words and words[0] in verbs.ALL and verbs.ALL[words[0]].standalone:
+        return [_invocation(verbs.ALL[words[0]], words[1:], values, environ)]
+    at = next((index for index in (0, 1) if len(words) > index and words[index].startswith("@")), None)
+    if at is not None and (at == 0 or words[0] in verbs.ALL):
+        return _targets(words[at], words[:at] + words[at + 1 :], values, environ)
+    if len(words) > 2 and words[0] in verbs.ALL and words[1] in verbs.DRIVERS:  # verb first, as with @targets
+        words = [words[1], words[2], words[0], *words[3:]]
+    else:
+        words = _merge(words, environ)
+    if len(words) < 3:
+        raise errors.UsageError(
+            f'too few words: driver, address or command is missing in "{" ".join(_shown(values.words))}"' if values.words else "no command",
+            hint="greylag -dir DIR DRIVER DBSTRING COMMAND, or GOOSE_DRIVER and GOOSE_DBSTRING in the environment; greylag -h shows all",
+        )
+    driver, dbstring, name = words[:3]
+    _require_driver(driver, dbstring)
+    verb = verbs.ALL.get(name)
+    if verb is None or (verb.standalone and name not in ("create", "fix")):
+        hint = "greylag -h lists the commands"
+        if name in verbs.DRIVERS and configured(environ, "DRIVER"):
+            hint = "GOOSE_DRIVER is set, so leave the driver out of the command line"
+        raise errors.UsageError(f'"{name}": no such command', code="unknown-command", hint=hint)
+    return [_invocation(verb, words[3:], values, environ, driver=driver, dbstring=dbstring)]
+
+
+def _invocation(verb: verbs.Verb, arguments: list[str], values: Values, environ: Mapping[str, str], **more: Any) -> Invocation:
+    for flag in flags.OWN:
+        if flag.name in values.given and flag.verbs and verb.name not in flag.verbs:
+            raise errors.UsageError(
+                f"-{flag.name} means nothing to {verb.name}", code="wrong-flag", hint=f"it belongs to {', '.join(flag.verbs)}"
+            )
+    directory = values.string("dir")
+    if directory == DEFAULT_DIRECTORY:
+        directory = configured(environ, "MIGRATION_DIR") or DEFAULT_DIRECTORY
+    settings = {
+        "directory": directory,
+        "table": values.string("table") or configured(environ, "TABLE") or DEFAULT_TABLE,
+        "service": values.string("service"),
+    }
+    return Invocation(verb=verb, arguments=tuple(arguments), values=values, **{**settings, **more})
+
+
+def _merge(words: list[str], environ: Mapping[str, str]) -> list[str]:
+    """goose's merge: a driver from the environment goes first, an address second (goose.md §5.1)."""
+    if not words:
+        return words
+    driver = configured(environ, "DRIVER")
+    if driver:
+        words = [driver, *words]
+    dbstring = configured(environ, "DBSTRING")
+    if not dbstring and environ.get("GREYLAG_HOST"):
+        dbstring = _from_parts(words[0], environ)
+    if dbstring:
+        words = [words[0], dbstring, *words[1:]]
+    return words
+
+
+def _from_parts(driver: str, environ: Mapping[str, str]) -> str:
+    """A DBSTRING from GREYLAG_HOST and its companions: what a chart's Job has in its Secret, without a shell that percent-encodes."""
+    from migrator import addresses
+
+    _require_driver(driver, "")
+    return addresses.build(
+        driver,
+        host=environ["GREYLAG_HOST"],
+        port=environ.get("GREYLAG_PORT") or ("9000" if driver == "clickhouse" else "5432"),
+        username=environ.get("GREYLAG_USERNAME", ""),
+        password=environ.get("GREYLAG_PASSWORD", ""),
+        database=environ.get("GREYLAG_DATABASE", ""),
+    )
+
+
+def _require_driver(driver: str, dbstring: str) -> None:
+    if driver in verbs.DRIVERS:
+        return
+    from migrator import goquote
+
+    reason = verbs.REFUSED_DRIVERS.get(driver, "greylag drives postgres (or pgx) and clickhouse")
+    raise errors.UsageError(
+        f'-dbstring={goquote.quote(redaction.redact(dbstring))}: "{driver}": unknown dialect',
+        code="unknown-driver",
+        hint=reason if driver not in verbs.ALL else f"the driver comes before the command: greylag postgres DBSTRING {driver}",
+    )
+
+
+def _targets(expression: str, words: list[str], values: Values, environ: Mapping[str, str]) -> list[Invocation]:
+    if not words:
+        raise errors.UsageError(f"no command for {expression}", hint=f"greylag status {expression}")
+    verb = verbs.ALL.get(words[0])
+    if verb is None or verb.standalone:
+        raise errors.UsageError(f'"{words[0]}": no such command', code="unknown-command", hint="greylag -h lists the commands")
+    found = []
+    for label, driver, dbstring, directory, service in _resolver()(expression):
+        chosen = values.string("dir") if "dir" in values.given else directory
+        service = values.string("service") if "service" in values.given else service
+        more = {"label": label, "driver": driver, "dbstring": dbstring, "directory": chosen, "service": service}
+        found.append(_invocation(verb, words[1:], values, environ, **more))
+    if not found:
+        raise errors.UsageError(f"{expression} names no service", code="no-target", hint="fleet.yaml lists environments and services")
+    return found
+
+
+def _resolver() -> Any:
+    from importlib import import_module
+
+    try:
+        return import_module(TARGETS_MODULE).resolve
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        raise errors.UsageError(
+            "targets like @environment/service need a checkout with its fleet.yaml"
+            if missing.startswith("deployments")
+            else f"targets like @environment/service need the package {missing}",
+            code="no-fleet",
+            hint='run greylag from the checkout with the extras installed: pip install -e ".[flows]"; or write DRIVER DBSTRING instead',
+        ) from None
+
+
+def _shown(words: list[str]) -> list[str]:
+    return [redaction.redact(word) for word in words]

@@ -1,0 +1,135 @@
+"""What up, down and their kin have in common: plan, apply, and goose's closing line (goose.md §5.4, §6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from migrator import applying, errors, planning
+from migrator.cli import interruption, text
+from migrator.cli.session import Session
+from migrator.targets import UPWARDS, Target, Verb
+
+if TYPE_CHECKING:
+    from migrator import databases, files, plans
+
+
+def target(verb: Verb, session: Session, arguments: tuple[str, ...] | None = None) -> Target:
+    """The target of a verb with its words. Raises UsageError with goose's text for a missing or bad VERSION."""
+    words = session.invocation.arguments if arguments is None else arguments
+    version = 0
+    if verb in (Verb.UP_TO, Verb.DOWN_TO):
+        if not words:
+            raise errors.UsageError(
+                f"{verb} must be of form: goose DRIVER DBSTRING [OPTIONS] {verb} VERSION", hint=f"greylag … {verb} VERSION"
+            )
+        version = parse_version(words[0])
+    return Target(
+        verb,
+        version=version,
+        allow_missing=session.values.boolean("allow-missing"),
+        versioning=not session.values.boolean("no-versioning"),
+    )
+
+
+def parse_version(word: str) -> int:
+    """A version on the command line. Raises UsageError with goose's text."""
+    digits = word[1:] if word[:1] in ("+", "-") else word
+    if not (digits.isascii() and digits.isdigit()) or abs(int(digits)) >= 1 << 63:
+        raise errors.UsageError(f"version must be a number (got '{word}')", hint="`greylag … status` lists the versions")
+    return int(word)
+
+
+def make_plan(session: Session, database: databases.Database, migrations: files.MigrationSet, wanted: Target) -> plans.Plan:
+    """The plan against the database as it is now."""
+    return planning.plan(
+        migrations,
+        database.read_history(),
+        wanted,
+        engine=database.engine,
+        policy=session.policy,
+        recall=database.read_down_text,
+    )
+
+
+def run(session: Session, verb: Verb) -> int:
+    """Plans, applies, prints; the body of each migrating verb."""
+    wanted = target(verb, session)
+    if verb is Verb.RESET:
+        session.error_prefix = "failed to collect migrations: "
+    migrations = session.load()
+    session.error_prefix = ""
+    with session.open() as database:
+        plan = make_plan(session, database, migrations, wanted)
+        try:
+            report = applying.apply(
+                database, plan, session.listen, approved_digest=session.values.string("approved-digest"), policy=session.policy
+            )
+        except errors.StatementRejected:
+            session.error_prefix = "failed to db-down: " if verb is Verb.RESET else ""
+            raise
+        except errors.TimedOut as error:
+            raise _with_statement(error, session, plan) from None
+        session.document.update(report.document())
+        session.document["remarks"] = [{"code": item.code, "message": item.message, "hint": item.hint} for item in report.plan.remarks]
+        code = _close(session, report, database)
+    for remark in report.plan.remarks:
+        session.own(f"warning: {remark.message} [{remark.code}]" + (f"\nhint: {remark.hint}" if remark.hint else ""))
+    return code
+
+
+def _close(session: Session, report: applying.Report, database: databases.Database) -> int:
+    """goose's last line, and the exit code."""
+    wanted = report.plan.target
+    last = report.finished[-1].version if report.finished else 0
+    if wanted.verb in (Verb.REDO, Verb.RESET, Verb.DOWN) and wanted.versioning:
+        session.document["current"] = database.read_history().current if session.json else None
+        return 0
+    if not wanted.versioning:
+        _close_without_versioning(session, report)
+        return 0
+    if wanted.verb is Verb.DOWN_TO:
+        current = database.read_history().current
+        session.log(f"goose: no migrations to run. current version: {current}")
+    elif report.finished:
+        current = last
+        if wanted.verb is not Verb.UP_BY_ONE:
+            session.log(f"goose: successfully migrated database to version: {current}")
+    else:
+        current = report.plan.current
+        session.log(f"goose: no migrations to run. current version: {current}")
+    session.document["current"] = current
+    if wanted.verb is Verb.UP_BY_ONE and not report.finished:
+        raise errors.AsGoose("no next version found", code="nothing-left", hint="every file is applied; `up` ends with 0 in that case")
+    return 0
+
+
+def _close_without_versioning(session: Session, report: applying.Report) -> None:
+    wanted = report.plan.target
+    versions = [item.version for item in report.plan.migrations.migrations]
+    if wanted.verb in UPWARDS:
+        final = report.finished[-1].version if report.finished else 0
+        session.log(f"goose: up to current file version: {final}")
+    elif wanted.verb in (Verb.DOWN, Verb.DOWN_TO, Verb.RESET):
+        limit = {Verb.DOWN: versions[-1] - 1, Verb.DOWN_TO: wanted.version}.get(wanted.verb, 0)
+        final = max((version for version in versions if version <= limit), default=0)
+        session.log(f"goose: down to current file version: {final}")
+
+
+def _with_statement(error: errors.TimedOut, session: Session, plan: plans.Plan) -> errors.TimedOut:
+    """A time-out in goose's words, which name the statement; the text is the file's own, before ENVSUB."""
+    if error.code != "deadline" or session.running is None:
+        return error
+    from migrator import goquote
+
+    version, index = session.running
+    step = next((step for step in plan.steps if step.version == version), None)
+    if step is None or index > len(step.statements):
+        return error
+    statement = step.statements[index - 1]
+    return errors.TimedOut(
+        f"ERROR {step.name}: failed to run SQL migration: failed to execute SQL query "
+        f"{goquote.quote(text.clear_statement(statement.source))}: {interruption.TIMEOUT_TEXT}",
+        code=error.code,
+        where=errors.Location(step.path, statement.first_line),
+        hint=error.hint,
+    )

@@ -1,0 +1,12 @@
+"""`redo`: rolls back the current version and applies it again, in two transactions."""
+
+from __future__ import annotations
+
+from migrator.cli import migrating
+from migrator.cli.session import Session
+from migrator.targets import Verb
+
+
+def run(session: Session) -> int:
+    """Runs the verb; returns the exit code."""
+    return migrating.run(session, Verb.REDO)

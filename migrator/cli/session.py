@@ -1,0 +1,127 @@
+"""What every verb has at hand: files, database, policy, listener, and the document that `-json` writes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from migrator import errors, redaction
+from migrator.cli import text
+from migrator.cli.invocation import Invocation
+
+if TYPE_CHECKING:
+    from migrator import databases, events, files, plans
+
+
+class Session:
+    """One run of one verb. `document` is filled by the verb and written once, at the end."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        self.invocation = invocation
+        self.values = invocation.values
+        self.json = invocation.values.boolean("json")
+        self.document: dict[str, object] = {"verb": invocation.verb.name}
+        if invocation.label:
+            self.document["target"] = invocation.label
+        self.error_prefix = ""
+        """goose's words before an error at the present stage ("failed to collect migrations: ")."""
+        self.running: tuple[int, int] | None = None
+        """Version and index (from 1) of the statement that was last known to run; for the message of a time-out."""
+        self._print = text.listener(self.values.boolean("v"))
+
+    @property
+    def policy(self) -> plans.Policy:
+        """What the flags accept."""
+        from migrator import plans
+
+        return plans.Policy(accept_hazards=self.values.boolean("accept-hazards"), protected=self.values.boolean("protected"))
+
+    def load(self) -> files.MigrationSet:
+        """The migrations of the directory. Raises FileError."""
+        from migrator import files
+
+        return files.load(self.invocation.directory)
+
+    def open(self) -> databases.Database:
+        """Connects. Raises as `databases.open_database`."""
+        from migrator import databases
+
+        seconds = self.values.seconds
+        locks = databases.LockPolicy(
+            migration_wait=seconds("lock-wait"),
+            statement_lock_timeout=seconds("lock-timeout"),
+            budget=seconds("lock-budget"),
+            statement_timeout=seconds("statement-timeout"),
+        )
+        options = databases.Options(
+            table=self.invocation.table, service=self.invocation.service, locks=locks, owner_role=self.values.string("role")
+        )
+        return databases.open_database(self.invocation.driver, self.invocation.dbstring, options)
+
+    def listen(self, event: events.Event) -> None:
+        """Takes the engine's events: prints them, and writes them as JSON lines where the verb streams."""
+        from migrator import events
+
+        if isinstance(event, events.MigrationStarted):
+            self.running = (event.version, 1)
+        elif isinstance(event, events.StatementFinished):
+            self.running = (event.version, event.index + 1)
+        elif isinstance(event, events.MigrationFinished):
+            self.running = None
+        self._print(event)
+        if self.json and self.invocation.verb.streams:
+            from migrator.cli import json_output
+
+            label = {"target": self.invocation.label} if self.invocation.label else {}
+            json_output.write_line({**event.document(), **label})
+
+    def log(self, message: str) -> None:
+        """One of goose's lines."""
+        text.log(message)
+
+    def own(self, message: str) -> None:
+        """One of greylag's lines."""
+        text.own(message)
+
+    def fail(self, error: errors.GreylagError) -> int:
+        """Prints an error: goose's line, then greylag's with place, code and hint. Returns the exit code."""
+        secrets = self.invocation.secrets if self.invocation.dbstring else ()
+        message, location, hint, detail = (
+            redaction.redact(item, secrets)
+            for item in (self._goose_text(error), str(error.where) if error.where else "", error.hint, error.detail)
+        )
+        for line in detail.splitlines():
+            if line.startswith("goose: "):
+                text.log(line)
+        text.log(message)
+        text.own(f"{location}: [{error.code}]" if location else f"[{error.code}]")
+        text.own("\n".join(line for line in detail.splitlines() if not line.startswith("goose: ")))
+        text.own(f"hint: {hint}" if hint else "")
+        self.document["error"] = {
+            **error.document(),
+            "message": redaction.redact(error.message, secrets),
+            "detail": detail or None,
+        }
+        return int(error.exit_code)
+
+    def _goose_text(self, error: errors.GreylagError) -> str:
+        """The line that goose would end with."""
+        if error.code == "unknown-driver" and error.message.startswith("-dbstring="):
+            return error.message
+        if self.invocation.verb.name == "validate":
+            return f"goose validate: {error.message}"
+        message = error.message
+        if isinstance(error, errors.ParseError) and error.where and not message.startswith("ERROR "):
+            message = f"ERROR {error.where.path.rpartition('/')[2]}: failed to parse SQL migration file: {message}"
+        return f"goose run: {self.error_prefix}{message}"
+
+    def finish(self, exit_code: int) -> None:
+        """Writes the document."""
+        if not self.json:
+            return
+        from migrator.cli import json_output
+
+        self.document["exit_code"] = exit_code
+        if self.invocation.verb.streams:
+            json_output.write_line({"event": "result", **self.document})
+        else:
+            json_output.write_document(self.document)

@@ -1,0 +1,56 @@
+"""`status`: every file and when it was applied, as goose prints it. Reads only: a database without goose's table keeps being one."""
+
+from __future__ import annotations
+
+from migrator import standing
+from migrator.cli import text
+from migrator.cli.session import Session
+from migrator.errors import ExitCode
+
+
+def run(session: Session) -> int:
+    """Prints the status. Returns 3 with `-exit-code` when migrations are pending, else 0."""
+    session.error_prefix = "failed to collect migrations: "
+    migrations = session.load()
+    if not migrations.migrations:
+        from migrator import errors
+
+        raise errors.FileError("no migration files found", code="no-migration-files", hint="check -dir")
+    if session.values.boolean("no-versioning"):
+        for line in text.STATUS_HEAD:
+            session.log(line)
+        for item in migrations.migrations:
+            session.log(text.status_line("no versioning", item.name))
+        session.document["migrations"] = [{"version": item.version, "name": item.name} for item in migrations.migrations]
+        return 0
+    session.error_prefix = "failed to ensure DB version: "
+    with session.open() as database:
+        history = database.read_history()
+    found = standing.status(history, migrations)
+    for line in text.STATUS_HEAD:
+        session.log(line)
+    for entry in found:
+        session.log(text.status_line(text.ansic(entry.applied_at) if entry.applied_at else "Pending", entry.name))
+    pending = [entry.version for entry in found if entry.applied_at is None]
+    foreign = sorted(set(history.applied) - {entry.version for entry in found})
+    if foreign:
+        session.own(f"applied, but not in this directory: {', '.join(map(str, foreign))}")
+    facts = history.living_facts
+    session.document.update(
+        {
+            "current": history.current,
+            "pending": pending,
+            "not_in_directory": foreign,
+            "migrations": [
+                {
+                    "version": entry.version,
+                    "name": entry.name,
+                    "state": "applied" if entry.applied_at else "pending",
+                    "applied_at": entry.applied_at,
+                    "recorded": entry.version in facts,
+                }
+                for entry in found
+            ],
+        }
+    )
+    return int(ExitCode.PENDING) if pending and session.values.boolean("exit-code") else 0

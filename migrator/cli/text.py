@@ -1,0 +1,93 @@
+"""goose's lines on standard error, unchanged, and greylag's own after them (goose.md §5.3, §5.4).
+
+goose writes through Go's `log`: local time, then the message. greylag's own lines begin with `greylag:` and carry no time, so that
+`grep -v '^greylag:'` leaves exactly what goose prints.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from migrator import durations, events
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+STATUS_HEAD = ("    Applied At                  Migration", "    =======================================")
+
+
+def _write(text: str) -> None:
+    stream = sys.stderr
+    try:
+        stream.write(text)
+        stream.flush()
+    except UnicodeEncodeError:  # a file name that isn't UTF-8, or a terminal that isn't
+        stream.write(text.encode("utf-8", "backslashreplace").decode("ascii", "backslashreplace"))
+        stream.flush()
+    except (BrokenPipeError, ValueError):  # nobody reads any more: the migration itself goes on
+        pass
+
+
+def log(message: str) -> None:
+    """One line as goose logs it."""
+    _write(f"{time.strftime('%Y/%m/%d %H:%M:%S')} {message}\n")
+
+
+def own(message: str) -> None:
+    """greylag's own lines; each line of the message gets the prefix."""
+    _write("".join(f"greylag: {line}\n" for line in message.splitlines()))
+
+
+def ansic(moment: datetime) -> str:
+    """A time as Go's ANSIC layout prints it, whatever the locale: `Mon Jan _2 15:04:05 2006`."""
+    return f"{_DAYS[moment.weekday()]} {_MONTHS[moment.month - 1]} {moment.day:2d} {moment:%H:%M:%S} {moment.year}"
+
+
+def status_line(applied: str, name: str) -> str:
+    """One line of `status`; `applied` is a time, `Pending` or `no versioning`."""
+    return f"    {applied:<24} -- {name}"
+
+
+def finished_line(event: events.MigrationFinished) -> str:
+    """`OK   name (2.66ms)`, or `EMPTY name (…)` for a direction without statements."""
+    word = "OK  " if event.statements else "EMPTY"
+    return f"{word} {event.name} ({durations.format_rounded(event.seconds)})"
+
+
+_COMMENT_LINES = re.compile(r"^--.*$[\r\n]*", re.MULTILINE)
+_BLANK_LINES = re.compile(r"^$[\r\n]*", re.MULTILINE)
+
+
+def clear_statement(statement: str) -> str:
+    """A statement as goose quotes it: without lines that begin with `--` and without blank lines."""
+    return _BLANK_LINES.sub("", _COMMENT_LINES.sub("", statement))
+
+
+def listener(verbose: bool) -> Callable[[events.Event], None]:
+    """Prints events as they come: goose's line per migration, greylag's lines for waiting, retries and remarks."""
+
+    def listen(event: events.Event) -> None:
+        if isinstance(event, events.MigrationFinished):
+            log(finished_line(event))
+        elif isinstance(event, events.LockWaiting):
+            own(f"waiting for another run since {durations.format_rounded(event.waited_seconds)}: {event.holder}")
+        elif isinstance(event, events.StatementRetried):
+            own(
+                f"version {event.version} line {event.first_line}: lock not granted, held by {event.blocker}; "
+                f"try {event.attempt + 1} in {durations.format_rounded(event.delay_seconds)}"
+            )
+        elif isinstance(event, events.StatementSettled):
+            own(f"version {event.version} statement {event.index} of an earlier run: {event.outcome} ({event.evidence})")
+        elif isinstance(event, events.Note):
+            own(f"{event.level}: {event.message} [{event.code}]")
+        elif verbose and isinstance(event, events.MigrationStarted):
+            own(f"{event.name} {event.direction}: {event.statements} statement(s)")
+        elif verbose and isinstance(event, events.StatementFinished):
+            lines = f"{event.first_line}-{event.last_line}" if event.last_line != event.first_line else f"{event.first_line}"
+            own(f"version {event.version} statement {event.index}, lines {lines} ({durations.format_rounded(event.seconds)})")
+
+    return listen

@@ -1,0 +1,80 @@
+"""The help: goose's usage in goose's order, then what greylag adds."""
+
+from __future__ import annotations
+
+from migrator.cli import flags, verbs
+from migrator.cli.go_flags import Flag
+
+HEAD = """Usage: greylag DRIVER DBSTRING [OPTIONS] COMMAND
+
+or
+
+Set environment key
+GOOSE_DRIVER=DRIVER
+GOOSE_DBSTRING=DBSTRING
+GOOSE_MIGRATION_DIR=MIGRATION_DIR
+
+Usage: greylag [OPTIONS] COMMAND
+
+or, in a checkout with a fleet.yaml
+
+Usage: greylag COMMAND @ENVIRONMENT/SERVICE [OPTIONS]
+
+Drivers:
+    postgres
+    pgx
+    clickhouse
+
+Examples:
+    greylag -dir migrations postgres "postgres://user:password@localhost:5432/app?sslmode=disable" up
+    greylag -dir migrations postgres "user=postgres dbname=app sslmode=disable" status
+    greylag -dir migrations clickhouse "clickhouse://user:password@localhost:9000/events" up
+    greylag -dir migrations create add_users sql
+
+    GOOSE_DRIVER=postgres GOOSE_DBSTRING="$DATABASE_URL" greylag -dir migrations plan
+    GOOSE_DRIVER=postgres GOOSE_DBSTRING="$DATABASE_URL" greylag -dir migrations wait -timeout 2m
+
+Options:
+"""
+
+ENVIRONMENT = """
+Environment:
+    GOOSE_DRIVER, GOOSE_DBSTRING, GOOSE_MIGRATION_DIR, GOOSE_TABLE and .env files as in goose.
+    GREYLAG_DRIVER, GREYLAG_DBSTRING, GREYLAG_MIGRATION_DIR, GREYLAG_TABLE come before them.
+    GREYLAG_HOST, GREYLAG_PORT, GREYLAG_USERNAME, GREYLAG_PASSWORD, GREYLAG_DATABASE stand in for a DBSTRING: no percent-encoding needed.
+    CLICKHOUSE_HTTP_PORT: the HTTP port where a ClickHouse DBSTRING names the native one.
+
+Exit codes:
+    0 done, nothing to do included     1 as goose (up-by-one with nothing left, down at 0)     2 usage     3 pending (status -exit-code)
+    permanent: 10 file   11 plan refused   12 login or permission   13 wrong or missing database   14 SQL rejected
+               15 a statement needs an answer   16 verification failed
+    transient: 20 lock   21 server unavailable   22 time-out   23 interrupted   24 not yet
+
+Each command is described in docs/commands/.
+"""
+
+
+def text() -> str:
+    """The whole help."""
+    parts = [HEAD, *map(_flag, flags.GOOSE), "\nCommands:\n", *map(_verb, verbs.GOOSE)]
+    parts += ["\nOptions of greylag's own:\n", *map(_flag, flags.OWN), "\nCommands of greylag's own:\n", *map(_verb, verbs.OWN)]
+    return "".join([*parts, ENVIRONMENT])
+
+
+def _flag(flag: Flag) -> str:
+    kind = {"bool": "", "string": " string", "strings": " string", "duration": " duration", "integer": " int"}[flag.kind]
+    notes = ""
+    if flag.kind == "duration" and isinstance(flag.default, float) and flag.default:
+        notes = f" (default {flag.default:g}s)"
+    elif flag.kind == "string" and flag.default:
+        notes = f' (default "{flag.default}")'
+    if flag.verbs:
+        notes += f" [{', '.join(flag.verbs)}]"
+    if flag.variable:
+        notes += f" [{flag.variable}]"
+    return f"  -{flag.name}{kind}\n    \t{flag.usage}{notes}\n"
+
+
+def _verb(verb: verbs.Verb) -> str:
+    call = f"{verb.name} {verb.arguments}".strip()
+    return f"    {call:<20} {verb.summary}\n"
