@@ -37,6 +37,9 @@ demo: $(VENV)/.runtime ## six services promoted dev -> release -> prod on embedd
 test: $(VENV)/.development ## the whole test suite
 	@$(BIN)/python -m pytest $(ARGS)
 
+bench: $(VENV)/.development ## measures speed and size against goose and writes docs/benchmarks.md (ROWS='...' for some, ARGS='--rounds 3')
+	@$(BIN)/python -m tests.benchmarks $(ROWS) $(ARGS)
+
 lint: $(VENV)/.development ## ruff, mypy and the import contracts
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
@@ -53,4 +56,4 @@ wheel: $(VENV)/.development ## builds the wheel into dist/
 clean: ## removes the sandbox's state and everything that was built
 	@rm -rf $(STATE) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-.PHONY: help install demo test lint format wheel clean
+.PHONY: help install demo test bench lint format wheel clean

@@ -1,0 +1,93 @@
+"""`make bench`: every row of docs/benchmarks.md, measured in interleaved runs on this machine.
+
+python -m tests.benchmarks [ROW ...] [--rounds N] [--blocker-seconds S] [--out docs/benchmarks.md]
+"""
+
+from __future__ import annotations
+
+import argparse
+import compileall
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from deployments.sandbox.clickhouse import ClickHouseServer
+from deployments.sandbox.postgres import PostgresServer
+from tests.benchmarks import rows
+from tests.benchmarks.bench import Bench
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"rows to measure, all by default: {', '.join(rows.ROWS)}")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds per row (default 5)")
+    parser.add_argument("--blocker-seconds", type=float, default=30.0, help="how long the reader of the user-pause row holds its table")
+    parser.add_argument("--out", type=Path, default=PROJECT / "docs" / "benchmarks.md")
+    arguments = parser.parse_args()
+    chosen = arguments.rows or list(rows.ROWS)
+    unknown = [name for name in chosen if name not in rows.ROWS]
+    if unknown:
+        parser.error(f"unknown row: {', '.join(unknown)}")
+    compileall.compile_dir(str(PROJECT / "migrator"), quiet=2)
+    with tempfile.TemporaryDirectory(prefix="greylag-bench-") as folder:
+        results = _measure(Path(folder), chosen, arguments)
+    text = _page(results, arguments)
+    print(text)
+    if set(chosen) == set(rows.ROWS):
+        arguments.out.write_text(text)
+        _say(f"written to {arguments.out.relative_to(PROJECT)}")
+    return 0
+
+
+def _measure(folder: Path, chosen: list[str], arguments: argparse.Namespace) -> list[rows.Result]:
+    goose = _goose()
+    folder.chmod(0o755)  # the embedded PostgreSQL runs as another user
+    with PostgresServer(folder / "postgres", durable=True) as postgres, ClickHouseServer(folder / "clickhouse") as clickhouse:
+        bench = Bench(folder, postgres, clickhouse, goose, arguments.rounds, arguments.blocker_seconds, _say)
+        found = []
+        for name in chosen:
+            _say(f"{name}:")
+            found.append(rows.ROWS[name](bench))
+    return found
+
+
+def _goose() -> str:
+    found = os.environ.get("GREYLAG_TEST_GOOSE") or shutil.which("goose") or str(Path.home() / ".cache" / "greylag" / "bin" / "goose")
+    if not Path(found).exists():
+        raise SystemExit("goose v3.27.3 is needed as the baseline: go install github.com/pressly/goose/v3/cmd/goose@v3.27.3")
+    return found
+
+
+def _page(results: list[rows.Result], arguments: argparse.Namespace) -> str:
+    table = [line for result in results for line in result.table]
+    notes = [line for result in results for line in result.notes]
+    return "\n".join(
+        [
+            "# Benchmarks",
+            "",
+            f"Measured {datetime.now(UTC):%Y-%m-%d} by `make bench` on {os.cpu_count()} cores, Python {platform.python_version()}, "
+            f"{arguments.rounds} interleaved rounds per row; ratios are medians of the rounds' own ratios, with their spread. "
+            "Bytecode is compiled, as an image ships it; goose is v3.27.3, its own binary. Both write to PostgreSQL with fsync on.",
+            "",
+            "| work | what / baseline | ratio | bar | | what | baseline |",
+            "|---|---|---|---|---|---|---|",
+            *table,
+            "",
+            *notes,
+            "",
+        ]
+    )
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
