@@ -9,8 +9,8 @@ The public API; names load on first use, so that `import migrator` costs nothing
         migrator.verify(database, migrations).raise_for_failure()
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations` here: it would define the name `migrator.annotations`, and `from migrator import annotations`
+# would yield that feature flag instead of the module, whenever the module had not been imported yet.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
