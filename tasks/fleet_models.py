@@ -73,13 +73,17 @@ class Command(Model):
 
 
 class Keys(Model):
-    """What the secret's keys may be called; the first one present is taken."""
+    """What the secret's keys may be called; the first one present is taken.
+
+    `http_port` is optional: where ClickHouse listens for HTTP when `port` is the native one and not its usual neighbour.
+    """
 
     host: tuple[str, ...] = ("host",)
     port: tuple[str, ...] = ("port",)
     username: tuple[str, ...] = ("username", "user")
     password: tuple[str, ...] = ("password",)
     database: tuple[str, ...] = ("database", "dbname")
+    http_port: tuple[str, ...] = ("http_port",)
 
 
 class Vault(Model):

@@ -1,0 +1,180 @@
+"""Who may enter a protected environment, with what: the release manifest, and the check of an approval against it (pure).
+
+An approval is a finished run of the flow `approve_release`: it says yes to one bundle and one plan for one environment. The name in it is what
+somebody typed into a form, a claim; who started the run is what Prefect recorded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from migrator import errors
+from tasks.outcomes import PlanOutcome
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+
+FLOW = "approve-release"
+"""The approval flow's name on the server."""
+
+CONFIRMATION = "deploy-{environment}"
+"""What has to be typed: a form whose fields all have defaults can be sent by a slip (prefect.md §2.5)."""
+
+MOST_APPROVALS = 200
+"""Approval runs that are read, newest first; older ones are too old for any maximum age in use."""
+
+
+class ReleaseManifest(BaseModel):
+    """What a release consists of, per service: the digest of its files (`bundles`) and of what they would do now (`plans`)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    bundles: Mapping[str, str]
+    plans: Mapping[str, str] = {}
+
+    @property
+    def bundle(self) -> str:
+        """One digest over all bundles: the release's identity in every environment."""
+        return _digest(self.bundles)
+
+    @property
+    def plan(self) -> str:
+        """One digest over all plans: what the release would do in one environment as it stands."""
+        return _digest(self.plans)
+
+
+def manifest(plans: Iterable[PlanOutcome]) -> ReleaseManifest:
+    """The manifest of previews of one environment."""
+    found = list(plans)
+    return ReleaseManifest(bundles={item.service: item.bundle for item in found}, plans={item.service: item.plan for item in found})
+
+
+class Approval(BaseModel):
+    """One approval as it was given. `approver` is a claim; `created_by` is what Prefect recorded of the run's start."""
+
+    model_config = ConfigDict(frozen=True)
+
+    environment: str
+    bundle: str
+    plan: str
+    confirm: str
+    approver: str
+    reason: str = ""
+    run_id: str = ""
+    created_by: str = ""
+    given_at: datetime
+
+
+def check(
+    approvals: Sequence[Approval],
+    manifest: ReleaseManifest,
+    environment: str,
+    *,
+    now: datetime,
+    maximum_age: timedelta,
+) -> Approval:
+    """The newest approval that covers this release.
+
+    Raises PlanRefused, naming how the nearest approval falls short: `approval-missing`, `approval-other-bundle`, `approval-other-plan`,
+    `approval-unconfirmed`, `approval-expired`.
+    """
+    nearest: tuple[int, str, str] = (-1, "approval-missing", f"nobody has approved this release for {environment}")
+    for approval in sorted(approvals, key=lambda item: item.given_at, reverse=True):
+        found = _shortcoming(approval, manifest, environment, now, maximum_age)
+        if found is None:
+            return approval
+        nearest = max(nearest, found, key=lambda item: item[0])
+    _, code, message = nearest
+    raise errors.PlanRefused(
+        message,
+        code=code,
+        hint=f"`greylag approve {environment} --bundle {manifest.bundle} --plan {manifest.plan}`, or start {FLOW} in the UI with these values",
+    )
+
+
+def _shortcoming(
+    approval: Approval, manifest: ReleaseManifest, environment: str, now: datetime, maximum_age: timedelta
+) -> tuple[int, str, str] | None:
+    """Why an approval does not do, with how near it came; None when it does."""
+    who = f"{approval.approver}'s approval of {approval.given_at:%Y-%m-%d %H:%M} UTC"
+    if approval.environment != environment:
+        return 0, "approval-missing", f"nobody has approved this release for {environment} ({who} is for {approval.environment})"
+    if approval.bundle != manifest.bundle:
+        return 1, "approval-other-bundle", f"{who} is for bundle {approval.bundle[:12]}, this release is {manifest.bundle[:12]}"
+    if approval.plan != manifest.plan:
+        return (
+            2,
+            "approval-other-plan",
+            f"{who} is for plan {approval.plan[:12]}; by now {environment} needs plan {manifest.plan[:12]}: its databases moved since",
+        )
+    expected = CONFIRMATION.format(environment=environment)
+    if approval.confirm != expected:
+        return 3, "approval-unconfirmed", f'{who} lacks the confirmation "{expected}"'
+    age = now - approval.given_at
+    if age > maximum_age:
+        return 4, "approval-expired", f"{who} is {_hours(age)} old, at most {_hours(maximum_age)} are accepted"
+    if age < -timedelta(minutes=5):  # clocks differ a little; a date far ahead would never expire
+        return 4, "approval-expired", f"{who} lies in the future"
+    return None
+
+
+def read(environment: str, bundle: str = "") -> list[Approval]:
+    """Completed approval runs from the Prefect server, newest first; those whose parameters can't be read as an approval are left out.
+
+    Raises Unavailable when the server does not answer.
+    """
+    import httpx
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+    from prefect.client.schemas.objects import StateType
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    completed = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.COMPLETED])))
+    try:
+        with get_client(sync_client=True) as client:
+            runs = client.read_flow_runs(
+                flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])),
+                flow_run_filter=completed,
+                sort=FlowRunSort.START_TIME_DESC,
+                limit=MOST_APPROVALS,
+            )
+    except httpx.HTTPError:
+        raise errors.Unavailable(
+            "the approvals can't be read: the Prefect server does not answer", code="prefect-unavailable", hint="check PREFECT_API_URL"
+        ) from None
+    found = [item for run in runs if (item := from_run(run)) is not None]
+    return [item for item in found if item.environment == environment and (not bundle or item.bundle == bundle)]
+
+
+def from_run(run: FlowRun | Any) -> Approval | None:
+    """An approval out of a flow run's parameters; None where they are not one."""
+    parameters = dict(run.parameters or {})
+    creator = run.created_by
+    try:
+        return Approval(
+            environment=parameters["environment"],
+            bundle=parameters["bundle"],
+            plan=parameters["plan"],
+            confirm=parameters["confirm"],
+            approver=parameters["approver"],
+            reason=parameters.get("reason") or "",
+            run_id=str(run.id),
+            created_by=(getattr(creator, "display_value", None) or getattr(creator, "type", None) or "") if creator else "",
+            given_at=run.end_time or run.start_time,
+        )
+    except (KeyError, ValidationError):
+        return None
+
+
+def _digest(lines: Mapping[str, str]) -> str:
+    return hashlib.sha256("".join(f"{name} {digest}\n" for name, digest in sorted(lines.items())).encode()).hexdigest()
+
+
+def _hours(age: timedelta) -> str:
+    hours = age.total_seconds() / 3600
+    return f"{hours:.0f} hours" if hours >= 2 else f"{hours * 60:.0f} minutes"

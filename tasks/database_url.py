@@ -1,0 +1,42 @@
+"""Step 2: credentials -> connection URL, every part percent-encoded, for the right database and no other."""
+
+from __future__ import annotations
+
+from pydantic import SecretStr
+
+from migrator import addresses, errors, naming
+from tasks import redaction
+from tasks.credentials.secret import Credentials, place
+from tasks.fleet_models import Target
+
+
+def encode(credentials: Credentials, target: Target) -> SecretStr:
+    """The URL that goose and greylag take as DBSTRING. The secret's database is used as it is, and must be this environment's.
+
+    Raises:
+        NotFound: `wrong-database`: the secret names another database than `{base}{suffix}`.
+        UsageError: `empty-host`, `empty-username`, `bad-port`.
+    """
+    for name, value in (("host", credentials.host), ("username", credentials.username)):
+        if not value:
+            raise errors.UsageError(
+                f"the {name} in {place(target)} is empty", code=f"empty-{name}", hint=f"`vault kv patch {place(target)} {name}=…`"
+            )
+    if not 1 <= credentials.port <= 65535:
+        raise errors.UsageError(
+            f"the port in {place(target)} is not a number from 1 to 65535",
+            code="bad-port",
+            hint=f"`vault kv patch {place(target)} port=…`",
+        )
+    naming.check(target.base, target.suffix, credentials.database)
+    url = addresses.build(
+        str(target.engine),
+        host=credentials.host,
+        port=credentials.port,
+        username=credentials.username,
+        password=credentials.password.get_secret_value(),
+        database=credentials.database,
+        parameters={"http_port": str(credentials.http_port), **target.parameters} if credentials.http_port else target.parameters,
+    )
+    redaction.register(credentials.password.get_secret_value(), url)
+    return SecretStr(url)

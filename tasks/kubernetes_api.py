@@ -1,0 +1,115 @@
+"""The thin edge to a Kubernetes API server: reads objects as plain JSON, and turns its errors into greylag's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kubernetes import client, config
+from kubernetes.config.config_exception import ConfigException
+from urllib3.exceptions import HTTPError
+
+from migrator import errors
+from tasks.fleet_models import WorkloadKind
+
+IN_CLUSTER = "in-cluster"
+"""The kube context that means the pod's own service account."""
+
+TIMEOUT = (5.0, 30.0)
+"""Seconds to connect and to answer: a hung API server must not hang a step."""
+
+
+class Api:
+    """One cluster. Objects come as the API's own JSON, without the client's model classes: they are slow and lose unknown fields."""
+
+    def __init__(self, connection: client.ApiClient) -> None:
+        self.connection = connection
+        self._apps = client.AppsV1Api(connection)
+        self._core = client.CoreV1Api(connection)
+
+    def workload(self, kind: WorkloadKind, namespace: str, name: str) -> dict[str, Any] | None:
+        """A Deployment, StatefulSet or DaemonSet; None where there is none."""
+        read = {
+            WorkloadKind.DEPLOYMENT: self._apps.read_namespaced_deployment,
+            WorkloadKind.STATEFUL_SET: self._apps.read_namespaced_stateful_set,
+            WorkloadKind.DAEMON_SET: self._apps.read_namespaced_daemon_set,
+        }[kind]
+        return call(lambda: _json(read(name, namespace, **_RAW)), f"reading {kind} {namespace}/{name}", missing=None)
+
+    def replica_sets(self, namespace: str, selector: str) -> Sequence[dict[str, Any]]:
+        """ReplicaSets by label selector."""
+        return self._list(self._apps.list_namespaced_replica_set, namespace, selector, "ReplicaSets")
+
+    def pods(self, namespace: str, selector: str) -> Sequence[dict[str, Any]]:
+        """Pods by label selector, those being deleted included."""
+        return self._list(self._core.list_namespaced_pod, namespace, selector, "pods")
+
+    def _list(self, read: Callable[..., Any], namespace: str, selector: str, what: str) -> list[dict[str, Any]]:
+        answer = call(lambda: _json(read(namespace, label_selector=selector, **_RAW)), f"listing {what} in {namespace}", missing={})
+        return list((answer or {}).get("items") or ())
+
+
+_RAW: dict[str, Any] = {"_preload_content": False, "_request_timeout": TIMEOUT}
+
+
+def connect(context: str) -> Api:
+    """A cluster by its kubeconfig context, or by the pod's own service account (`in-cluster`).
+
+    Raises UsageError (`kube-context`).
+    """
+    try:
+        if context == IN_CLUSTER:
+            settings = client.Configuration()
+            config.load_incluster_config(client_configuration=settings)
+            return Api(client.ApiClient(settings))
+        return Api(config.new_client_from_config(context=context))
+    except ConfigException as error:
+        raise errors.UsageError(
+            f'the kube context "{context}" can\'t be used: {error}',
+            code="kube-context",
+            hint="`kubectl config get-contexts` lists them; GREYLAG_KUBE_CONTEXT names one, or `in-cluster` inside a pod",
+        ) from None
+
+
+def call(action: Callable[[], Any], doing: str, *, missing: Any = ...) -> Any:
+    """Runs one call to the API; `missing` is the answer for 404, where one is given.
+
+    Raises LoginFailed (401, 403), NotFound (404), Unavailable (conflicts, throttling, the server's own failures), UsageError (the rest of 4xx).
+    """
+    try:
+        return action()
+    except client.ApiException as error:
+        if error.status == 404 and missing is not ...:
+            return missing
+        raise _refused(error, doing) from None
+    except HTTPError:
+        raise errors.Unavailable(
+            f"{doing}: the API server can't be reached", code="kube-unreachable", hint="`kubectl cluster-info` tells how it is"
+        ) from None
+
+
+def _refused(error: client.ApiException, doing: str) -> errors.GreylagError:
+    said = _said(error)
+    if error.status in (401, 403):
+        return errors.LoginFailed(
+            f"{doing}: the API server refused: {said}", code="kube-forbidden", hint="the role needs get and list on it in that namespace"
+        )
+    if error.status == 404:
+        return errors.NotFound(f"{doing}: there is none", code="kube-not-found", hint="check the namespace and the name in fleet.yaml")
+    if error.status in (0, 408, 409, 429) or (error.status or 0) >= 500:
+        return errors.Unavailable(f"{doing}: the API server answered {error.status}: {said}", code="kube-unavailable")
+    return errors.UsageError(f"{doing}: the API server answered {error.status}: {said}", code="kube-refused")
+
+
+def _said(error: client.ApiException) -> str:
+    """The `message` of the API's Status object; the whole body may be anything."""
+    try:
+        return str(json.loads(error.body or "{}").get("message", "") or error.reason)
+    except (TypeError, ValueError, AttributeError):
+        return str(error.reason)
+
+
+def _json(response: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(response.data)
+    return found

@@ -1,0 +1,75 @@
+"""One migration per database as Prefect sees it: a global concurrency limit per service and environment.
+
+Politeness, not safety: it keeps runs from queueing on the database's own lock, which is what correctness rests on (design §3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from migrator import errors
+from tasks.fleet_models import Target
+from tasks.settings import Settings
+
+LEASE_SECONDS = 60.0
+"""Prefect's shortest lease: after a killed worker the next run waits a minute, not five."""
+
+
+@contextmanager
+def held(target: Target, settings: Settings) -> Iterator[None]:
+    """Holds the target's limit. `strict`, because an absent limit is otherwise only a warning (prefect.md §2.3); a lease that can't be renewed does
+    not break off the migration, the database lock still holds.
+
+    Raises LockUnavailable (`limit-held`) when another run holds it longer than `lock_wait_seconds`, UsageError (`limit-missing`).
+    """
+    from prefect.concurrency.sync import ConcurrencySlotAcquisitionError, concurrency
+
+    if settings.create_limits:
+        create([target])
+    try:
+        slot = concurrency(
+            target.limit,
+            lease_duration=LEASE_SECONDS,
+            strict=True,
+            raise_on_lease_renewal_failure=False,
+            timeout_seconds=settings.lock_wait_seconds,
+        )
+        slot.__enter__()
+    except ConcurrencySlotAcquisitionError:
+        raise errors.UsageError(
+            f"the concurrency limit {target.limit} does not exist",
+            code="limit-missing",
+            hint="`greylag deploy` creates the limits of the whole fleet",
+        ) from None
+    except TimeoutError:
+        raise errors.LockUnavailable(
+            f"another run migrates {target.label}: {target.limit} is taken", code="limit-held", hint="wait for it, or cancel it in the UI"
+        ) from None
+    try:
+        yield
+    finally:
+        slot.__exit__(None, None, None)
+
+
+def create(targets: Iterable[Target]) -> list[str]:
+    """Creates the limits that are absent and leaves the others as they are: somebody may have set one to 0 to halt a database.
+
+    Returns the names of those that were created.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+    from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+
+    created = []
+    with get_client(sync_client=True) as client:
+        for target in targets:
+            try:
+                client.read_global_concurrency_limit_by_name(target.limit)
+            except ObjectNotFound:
+                try:
+                    client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=target.limit, limit=1))
+                except ObjectAlreadyExists:  # another run was quicker
+                    continue
+                created.append(target.limit)
+    return created

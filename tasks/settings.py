@@ -1,0 +1,106 @@
+"""Settings from the environment (`GREYLAG_*`): where Vault and the cluster are, how patient a run is. Secrets are paths or SecretStr only.
+
+Vault's own names (VAULT_ADDR, VAULT_CACERT, VAULT_NAMESPACE, VAULT_TOKEN) are accepted where GREYLAG_* is not set, so that a shell that works
+with `vault` works with greylag.
+"""
+
+from __future__ import annotations
+
+import enum
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from migrator import errors
+
+PREFIX = "GREYLAG_"
+
+
+class Mode(enum.StrEnum):
+    """How step 3 runs the migration (design §4)."""
+
+    INLINE = "inline"
+    JOB = "job"
+    ARGOCD = "argocd"
+
+
+def _either(own: str, usual: str) -> AliasChoices:
+    return AliasChoices(PREFIX + own, usual)
+
+
+class Settings(BaseSettings):
+    """Everything that may differ between two workers. Durations are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+
+    fleet: Path | None = None
+
+    vault_address: str = Field("http://127.0.0.1:8200", validation_alias=_either("VAULT_ADDRESS", "VAULT_ADDR"))
+    vault_namespace: str = Field("", validation_alias=_either("VAULT_NAMESPACE", "VAULT_NAMESPACE"))
+    vault_ca_file: Path | None = Field(None, validation_alias=_either("VAULT_CA_FILE", "VAULT_CACERT"))
+    vault_token: SecretStr | None = Field(None, validation_alias=_either("VAULT_TOKEN", "VAULT_TOKEN"))
+    vault_token_file: Path | None = None
+    vault_role_id: str = ""
+    vault_secret_id_file: Path | None = None
+    vault_approle_mount: str = "approle"
+    vault_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
+
+    mode: Mode | None = None
+    """None: `job` where a cluster is configured, else `inline`."""
+    kube_context: str = ""
+    """The kubeconfig's context; `in-cluster` for the pod's own service account; empty: no cluster is configured."""
+    rollout_timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
+    """How long one attempt watches a rollout: Kubernetes' own progressDeadlineSeconds."""
+    rollout_poll_seconds: Annotated[float, Field(gt=0)] = 3.0
+
+    backoff_limit: Annotated[int, Field(ge=0, le=1000)] = 3
+    """A Job's backoffLimit: retries after the first attempt."""
+    backoff_base_seconds: Annotated[float, Field(ge=0)] = 10.0
+    """The first delay; Kubernetes has 10. Tests and the demo shorten it."""
+    active_deadline_seconds: Annotated[float, Field(gt=0)] = 900.0
+    """A Job's activeDeadlineSeconds: over all attempts of a task, delays included."""
+
+    lock_wait_seconds: Annotated[float, Field(ge=0)] = 300.0
+    statement_timeout_seconds: Annotated[float, Field(ge=0)] = 0.0
+
+    approval_maximum_age_seconds: Annotated[float, Field(gt=0)] = 86_400.0
+    """An approval older than a day was given for another day's database."""
+    create_limits: bool = True
+    """Whether a run creates its concurrency limit where it is absent; `greylag deploy` creates all of them."""
+
+    @field_validator("vault_address")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("an address begins with https:// (or http:// on a developer's machine)")
+        return value.rstrip("/")
+
+    @cached_property
+    def has_cluster(self) -> bool:
+        """Whether a Kubernetes cluster is configured."""
+        return bool(self.kube_context)
+
+    @property
+    def migration_mode(self) -> Mode:
+        """How step 3 runs where nobody says otherwise."""
+        return self.mode or (Mode.JOB if self.has_cluster else Mode.INLINE)
+
+
+def load() -> Settings:
+    """Reads the environment.
+
+    Raises UsageError (`bad-setting`) naming the variable; its value is never quoted, it may be a secret.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        variable = name if name.isupper() else PREFIX + name.upper()
+        reason = first["msg"].removeprefix("Value error, ")
+        raise errors.UsageError(
+            f"{variable}: {reason[:1].lower()}{reason[1:]}", code="bad-setting", hint=f"correct {variable} or unset it"
+        ) from None

@@ -1,0 +1,176 @@
+"""The steps as Prefect tasks: five nodes, each a thin wrapper of the plain function of its module (design §4).
+
+All of them: `cache_policy=NO_CACHE, persist_result=False` (a result that persists is a pickle with the password in it, prefect.md §6.2), a Job's
+retry rules, and errors that are complete and clean before Prefect stores their text. Another limit for a run:
+`steps.run_migration.with_options(**backoff.policy(limit, base, deadline))(…)`; retries live here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.context import TaskRunContext
+from prefect.logging import get_run_logger
+from pydantic import SecretStr
+
+from migrator import errors, events
+from migrator.plans import ACCEPT_NOTHING, Policy
+from tasks import backoff, credentials, database_url, limits, migration, redaction, rollout, settings, verification
+from tasks.fleet_models import Target
+from tasks.outcomes import MigrationOutcome, PlanOutcome, RolloutOutcome, VerificationOutcome
+
+
+def policy() -> dict[str, object]:
+    """The options that the settings ask for; `with_options(**steps.policy())`."""
+    chosen = settings.load()
+    return backoff.policy(chosen.backoff_limit, chosen.backoff_base_seconds, chosen.active_deadline_seconds)
+
+
+@task(
+    name="fetch credentials",
+    task_run_name="fetch credentials {target.label}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    **backoff.policy(),
+)
+def fetch_credentials(target: Target) -> credentials.Credentials:
+    """Step 1: the database's credentials from Vault."""
+    with _reported():
+        found = credentials.fetch(target)
+        get_run_logger().info(
+            "%s: version %s of %s/%s, user %s", target.label, found.version, target.vault_mount, target.vault_path, found.username
+        )
+        return found
+
+
+@task(name="encode URL", task_run_name="encode URL {target.label}", cache_policy=NO_CACHE, persist_result=False, **backoff.policy())
+def encode_url(found: credentials.Credentials, target: Target) -> SecretStr:
+    """Step 2: the connection URL, every part percent-encoded, of the environment's own database."""
+    with _reported():
+        url = database_url.encode(found, target)
+        get_run_logger().info("%s: database %s on %s:%s", target.label, found.database, found.host, found.port)
+        return url
+
+
+@task(name="plan migration", task_run_name="plan {target.label}", cache_policy=NO_CACHE, persist_result=False, **backoff.policy())
+def plan_migration(target: Target, url: SecretStr, found: credentials.Credentials, bundle: str = "") -> PlanOutcome:
+    """What step 3 would do; writes nothing."""
+    with _reported():
+        outcome = migration.preview(target, url, bundle=bundle, env=migration.substitutions(target, found))
+        get_run_logger().info("%s: %d migration(s) to run, plan %s", target.label, len(outcome.steps), outcome.plan[:12])
+        return outcome
+
+
+@task(name="run migration", task_run_name="run migration {target.label}", cache_policy=NO_CACHE, persist_result=False, **backoff.policy())
+def run_migration(
+    target: Target,
+    url: SecretStr,
+    found: credentials.Credentials,
+    bundle: str = "",
+    plan: str = "",
+    policy: Policy = ACCEPT_NOTHING,
+    deadline: float | None = None,
+) -> MigrationOutcome:
+    """Step 3, inline. `deadline` is activeDeadlineSeconds, counted from the first attempt; the settings' where None."""
+    logger = get_run_logger()
+    chosen = settings.load()
+
+    def listen(event: events.Event) -> None:
+        level, text = migration.told(event)
+        getattr(logger, level)("%s: %s", target.label, text)
+
+    with _reported(), limits.held(target, chosen):
+        left = _remaining(deadline or chosen.active_deadline_seconds)
+        # waiting for the lock ends with the deadline, too: the canceller only reaches a running statement
+        patient = chosen.model_copy(update={"lock_wait_seconds": min(chosen.lock_wait_seconds, left)})
+        outcome = migration.run(
+            target,
+            url,
+            bundle=bundle,
+            plan=plan,
+            env=migration.substitutions(target, found),
+            policy=policy,
+            listener=listen,
+            settings=patient,
+            run_id=_run_id(),
+            deadline=left,
+        )
+        for remark in outcome.remarks:
+            logger.warning("%s: %s [%s] %s", target.label, remark.message, remark.code, remark.hint)
+        done = f"{len(outcome.applied)} migration(s) applied" if outcome.applied else "nothing to do"
+        logger.info("%s: %s, version %s", target.label, done, outcome.current)
+        return outcome
+
+
+@task(name="verify tables", task_run_name="verify tables {target.label}", cache_policy=NO_CACHE, persist_result=False, **backoff.policy())
+def verify_tables(target: Target, url: SecretStr, found: credentials.Credentials, bundle: str = "") -> VerificationOutcome:
+    """Step 4: every object that the files leave behind is there and valid."""
+    with _reported():
+        outcome = verification.verify(target, url, bundle=bundle, env=migration.substitutions(target, found))
+        get_run_logger().info(
+            "%s: %d object(s) there and valid, %d not checked, bundle %s",
+            target.label,
+            outcome.objects_checked,
+            len(outcome.not_checked),
+            outcome.bundle[:12],
+        )
+        for place in outcome.not_checked:
+            get_run_logger().warning("%s: not checked: %s", target.label, place)
+        return outcome
+
+
+@task(name="await health", task_run_name="await health {target.label}", cache_policy=NO_CACHE, persist_result=False, **backoff.policy())
+def await_health(target: Target, image: str = "", before: rollout.Before | None = None) -> RolloutOutcome:
+    """Step 5: this release's code runs, and no older code any more."""
+    logger = get_run_logger()
+    with _reported():
+        outcome = rollout.await_health(target, image=image, before=before, listener=logger.info)
+        logger.log(20 if outcome.state == "healthy" else 30, "%s: %s", target.label, outcome)
+        return outcome
+
+
+def observe(target: Target) -> rollout.Before | None:
+    """What the workload is before the migration; a plain call, so that the sequence keeps its five nodes."""
+    return rollout.observe(target)
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Logs a failure with its hint, and lets only a clean copy of it out: Prefect stores the text, and a chained cause with it."""
+    try:
+        yield
+    except errors.GreylagError as error:
+        clean = redaction.sanitised(error)
+        get_run_logger().error("%s", clean)
+    except Exception as error:  # noqa: BLE001 - whatever it is, its text must be cleaned before it is stored
+        get_run_logger().exception("%s: an unexpected error", type(error).__name__)
+        clean = redaction.sanitised(error)
+    else:
+        return
+    raise clean from None
+
+
+def _remaining(deadline: float) -> float:
+    context = TaskRunContext.get()
+    return backoff.remaining(context.task_run.start_time if context else None, deadline)
+
+
+def _run_id() -> str:
+    """The task run's id without dashes: what application_name, journal and facts call this run."""
+    context = TaskRunContext.get()
+    return context.task_run.id.hex if context else ""
+
+
+__all__ = [
+    "await_health",
+    "encode_url",
+    "fetch_credentials",
+    "observe",
+    "plan_migration",
+    "policy",
+    "run_migration",
+    "verify_tables",
+]
