@@ -222,7 +222,7 @@ def test_a_postgresql_file_names_no_schema_either(path: Path) -> None:
 @pytest.mark.parametrize("path", every_file(CLICKHOUSE))
 def test_a_clickhouse_file_takes_its_database_from_the_environment(path: Path) -> None:
     assert annotation_lines(path)[0] == "ENVSUB ON"
-    named = re.compile(r"\b(?:TABLE|VIEW|DICTIONARY|INTO|FROM|JOIN|TO)(?: IF(?: NOT)? EXISTS)? (?!IF\b)(\S+)|ENGINE = \S+ AS (\S+)")
+    named = re.compile(r"\b(?:TABLE|VIEW|DICTIONARY|INTO|FROM|JOIN|TO)(?: IF(?: NOT)? EXISTS)? (?!IF\b)(\S+)| AS (\S+)\nENGINE")
     for statement in statements(path):
         names = [first or second for first, second in named.findall(without_literals(statement))]
         assert names, statement
