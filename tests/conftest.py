@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from deployments.sandbox import clickhouse, postgres, processes
+from deployments.sandbox.secrets_server import SecretsServer
 
 GOOSE_VERSION = "v3.27.3"  # the version whose behaviour greylag promises (goose.md)
 
@@ -173,3 +174,10 @@ def goose_binary() -> Path:
     if built.returncode != 0:
         pytest.skip(f"goose {GOOSE_VERSION} could not be built: {built.stderr.strip()[-400:]}")
     return binary
+
+
+@pytest.fixture
+def secrets_server() -> Iterator[SecretsServer]:
+    """A fresh secrets server with Vault's API, in this process: `url`, `root_token`, `write_secret`, `create_policy`, `faults`, `seal`."""
+    with SecretsServer() as server:
+        yield server
