@@ -1,0 +1,124 @@
+"""The text of a migration file, split into statements exactly as goose splits it.
+
+`parse` reads a whole file, `iterate` yields statements of a file that is too large to hold. Both follow goose v3.27 bit for bit, errors
+included (goose.md §2); what goose would do to the author's text without a word is told by `ParsedMigration.hazards_for`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from migrator import envsub, gounicode, hazards, notes, splitting
+from migrator.hazards import Hazard, Trace
+from migrator.history import Engine
+from migrator.statements import Statement, Substitution, masked
+
+__all__ = ["ParsedMigration", "Reader", "Statement", "Substitution", "iterate", "masked", "parse"]
+
+
+@dataclass(frozen=True)
+class ParsedMigration:
+    """One direction of one file.
+
+    Args:
+        statements: what is sent, in order.
+        use_transaction: False where the file says `-- +goose NO TRANSACTION`, in whichever section.
+        direction: "up" or "down".
+        notes: what the file asks for in `-- greylag:` lines.
+        trace: what the splitter saw besides; for hazards.
+    """
+
+    statements: tuple[Statement, ...]
+    use_transaction: bool
+    direction: str
+    notes: notes.Notes = notes.EMPTY
+    trace: Trace = field(default_factory=Trace, repr=False)
+
+    @cached_property
+    def hazards(self) -> tuple[Hazard, ...]:
+        """Hazards on either engine; one that only one of the two finds lossy counts as merged."""
+        return hazards.find_on_any(self.statements, self.trace, use_transaction=self.use_transaction)
+
+    def hazards_for(self, engine: Engine) -> tuple[Hazard, ...]:
+        """Hazards on one engine, by line."""
+        return hazards.find(self.statements, self.trace, engine, use_transaction=self.use_transaction)
+
+
+def parse(
+    text: str | bytes,
+    direction: str = "up",
+    env: Mapping[str, str] | None = None,
+    *,
+    path: str = "",
+    reveal: bool = False,
+) -> ParsedMigration:
+    """Splits a file.
+
+    Args:
+        text: the file; a `str` counts as its UTF-8 bytes, lone surrogates of surrogateescape as the bytes they stand for.
+        direction: "up" or "down".
+        env: where ENVSUB looks variables up; None is the process environment.
+        path: how errors name the file.
+        reveal: whether errors quote values that ENVSUB put in, as goose does; otherwise they quote the file's own text.
+
+    Raises:
+        ParseError: `str()` is goose's message; or a `-- greylag:` note is wrong.
+    """
+    data = gounicode.encode(text) if isinstance(text, str) else text
+    splitter = splitting.Splitter(direction, envsub.environment() if env is None else env, path=path, reveal=reveal)
+    statements = tuple(splitter.split((data,)))
+    return ParsedMigration(statements, splitter.use_transaction, str(direction), notes.parse(data, path=path), splitter.trace)
+
+
+def iterate(
+    chunks: bytes | Iterable[bytes],
+    direction: str = "up",
+    env: Mapping[str, str] | None = None,
+    *,
+    path: str = "",
+    reveal: bool = False,
+) -> Reader:
+    """Splits a file while it is read; arguments and errors as for `parse`, notes excepted.
+
+    Memory: the chunk, and the longest statement about twice. With `bytes`: the statement under way once.
+    """
+    return Reader(chunks, splitting.Splitter(direction, envsub.environment() if env is None else env, path=path, reveal=reveal))
+
+
+class Reader:
+    """The statements of a file, one by one. `use_transaction` is known when the iteration has ended: NO TRANSACTION may stand anywhere."""
+
+    def __init__(self, chunks: bytes | Iterable[bytes], splitter: splitting.Splitter) -> None:
+        self._splitter = splitter
+        self._statements = splitter.split((chunks,) if isinstance(chunks, bytes) else _windows(chunks))
+
+    def __iter__(self) -> Iterator[Statement]:
+        return self._statements
+
+    @property
+    def use_transaction(self) -> bool:
+        return self._splitter.use_transaction
+
+    @property
+    def trace(self) -> Trace:
+        return self._splitter.trace
+
+
+def _windows(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Chunks of any size as pieces that end with a newline; a line beyond goose's limit is passed on as it stands, to be refused."""
+    rest: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        cut = chunk.rfind(b"\n") + 1
+        if cut:
+            yield b"".join((*rest, chunk[:cut]))
+            rest, size = [], 0
+        if cut < len(chunk):
+            rest.append(chunk[cut:])
+            size += len(chunk) - cut
+        if size >= splitting.LINE_LIMIT:
+            break
+    if rest:
+        yield b"".join(rest)

@@ -1,0 +1,357 @@
+"""A directory of migration files: names, versions, order, checksums and the digest of the bundle, by the rules of goose's CLI (goose.md §3).
+
+The directory is flat. A file's version is the number before the first `_` of its name. `.go` files are kept, so that a run can say that it
+can't execute them. Finding nothing is no error here: whether it is one depends on the command.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from migrator import errors, goquote, gounicode
+
+_CHUNK = 1024 * 1024
+_EPOCH = datetime.datetime(1970, 1, 1)
+_TIMESTAMP = "%Y%m%d%H%M%S"
+
+SQL_TEMPLATE = "-- +goose Up\nSELECT 'up SQL query';\n\n-- +goose Down\nSELECT 'down SQL query';\n"
+"""What `goose create NAME sql` writes since v3.27.0."""
+
+_GO_TEMPLATE = """package migrations
+
+import (
+	"context"
+	"database/sql"
+	"github.com/pressly/goose/v3"
+)
+
+func init() {
+	goose.AddMigrationContext(up%(name)s, down%(name)s)
+}
+
+func up%(name)s(ctx context.Context, tx *sql.Tx) error {
+	// Runs when the migration is applied.
+	return nil
+}
+
+func down%(name)s(ctx context.Context, tx *sql.Tx) error {
+	// Runs when the migration is rolled back.
+	return nil
+}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationFile:
+    """One migration file.
+
+    Args:
+        version: at least 1.
+        name: the base name.
+        path: the directory as given joined with the name, as goose prints it.
+        size: in bytes, when the directory was read.
+        kind: "sql" or "go".
+    """
+
+    version: int
+    name: str
+    path: str
+    size: int
+    kind: str = "sql"
+    _known: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def read(self) -> bytes:
+        """The file's content. Raises FileError where it can't be read."""
+        return b"".join(self.chunks())
+
+    def chunks(self, size: int = _CHUNK) -> Iterator[bytes]:
+        """The file's content in pieces of `size` bytes, for `annotations.iterate`."""
+        try:
+            with Path(self.path).open("rb") as stream:
+                while chunk := stream.read(size):
+                    yield chunk
+        except OSError as error:
+            raise _unreadable(self.path, self.name, error) from None
+
+    def checksum(self) -> str:
+        """sha256 of the raw bytes, in hex; computed once."""
+        if "sha256" not in self._known:
+            digest = hashlib.sha256()
+            for chunk in self.chunks():
+                digest.update(chunk)
+            self._known["sha256"] = digest.hexdigest()
+        return self._known["sha256"]
+
+
+@dataclass(frozen=True)
+class MigrationSet:
+    """The migrations of a directory, ascending by version."""
+
+    directory: str
+    migrations: tuple[MigrationFile, ...] = ()
+
+    @property
+    def newest(self) -> int:
+        """The greatest version, 0 where there is none."""
+        return self.migrations[-1].version if self.migrations else 0
+
+    def by_version(self, version: int) -> MigrationFile | None:
+        return self._index.get(version)
+
+    def digest(self) -> str:
+        """The bundle digest: sha256 over the sorted lines `name sha256`, in hex. It names the content that is promoted between environments."""
+        return self._digest
+
+    @cached_property
+    def _index(self) -> dict[int, MigrationFile]:
+        return {item.version: item for item in self.migrations}
+
+    @cached_property
+    def _digest(self) -> str:
+        lines = sorted(gounicode.encode(f"{item.name} {item.checksum()}\n") for item in self.migrations)
+        return hashlib.sha256(b"".join(lines)).hexdigest()
+
+
+def load(directory: str | os.PathLike[str]) -> MigrationSet:
+    """Reads a directory; contents are read later, when asked for.
+
+    Raises:
+        FileError: missing directory, an `.sql` name without a version, or two files of one version; `str()` holds goose's message.
+    """
+    given = os.fspath(directory)
+    sizes = _entries(given)
+    migrations = [_migration(given, name, sizes[name]) for name in sorted(sizes) if name.endswith(".sql")]
+    for name in sorted(sizes):
+        if name.endswith(".go") and not name.endswith("_test.go"):
+            try:
+                migrations.append(_migration(given, name, sizes[name]))
+            except errors.FileError:
+                continue  # goose takes a Go file without a version for a helper
+    seen: dict[int, MigrationFile] = {}
+    for item in migrations:
+        if item.version in seen:
+            raise _duplicate(item, seen[item.version])
+        seen[item.version] = item
+    return MigrationSet(given, tuple(seen[version] for version in sorted(seen)))
+
+
+def version_of(name: str) -> int:
+    """The version in a file's base name.
+
+    Raises:
+        ValueError: with goose's reason.
+    """
+    if not name.endswith((".sql", ".go")):
+        raise ValueError("migration file does not have .sql or .go file extension")
+    before, separator, _ = name.partition("_")
+    if not separator:
+        raise ValueError("no filename separator '_' found")
+    try:
+        version = goquote.parse_int(before)
+    except ValueError as error:
+        raise ValueError(f"failed to parse version from migration file: {name}: {error}") from None
+    if version < 1:
+        raise ValueError("migration version must be greater than zero")
+    return version
+
+
+def is_timestamp(version: int) -> bool:
+    """Whether goose takes the version for `YYYYMMDDhhmmss` after 1970 (goose.md §3.3)."""
+    moment = _moment(version)
+    return moment is not None and moment > _EPOCH
+
+
+def next_sequential(migrations: MigrationSet) -> int:
+    """The number after the last version that is no timestamp; 1 where there is none."""
+    numbers = [item.version for item in migrations.migrations if _is_sequential(item.version)]
+    return max(numbers, default=0) + 1
+
+
+def snake_case(name: str) -> str:
+    """A migration's name as goose writes it into a file name (goose.md §3.4): `Foo-Bar.baz` → `foo_bar_baz`."""
+    words, trailing = _words(name)
+    return "_".join("".join(_lower(character) for character in word) for word in words) + ("_" if trailing else "")
+
+
+def camel_case(name: str) -> str:
+    """A migration's name as goose writes it into a Go template: `add users` → `AddUsers`."""
+    words, _ = _words(name)
+    return "".join(_upper(word[0]) + "".join(_lower(character) for character in word[1:]) for word in words)
+
+
+def create(directory: str | os.PathLike[str], name: str, kind: str, sequential: bool, now: datetime.datetime) -> str:
+    """Writes a new migration file and returns its path.
+
+    Args:
+        directory: must exist.
+        name: in words; becomes snake case.
+        kind: the extension, usually "sql"; goose does not check it.
+        sequential: number it after the last sequential version instead of by time.
+        now: an aware moment.
+
+    Raises:
+        FileError: the directory is missing, the file exists or can't be written.
+    """
+    given = os.fspath(directory)
+    version = f"{next_sequential(load(given)):05d}" if sequential else now.astimezone(datetime.UTC).strftime(_TIMESTAMP)
+    path = posixpath.normpath(posixpath.join(given, f"{version}_{snake_case(name)}.{kind}"))
+    content = _GO_TEMPLATE % {"name": camel_case(name)} if kind == "go" else SQL_TEMPLATE
+    try:
+        with Path(path).open("x", encoding="utf-8") as stream:
+            stream.write(content)
+    except FileExistsError:
+        raise errors.FileError(
+            "failed to create migration file: %!w(<nil>)",  # goose's own slip, byte for byte
+            code="file-exists",
+            where=errors.Location(path),
+            hint="choose another name, or wait a second for another timestamp",
+        ) from None
+    except OSError as error:
+        raise errors.FileError(
+            f"failed to create migration file: open {path}: {_reason(error)}",
+            code="create-failed",
+            where=errors.Location(path),
+            hint=f"make the directory first: mkdir -p {given}" if isinstance(error, FileNotFoundError) else "",
+        ) from None
+    return path
+
+
+def fix(migrations: MigrationSet) -> list[tuple[str, str]]:
+    """Renames timestamped files to sequential numbers after the last one, and returns (old, new) base names (goose.md §3.5).
+
+    The database is not touched: goose uses this before a branch is merged.
+
+    Raises:
+        FileError: nothing to rename from, or a target exists.
+    """
+    if not migrations.migrations:
+        raise errors.FileError("no migration files found", code="no-migration-files", hint=f"look at -dir {migrations.directory}")
+    number = next_sequential(migrations)
+    renamed = []
+    for item in migrations.migrations:
+        if not is_timestamp(item.version):
+            continue
+        new = item.name.replace(str(item.version), f"{number:05d}", 1)
+        target = Path(item.path).with_name(new)
+        if target.exists():
+            raise errors.FileError(
+                f"rename {item.path} {target}: file exists",
+                code="file-exists",
+                where=errors.Location(item.path),
+                hint=f"move {target} away first",
+            )
+        Path(item.path).rename(target)
+        renamed.append((item.name, new))
+        number += 1
+    return renamed
+
+
+def _entries(directory: str) -> dict[str, int]:
+    """Sizes of the `.sql` and `.go` entries by name."""
+    try:
+        with os.scandir(directory or ".") as entries:
+            return {item.name: item.stat().st_size for item in entries if item.name.endswith((".sql", ".go")) and not item.is_dir()}
+    except FileNotFoundError:
+        raise errors.FileError(
+            f"{directory} directory does not exist",
+            code="missing-directory",
+            where=errors.Location(directory),
+            hint="name the directory of the migration files with -dir, or GOOSE_MIGRATION_DIR",
+        ) from None
+    except NotADirectoryError:
+        return {}  # goose finds nothing in a file
+    except OSError as error:
+        raise errors.FileError(
+            f"open {directory}: {_reason(error)}",
+            code="unreadable-directory",
+            where=errors.Location(directory),
+            hint="check that the directory may be read",
+        ) from None
+
+
+def _migration(directory: str, name: str, size: int) -> MigrationFile:
+    path = posixpath.normpath(posixpath.join(directory, name))
+    try:
+        version = version_of(name)
+    except ValueError as error:
+        raise errors.FileError(
+            f"could not parse SQL migration file {goquote.quote(path)}: {error}",
+            code="bad-file-name",
+            where=errors.Location(path),
+            hint="name it VERSION_name.sql with a version of at least 1, for example 00001_create_users.sql, or move it out of the directory",
+        ) from None
+    return MigrationFile(version, name, path, size, "go" if name.endswith(".go") else "sql")
+
+
+def _duplicate(item: MigrationFile, other: MigrationFile) -> errors.FileError:
+    return errors.FileError(
+        f"goose: duplicate version {item.version} detected:\n{item.path}\n{other.path}",
+        code="duplicate-version",
+        where=errors.Location(item.path),
+        hint="give the newer of the two a version of its own",
+    )
+
+
+def _unreadable(path: str, name: str, error: OSError) -> errors.FileError:
+    return errors.FileError(
+        f"ERROR {name}: failed to open SQL migration file: open {path}: {_reason(error)}",
+        code="unreadable-file",
+        where=errors.Location(path),
+        hint="check that the file is there and may be read",
+    )
+
+
+def _reason(error: OSError) -> str:
+    """The operating system's words as Go writes them."""
+    words = error.strerror or str(error)
+    return words[:1].lower() + words[1:]
+
+
+def _moment(version: int) -> datetime.datetime | None:
+    text = str(version)
+    if len(text) != 14:
+        return None
+    try:
+        return datetime.datetime.strptime(text, _TIMESTAMP)
+    except ValueError:
+        return None
+
+
+def _is_sequential(version: int) -> bool:
+    """goose's "versioned": no timestamp, or one before 1970. Exactly 1970 is neither this nor a timestamp."""
+    moment = _moment(version)
+    return moment is None or moment < _EPOCH
+
+
+def _words(name: str) -> tuple[list[str], bool]:
+    """Runs of letters and numbers, and whether exactly one other character follows the last."""
+    words: list[str] = []
+    gap = 2
+    for character in name:
+        if gounicode.is_letter(character) or gounicode.is_number(character):
+            if gap:
+                words.append("")
+            words[-1] += character
+            gap = 0
+        else:
+            gap += 1
+    return words, bool(words) and gap == 1
+
+
+def _lower(character: str) -> str:
+    """Go's `unicode.ToLower`: one character for one."""
+    lower = character.lower()
+    return lower if len(lower) == 1 else "i"  # U+0130 is the only one with two
+
+
+def _upper(character: str) -> str:
+    """Go's `unicode.ToUpper`: one character for one; where the full mapping has several (`ß`), the character stays."""
+    upper = character.upper()
+    return upper if len(upper) == 1 else character

@@ -1,0 +1,305 @@
+"""What goose's splitting does to a file without a word (goose.md §2.4, §2.5).
+
+*Lossy*: goose drops text, or what it sends would be rejected though the file as a whole may be right, or a transactional file ends its
+transaction itself. *Merged*: goose sends two commands as one statement, and the server executes both. Verdicts differ by engine: PostgreSQL
+executes several commands in one message, ClickHouse refuses them; PostgreSQL takes an empty statement, ClickHouse does not. What goose
+applies faithfully is never lossy.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from migrator import gounicode, lexer
+from migrator.history import Engine
+from migrator.statements import Statement
+
+
+class HazardKind(enum.StrEnum):
+    """LOSSY stops a plan, MERGED is a warning."""
+
+    LOSSY = "lossy"
+    MERGED = "merged"
+
+
+@dataclass(frozen=True, slots=True)
+class Hazard:
+    """One finding: a stable code, what happens and why, the line of the file, and what to type."""
+
+    kind: HazardKind
+    code: str
+    message: str
+    line: int
+    hint: str
+
+
+class Cause(enum.Enum):
+    """Why goose left a line out."""
+
+    EMPTY_BLOCK = "empty StatementBegin/StatementEnd block"
+    CARRIAGE_RETURN = "carriage return inside a comment line"
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A line that goose left out. `index` is the empty statement sent in its place (-1: none), `begun` the line of the empty block."""
+
+    cause: Cause
+    line: int
+    text: str
+    index: int = -1
+    begun: int = 0
+
+
+@dataclass(slots=True)
+class Trace:
+    """What the splitter saw and the statements do not tell.
+
+    Args:
+        blocks: indexes of the statements that a StatementEnd closed.
+        glued: index of the statement → line of the StatementBegin before which it had begun.
+        dropped: lines left out.
+    """
+
+    blocks: set[int] = field(default_factory=set)
+    glued: dict[int, int] = field(default_factory=dict)
+    dropped: list[Dropped] = field(default_factory=list)
+
+
+_BLOCK_HINT = "put `-- +goose StatementBegin` on a line before line {first} and `-- +goose StatementEnd` on a line after line {last}"
+_ESCAPES_OFF = re.compile(r"standard_conforming_strings\W+(?:to\s+|is_local\s+)?\W*(?:off|false|0|no)\b", re.IGNORECASE)
+_ALONE = re.compile(
+    r"(?:CREATE\s+(?:UNIQUE\s+)?INDEX|DROP\s+INDEX|REINDEX\b[^;]*?)\s+CONCURRENTLY\b"
+    r"|(?:CREATE|DROP)\s+(?:DATABASE|TABLESPACE)\b|ALTER\s+SYSTEM\b|VACUUM\b",
+    re.IGNORECASE,
+)
+"""Commands that PostgreSQL runs only outside of a transaction block, which a message of several commands is."""
+
+_NAMES = {Engine.POSTGRES: "PostgreSQL", Engine.CLICKHOUSE: "ClickHouse"}
+_ENDS_TRANSACTION = frozenset({"COMMIT", "END", "ROLLBACK", "ABORT"})
+
+
+def find(statements: Sequence[Statement], trace: Trace, engine: Engine, *, use_transaction: bool) -> tuple[Hazard, ...]:
+    """The hazards of one direction of one file on one engine, by line.
+
+    Args:
+        statements: as goose sends them.
+        trace: what the splitter saw besides.
+        engine: whose rules decide.
+        use_transaction: False under NO TRANSACTION.
+    """
+    found = [*_dropped(trace, engine), *_Reading(statements, trace, engine, use_transaction).hazards()]
+    return tuple(sorted(found, key=lambda hazard: hazard.line))
+
+
+def find_on_any(statements: Sequence[Statement], trace: Trace, *, use_transaction: bool) -> tuple[Hazard, ...]:
+    """The hazards where the engine is not known: lossy is what is lossy on both; what one engine takes is merged."""
+    on_postgres, on_clickhouse = (find(statements, trace, engine, use_transaction=use_transaction) for engine in Engine)
+    both = {(hazard.code, hazard.line) for hazard in on_postgres if hazard.kind is HazardKind.LOSSY} & {
+        (hazard.code, hazard.line) for hazard in on_clickhouse if hazard.kind is HazardKind.LOSSY
+    }
+    merged: dict[tuple[str, int], Hazard] = {}
+    for hazard in (*on_postgres, *on_clickhouse):
+        key = (hazard.code, hazard.line)
+        merged.setdefault(key, hazard if key in both else replace(hazard, kind=HazardKind.MERGED))
+    return tuple(sorted(merged.values(), key=lambda hazard: hazard.line))
+
+
+def _dropped(trace: Trace, engine: Engine) -> Iterator[Hazard]:
+    for item in trace.dropped:
+        if item.cause is Cause.CARRIAGE_RETURN:
+            if engine is Engine.POSTGRES:  # ClickHouse ends a comment at a newline only, as goose does
+                yield Hazard(
+                    HazardKind.LOSSY,
+                    "dropped-after-carriage-return",
+                    f"goose drops line {item.line} as a comment, but a carriage return inside it ends the comment for PostgreSQL",
+                    item.line,
+                    "save the file with LF or CRLF line ends",
+                )
+        elif _holds_text(item.text, engine):
+            yield Hazard(
+                HazardKind.LOSSY,
+                "swallowed-line",
+                f"goose drops line {item.line}: after a StatementBegin block without statement (line {item.begun}) the next line is swallowed",
+                item.line,
+                f"delete the empty block that begins in line {item.begun}, or put its statement into it",
+            )
+
+
+def _holds_text(line: str, engine: Engine) -> bool:
+    """Whether more than white space and whole comments is lost with the line."""
+    read = lexer.scan(line, engine)
+    return bool(read.commands or read.open)
+
+
+class _Reading:
+    """Reads the statements in order. A construct that one leaves open is followed into the next ones, so that it is reported once."""
+
+    def __init__(self, statements: Sequence[Statement], trace: Trace, engine: Engine, use_transaction: bool) -> None:
+        self.statements = statements
+        self.trace = trace
+        self.engine = engine
+        self.use_transaction = use_transaction
+        self.escapes = engine is Engine.POSTGRES and any(_ESCAPES_OFF.search(item.text) for item in statements)
+
+    def hazards(self) -> Iterator[Hazard]:
+        cut: tuple[int, lexer.Open] | None = None
+        rest: lexer.Open | None = None
+        for index, statement in enumerate(self.statements):
+            resumed = rest is not None
+            read = lexer.scan(statement.text, self.engine, rest, escapes=self.escapes)
+            rest = read.open
+            if read.continued:
+                continue
+            if cut:
+                yield self._cut(*cut, last=index)
+            cut = (index, read.open) if read.open else None
+            yield from self._commands(index, statement, read)
+            if self.engine is Engine.CLICKHOUSE and not (read.commands or resumed or self._is_swallowed(index)):
+                yield self._empty(statement)
+            if read.stray_dollar is not None and statement.text != statement.source:
+                yield self._stray_dollar(statement, read.stray_dollar)
+        if cut:
+            yield self._cut(*cut, last=None)
+
+    def _cut(self, index: int, opened: lexer.Open, *, last: int | None) -> Hazard:
+        """A chunk that ends inside of a construct; `last` is the statement that holds the construct's end."""
+        statement = self.statements[index]
+        begins = statement.line_of(opened.offset)
+        if last is None:
+            return Hazard(
+                HazardKind.LOSSY,
+                "unclosed",
+                f"the {opened.construct} that begins in line {begins} has no end: {_NAMES[self.engine]} would reject the statement",
+                begins,
+                "close it" + (f" with {opened.tag}" if opened.tag else ""),
+            )
+        ends = self.statements[last].last_line
+        hint = _BLOCK_HINT.format(first=statement.first_line, last=ends)
+        if index in self.trace.blocks:
+            hint = f"move `-- +goose StatementEnd` to a line after line {ends}"
+        return Hazard(
+            HazardKind.LOSSY,
+            "cut-statement",
+            f"goose ends the statement of line {statement.first_line} in line {statement.last_line}, inside the {opened.construct} that begins "
+            f"in line {begins}: {_NAMES[self.engine]} would reject it",
+            statement.first_line,
+            hint,
+        )
+
+    def _commands(self, index: int, statement: Statement, read: lexer.Scan) -> Iterator[Hazard]:
+        if self.use_transaction:
+            for command in read.commands:
+                if _ends_transaction(command.words):
+                    yield self._own_transaction(statement, command)
+                    break
+        if index in self.trace.glued:
+            yield self._glued(index, statement, len(read.commands))
+        elif len(read.commands) > 1 and not read.open:
+            yield from self._together(index, statement, read.commands)
+
+    def _empty(self, statement: Statement) -> Hazard:
+        return Hazard(
+            HazardKind.LOSSY,
+            "empty-statement",
+            f"goose sends a statement without text for line {statement.first_line}: ClickHouse would reject it",
+            statement.first_line,
+            "delete the empty statement or block",
+        )
+
+    def _is_swallowed(self, index: int) -> bool:
+        return any(item.index == index and _holds_text(item.text, self.engine) for item in self.trace.dropped)
+
+    def _together(self, index: int, statement: Statement, commands: Sequence[lexer.Command]) -> Iterator[Hazard]:
+        """Several commands in one statement."""
+        if self.engine is Engine.POSTGRES and not self.use_transaction:
+            for command in commands:
+                if _ALONE.match(statement.text, command.start):
+                    line = statement.line_of(command.start)
+                    yield Hazard(
+                        HazardKind.LOSSY,
+                        "not-alone",
+                        f"goose sends the command of line {line} together with others in one message, which is a transaction block: "
+                        "PostgreSQL would reject it",
+                        line,
+                        "give it a statement of its own: `;` as the last character of the line, outside of StatementBegin/StatementEnd with others",
+                    )
+                    return
+        if self.engine is Engine.POSTGRES and index in self.trace.blocks:
+            return  # the author asked for one message
+        seen: set[str] = set()
+        for command, follower in itertools.pairwise(commands):
+            code, why, hint = _why_together(statement.text, command, follower)
+            if code not in seen:
+                seen.add(code)
+                yield self._merged(
+                    code,
+                    f"goose sends the commands of lines {statement.line_of(command.start)} and "
+                    f"{statement.line_of(follower.start)} as one statement{why}",
+                    statement.line_of(command.end),
+                    hint,
+                )
+
+    def _glued(self, index: int, statement: Statement, commands: int) -> Hazard:
+        line = self.trace.glued[index]
+        message = f"goose glues the unfinished statement of line {statement.first_line} to the block that begins in line {line}"
+        hint = f"end the statement with a semicolon as the last character of its line, or move StatementBegin before line {statement.first_line}"
+        if commands > 1:
+            return self._merged("glued-block", message, line, hint)
+        return Hazard(HazardKind.MERGED, "glued-block", message, line, hint)
+
+    def _merged(self, code: str, message: str, line: int, hint: str) -> Hazard:
+        if self.engine is Engine.POSTGRES:
+            return Hazard(HazardKind.MERGED, code, f"{message}; PostgreSQL executes both", line, hint)
+        return Hazard(HazardKind.LOSSY, code, f"{message}; ClickHouse takes one query at a time and would reject it", line, hint)
+
+    def _own_transaction(self, statement: Statement, command: lexer.Command) -> Hazard:
+        line = statement.line_of(command.start)
+        return Hazard(
+            HazardKind.LOSSY,
+            "own-transaction",
+            f"{command.words[0]} in line {line} ends the transaction in which the file is applied: a later error would leave it half applied",
+            line,
+            "delete it and its BEGIN, or write `-- +goose NO TRANSACTION` if the file must manage its own transactions",
+        )
+
+    def _stray_dollar(self, statement: Statement, offset: int) -> Hazard:
+        line = statement.line_of(offset)
+        return Hazard(
+            HazardKind.LOSSY,
+            "stray-dollar",
+            f"ENVSUB leaves a single $ in line {line} (it turns $$ into $): {_NAMES[self.engine]} would reject it",
+            line,
+            "put `-- +goose ENVSUB OFF` before the dollar-quoted text and `-- +goose ENVSUB ON` after it",
+        )
+
+
+def _ends_transaction(words: tuple[str, ...]) -> bool:
+    if not words:
+        return False
+    if words[0] == "PREPARE":
+        return words[1:2] == ("TRANSACTION",)
+    to_savepoint = words[0] == "ROLLBACK" and "TO" in words[1:3]
+    return words[0] in _ENDS_TRANSACTION and not to_savepoint
+
+
+def _why_together(text: str, command: lexer.Command, follower: lexer.Command) -> tuple[str, str, str]:
+    """Code, reason and hint for two commands that goose did not tell apart."""
+    end = text.find("\n", command.end)
+    end = len(text) if end < 0 else end
+    rest = text[command.end + 1 : end]
+    if rest.startswith("--"):
+        return "glued-comment", ": it takes `;--` for one word", "put a space between the semicolon and the comment"
+    if follower.start < end:
+        return "several-commands", "", "write one command a line"
+    if rest.strip(gounicode.SPACE_CHARACTERS).startswith(("/*", "#")):
+        return "comment-after-semicolon", ": it sees no semicolon before such a comment", "write the comment with `--`, or on its own line"
+    return (
+        "hidden-semicolon",
+        ": it takes ` --` for a comment even inside a string, and misses the semicolon behind it",
+        "put `-- +goose StatementBegin` on a line before the first command and `-- +goose StatementEnd` on a line after its semicolon",
+    )
