@@ -88,9 +88,9 @@ def resolve(values: Values, environ: Mapping[str, str]) -> list[Invocation]:
     verb = verbs.ALL.get(name)
     if verb is None or (verb.standalone and name not in ("create", "fix")):
         hint = "greylag -h lists the commands"
-        if name in verbs.DRIVERS and configured(environ, "DRIVER"):
+        if configured(environ, "DRIVER") and (name in verbs.DRIVERS or dbstring in verbs.DRIVERS):
             hint = "GOOSE_DRIVER is set, so leave the driver out of the command line"
-        raise errors.UsageError(f'"{name}": no such command', code="unknown-command", hint=hint)
+        raise errors.UsageError(f'"{redaction.redact(name)}": no such command', code="unknown-command", hint=hint)
     return [_invocation(verb, words[3:], values, environ, driver=driver, dbstring=dbstring)]
 
 
