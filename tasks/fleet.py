@@ -139,7 +139,8 @@ def _refuse(document: Any, path: Path, error: ValidationError) -> NoReturn:
     for item in error.errors(include_url=False, include_input=False):
         place = tuple(part for part in item["loc"] if part != "[key]")
         findings.append((_location(document, place, path), *_worded(item["type"], place, item["msg"])))
-    findings.sort(key=lambda found: (found[0].line or 0, found[0].column or 0))
+    # A misspelt key is reported as unknown and as missing: the first says what to correct.
+    findings.sort(key=lambda found: (" lacks " in found[1], found[0].line or 0, found[0].column or 0))
     where, message, hint = findings[0]
     detail = "\n".join(f"{other}: {text}" for other, text, _ in findings[1:])
     raise errors.UsageError(message, code="bad-fleet", where=where, hint=hint, detail=detail) from None
@@ -225,7 +226,9 @@ def _bad_databases(fleet: Fleet) -> Iterator[tuple[Place, str, str]]:
             try:
                 naming.database_name(service.database, environment.suffix)
             except errors.UsageError as error:
-                at: Place = ("environments", place, "suffix") if "suffix" in error.message else ("services", name, "database")
+                at: Place = (
+                    ("environments", place, "suffix") if "is not an environment suffix" in error.message else ("services", name, "database")
+                )
                 yield at, error.message, error.hint
 
 
