@@ -122,6 +122,13 @@ class Database(Protocol):
         """Writes facts for rows that exist (baseline)."""
         ...
 
+    def answer(self, version: int, index: int, *, done: bool) -> None:
+        """Records a person's answer to a NeedsAnswer: statement `index` (from 1) of the version was executed, or it was not.
+
+        Raises NotFound (`no-question`) when the journal holds no open question about it.
+        """
+        ...
+
     def cancel(self) -> None:
         """Cancels the running statement on the server; safe from signal handlers and other threads."""
         ...

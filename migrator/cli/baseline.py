@@ -28,7 +28,9 @@ def run(session: Session) -> int:
     limit = session.values.integer("to") if "to" in session.values.given else None
     if limit is not None and migrations.by_version(limit) is None:
         raise errors.UsageError(
-            f"no file has the version {limit}", code="unknown-version", hint=f"the newest file is {migrations.newest}; look for a typing error"
+            f"no file has the version {limit}",
+            code="unknown-version",
+            hint=f"the newest file is {migrations.newest}; look for a typing error",
         )
     with session.open() as database:
         marked: list[int] = []

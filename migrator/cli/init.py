@@ -42,5 +42,5 @@ def run(session: Session) -> int:
         raise errors.FileError(
             f"mkdir {directory}: {(error.strerror or '').lower()}", code="not-created", hint="choose a writable place"
         ) from None
-    create.write(session, directory, "initial", TEMPLATE)
+    Path(create.write(session, directory, "initial")).write_text(TEMPLATE, encoding="utf-8")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from migrator import applying, errors, planning
@@ -46,9 +47,16 @@ def make_plan(session: Session, database: databases.Database, migrations: files.
         database.read_history(),
         wanted,
         engine=database.engine,
-        policy=session.policy,
+        policy=policy(session, wanted),
         recall=database.read_down_text,
     )
+
+
+def policy(session: Session, wanted: Target) -> plans.Policy:
+    """What the flags accept; `redo` exists to apply an edited file again, so its change is what is asked for."""
+    if wanted.verb is Verb.REDO:
+        return replace(session.policy, accept_changed=True)
+    return session.policy
 
 
 def run(session: Session, verb: Verb) -> int:
@@ -62,7 +70,7 @@ def run(session: Session, verb: Verb) -> int:
         plan = make_plan(session, database, migrations, wanted)
         try:
             report = applying.apply(
-                database, plan, session.listen, approved_digest=session.values.string("approved-digest"), policy=session.policy
+                database, plan, session.listen, approved_digest=session.values.string("approved-digest"), policy=policy(session, wanted)
             )
         except errors.StatementRejected:
             session.error_prefix = "failed to db-down: " if verb is Verb.RESET else ""

@@ -1,0 +1,55 @@
+"""`repair`: answers what only a person can answer. Writes to greylag's own tables, executes nothing of a file."""
+
+from __future__ import annotations
+
+from migrator import databases, errors
+from migrator.cli import baseline, migrating
+from migrator.cli.session import Session
+from migrator.history import Fact
+
+
+def run(session: Session) -> int:
+    """Records the answers. Raises UsageError without an option, FileError and NotFound for a version that is not there."""
+    answers = [(*_place(word), True) for word in session.values.strings("done")]
+    answers += [(*_place(word), False) for word in session.values.strings("not-done")]
+    checksums = [migrating.parse_version(word) for word in session.values.strings("checksum")]
+    if not answers and not checksums:
+        raise errors.UsageError(
+            "repair needs to know what to repair",
+            hint="-done VERSION:INDEX or -not-done VERSION:INDEX answers a question (exit code 15); "
+            "-checksum VERSION records a harmless change of a file",
+        )
+    with session.open() as database, database.lock(session.listen):
+        for version, index, done in answers:
+            database.answer(version, index, done=done)
+            session.own(f"version {version} statement {index}: recorded as {'done' if done else 'not done'}")
+        facts = _facts(session, database, checksums) if checksums else []
+        database.record_facts(facts)
+        for fact in facts:
+            session.own(f"version {fact.version}: the present content of {fact.name} counts as applied (sha256 {fact.checksum[:12]})")
+    session.document["answered"] = [{"version": version, "statement": index, "done": done} for version, index, done in answers]
+    session.document["checksums"] = [{"version": fact.version, "checksum": fact.checksum} for fact in facts]
+    return 0
+
+
+def _place(word: str) -> tuple[int, int]:
+    version, colon, index = word.partition(":")
+    if not (colon and all(part.isascii() and part.isdigit() for part in (version, index)) and int(index) > 0):
+        raise errors.UsageError(f'"{word}" is not VERSION:INDEX', hint="for example 20260301120000:3 for the third statement of that file")
+    return int(version), int(index)
+
+
+def _facts(session: Session, database: databases.Database, versions: list[int]) -> list[Fact]:
+    migrations = session.load()
+    history = database.read_history()
+    found = []
+    for version in versions:
+        file = migrations.by_version(version)
+        if file is None:
+            raise errors.FileError(f"no file has the version {version}", code="unknown-version", hint="check -dir and the number")
+        if version not in history.applied:
+            raise errors.NotFound(
+                f"version {version} is not applied, so no checksum is recorded", code="not-applied", hint="`up` applies and records it"
+            )
+        found.append(baseline.fact_of(history, file, migrations.digest(), databases.default_actor()))
+    return found

@@ -1,0 +1,151 @@
+"""`validate`: checks files without running them and without a database.
+
+goose looks at annotations and at names one by one, and stops at the first error. Here everything is looked at, in both directions:
+duplicate versions (on which goose panics at the next `up`), hazards, a Down section without statements, Go files.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from migrator import annotations, errors, files, goquote, hazards
+from migrator.cli.session import Session
+
+ERROR, WARNING = "error", "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One finding. `goose` is goose's own message where goose would stop here too."""
+
+    level: str
+    code: str
+    path: str
+    line: int | None
+    message: str
+    hint: str
+    goose: str = ""
+
+    def document(self) -> dict[str, object]:
+        """The finding as JSON-ready data."""
+        return {"level": self.level, "code": self.code, "file": self.path, "line": self.line, "message": self.message, "hint": self.hint}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of goose's table."""
+
+    kind: str
+    transaction: bool
+    up: int
+    down: int
+    name: str
+
+
+def run(session: Session) -> int:
+    """Prints findings, and goose's table with `-v`. Raises FileError with goose's message when there are errors (10)."""
+    paths = _paths(session.invocation.directory)
+    rows: list[Row] = []
+    found = list(_duplicates(paths))
+    for path in paths:
+        row, more = _check(path)
+        rows += [row] if row else []
+        found += more
+    session.document["files"] = len(paths)
+    session.document["findings"] = [item.document() for item in found]
+    if session.values.boolean("v") and not session.json and not any(item.goose for item in found):
+        sys.stdout.write(_table(rows))
+    for item in found:
+        place = f"{item.path}:{item.line}" if item.line else item.path
+        session.own(f"{item.level}: {place}: {item.message} [{item.code}]\nhint: {item.hint}")
+    problems = [item for item in found if item.level == ERROR]
+    if not problems:
+        return 0
+    first = next((item for item in problems if item.goose), problems[0])
+    raise errors.FileError(
+        first.goose or first.message,
+        code=first.code,
+        where=errors.Location(first.path, first.line),
+        hint=f"{len(problems)} error(s) in {len(paths)} file(s), all listed above",
+    )
+
+
+def _paths(given: str) -> list[str]:
+    """The files that goose looks at: of a directory its `.sql` and `.go` files, by path; a file is taken as it is."""
+    if Path(given).is_file():
+        return [given]
+    try:
+        names = os.listdir(given)  # noqa: PTH208
+    except OSError as error:
+        raise errors.FileError(
+            f"stat {given}: {(error.strerror or '').lower()}", code="missing-directory", where=errors.Location(given), hint="check -dir"
+        ) from None
+    return sorted(posixpath.normpath(posixpath.join(given, name)) for name in names if name.endswith((".sql", ".go")))
+
+
+def _duplicates(paths: list[str]) -> Iterator[Finding]:
+    seen: dict[int, str] = {}
+    for path in paths:
+        name = posixpath.basename(path)
+        try:
+            version = files.version_of(name)
+        except ValueError:
+            continue
+        if name.endswith("_test.go"):
+            continue
+        if version in seen:
+            message = f"version {version} is also the version of {seen[version]}"
+            yield Finding(ERROR, "duplicate-version", path, None, message, "give the newer of the two a version of its own")
+        seen.setdefault(version, path)
+
+
+def _check(path: str) -> tuple[Row | None, list[Finding]]:
+    name = posixpath.basename(path)
+    try:
+        files.version_of(name)
+    except ValueError as error:
+        if name.endswith(".go"):
+            return None, []  # goose takes it for a helper
+        goose = f"failed to get version from file {goquote.quote(path)}: {error}"
+        return None, [Finding(ERROR, "bad-name", path, None, str(error), "name it VERSION_name.sql with a version above 0", goose)]
+    if name.endswith(".go"):
+        return None, [Finding(WARNING, "go-migration", path, None, "greylag runs SQL only", "port it to SQL, or apply it with goose")]
+    return _check_sql(path, name)
+
+
+def _check_sql(path: str, name: str) -> tuple[Row | None, list[Finding]]:
+    found: dict[tuple[str, int], Finding] = {}
+    counts: dict[str, int] = {}
+    transaction = True
+    for direction in ("up", "down"):
+        try:
+            parsed = annotations.parse(Path(path).read_bytes(), direction, path=path)
+        except OSError as error:
+            return None, [Finding(ERROR, "unreadable-file", path, None, error.strerror or "can't be read", "check that it may be read")]
+        except errors.GreylagError as error:
+            goose = f"failed to parse file {goquote.quote(path)}: {error.message}"
+            line = error.where.line if error.where else None
+            return None, [Finding(ERROR, error.code, path, line, error.message, error.hint, goose)]
+        counts[direction] = len(parsed.statements)
+        transaction = parsed.use_transaction
+        for hazard in parsed.hazards:
+            level = ERROR if hazard.kind is hazards.HazardKind.LOSSY else WARNING
+            found.setdefault((hazard.code, hazard.line), Finding(level, hazard.code, path, hazard.line, hazard.message, hazard.hint))
+    findings = sorted(found.values(), key=lambda item: item.line or 0)
+    if counts["up"] and not counts["down"]:
+        hint = "write what takes the change back; if nothing can, say so in a comment under `-- +goose Down`"
+        findings.append(Finding(WARNING, "missing-down", path, None, "no statement takes this migration back", hint))
+    return Row("sql", transaction, counts["up"], counts["down"], name), findings
+
+
+def _table(rows: list[Row]) -> str:
+    """goose's table: columns padded to their widest cell and three blanks, as Go's tabwriter sets them."""
+    cells = [["Type", "Txn", "Up", "Down", "Name"], ["────", "───", "──", "────", "────"]]
+    cells += [[row.kind, "✔" if row.transaction else "✘", str(row.up), str(row.down), row.name] for row in rows]
+    widths = [max(len(line[column]) for line in cells) + 3 for column in range(5)]
+    return "".join("".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + "\n" for line in cells)
