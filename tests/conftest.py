@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.sandbox import clickhouse, postgres, processes
+from deployments.sandbox import cache, clickhouse, postgres, processes
+from deployments.sandbox.prefect_server import PrefectServer
 from deployments.sandbox.secrets_server import SecretsServer
 
 GOOSE_VERSION = "v3.27.3"  # the version whose behaviour greylag promises (goose.md)
@@ -27,7 +28,7 @@ AWKWARD_PASSWORD = "p%/:@#?&+ '\"\\$=;{}é漢"
 
 def _isolate_environment() -> None:
     """Removes what a developer's shell may hold and any test would silently obey; before Prefect is imported (prefect.md §4)."""
-    kept = ("GREYLAG_TEST_", "GREYLAG_CACHE")
+    kept = ("GREYLAG_TEST_", "GREYLAG_CACHE", "GREYLAG_FUZZ_")
     for name in list(os.environ):
         if name.startswith(("GOOSE_", "GREYLAG_", "VAULT_", "BAO_", "PREFECT_", "PG")) and not name.startswith(kept):
             del os.environ[name]
@@ -158,15 +159,15 @@ def goose_binary() -> Path:
     named = os.environ.get("GREYLAG_TEST_GOOSE")
     if named:
         return Path(named)
-    cache = Path(os.environ.get("GREYLAG_CACHE", Path.home() / ".cache" / "greylag")) / "bin"
-    binary = cache / "goose"
+    programs = cache.directory() / "bin"
+    binary = programs / "goose"
     if binary.exists():
         return binary
     if shutil.which("go") is None:
-        pytest.skip(f"goose {GOOSE_VERSION} is not cached in {cache} and there is no Go to build it; GREYLAG_TEST_GOOSE may name one")
+        pytest.skip(f"goose {GOOSE_VERSION} is not cached in {programs} and there is no Go to build it; GREYLAG_TEST_GOOSE may name one")
     built = subprocess.run(
         ["go", "install", f"github.com/pressly/goose/v3/cmd/goose@{GOOSE_VERSION}"],
-        env=os.environ | {"GOBIN": str(cache)},
+        env=os.environ | {"GOBIN": str(programs)},
         capture_output=True,
         encoding="utf-8",
         check=False,
@@ -181,3 +182,15 @@ def secrets_server() -> Iterator[SecretsServer]:
     """A fresh secrets server with Vault's API, in this process: `url`, `root_token`, `write_secret`, `create_policy`, `faults`, `seal`."""
     with SecretsServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def prefect_server(session_directory: Path) -> Iterator[PrefectServer]:
+    """The session's Prefect server, a real process; flows that tests call in this process, and processes that they start, report to it."""
+    with PrefectServer(session_directory / "prefect") as server:
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        os.environ.update(server.environment())
+        with temporary_settings({PREFECT_API_URL: server.api_url}):  # for Prefect, which may have been imported before
+            yield server
+        del os.environ["PREFECT_API_URL"]
