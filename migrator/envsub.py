@@ -8,14 +8,16 @@ Nothing here recurses: a line may nest as deep as it is long.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from migrator import goquote, gounicode
 
 _EOF = ""
-_TEXT_ENDS = frozenset("$\\")
-_NESTED_ENDS = frozenset("$\\}")
+_TEXT = re.compile("[^$\\\\\ufffd\udc80-\udcff]*")  # the library stops at what it can't decode, and at a real U+FFFD
+_NESTED_TEXT = re.compile("[^$\\\\}\ufffd\udc80-\udcff]*")
+_NAME = re.compile("[A-Za-z0-9_]*")
 
 
 class ExpansionError(ValueError):
@@ -117,7 +119,7 @@ class _Parser:
                     open_variables.append(variable)
                     items = variable.content
             else:
-                items.append(self._plain(_NESTED_ENDS if open_variables else _TEXT_ENDS))
+                items.append(self._plain(_NESTED_TEXT if open_variables else _TEXT))
 
     def _peek(self) -> str:
         return self.text[self.position : self.position + 1]
@@ -135,15 +137,13 @@ class _Parser:
             self.position += 2
         return literal
 
-    def _plain(self, ends: frozenset[str]) -> str:
+    def _plain(self, text: re.Pattern[str]) -> str:
         first = _shown(self._next())
-        start = self.position
-        while self.position < len(self.text):
-            character = self.text[self.position]
-            if character in ends or _is_error(character):
-                break
-            self.position += 1
-        return first + self.text[start : self.position]
+        found = text.match(self.text, self.position)
+        if found is None:
+            return first
+        self.position = found.end()
+        return first + found.group()
 
     def _variable(self) -> _Variable:
         """Reads up to and including the operator, or the whole of a form that holds no word."""
@@ -168,9 +168,10 @@ class _Parser:
         if not (self._peek() and gounicode.is_letter(self._peek())):
             raise ExpansionError(f"Expected identifier to start with a letter, got {_shown(self._peek())}")
         start = self.position
-        while self.position < len(self.text):
-            character = self.text[self.position]
-            if not (character == "_" or gounicode.is_letter(character) or gounicode.is_number(character)):
+        while (found := _NAME.match(self.text, self.position)) is not None:  # never None: it may match nothing
+            self.position = found.end()
+            character = self._peek()
+            if not character or not (gounicode.is_letter(character) or gounicode.is_number(character)):
                 break
             self.position += 1
         return self.text[start : self.position]

@@ -240,7 +240,7 @@ class Splitter:
                 self._piece, self._piece_line = start, self._line
         else:
             self._close_piece(start)
-            self._parts.append(_Part(text + b"\n", line + b"\n", self._line))
+            self._parts.append(_Part(gounicode.decode(text) + "\n", gounicode.decode(line) + "\n", self._line))
         return text
 
     def _annotate(self, line: bytes, start: int) -> Annotation:
@@ -277,7 +277,7 @@ class Splitter:
     def _begin_block(self) -> None:
         self._state = BEGIN_UP if self._state < DOWN else BEGIN_DOWN
         self._begun = self._line
-        if self._buffered and any(gounicode.trim(part.text) for part in self._parts):
+        if self._buffered and any(part.text.strip(gounicode.SPACE_CHARACTERS) for part in self._parts):
             self.trace.glued[self._count] = self._line
 
     def _note_hidden(self, line: bytes) -> None:
@@ -320,8 +320,7 @@ class Splitter:
 
     def _close_piece(self, end: int) -> None:
         if self._piece >= 0:
-            part = self._window[self._piece : end]
-            part = part.replace(b"\r\n", b"\n") if self._returns else part
+            part = self._text(self._piece, end)
             self._parts.append(_Part(part, part, self._piece_line))
             self._piece = -1
 
@@ -351,28 +350,42 @@ class _Part:
 
     __slots__ = ("line", "source", "text")
 
-    def __init__(self, text: bytes, source: bytes, line: int) -> None:
+    def __init__(self, text: str, source: str, line: int) -> None:
         self.text = text
         self.source = source
         self.line = line
 
 
 def _joined(parts: list[_Part], substitutions: tuple[Substitution, ...]) -> Statement:
-    """One statement of several parts. Whole parts are white space only before the text or after it."""
-    data = b"".join([part.text for part in parts])
-    start, end = gounicode.trim_bounds(data, 0, len(data))
-    dropped = data.count(b"\n", 0, start)
-    text = gounicode.decode(data[start:end])
+    """One statement of several parts."""
+    text, leading = _trimmed([part.text for part in parts])
     expanded = any(part.source is not part.text for part in parts)
-    source = gounicode.decode(gounicode.trim(b"".join([part.source for part in parts]))) if expanded else text
+    source = _trimmed([part.source for part in parts])[0] if expanded else text
     anchors: list[tuple[int, int]] = []
-    index = -dropped
+    index = -leading
     for part in parts:
         if not anchors or part.line - index != anchors[-1][1] - anchors[-1][0]:
             anchors.append((index, part.line))
-        index += part.text.count(b"\n")
+        index += part.text.count("\n")
     last_index = text.count("\n")
     first = max(anchor for anchor in anchors if anchor[0] <= 0)
     last = max(anchor for anchor in anchors if anchor[0] <= last_index)
     later = tuple(anchor for anchor in anchors if 0 < anchor[0] <= last_index)
     return Statement(text, source, first[1] - first[0], last[1] + last_index - last[0], substitutions, later)
+
+
+def _trimmed(texts: list[str]) -> tuple[str, int]:
+    """The texts joined and trimmed, and how many line ends were trimmed before them. Trims first, so that a large text is copied once."""
+    spaces = gounicode.SPACE_CHARACTERS
+    leading = 0
+    for index, text in enumerate(texts):
+        kept = text.lstrip(spaces)
+        leading += text.count("\n", 0, len(text) - len(kept))
+        texts[index] = kept
+        if kept:
+            break
+    for index in range(len(texts) - 1, -1, -1):
+        texts[index] = texts[index].rstrip(spaces)
+        if texts[index]:
+            break
+    return "".join(texts), leading
