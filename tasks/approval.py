@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from migrator import errors, files
-from tasks.fleet_models import Fleet
+from migrator import errors
 from tasks.outcomes import PlanOutcome
 
 if TYPE_CHECKING:
@@ -49,18 +48,8 @@ class ReleaseManifest(BaseModel):
         return _digest(self.plans)
 
 
-def manifest(fleet: Fleet, services: Iterable[str] = ()) -> ReleaseManifest:
-    """The bundles of this checkout, for the given services or all; it holds no plans yet.
-
-    Raises UsageError (`unknown-service`), FileError.
-    """
-    names = [fleet.service(name) and name for name in services] or list(fleet.services)
-    environment = next(iter(fleet.environments))
-    return ReleaseManifest(bundles={name: files.load(fleet.target(name, environment).directory).digest() for name in names})
-
-
-def planned(plans: Iterable[PlanOutcome]) -> ReleaseManifest:
-    """The manifest of an environment's previews, as its own worker made them: bundles and plans."""
+def manifest(plans: Iterable[PlanOutcome]) -> ReleaseManifest:
+    """The manifest of an environment's plans, as its own worker made them."""
     found = list(plans)
     return ReleaseManifest(bundles={item.service: item.bundle for item in found}, plans={item.service: item.plan for item in found})
 
