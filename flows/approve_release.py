@@ -1,0 +1,63 @@
+"""A person's or a pipeline's yes to one bundle and one plan in one environment: a run of its own, kept with who, when and why (design §4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import State, flow
+from prefect.states import Completed, Failed
+
+from flows import approvals, labels, parameters, remote_runs, reports
+from migrator import errors
+from tasks import approval
+
+
+@flow(name=approval.FLOW, flow_run_name=labels.run_name, retries=0, persist_result=False)
+def approve_release(
+    environment: parameters.ProtectedEnvironment,
+    bundle: parameters.RequiredDigest,
+    plan: parameters.RequiredDigest,
+    confirm: parameters.Confirmation,
+    approver: parameters.Words,
+    reason: parameters.Words,
+) -> State[Any]:
+    """Approves one release for one protected environment: exactly this bundle, exactly this plan, for a limited time.
+
+    Args:
+        environment: The environment that may be entered.
+        bundle: The release's bundle digest, as the plan of that environment shows it (artifact plan-ENVIRONMENT).
+        plan: The release's plan digest, from the same place. If the databases move meanwhile, another approval is needed.
+        confirm: Choose the one that names the environment. It has no default, so that a form sent by a slip approves nothing.
+        approver: Who approves. A claim: this server does not check it; what is recorded by the server is how the run was started.
+        reason: Why, for those who read it later: a ticket, a change number.
+    """
+    try:
+        manifest = _reviewed(environment, bundle, plan, confirm)
+    except errors.GreylagError as error:
+        return Failed(message=error.describe())
+    labels.attach(environment=environment, bundle=bundle)
+    rows = [{"service": name, "bundle": manifest.bundles[name], "plan": manifest.plans[name]} for name in manifest.plans]
+    reports.publish_table(
+        approvals.table_key(environment),
+        rows,
+        f"{environment} approved by {approver} (as claimed in the form): {reason}\n\nbundle `{bundle}`\n\nplan `{plan}`",
+    )
+    return Completed(message=f"{environment}: bundle {labels.short(bundle)}, plan {labels.short(plan)} approved by {approver} (claimed)")
+
+
+def _reviewed(environment: str, bundle: str, plan: str, confirm: str) -> approval.ReleaseManifest:
+    """The plan that is approved, as that environment's worker published it; its digests are those of the form."""
+    expected = approval.CONFIRMATION.format(environment=environment)
+    if confirm != expected:
+        raise errors.PlanRefused(
+            f'"{confirm}" does not confirm an approval for {environment}', code="approval-unconfirmed", hint=f'choose "{expected}"'
+        )
+    for rows in remote_runs.tables(approvals.plan_key(environment)):
+        manifest = approvals.manifest_of(rows)
+        if (manifest.bundle, manifest.plan) == (bundle, plan):
+            return manifest
+    raise errors.PlanRefused(
+        f"no plan of {environment} has bundle {labels.short(bundle)} and plan {labels.short(plan)}",
+        code="approval-unknown-plan",
+        hint=f"copy both digests from the artifact plan-{environment}; plan-environment/plan-environment-{environment} publishes it afresh",
+    )

@@ -1,0 +1,125 @@
+"""All services of one environment: dependencies first, independent ones side by side; a failure stops its dependents and nobody else."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import prefect
+from prefect import State, flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture, as_completed
+from prefect.states import Completed, Failed
+
+from flows import approvals, labels, parameters, reports, waves
+from flows.deploy_service import deploy_service
+from migrator import errors, registry
+from tasks import fleet, migration
+from tasks.approval import ReleaseManifest
+
+_Future = PrefectFuture[Any]
+
+
+@flow(name="deploy-environment", flow_run_name=labels.run_name, retries=0, persist_result=False)
+def deploy_environment(
+    environment: parameters.Environment,
+    services: tuple[parameters.Service, ...] = (),
+    bundles: dict[str, parameters.Digest] | None = None,
+    approval: str = "",
+    image: str = "",
+    mode: parameters.Mode = "",
+    backoff_limit: parameters.Limit = 3,
+    active_deadline_seconds: parameters.Seconds = 900,
+) -> State[Any]:
+    """Brings the services of one environment up to date: dependencies first, independent ones side by side.
+
+    A service that fails stops the services that depend on it; unrelated ones run on. The run then ends as failed and says what was wrong where.
+
+    Args:
+        environment: Which environment. Its work pool's worker holds the login for this one only.
+        services: Which services; none means all of the fleet. Dependencies that are not listed are taken as they are.
+        bundles: Per service the digest that its migration files must have (sha256 in hex). Services that are not listed are taken as they are.
+        approval: Run id of the approve-release run that covers this release; only a protected environment needs one.
+        image: The release's image whose rollout is awaited. Empty awaits a newer generation of each workload.
+        mode: How migrations are run: inline, by the worker itself. Empty leaves it to the settings.
+        backoff_limit: Further attempts of a step after a transient failure, as a Kubernetes Job's backoffLimit: 3 is 4 attempts, after 10, 20 and 40 s.
+        active_deadline_seconds: Time for all attempts of a step together; after it no further one is started.
+    """
+    options = {"image": image, "mode": mode, "backoff_limit": backoff_limit, "active_deadline_seconds": active_deadline_seconds}
+    try:
+        found = fleet.load()
+        pinned = _pinned(found, environment, services, bundles or {}, approval)
+        release = ReleaseManifest(bundles=pinned)
+        labels.attach(environment=environment, bundle=release.bundle)
+        rows, failures = _run(found, environment, pinned, {"approval": approval, **options})
+    except errors.GreylagError as error:
+        return Failed(message=error.describe())
+    except Exception:
+        raise
+    except BaseException:  # Prefect's TerminationSignal reaches this thread only; the services' connections are in others
+        registry.cancel_all()
+        raise
+    reports.publish_table(f"result-{environment}", rows, f"bundle {release.bundle}")
+    return _ending(environment, rows, failures)
+
+
+@task(name="deploy service", task_run_name="deploy {service}", cache_policy=NO_CACHE, persist_result=False)
+def _deploy(service: str, environment: str, bundle: str, options: dict[str, Any]) -> reports.Row | State[Any]:
+    """One service's flow, called from within a task: only then does Prefect give the child a key of its own. By call order, which differs from run
+    to run where services start side by side, the UI's Retry would take another service's finished run for this one's.
+    """
+    with prefect.tags(*labels.tags(service=service, environment=environment, bundle=bundle)):
+        state = deploy_service(service=service, environment=environment, bundle=bundle, **options, return_state=True)
+    if state.is_completed():
+        return cast(reports.Row, state.result())
+    return Failed(message=state.message or f"{service} ended {state.name}")
+
+
+def _pinned(found: fleet.Fleet, environment: str, services: tuple[str, ...], bundles: dict[str, str], approval: str) -> dict[str, str]:
+    """Per service the bundle of this run, dependencies first. Everything that can be refused is refused here, before any service is touched."""
+    pinned = {}
+    for name in (name for wave in found.order(services) for name in wave):
+        target = found.target(name, environment)
+        bundle = bundles.get(name, "")
+        if target.protected and approval:
+            bundle, _ = approvals.agreed_for(target, bundle, "", approval)
+        pinned[name] = migration.load_bundle(target, bundle).digest()
+    return pinned
+
+
+def _run(found: fleet.Fleet, environment: str, pinned: dict[str, str], options: dict[str, Any]) -> tuple[list[reports.Row], dict[str, str]]:
+    schedule = waves.Schedule({name: found.prerequisites(name) for name in pinned})
+    rows: dict[str, reports.Row] = {}
+    failures: dict[str, str] = {}
+    running: dict[_Future, str] = {}
+    while True:
+        for name in schedule.ready():
+            running[_deploy.submit(name, environment, pinned[name], options)] = name
+        if not running:
+            return [rows[name] for name in pinned], failures
+        future = next(as_completed(list(running)))
+        name = running.pop(future)
+        bundle = labels.short(pinned[name])
+        if future.state.is_completed():
+            rows[name] = future.result()
+        else:
+            failures[name] = future.state.message or str(future.state.name)
+            rows[name] = reports.result_row(name, environment, f"failed: {_first_line(failures[name])}", bundle=bundle)
+        schedule.finish(name, succeeded=name not in failures)
+        for other, blockers in schedule.blocked().items():
+            rows[other] = reports.result_row(other, environment, f"blocked by {', '.join(blockers)}", bundle=labels.short(pinned[other]))
+
+
+def _ending(environment: str, rows: list[reports.Row], failures: dict[str, str]) -> State[Any]:
+    blocked = [row for row in rows if str(row["outcome"]).startswith("blocked by ")]
+    good = len(rows) - len(failures) - len(blocked)
+    if not failures:
+        changed = sum(1 for row in rows if row["migrations"])
+        return Completed(message=f"{environment}: {good} services up to date, {changed} of them migrated by this run")
+    lines = [f"{environment}: {good} of {len(rows)} services are up to date; failed: {', '.join(failures)}"]
+    lines += [f"{row['service']}: {row['outcome']}" for row in blocked]
+    lines += [f"\n{name}: {message}" for name, message in failures.items()]
+    return Failed(message="\n".join(lines))
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]

@@ -1,0 +1,143 @@
+"""One service in one environment: secret -> URL -> migration -> tables -> rollout. Five tasks, each retried as a Job's pods are (design §4)."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from prefect import State, flow
+from prefect.states import Failed
+
+from flows import approvals, labels, pages, parameters, reports
+from migrator import errors, registry
+from tasks import backoff, fleet, migration, settings, steps
+from tasks.credentials import Credentials
+from tasks.fleet_models import Target
+from tasks.outcomes import MigrationOutcome
+
+
+@flow(name="deploy-service", flow_run_name=labels.run_name, retries=0, persist_result=False)
+def deploy_service(
+    service: parameters.Service,
+    environment: parameters.Environment,
+    bundle: parameters.Digest = "",
+    plan: parameters.Digest = "",
+    approval: str = "",
+    image: str = "",
+    mode: parameters.Mode = "",
+    backoff_limit: parameters.Limit = 3,
+    active_deadline_seconds: parameters.Seconds = 900,
+) -> reports.Row | State[Any]:
+    """Brings one service's database in one environment up to date and checks that the result is there and its workload healthy.
+
+    Safe to run twice, at once or again after any interruption: the database's own lock and history decide what is left to do.
+
+    Args:
+        service: Which service of the fleet.
+        environment: Which environment. Its work pool's worker holds the login for this one only.
+        bundle: The digest that the service's migration files must have (sha256 in hex). Empty takes the files of the worker as they are.
+        plan: The digest of the plan that may be applied, or what is left of it. Empty takes the plan as it is; a protected environment needs an approval.
+        approval: Run id of the approve-release run that covers this release; only a protected environment needs one.
+        image: The release's image whose rollout is awaited. Empty awaits a newer generation of the workload.
+        mode: How the migration is run: inline, by the worker itself. Empty leaves it to the settings.
+        backoff_limit: Further attempts of a step after a transient failure, as a Kubernetes Job's backoffLimit: 3 is 4 attempts, after 10, 20 and 40 s.
+        active_deadline_seconds: Time for all attempts of a step together; after it no further one is started.
+    """
+    labels.attach(service=service, environment=environment, bundle=bundle)
+    try:
+        target = fleet.load().target(service, environment)
+        row = _sequence(target, bundle, plan, approval, image, mode, backoff_limit, active_deadline_seconds)
+    except errors.GreylagError as error:
+        _publish(reports.result_row(service, environment, f"failed: {error.message}", bundle=reports.digest(bundle)))
+        return Failed(message=error.describe())
+    except Exception:
+        raise
+    except BaseException:  # Prefect's TerminationSignal: the statement that runs on the server ends with this run
+        registry.cancel_all()
+        raise
+    _publish(row)
+    return row
+
+
+def _sequence(target: Target, bundle: str, plan: str, approval: str, image: str, mode: str, limit: int, deadline: float) -> reports.Row:
+    chosen = settings.load()
+    _require_inline(mode or str(chosen.mode or ""))
+    agreed = plan
+    if target.protected and approval:
+        bundle, agreed = approvals.agreed_for(target, bundle, plan, approval)
+    elif target.protected:
+        agreed = approvals.NO_APPROVAL
+    policy: dict[str, Any] = backoff.policy(limit, chosen.backoff_base_seconds, deadline)
+
+    found = steps.fetch_credentials.with_options(**policy)(target)
+    url = steps.encode_url.with_options(**policy)(found, target)
+    _publish_plan(target, url, found, bundle)
+    before = steps.observe(target)
+    migrated = _migrate(policy, target, url, found, bundle, agreed, deadline, approval)
+    verified = steps.verify_tables.with_options(**policy)(target, url, found, migrated.bundle)
+    health = steps.await_health.with_options(
+        name="await Deployment health", task_run_name="await Deployment health {target.label}", **policy
+    )(target, image, before)
+    unchecked = f", {len(verified.not_checked)} not checked" if verified.not_checked else ""
+    return reports.result_row(
+        target.service,
+        target.environment,
+        "migrated" if migrated.applied else "nothing to do",
+        versions=_versions(migrated),
+        migrations=len(migrated.applied),
+        statements=migrated.statements,
+        seconds=round(migrated.seconds, 2),
+        verification=f"{verified.objects_checked} objects{unchecked}",
+        rollout=str(health),
+        bundle=reports.digest(migrated.bundle),
+    )
+
+
+def _migrate(
+    policy: dict[str, Any],
+    target: Target,
+    url: Any,
+    found: Credentials,
+    bundle: str,
+    agreed: str,
+    deadline: float,
+    approval: str,
+) -> MigrationOutcome:
+    try:
+        return steps.run_migration.with_options(**policy)(target, url, found, bundle=bundle, plan=agreed, deadline=deadline)
+    except errors.PlanRefused as error:
+        if approval or not target.protected or error.code != "approval-mismatch":
+            raise
+        raise errors.PlanRefused(
+            f"{target.label} has migrations to apply and nobody has approved them",
+            code="approval-missing",
+            hint="start promote-release, which plans and asks; or give the run id of an approval as `approval`",
+        ) from None
+
+
+def _publish_plan(target: Target, url: Any, found: Credentials, bundle: str) -> None:
+    """Shows what step 3 is about to do. A page that can't be made stops nothing: step 3 meets the same cause and reports it."""
+    try:
+        outcome = migration.preview(target, url, bundle=bundle, env=migration.substitutions(target, found))
+        reports.publish_markdown(*pages.plan(target, outcome))
+    except Exception as error:  # noqa: BLE001 - see above; the text could hold anything, the class can't
+        labels.logger().log(logging.INFO, "%s: no plan page: %s", target.label, type(error).__name__)
+
+
+def _publish(row: reports.Row) -> None:
+    key = f"result-{row['service']}-{row['environment']}"
+    reports.publish_table(key, [row], f"{row['service']} in {row['environment']}: {row['outcome']}")
+
+
+def _versions(migrated: MigrationOutcome) -> str:
+    if not migrated.applied:
+        return str(migrated.current)
+    first, last = migrated.versions[0], migrated.versions[-1]
+    return str(first) if first == last else f"{first} to {last}"
+
+
+def _require_inline(mode: str) -> None:
+    if mode not in ("", "inline"):
+        raise errors.UsageError(
+            f'this flow can\'t run a migration as "{mode}"', code="mode-unavailable", hint="unset GREYLAG_MODE, or set it to inline"
+        )

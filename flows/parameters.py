@@ -1,0 +1,60 @@
+"""Types of the flows' parameters: references only, never a secret. In the UI's form they are dropdowns that follow the fleet at deploy time.
+
+A parameter's description comes from its flow's docstring (`Args:`); `Annotated[..., Field(description=…)]` would lose it (prefect.md §2.7).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from migrator import errors
+from tasks import approval, fleet
+
+_FLEET = fleet.load()
+_PROTECTED = [name for name, item in _FLEET.environments.items() if item.protected]
+
+FIRST_ENVIRONMENT = next(iter(_FLEET.environments))
+LAST_ENVIRONMENT = list(_FLEET.environments)[-1]
+
+
+def known_service(name: str) -> str:
+    """The name, if fleet.yaml has such a service; a ValueError, as pydantic wants it, otherwise."""
+    try:
+        fleet.load().service(name)
+    except errors.GreylagError as error:
+        raise ValueError(error.describe()) from None
+    return name
+
+
+def known_environment(name: str) -> str:
+    """The environment's own name for a name or an alias (`production` is `prod`); a ValueError where there is none."""
+    try:
+        return fleet.load().environment_name(name)
+    except errors.GreylagError as error:
+        raise ValueError(error.describe()) from None
+
+
+Service = Annotated[str, AfterValidator(known_service), Field(json_schema_extra={"enum": list(_FLEET.services)})]
+
+Environment = Annotated[str, AfterValidator(known_environment), Field(json_schema_extra={"enum": list(_FLEET.environments)})]
+
+ProtectedEnvironment = Annotated[str, AfterValidator(known_environment), Field(json_schema_extra={"enum": _PROTECTED})]
+
+Confirmation = Annotated[str, Field(json_schema_extra={"enum": [approval.CONFIRMATION.format(environment=name) for name in _PROTECTED]})]
+
+Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+"""A sha256 in hex, or nothing."""
+
+RequiredDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+Words = Annotated[str, Field(min_length=1, max_length=1000)]
+
+Limit = Annotated[int, Field(ge=0, le=50)]
+"""backoffLimit. Prefect takes at most 50 delays (prefect.md §2.1)."""
+
+Seconds = Annotated[float, Field(ge=0)]
+
+Mode = Literal["", "inline"]
+"""How a migration is run; empty leaves it to the settings."""

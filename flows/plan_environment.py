@@ -1,0 +1,78 @@
+"""What a release would do in an environment, read by its own worker and published: what a person approves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import State, flow
+from prefect.states import Completed, Failed
+
+from flows import approvals, labels, pages, parameters, reports
+from migrator import errors, registry
+from tasks import approval, backoff, fleet, settings, steps
+from tasks.outcomes import PlanOutcome
+
+
+@flow(name="plan-environment", flow_run_name=labels.run_name, retries=0, persist_result=False)
+def plan_environment(
+    environment: parameters.Environment,
+    services: tuple[parameters.Service, ...] = (),
+    bundles: dict[str, parameters.Digest] | None = None,
+    backoff_limit: parameters.Limit = 3,
+    active_deadline_seconds: parameters.Seconds = 900,
+) -> State[Any]:
+    """Plans a release in one environment and publishes the plan: a table with every service's digests, and a page per service with the SQL.
+
+    Writes nothing to any database.
+
+    Args:
+        environment: Which environment. Its work pool's worker holds the login for this one only.
+        services: Which services; none means all of the fleet.
+        bundles: Per service the digest that its migration files must have (sha256 in hex). Services that are not listed are taken as they are.
+        backoff_limit: Further attempts of a step after a transient failure, as a Kubernetes Job's backoffLimit.
+        active_deadline_seconds: Time for all attempts of a step together; after it no further one is started.
+    """
+    policy = backoff.policy(backoff_limit, settings.load().backoff_base_seconds, active_deadline_seconds)
+    try:
+        found = fleet.load()
+        outcomes = [
+            _planned(found, name, environment, (bundles or {}).get(name, ""), policy) for wave in found.order(services) for name in wave
+        ]
+    except errors.GreylagError as error:
+        return Failed(message=error.describe())
+    except Exception:
+        raise
+    except BaseException:  # Prefect's TerminationSignal
+        registry.cancel_all()
+        raise
+    manifest = approval.planned(outcomes)
+    labels.attach(environment=environment, bundle=manifest.bundle)
+    count = sum(len(item.steps) for item in outcomes)
+    reports.publish_table(
+        approvals.plan_key(environment),
+        [_row(item) for item in outcomes],
+        f"{environment}: {count} migrations to apply\n\nbundle `{manifest.bundle}`\n\nplan `{manifest.plan}`",
+    )
+    return Completed(message=f"{environment}: {count} migrations to apply, bundle {manifest.bundle[:12]}, plan {manifest.plan[:12]}")
+
+
+def _planned(found: fleet.Fleet, service: str, environment: str, bundle: str, policy: dict[str, Any]) -> PlanOutcome:
+    target = found.target(service, environment)
+    secret = steps.fetch_credentials.with_options(**policy)(target)
+    url = steps.encode_url.with_options(**policy)(secret, target)
+    outcome: PlanOutcome = steps.plan_migration.with_options(**policy)(target, url, secret, bundle)
+    reports.publish_markdown(*pages.plan(target, outcome))
+    return outcome
+
+
+def _row(item: PlanOutcome) -> reports.Row:
+    return {
+        "service": item.service,
+        "from": item.current,
+        "to": item.steps[-1].version if item.steps else item.current,
+        "migrations": len(item.steps),
+        "statements": sum(step.statements for step in item.steps),
+        "warnings": ", ".join(sorted({remark.code for remark in item.remarks})),
+        "bundle": item.bundle,
+        "plan": item.plan,
+    }

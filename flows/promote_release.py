@@ -1,0 +1,242 @@
+"""dev -> release -> prod: starts each environment's own worker, in order, and asks that worker for proof before going on.
+
+This flow holds no credentials. What it knows of an environment is what that environment's worker reads afresh and publishes.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from prefect import State, flow
+from prefect.client.schemas.objects import FlowRun
+from prefect.events import emit_event
+from prefect.runtime import flow_run as current
+from prefect.states import Completed, Failed
+
+from flows import approvals, labels, parameters, remote_runs, reports
+from migrator import errors
+from tasks import approval, fleet, settings
+
+PROOF_SECONDS = 300.0
+"""Proof older than this is read again before a protected environment is entered: an approval takes hours, and somebody may have worked on the
+previous environment meanwhile."""
+
+APPROVAL_POLL_SECONDS = 2.0
+"""A person waits at the other end; one small request every two seconds is nothing to the server."""
+
+_Manifest = approval.ReleaseManifest
+
+
+@dataclass
+class _Promotion:
+    """What one promotion knows and carries from environment to environment."""
+
+    fleet: fleet.Fleet
+    services: tuple[str, ...]
+    bundles: dict[str, str]
+    digest: str
+    options: dict[str, Any]
+    approval_timeout_seconds: float
+    rows: list[reports.Row] = field(default_factory=list)
+    proven_at: dict[str, float] = field(default_factory=dict)
+    children: int = 0
+
+
+@flow(name="promote-release", flow_run_name=labels.run_name, retries=0, persist_result=False)
+def promote_release(
+    until: parameters.Environment = parameters.LAST_ENVIRONMENT,
+    start: parameters.Environment = parameters.FIRST_ENVIRONMENT,
+    services: tuple[parameters.Service, ...] = (),
+    bundle: parameters.Digest = "",
+    approval_timeout_seconds: parameters.Seconds = 86_400,
+    image: str = "",
+    mode: parameters.Mode = "",
+    backoff_limit: parameters.Limit = 3,
+    active_deadline_seconds: parameters.Seconds = 900,
+) -> State[Any]:
+    """Promotes the checkout's migrations from environment to environment, each only after the one before it is proven to hold the same bundle.
+
+    A protected environment is entered through an approval: this run plans, says what it waits for, and waits.
+
+    Args:
+        until: The last environment to enter. A protected one is entered through an approval only (deployment approve-release/approve).
+        start: The first environment to enter; a later one than the fleet's first, if the one before it already holds the bundle.
+        services: Which services; none means all of the fleet. Dependencies that are not listed are taken as they are.
+        bundle: Release digest that the checkout must have (sha256 in hex). Empty takes the checkout as it is.
+        approval_timeout_seconds: How long to wait for an approval. The run then ends as failed; starting it again finds an approval given later.
+        image: The release's image whose rollout is awaited. Empty awaits a newer generation of each workload.
+        mode: How migrations are run: inline, by each environment's worker itself. Empty leaves it to that worker's settings.
+        backoff_limit: Further attempts of a step after a transient failure, as a Kubernetes Job's backoffLimit: 3 is 4 attempts, after 10, 20 and 40 s.
+        active_deadline_seconds: Time for all attempts of a step together; after it no further one is started.
+    """
+    options = {"backoff_limit": backoff_limit, "active_deadline_seconds": active_deadline_seconds}
+    entering = start
+    promotion: _Promotion | None = None
+    try:
+        found = fleet.load()
+        promotion = _prepare(found, services, bundle, {**options, "image": image, "mode": mode}, approval_timeout_seconds)
+        for entering in _path(found, start, until):
+            _enter(promotion, entering)
+    except errors.GreylagError as error:
+        digest = promotion.digest if promotion else bundle
+        rows = promotion.rows if promotion else []
+        _publish([*rows, _row(entering, f"blocked: {error.message}", digest)], digest)
+        _emit("release.blocked", entering, digest, code=error.code, reason=error.message)
+        return Failed(message=error.describe())
+    _publish(promotion.rows, promotion.digest)
+    return Completed(message=f"bundle {labels.short(promotion.digest)} is in {', '.join(row['environment'] for row in promotion.rows)}")
+
+
+def _prepare(found: fleet.Fleet, services: tuple[str, ...], bundle: str, options: dict[str, Any], timeout: float) -> _Promotion:
+    """The release's identity, from the checkout's files alone."""
+    manifest = approval.manifest(found, services)
+    bundles, digest = dict(manifest.bundles), manifest.bundle
+    labels.attach(bundle=digest)
+    if bundle and bundle != digest:
+        raise errors.PlanRefused(
+            f"the checkout's files are bundle {labels.short(digest)}, this promotion is for {labels.short(bundle)}",
+            code="bundle-changed",
+            hint="run from the commit that has this bundle, or leave `bundle` empty to promote the files that are here now",
+        )
+    labels.logger().info("bundle %s: %s", digest, ", ".join(f"{name} {labels.short(value)}" for name, value in bundles.items()))
+    return _Promotion(found, services, bundles, digest, options, timeout)
+
+
+def _path(found: fleet.Fleet, start: str, until: str) -> list[str]:
+    names = list(found.environments)
+    path = names[names.index(start) : names.index(until) + 1]
+    if not path:
+        raise errors.UsageError(f"{until} comes before {start}", code="bad-path", hint=f"the order of promotion is {', '.join(names)}")
+    return path
+
+
+def _enter(promotion: _Promotion, environment: str) -> None:
+    """One environment: proof of the one before it, approval where it is protected, deployment by its own worker."""
+    previous = promotion.fleet.previous(environment)
+    if previous:
+        _prove(promotion, previous)
+    run_id, outcome = "", "entered"
+    if promotion.fleet.environment(environment).protected:
+        run_id, outcome = _approval(promotion, environment)
+        if previous and time.monotonic() - promotion.proven_at[previous] > PROOF_SECONDS:
+            _prove(promotion, previous)
+    child = _child(promotion, "deploy-environment", environment, {"bundles": promotion.bundles, "approval": run_id, **promotion.options})
+    promotion.rows.append(_row(environment, outcome, promotion.digest, run=child.name, approval=run_id, message=_message(child)))
+    _emit("release.promoted", environment, promotion.digest, approval=run_id, run=str(child.id))
+
+
+def _prove(promotion: _Promotion, environment: str) -> None:
+    """Lets the environment's own worker read back that it holds this bundle, and nothing less."""
+    given = {name: promotion.options[name] for name in ("backoff_limit", "active_deadline_seconds")}
+    _child(promotion, "verify-environment", environment, {"bundles": promotion.bundles, **given})
+    promotion.proven_at[environment] = time.monotonic()
+
+
+def _approval(promotion: _Promotion, environment: str) -> tuple[str, str]:
+    """The run id of an approval that covers what the environment needs now, and what to say of it. Nothing to do needs none."""
+    given = {name: promotion.options[name] for name in ("backoff_limit", "active_deadline_seconds")}
+    child = _child(promotion, "plan-environment", environment, {"bundles": promotion.bundles, **given})
+    rows = remote_runs.table(child.id, approvals.plan_key(environment))
+    wanted = approvals.manifest_of(rows)
+    idle = [str(row["service"]) for row in rows if not row["migrations"]]
+    if len(idle) == len(rows):
+        return "", "entered, nothing to apply"
+    deadline = time.monotonic() + promotion.approval_timeout_seconds
+    told = False
+    while True:
+        try:
+            found = _covering(environment, wanted, idle)
+        except errors.PlanRefused as error:
+            if not told:
+                _ask(environment, wanted, error)
+            told = True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise
+            time.sleep(min(APPROVAL_POLL_SECONDS, left))
+        else:
+            labels.logger().info("%s: approved by %s (claimed; run %s): %s", environment, found.approver, found.run_id, found.reason)
+            return found.run_id, f"entered, approved by {found.approver} (claimed)"
+
+
+def _covering(environment: str, wanted: _Manifest, idle: list[str]) -> approval.Approval:
+    """An approval of exactly this, or of more of the same bundle that an interrupted run has done since. Raises PlanRefused."""
+    given = approval.read(environment)
+    for item in given:
+        if (
+            item.bundle == wanted.bundle
+            and (agreed := approvals.certified_by(environment, item))
+            and approvals.covers(agreed, wanted, idle)
+        ):
+            return item
+    maximum = timedelta(seconds=settings.load().approval_maximum_age_seconds)
+    approval.check(given, wanted, environment, now=datetime.now(UTC), maximum_age=maximum)
+    raise errors.PlanRefused(
+        f"no approval for {environment} can be read back", code="approval-missing", hint="start approve-release/approve once more"
+    )
+
+
+def _ask(environment: str, wanted: _Manifest, reason: errors.PlanRefused) -> None:
+    """Says what is awaited, in the log and as an event: which deployment to start with which values."""
+    values = {
+        "environment": environment,
+        "bundle": wanted.bundle,
+        "plan": wanted.plan,
+        "confirm": approval.CONFIRMATION.format(environment=environment),
+    }
+    typed = " ".join(f"-p {name}={value}" for name, value in values.items())
+    labels.logger().warning(
+        "%s: waiting for an approval (%s). Look at the artifact %s, then start approve-release/approve in the UI, or type:\n"
+        "prefect deployment run approve-release/approve %s -p approver=WHO -p reason=WHY",
+        environment,
+        reason.message,
+        approvals.plan_key(environment),
+        typed,
+    )
+    _emit(
+        "release.awaiting-approval", environment, wanted.bundle, plan=wanted.plan, deployment="approve-release/approve", parameters=values
+    )
+
+
+def _child(promotion: _Promotion, flow_name: str, environment: str, given: dict[str, Any]) -> FlowRun:
+    """Runs a deployment of an environment in that environment's pool; raises with its message where it did not complete."""
+    promotion.children += 1
+    child = remote_runs.start(
+        flow_name,
+        f"{flow_name}-{environment}",
+        {"environment": environment, "services": list(promotion.services), **given},
+        environment=environment,
+        bundle=promotion.digest,
+        key=f"{promotion.digest}-{promotion.children}",
+        name=f"{flow_name} {environment} {labels.short(promotion.digest)}",
+    )
+    pool = promotion.fleet.target(next(iter(promotion.bundles)), environment).work_pool
+    labels.logger().info("%s: %s started in %s", environment, flow_name, pool)
+    child = remote_runs.wait(child, pool)
+    remote_runs.require_completed(child)
+    return child
+
+
+def _message(child: FlowRun) -> str:
+    return (child.state.message or "") if child.state else ""
+
+
+def _row(environment: str, outcome: str, digest: str, **facts: str) -> reports.Row:
+    columns = {name: facts.get(name, "") for name in ("message", "approval", "run")}
+    return {"environment": environment, "outcome": outcome, "bundle": labels.short(digest), **columns}
+
+
+def _publish(rows: list[reports.Row], digest: str) -> None:
+    reports.publish_table("result-promotion", rows, f"bundle `{digest}`")
+
+
+def _emit(event: str, environment: str, digest: str, **payload: Any) -> None:
+    emit_event(
+        event,
+        resource={"prefect.resource.id": f"greylag.release.{environment}", "prefect.resource.name": f"release in {environment}"},
+        related=[{"prefect.resource.id": f"prefect.flow-run.{current.id}", "prefect.resource.role": "flow-run"}],
+        payload={"environment": environment, "bundle": digest, **payload},
+    )

@@ -1,0 +1,112 @@
+"""Runs in other work pools: started by reference, awaited, and read back through Prefect's API alone. No credential passes here."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import ArtifactSort
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.runtime import flow_run as current
+
+from flows import labels
+from migrator import errors
+
+Row = dict[str, Any]
+
+MOST_ARTIFACTS = 50
+"""Versions of one artifact that are looked through; an older plan is not what a database needs today."""
+
+POLL_SECONDS = 1.0
+"""A run takes seconds to start; one small request a second is nothing to the server."""
+
+UNSTARTED_SECONDS = 60.0
+"""A process worker polls every 10 s by default; after a minute nobody seems to be there, and the log says so once."""
+
+
+def start(flow_name: str, deployment: str, parameters: Mapping[str, Any], *, environment: str, bundle: str, key: str, name: str) -> FlowRun:
+    """Starts a deployment as a child of the running flow, once per key and attempt of that flow.
+
+    The idempotency key holds the environment, because Prefect's are unique per flow and not per deployment (prefect.md §2.10), and the
+    running flow's own id and attempt, so that the UI's Retry starts afresh. Raises NotFound (`no-deployment`).
+    """
+    try:
+        child = run_deployment(
+            name=f"{flow_name}/{deployment}",
+            parameters=dict(parameters),
+            flow_run_name=name,
+            timeout=0,
+            tags=labels.tags(environment=environment, bundle=bundle),
+            idempotency_key=f"{environment}-{key}-{current.id}-{current.run_count}",
+            as_subflow=True,
+        )
+    except ObjectNotFound:
+        raise errors.NotFound(
+            f"there is no deployment {flow_name}/{deployment} on this Prefect server",
+            code="no-deployment",
+            hint="prefect --no-prompt deploy --all   applies prefect.yaml",
+        ) from None
+    return child  # type: ignore[return-value]  # the sync call; its annotation covers both
+
+
+def wait(child: FlowRun, pool: str) -> FlowRun:
+    """Waits until a run has ended, however it ended, and returns it with its last state."""
+    started = time.monotonic()
+    told = False
+    with get_client(sync_client=True) as client:
+        while True:
+            child = client.read_flow_run(child.id)
+            if child.state is not None and child.state.is_final():
+                return child
+            unstarted = child.state is None or child.state.is_scheduled() or child.state.is_pending()
+            if unstarted and not told and time.monotonic() - started > UNSTARTED_SECONDS:
+                told = True
+                labels.logger().warning("%s has not started: is a worker running?  prefect worker start --pool %s", child.name, pool)
+            time.sleep(POLL_SECONDS)
+
+
+def require_completed(child: FlowRun) -> None:
+    """Raises with the child's own message where it did not complete. A cancelled run did not deploy (prefect.md §2.3)."""
+    state = child.state
+    if state is not None and state.is_completed():
+        return
+    ending = str(state.name).lower() if state is not None else "without a state"
+    detail = (state.message or "") if state is not None else ""
+    raise errors.GreylagError(
+        f"{child.name} ended {ending}",
+        code="run-failed",
+        detail=detail,
+        hint="see that run in the UI; after the cause is gone, start this flow again with the same parameters",
+    )
+
+
+def table(run_id: UUID, key: str) -> list[Row]:
+    """The rows of a table artifact that a run published. Raises NotFound (`no-artifact`) where it published none."""
+    wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]), key=ArtifactFilterKey(any_=[key]))
+    found = _tables(wanted)
+    if not found:
+        raise errors.NotFound(f"run {run_id} published no {key}", code="no-artifact", hint="start that flow again")
+    return found[0]
+
+
+def tables(key: str) -> list[list[Row]]:
+    """The newest versions of a table artifact, newest first."""
+    return _tables(ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
+
+
+def _tables(wanted: ArtifactFilter) -> list[list[Row]]:
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC, limit=MOST_ARTIFACTS)
+    return [_rows(item.data) for item in found]
+
+
+def _rows(data: object) -> list[Row]:
+    rows = json.loads(data) if isinstance(data, str) else data
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []

@@ -1,0 +1,56 @@
+"""What a person reads in Prefect's UI: plans as markdown, results as tables, under keys that stay the same from run to run.
+
+An artifact is plain text for every user of the server: statements are the files' own text, before ENVSUB, and no value of a secret is near.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from flows import labels
+
+Row = dict[str, Any]
+
+
+def result_row(service: str, environment: str, outcome: str, **facts: Any) -> Row:
+    """One line of a result table; every row has the same columns, so that the table's header is complete."""
+    columns = ("versions", "migrations", "statements", "seconds", "verification", "rollout", "bundle")
+    return {"service": service, "environment": environment, "outcome": outcome, **{name: facts.get(name, "") for name in columns}}
+
+
+def publish_table(key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
+    """Publishes a table; an empty one would show nothing, so it gets a line that says so."""
+    create_table_artifact(key=key, table=[dict(row) for row in rows] or [{"result": "nothing"}], description=description)
+
+
+def publish_markdown(key: str, text: str, description: str) -> None:
+    """Publishes a page."""
+    create_markdown_artifact(key=key, markdown=text, description=description)
+
+
+def seconds(value: float) -> str:
+    """A duration for a table."""
+    return f"{value:.1f} s"
+
+
+def fenced(text: str, language: str = "sql") -> str:
+    """Text as a code block; the fence is longer than any run of backticks in it."""
+    longest, run = 0, 0
+    for letter in text:
+        run = run + 1 if letter == "`" else 0
+        longest = max(longest, run)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def cell(text: str) -> str:
+    """Text for a cell of a markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def digest(value: str) -> str:
+    """A digest for a table: its first characters."""
+    return labels.short(value)

@@ -1,0 +1,73 @@
+"""Proof that an environment holds a bundle, read back by its own worker. Its state is the whole answer: completed, or not (design §4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import State, flow
+from prefect.states import Completed, Failed
+
+from flows import labels, parameters, reports
+from migrator import errors, registry
+from tasks import backoff, fleet, settings, steps
+from tasks.approval import ReleaseManifest
+from tasks.fleet_models import Target
+
+
+@flow(name="verify-environment", flow_run_name=labels.run_name, retries=0, persist_result=False)
+def verify_environment(
+    environment: parameters.Environment,
+    services: tuple[parameters.Service, ...] = (),
+    bundles: dict[str, parameters.Digest] | None = None,
+    backoff_limit: parameters.Limit = 3,
+    active_deadline_seconds: parameters.Seconds = 900,
+) -> State[Any]:
+    """Reads back what an environment's databases hold; completes only if that is the given bundle, applied in full, every object there and valid.
+
+    Writes nothing.
+
+    Args:
+        environment: Which environment. Its work pool's worker holds the login for this one only.
+        services: Which services; none means all of the fleet.
+        bundles: Per service the digest that the recorded checksums must have (sha256 in hex). Services not listed are held against the worker's files.
+        backoff_limit: Further attempts of a step after a transient failure, as a Kubernetes Job's backoffLimit.
+        active_deadline_seconds: Time for all attempts of a step together; after it no further one is started.
+    """
+    policy = backoff.policy(backoff_limit, settings.load().backoff_base_seconds, active_deadline_seconds)
+    given = bundles or {}
+    labels.attach(environment=environment, bundle=ReleaseManifest(bundles=given).bundle if given else "")
+    rows: list[reports.Row] = []
+    problems: list[str] = []
+    try:
+        found = fleet.load()
+        for name in (name for wave in found.order(services) for name in wave):
+            target = found.target(name, environment)
+            try:
+                rows.append(_verified(target, given.get(name, ""), policy))
+            except errors.GreylagError as error:
+                rows.append(_row(target, f"failed: {error.message}", "", ""))
+                problems.append(f"{name}: {error.describe()}")
+    except errors.GreylagError as error:
+        return Failed(message=error.describe())
+    except Exception:
+        raise
+    except BaseException:  # Prefect's TerminationSignal
+        registry.cancel_all()
+        raise
+    reports.publish_table(
+        f"verification-{environment}", rows, f"{environment}: {len(rows) - len(problems)} of {len(rows)} services verified"
+    )
+    if problems:
+        return Failed(message="\n\n".join([f"{environment}: {len(problems)} of {len(rows)} services are not as released", *problems]))
+    return Completed(message=f"{environment}: {len(rows)} services verified")
+
+
+def _verified(target: Target, bundle: str, policy: dict[str, Any]) -> reports.Row:
+    found = steps.fetch_credentials.with_options(**policy)(target)
+    url = steps.encode_url.with_options(**policy)(found, target)
+    outcome = steps.verify_tables.with_options(**policy)(target, url, found, bundle)
+    return _row(target, "verified", f"{outcome.objects_checked} checked, {len(outcome.not_checked)} not", outcome.bundle, outcome.current)
+
+
+def _row(target: Target, outcome: str, objects: str, bundle: str, current: int | str = "") -> reports.Row:
+    return {"service": target.service, "outcome": outcome, "version": current, "objects": objects, "bundle": bundle}
