@@ -67,25 +67,33 @@ def delay(attempt: int, chance: Callable[[], float] = random.random) -> float:
 
 # --- classes by the words of a command ----------------------------------------------------------------------------------------------
 
-_ROWS = frozenset(
-    "SELECT VALUES TABLE WITH INSERT UPDATE DELETE MERGE COPY EXPLAIN CALL EXECUTE DECLARE FETCH MOVE CLOSE PREPARE IMPORT".split()
-)
-_NO_LOCK = frozenset(
-    "SET RESET SHOW BEGIN START COMMIT END ROLLBACK ABORT SAVEPOINT RELEASE GRANT REVOKE DISCARD DEALLOCATE LISTEN NOTIFY UNLISTEN LOAD"
-    " CHECKPOINT SECURITY".split()
-)
+# fmt: off
+_ROWS = frozenset({
+    "SELECT", "VALUES", "TABLE", "WITH", "INSERT", "UPDATE", "DELETE", "MERGE", "COPY", "EXPLAIN", "CALL", "EXECUTE", "DECLARE",
+    "FETCH", "MOVE", "CLOSE", "PREPARE", "IMPORT",
+})
+# fmt: on
+# fmt: off
+_NO_LOCK = frozenset({
+    "SET", "RESET", "SHOW", "BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "GRANT", "REVOKE",
+    "DISCARD", "DEALLOCATE", "LISTEN", "NOTIFY", "UNLISTEN", "LOAD", "CHECKPOINT", "SECURITY",
+})
+# fmt: on
 _MAINTENANCE = frozenset({"ANALYZE", "ANALYSE", "COMMENT"})
 _DDL_IN_BODY = re.compile(
     r"\b(?:alter|drop|truncate|reindex|cluster|refresh|lock\s+table|create\s+(?:unique\s+)?index|create\s+(?:constraint\s+)?trigger|references)\b",
     re.IGNORECASE,
 )
 _CONCURRENTLY = re.compile(r"\bconcurrently\b", re.IGNORECASE)
+_FULL = re.compile(r"\bfull\b", re.IGNORECASE)
 _REFERENCES = re.compile(r"\breferences\b", re.IGNORECASE)
 _PARTITION_OF = re.compile(r"\b(?:partition\s+of|inherits)\b", re.IGNORECASE)
-_GLOBAL_OBJECTS = frozenset(
-    "ROLE USER GROUP DATABASE SYSTEM DEFAULT TABLESPACE FUNCTION PROCEDURE ROUTINE AGGREGATE OPERATOR COLLATION CONVERSION LANGUAGE SERVER"
-    " TEXT CAST TRANSFORM ACCESS EVENT SUBSCRIPTION".split()
-)
+# fmt: off
+_GLOBAL_OBJECTS = frozenset({
+    "ROLE", "USER", "GROUP", "DATABASE", "SYSTEM", "DEFAULT", "TABLESPACE", "FUNCTION", "PROCEDURE", "ROUTINE", "AGGREGATE",
+    "OPERATOR", "COLLATION", "CONVERSION", "LANGUAGE", "SERVER", "TEXT", "CAST", "TRANSFORM", "ACCESS", "EVENT", "SUBSCRIPTION",
+})
+# fmt: on
 """Kinds whose ALTER and DROP lock no relation. (A function that a column uses can't be dropped without CASCADE, which is another matter.)"""
 
 
@@ -110,8 +118,10 @@ def of_words(words: Sequence[str], text: str) -> LockClass:
         return _of_create([word for word in words[1:] if word not in ("OR", "REPLACE")], text, replace="REPLACE" in words)
     if first == "REFRESH":
         return LockClass.WRITERS if _CONCURRENTLY.search(text) else LockClass.EVERYONE
-    if first in ("REINDEX", "VACUUM"):
-        return LockClass.EVERYONE if first == "REINDEX" and not _CONCURRENTLY.search(text) else LockClass.MAINTENANCE
+    if first == "VACUUM":
+        return LockClass.EVERYONE if _FULL.search(text) else LockClass.MAINTENANCE
+    if first == "REINDEX":
+        return LockClass.MAINTENANCE if _CONCURRENTLY.search(text) else LockClass.EVERYONE
     if first in ("ALTER", "DROP"):
         return _of_change(first, words[1:], text)
     return LockClass.EVERYONE

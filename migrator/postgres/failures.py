@@ -141,11 +141,16 @@ _TIME_OUT = re.compile(r"timeout expired|timed out", re.IGNORECASE)
 ENCODE = "a password with @ : / ? # % or a space must be percent-encoded in a URL (`greylag` never shows it)"
 
 
-def of_connect(said: str, hosts: str, database: str, secrets: tuple[str, ...]) -> errors.GreylagError:
+def said_without(raw: str, secrets: tuple[str, ...]) -> str:
+    """libpq's words in one line, without secrets."""
+    lines = [line.strip() for line in redaction.redact(raw, secrets).splitlines() if line.strip()]
+    return re.sub(r"^connection (?:failed|is bad): ", "", "; ".join(lines))
+
+
+def of_connect(raw: str, hosts: str, database: str, secrets: tuple[str, ...]) -> errors.GreylagError:
     """The error of a connection that was not made. libpq hands on the server's text only, without its SQLSTATE, so the text decides; an
     unknown text (a server that speaks another language) counts as unavailable, which a retry may cure."""
-    lines = [line.strip() for line in redaction.redact(said, secrets).splitlines() if line.strip()]
-    text = re.sub(r"^connection (?:failed|is bad): ", "", "; ".join(lines))
+    text = said_without(raw, secrets)
     if _NO_DATABASE.search(text):
         hint = f"check the name of the database ({database or 'not given'}) at {hosts}; create it with `createdb`"
         return errors.NotFound(f"no such database: {text}", code="unknown-database", hint=hint)

@@ -36,7 +36,7 @@ _CANCEL_AGAIN_SECONDS = 1.0
 _CHUNK_ROWS = 1000
 """Rows that a SELECT in a migration may hold in memory at once; they are thrown away."""
 
-TEXT, BIGINT, BYTEA, INTEGER, DOUBLE = 25, 20, 17, 23, 701
+TEXT, BIGINT, BYTEA, DOUBLE = 25, 20, 17, 701
 """OIDs of the parameter types used here; given explicitly so that no search path is asked what `text` means."""
 
 
@@ -60,8 +60,14 @@ def command(text: str, *parameters: str | int | float | bytes | None) -> Command
             types.append(BYTEA)
         else:
             values.append(None if value is None else str(value).encode("utf-8", "surrogateescape"))
-            types.append(BIGINT if isinstance(value, int) else DOUBLE if isinstance(value, float) else TEXT)
+            types.append(_type_of(value))
     return Command(text.encode(), tuple(values), tuple(types), wants_rows=True)
+
+
+def _type_of(value: str | int | float | None) -> int:
+    if value is None:
+        return 0  # the server infers it
+    return BIGINT if isinstance(value, int) else DOUBLE if isinstance(value, float) else TEXT
 
 
 Rows = list[tuple[str | None, ...]]
@@ -79,6 +85,7 @@ class Session:
         self._cancel_sent = 0.0
         self._cleaning = 0
         self._open_syncs = 0
+        self.was_cancelled = False  # whether the wait that broke last ended with the server's "query canceled"
 
     @property
     def closed(self) -> bool:
@@ -222,6 +229,7 @@ class Session:
 
     def _raise(self, failure: failures.ServerFailure) -> NoReturn:
         if self._stop.is_set() and failure.sqlstate == failures.QUERY_CANCELED:
+            self.was_cancelled = True
             raise failures.interrupted() from None
         raise failure
 
@@ -317,6 +325,7 @@ class Session:
 
     def _drain(self) -> None:
         """Cancels what runs and reads until the server is idle; closes the connection when that can't be had."""
+        self.was_cancelled = False
         try:
             self._send_cancel()
             deadline = time.monotonic() + _DRAIN_SECONDS
@@ -347,6 +356,8 @@ class Session:
             pgconn.put_copy_end(b"interrupted")
         elif result.status == pq.ExecStatus.COPY_OUT:
             self._discard_copy()
+        elif result.status == pq.ExecStatus.FATAL_ERROR:
+            self.was_cancelled = self.was_cancelled or failures.from_result(result).sqlstate == failures.QUERY_CANCELED
         return False
 
 

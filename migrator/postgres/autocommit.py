@@ -1,0 +1,244 @@
+"""Executes `-- +goose NO TRANSACTION` files: statement by statement, journalled, resumable (design §2).
+
+A statement that may run in a transaction shares one with its journal row, so its outcome is never unknown. The others (CREATE INDEX
+CONCURRENTLY, VACUUM, a procedure that commits) are journalled as started before and as done after. The next run skips what is done, settles
+what is unknown from the catalogue, and asks where that can't be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+
+from migrator import errors, events, gounicode, journal, planning
+from migrator.postgres import execution, failures, history, rejections, settling, shapes
+from migrator.postgres.execution import Patience, Run
+from migrator.postgres.session import Command
+from migrator.statements import Statement
+
+_ENDS = ("COMMIT", "END")
+_KEPT_SETTINGS = ("SET", "RESET")
+_ONLY_IN_TRANSACTION = ("LOCAL", "TRANSACTION", "CONSTRAINTS")
+
+
+def execute(run: Run, step: planning.Step) -> None:
+    """Executes one step. Raises what `databases.Database.execute` says; NeedsAnswer when an earlier run left a question."""
+    execution.refuse_nul(step)
+    began = time.monotonic()
+    run.listener(events.MigrationStarted(step.version, step.name, step.direction, len(step.statements)))
+    first = _resume(run, step) if run.versioning else 1
+    for index in range(first, len(step.statements) + 1):
+        started = time.monotonic()
+        _execute(run, step, index)
+        run.listener(execution.statement_finished(step, index, time.monotonic() - started))
+    duration = time.monotonic() - began
+    if run.versioning:
+        _record(run, step, duration)
+    run.listener(execution.migration_finished(step, duration))
+
+
+def _record(run: Run, step: planning.Step, duration: float) -> None:
+    """The history row and the end of the journal, in one transaction."""
+    item = history.record(run.where, step, run.author, clear_journal=True, seconds=duration)
+    try:
+        run.session.rollback()  # a file that left its own transaction open loses it, as with goose's connection
+        run.session.pipeline([Command(b"BEGIN"), item, Command(b"COMMIT")], lambda _index, _rows: None)
+    except failures.ServerFailure as failure:
+        run.session.rollback()
+        raise rejections.of_step(step, failure, "failed to insert new goose version") from None
+
+
+# --- one statement ------------------------------------------------------------------------------------------------------------------
+
+
+def _execute(run: Run, step: planning.Step, index: int) -> None:
+    """One statement, tried again while it doesn't get its lock."""
+    shape = shapes.shape(step.statements[index - 1].text)
+    patience = Patience()
+    shared = shape.transactional and run.versioning
+    while True:
+        try:
+            if run.session.in_transaction or shape.controls:
+                _within_own_transaction(run, step, index, shape)
+            elif shared:
+                _with_journal_row(run, step, index, shape, patience)
+            else:
+                _by_itself(run, step, index, shape, patience)
+            return
+        except failures.ServerFailure as failure:
+            own_transaction = run.session.in_transaction and not shared
+            run.session.rollback()
+            if shared and failure.sqlstate in failures.NOT_IN_TRANSACTION:
+                shared = False
+                continue
+            execution.retry_or_raise(run, step, index, failure, patience, again=not own_transaction and not shape.controls)
+
+
+def _with_journal_row(run: Run, step: planning.Step, index: int, shape: shapes.Shape, patience: Patience) -> None:
+    """The statement and its journal row in one transaction."""
+    done = history.journal_entry(run.where, step, index, journal.State.DONE, run.author)
+    statement = step.statements[index - 1]
+    opening = ["BEGIN", *(execution.assistance(patience.assist) if patience.assist else []), *_settings(run, step, shape, local=True)]
+    if shape.pipelined and run.session.standard_strings:
+        commands = [*(Command(text.encode()) for text in opening), Command(_bytes(statement)), done, Command(b"COMMIT")]
+        run.session.pipeline(commands, lambda _index, _rows: None)
+        return
+    execution.send(run.session, opening)
+    run.session.simple(_bytes(statement))
+    run.session.pipeline([done, Command(b"COMMIT")], lambda _index, _rows: None)
+
+
+def _by_itself(run: Run, step: planning.Step, index: int, shape: shapes.Shape, patience: Patience) -> None:
+    """A statement that can't share a transaction: journalled as started before, as done after."""
+    statement = step.statements[index - 1]
+    noted = ""
+    if run.versioning:
+        noted = settling.before(run.session, statement.text)
+        _write(run, step, index, journal.State.STARTED, noted)
+    execution.send(run.session, _settings(run, step, shape, local=False))
+    try:
+        run.session.simple(_bytes(statement))
+    except failures.ServerFailure:
+        _not_done(run, step, index, noted, sweep=True)
+        raise
+    except BaseException:
+        if run.session.was_cancelled:
+            with contextlib.suppress(errors.GreylagError, failures.ServerFailure):
+                _not_done(run, step, index, noted, sweep=False)
+        raise
+    finally:
+        if not run.session.closed and not run.session.in_transaction:
+            with contextlib.suppress(errors.GreylagError, failures.ServerFailure), run.session.cleaning():
+                execution.send(run.session, ["SET lock_timeout = 0"])
+    if run.versioning:
+        _write(run, step, index, journal.State.DONE, noted)
+
+
+def _not_done(run: Run, step: planning.Step, index: int, noted: str, *, sweep: bool) -> None:
+    """Writes down that the server refused the statement, and drops the invalid index that it made."""
+    if not run.versioning:
+        return
+    with run.session.cleaning():
+        run.session.rollback()
+        _write(run, step, index, journal.State.NOT_DONE, noted)
+        if sweep:
+            verdict = settling.settle(run.session, step.statements[index - 1].text, noted)
+            with contextlib.suppress(failures.ServerFailure):  # an old transaction is in the way: the next run drops it
+                _swept(run, step, settling.sweep(run.session, verdict.leftovers))
+
+
+def _within_own_transaction(run: Run, step: planning.Step, index: int, shape: shapes.Shape) -> None:
+    """A file that begins and commits by itself: its journal rows are part of its own transaction, so they tell what was committed."""
+    ends = shape.controls and shape.head[0] in _ENDS
+    if run.versioning and ends and run.session.in_transaction:
+        _write(run, step, index, journal.State.DONE, "")
+    run.session.simple(_bytes(step.statements[index - 1]))
+    if run.versioning and not ends:
+        _write(run, step, index, journal.State.DONE, "")
+
+
+def _settings(run: Run, step: planning.Step, shape: shapes.Shape, *, local: bool) -> list[str]:
+    timeouts = run.timeouts(step, shape.lock)
+    word = "SET LOCAL" if local else "SET"
+    found = [f"{word} statement_timeout = {execution.seconds(timeouts.statement)}"]
+    if not any(shapes.shape(item.text).sets_lock_timeout for item in step.statements):
+        found.append(f"{word} lock_timeout = {execution.seconds(timeouts.lock)}")
+    return found
+
+
+def _bytes(statement: Statement) -> bytes:
+    return gounicode.encode(statement.text)
+
+
+def _write(run: Run, step: planning.Step, index: int, state: journal.State, noted: str) -> None:
+    try:
+        run.session.pipeline([history.journal_entry(run.where, step, index, state, run.author, noted or None)], lambda _index, _rows: None)
+    except failures.ServerFailure as failure:
+        raise rejections.of_step(step, failure, f"failed to write {journal.TABLE}") from None
+
+
+# --- resuming -----------------------------------------------------------------------------------------------------------------------
+
+
+def _resume(run: Run, step: planning.Step) -> int:
+    """The first statement to execute, after what an earlier run left was settled."""
+    try:
+        found = history.read_journal(run.session, run.where, step.version)
+    except failures.ServerFailure as failure:
+        raise rejections.of_step(step, failure, f"failed to read {journal.TABLE}") from None
+    if not found:
+        return 1
+    resume = journal.resume([item.entry for item in found], step)
+    index = resume.first_index_to_run
+    if resume.changed_index is not None:
+        raise _changed(step, resume.changed_index)
+    if index > len(step.statements):
+        _replay_settings(run, step.statements)
+        return index
+    noted = next((item.before for item in reversed(found) if item.entry.index == index and item.entry.direction == step.direction), "")
+    if resume.unknown_index is not None or noted:
+        index = _settled(run, step, index, noted, unknown=resume.unknown_index is not None)
+    _replay_settings(run, step.statements[: index - 1])
+    return index
+
+
+def _settled(run: Run, step: planning.Step, index: int, noted: str, *, unknown: bool) -> int:
+    """Settles one statement; returns the index to go on with."""
+    statement = step.statements[index - 1]
+    try:
+        verdict = settling.settle(run.session, statement.text, noted)
+        if verdict.outcome is settling.Outcome.UNKNOWN and unknown:
+            raise _question(step, index, verdict)
+        _swept(run, step, settling.sweep(run.session, verdict.leftovers))
+        if verdict.finish and unknown:
+            run.session.simple(verdict.finish.encode())
+    except failures.ServerFailure as failure:
+        raise rejections.of_statement(step, statement, failure, characters=run.session.counts_characters) from None
+    if not unknown:
+        return index
+    run.listener(events.StatementSettled(step.version, index, str(verdict.outcome), verdict.evidence))
+    done = verdict.outcome is settling.Outcome.DONE
+    _write(run, step, index, journal.State.DONE if done else journal.State.NOT_DONE, noted)
+    return index + 1 if done else index
+
+
+def _replay_settings(run: Run, statements: Sequence[Statement]) -> None:
+    """Session settings of statements that are skipped: they died with the earlier run's session, and later statements may rely on them."""
+    for statement in statements:
+        shape = shapes.shape(statement.text)
+        words = shape.head
+        is_setting = bool(words) and words[0] in _KEPT_SETTINGS and not set(words[1:2]) & set(_ONLY_IN_TRANSACTION)
+        is_call = words[:2] in (("SELECT", "SET_CONFIG"), ("SELECT", "PG_CATALOG")) and "set_config" in statement.text.lower()
+        if shape.commands == 1 and (is_setting or is_call):
+            run.session.simple(_bytes(statement))
+
+
+def _swept(run: Run, step: planning.Step, names: Sequence[str]) -> None:
+    for name in names:
+        run.listener(
+            events.Note("info", "invalid-index-dropped", f"{step.name}: dropped the invalid index {name} that a failed build left")
+        )
+
+
+def _question(step: planning.Step, index: int, verdict: settling.Verdict) -> errors.NeedsAnswer:
+    statement = step.statements[index - 1]
+    return errors.NeedsAnswer(
+        f"{step.name}: statement {index} was begun by a run that was broken off, and {verdict.evidence}",
+        where=errors.Location(step.path, statement.first_line),
+        detail=rejections.excerpt(statement, None),
+        hint=f"look whether it took effect, then say so: `greylag repair -done {step.version}:{index}`"
+        f" or `greylag repair -not-done {step.version}:{index}`, and run the migration again",
+    )
+
+
+def _changed(step: planning.Step, index: int) -> errors.NeedsAnswer:
+    statement = step.statements[index - 1]
+    return errors.NeedsAnswer(
+        f"{step.name}: statement {index} was executed by an earlier run with another text than the file has now",
+        code="statement-changed",
+        where=errors.Location(step.path, statement.first_line),
+        detail=rejections.excerpt(statement, None),
+        hint=f"put the text back; or, if what the database has is what the file means: `greylag repair -done {step.version}:{index}`;"
+        f" or `greylag repair -not-done {step.version}:{index}` to have the new text executed",
+    )

@@ -1,0 +1,236 @@
+"""Opening a PostgreSQL database, and the `Database` that stands for it (design §2)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import psycopg
+from psycopg import conninfo as psycopg_conninfo
+
+from migrator import addresses, errors, events, history, journal, objects, planning, registry
+from migrator.databases import Finding, LockPolicy, Options
+from migrator.postgres import autocommit, catalog, effects, execution, failures, lock
+from migrator.postgres import history as tables
+from migrator.postgres.session import Session
+
+_LONGEST_APPLICATION_NAME = 63  # bytes; the server cuts longer ones
+_CHECK_CLIENT_SINCE = 140000
+"""client_connection_check_interval exists since PostgreSQL 14: a server whose client was killed ends the statement."""
+
+_IDENTIFY = "SELECT pg_catalog.current_database(), pg_catalog.current_setting('server_version'), lt.setting, st.setting" + (
+    " FROM (SELECT pg_catalog.current_setting('lock_timeout') AS setting) AS lt,"
+    " (SELECT pg_catalog.current_setting('statement_timeout') AS setting) AS st"
+)
+
+
+def connect(dbstring: str, options: Options) -> PostgresDatabase:
+    """Opens a database by goose's DBSTRING (goose.md §7.1).
+
+    Raises UsageError (DBSTRING, table name), LoginFailed, NotFound (`unknown-database`), Unavailable, TimedOut.
+    """
+    address = addresses.parse_postgres(dbstring)
+    session = _open(address, options)
+    try:
+        database = _prepared(session, address, options)
+    except BaseException:
+        session.close()
+        raise
+    registry.register(database)
+    return database
+
+
+def _open(address: addresses.PostgresAddress, options: Options) -> Session:
+    given = psycopg_conninfo.conninfo_to_dict(address.conninfo)
+    chosen: dict[str, str | int] = {"application_name": application_name(options)}
+    if not given.get("connect_timeout") and not os.environ.get("PGCONNECT_TIMEOUT"):
+        chosen["connect_timeout"] = max(round(options.connect_timeout), 2)  # libpq takes whole seconds, and 1 as 2
+    secrets = tuple(item for item in (address.password, os.environ.get("PGPASSWORD")) if item)
+    try:
+        conninfo = psycopg_conninfo.make_conninfo(address.conninfo, **chosen)
+        return Session(psycopg.connect(conninfo, autocommit=True, prepare_threshold=None))
+    except psycopg.OperationalError as error:
+        raise failures.of_connect(str(error), address.hosts, address.database or "", secrets) from None
+    except psycopg.Error as error:
+        raise errors.UsageError(
+            f"the address is not understood: {failures.said_without(str(error), secrets)}", code="bad-address", hint=failures.ENCODE
+        ) from None
+
+
+def application_name(options: Options) -> str:
+    """How the run calls itself to the server: `greylag/<service>/<12 hex of the run id>`."""
+    run = options.run_id.replace("-", "")[:12]
+    room = _LONGEST_APPLICATION_NAME - len(f"greylag//{run}")
+    service = "".join(character if character.isascii() and character.isprintable() else "?" for character in options.service)
+    return f"greylag/{service[:room]}/{run}"
+
+
+def _prepared(session: Session, address: addresses.PostgresAddress, options: Options) -> PostgresDatabase:
+    """Asks who the server is, sets what every session is to have, and finds the history table's place."""
+    try:
+        if options.owner_role:
+            session.query(f"SET ROLE {tables.quote(options.owner_role)}")
+        if session.server_version >= _CHECK_CLIENT_SINCE:
+            with contextlib.suppress(failures.ServerFailure):  # a platform that can't watch sockets refuses it
+                session.query("SET client_connection_check_interval = '1s'")
+        name, version, lock_timeout, statement_timeout = session.query(_IDENTIFY)[0]
+        policy = _policy(address, options.locks, lock_timeout or "0", statement_timeout or "0")
+        execution.send(session, [f"SET statement_timeout = {execution.seconds(policy.statement_timeout)}", "SET lock_timeout = 0"])
+    except failures.ServerFailure as failure:
+        raise failures.of_server(failure, "to prepare the session") from None
+    try:
+        place = tables.place(options.table, session.query(tables.LOCATE, options.table))
+    except failures.ServerFailure as failure:
+        if failure.sqlstate == failures.INSUFFICIENT_PRIVILEGE:
+            raise failures.of_server(failure, f"to look for {options.table}") from None
+        raise errors.UsageError(
+            f"{options.table!r} is no table name: {failure.message}",
+            code="bad-table",
+            hint='write table, schema.table or "Quoted Name"; goose pastes it into SQL as it is',
+        ) from None
+    return PostgresDatabase(session, address, options, policy, name or "", version or "", place)
+
+
+def _policy(address: addresses.PostgresAddress, given: LockPolicy, lock_timeout: str, statement_timeout: str) -> LockPolicy:
+    """The run's policy; a time-out that the DBSTRING sets is the user's own wish and replaces a default (goose.md §7.1)."""
+    text = str(psycopg_conninfo.conninfo_to_dict(address.conninfo).get("options") or os.environ.get("PGOPTIONS", ""))
+    usual = LockPolicy()
+    chosen = given
+    if "lock_timeout" in text and given.statement_lock_timeout == usual.statement_lock_timeout:
+        chosen = replace(chosen, statement_lock_timeout=_seconds(lock_timeout))
+    if "statement_timeout" in text and given.statement_timeout == usual.statement_timeout:
+        chosen = replace(chosen, statement_timeout=_seconds(statement_timeout))
+    return chosen
+
+
+_UNITS = {"us": 1e-6, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "": 0.001}
+
+
+def _seconds(setting: str) -> float:
+    """A time-out as SHOW prints it ("1234ms", "5s", "2min", "0")."""
+    found = re.fullmatch(r"(\d+)(us|ms|s|min|h|d|)", setting)
+    return int(found[1]) * _UNITS[found[2]] if found else 0.0
+
+
+class PostgresDatabase:
+    """One PostgreSQL database, as `databases.Database` promises."""
+
+    def __init__(
+        self,
+        session: Session,
+        address: addresses.PostgresAddress,
+        options: Options,
+        policy: LockPolicy,
+        name: str,
+        version: str,
+        place: tables.Place,
+    ) -> None:
+        self._session = session
+        self._address = address
+        self._options = options
+        self._policy = policy
+        self._name = name
+        self._version = version
+        self._place = place
+
+    @property
+    def engine(self) -> history.Engine:
+        return history.Engine.POSTGRES
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def server_version(self) -> str:
+        return self._version
+
+    def read_history(self) -> history.History:
+        """Reads goose's rows and the facts; writes nothing."""
+        return tables.read(self._session, self._place)
+
+    def ensure_history(self) -> history.History:
+        """Creates goose's table with row 0 and greylag's two, where absent, then reads."""
+        tables.ensure(self._session, self._place)
+        return tables.read(self._session, self._place)
+
+    @contextlib.contextmanager
+    def lock(self, listener: events.Listener) -> Iterator[None]:
+        """Holds goose's advisory lock; see `postgres.lock`."""
+        with lock.held(self._session, listener, self._policy.migration_wait, self._probe):
+            yield
+
+    def _probe(self) -> int:
+        """The backend that a second connection is given, inside a transaction, while ours is open."""
+        other = _open(self._address, self._options)
+        try:
+            other.simple(b"BEGIN")
+            return int(other.query("SELECT pg_catalog.pg_backend_pid()")[0][0] or 0)
+        finally:
+            other.close()
+
+    def execute(self, plan: planning.Plan, steps: Sequence[planning.Step], listener: events.Listener) -> None:
+        """Executes steps in order; see `postgres.execution` and `postgres.autocommit`."""
+        author = tables.Author(self._options.run_id, self._options.applied_by, plan.bundle)
+        run = execution.Run(self._session, self._place, self._policy, author, listener, plan.target.versioning)
+        for mode, group in _grouped(steps):
+            if mode is planning.Mode.TRANSACTION:
+                execution.execute(run, group)
+            else:
+                for step in group:
+                    autocommit.execute(run, step)
+
+    def effects(self, statements: Iterable[str]) -> Iterable[tuple[objects.Effect, ...] | None]:
+        """Per statement what it creates, drops or renames; None for what can't be read."""
+        return effects.read(statements)
+
+    def inspect(self, expected: Iterable[objects.ObjectName]) -> list[Finding]:
+        """Looks the objects up in the catalogue."""
+        return catalog.inspect(self._session, expected)
+
+    def read_down_text(self, version: int) -> bytes | None:
+        """The recorded file of an applied version."""
+        return tables.read_content(self._session, self._place, version)
+
+    def record_facts(self, facts: Sequence[history.Fact]) -> None:
+        """Writes facts for rows that exist."""
+        if facts:
+            tables.ensure(self._session, self._place)
+            tables.write_facts(self._session, self._place, facts)
+
+    def answer(self, version: int, index: int, *, done: bool) -> None:
+        """Records a person's answer to a NeedsAnswer: statement `index` (from 1) was executed, or it was not.
+
+        Raises NotFound (`no-question`) when the journal holds no open question about it.
+        """
+        state = journal.State.DONE if done else journal.State.NOT_DONE
+        tables.answer(self._session, self._place, version, index, state, self._options.run_id)
+
+    def cancel(self) -> None:
+        """Cancels the running statement on the server; safe from signal handlers and other threads."""
+        self._session.cancel()
+
+    def close(self) -> None:
+        """Ends the session."""
+        registry.unregister(self)
+        self._session.close()
+
+    def __enter__(self) -> PostgresDatabase:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _grouped(steps: Sequence[planning.Step]) -> Iterator[tuple[planning.Mode, list[planning.Step]]]:
+    group: list[planning.Step] = []
+    for step in steps:
+        if group and step.mode is not group[0].mode:
+            yield group[0].mode, group
+            group = []
+        group.append(step)
+    if group:
+        yield group[0].mode, group

@@ -1,0 +1,351 @@
+"""Executes migrations in transactions: one migration, one transaction, one round trip (design §2).
+
+BEGIN, the time-outs, each statement by itself, the history row and COMMIT go out in one pipeline with one Sync. On a slow link several
+migrations share the pipeline: an error skips everything behind it up to the Sync, so a migration never runs inside a failed one, and those
+before it are committed and recorded. What a pipeline can't carry (a chunk of several commands, COPY, a file's own COMMIT) goes statement by statement over the
+simple protocol, as goose sends it.
+
+Settings that a migration changes with SET stay for the later migrations of the run, as they do in goose, which uses one connection too.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from migrator import databases, errors, events, gounicode, locks, planning
+from migrator.postgres import blockers, failures, history, rejections, shapes
+from migrator.postgres.session import Command, Rows, Session, command
+
+_SLOW_LINK = 0.0004
+"""Seconds of round trip from which migrations share a pipeline; over a socket or loopback it is 0.05 to 0.2 ms."""
+
+_MOST_SHARED = 64
+_MOST_SHARED_BYTES = 256 * 1024
+"""A shared pipeline ends at this many migrations or bytes: the rest of it is sent again after a lock wait."""
+
+_LARGEST_PIPELINED = 1024 * 1024
+"""Bytes of statements; a larger file goes statement by statement, so that it doesn't lie in memory twice."""
+
+_AUTOVACUUM_WAIT = 3.0
+"""Seconds to wait for an autovacuum worker to be sent away: the server does that after deadlock_timeout, 1 s by default."""
+
+
+@dataclass
+class Run:
+    """What all parts of one `execute` share."""
+
+    session: Session
+    where: history.Place
+    policy: databases.LockPolicy
+    author: history.Author
+    listener: events.Listener
+    versioning: bool
+
+    def timeouts(self, step: planning.Step, lock: locks.LockClass) -> locks.Timeouts:
+        return locks.timeouts(
+            lock,
+            step.notes,
+            lock_timeout=self.policy.statement_lock_timeout,
+            statement_timeout=self.policy.statement_timeout,
+            budget=self.policy.budget,
+        )
+
+
+@dataclass
+class Patience:
+    """Retries of one migration's lock waits. `assist` is a table from which an autovacuum worker is to be sent away first."""
+
+    attempt: int = 0
+    since: float = field(default_factory=time.monotonic)
+    assist: str = ""
+
+
+def execute(run: Run, steps: Sequence[planning.Step]) -> None:
+    """Executes transactional steps in order. Raises what `databases.Database.execute` says."""
+    session = run.session
+    shared = len(steps) > 1 and session.round_trip() >= _SLOW_LINK
+    for batch in _batches(session, steps, shared):
+        if _is_pipelined(session, batch[0]):
+            _execute_pipelined(run, batch)
+        else:
+            _execute_alone(run, batch[0])
+
+
+def _batches(session: Session, steps: Sequence[planning.Step], shared: bool) -> Iterator[list[planning.Step]]:
+    """Groups of steps for one pipeline each; asked for one by one, as an executed step may change how the next ones are read."""
+    position = 0
+    while position < len(steps):
+        batch = [steps[position]]
+        size = _size(batch[0])
+        if shared and _is_pipelined(session, batch[0]):
+            for step in steps[position + 1 :]:
+                size += _size(step)
+                if len(batch) >= _MOST_SHARED or size > _MOST_SHARED_BYTES or not _is_pipelined(session, step):
+                    break
+                batch.append(step)
+        yield batch
+        position += len(batch)
+
+
+def _size(step: planning.Step) -> int:
+    return sum(len(statement.text) for statement in step.statements)
+
+
+def _is_pipelined(session: Session, step: planning.Step) -> bool:
+    if not session.standard_strings or _size(step) > _LARGEST_PIPELINED:
+        return False
+    return all("\0" not in item.text and shapes.shape(item.text).pipelined for item in step.statements)
+
+
+# --- pipelines --------------------------------------------------------------------------------------------------------------------
+
+
+class _Role(enum.Enum):
+    BEGIN = enum.auto()
+    SETTING = enum.auto()
+    STATEMENT = enum.auto()
+    RECORD = enum.auto()
+    COMMIT = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    command: Command
+    role: _Role
+    step: planning.Step
+    index: int = 0  # of a statement, from 1
+
+
+def seconds(value: float) -> str:
+    """A time-out as the server takes it: whole milliseconds, at least one unless it is 0 for none."""
+    return str(max(round(value * 1000), 1) if value > 0 else 0)
+
+
+def settings(run: Run, step: planning.Step) -> list[tuple[int, str]]:
+    """The SETs of a step: (index of the statement before which it is sent, text).
+
+    The lock time-out begins with the first statement that stalls others and holds from there on; a file that names lock_timeout itself is left alone.
+    """
+    found = [(1, f"SET LOCAL statement_timeout = {seconds(run.timeouts(step, locks.LockClass.NONE).statement)}")]
+    shape_of = [shapes.shape(statement.text) for statement in step.statements]
+    if any(shape.sets_lock_timeout for shape in shape_of):
+        return found
+    blocking = next((index for index, shape in enumerate(shape_of, start=1) if shape.lock.blocks), None)
+    if blocking != 1:
+        found.append((1, "SET LOCAL lock_timeout = 0"))
+    if blocking is not None:
+        found.append((blocking, f"SET LOCAL lock_timeout = {seconds(run.timeouts(step, locks.LockClass.EVERYONE).lock)}"))
+    return found
+
+
+def assistance(table: str) -> list[str]:
+    """Sends an autovacuum worker away before a strong lock is asked for: SHARE UPDATE EXCLUSIVE conflicts with it, but stalls no reader and no writer."""
+    return [f"SET LOCAL lock_timeout = {seconds(_AUTOVACUUM_WAIT)}", f"LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE"]
+
+
+def _composed(run: Run, step: planning.Step, patience: Patience | None) -> Iterator[_Sent]:
+    yield _Sent(Command(b"BEGIN"), _Role.BEGIN, step)
+    if patience is not None and patience.assist:
+        for text in assistance(patience.assist):
+            yield _Sent(Command(text.encode()), _Role.SETTING, step)
+    pending = settings(run, step)
+    for index, statement in enumerate(step.statements, start=1):
+        while pending and pending[0][0] == index:
+            yield _Sent(Command(pending.pop(0)[1].encode()), _Role.SETTING, step)
+        yield _Sent(Command(gounicode.encode(statement.text)), _Role.STATEMENT, step, index)
+    if run.versioning:
+        yield _Sent(history.record(run.where, step, run.author, clear_journal=False), _Role.RECORD, step)
+    yield _Sent(Command(b"COMMIT"), _Role.COMMIT, step)
+
+
+def _execute_pipelined(run: Run, batch: Sequence[planning.Step]) -> None:
+    patience: dict[int, Patience] = {}
+    started: set[int] = set()
+    position = 0
+    while position < len(batch):
+        rest = batch[position:]
+        sent = [item for step in rest for item in _composed(run, step, patience.get(step.version))]
+        progress = _Progress(run, sent, started)
+        try:
+            run.session.pipeline([item.command for item in sent], progress.on_result, progress=True)
+            return
+        except failures.ServerFailure as failure:
+            position += progress.finished
+            failed = sent[failure.index]
+            run.session.rollback()
+            waiting = patience.setdefault(failed.step.version, Patience())
+            retry_or_raise(run, failed.step, failed.index, failure, waiting, _doing(failed.role))
+
+
+def _doing(role: _Role) -> str:
+    return {
+        _Role.BEGIN: "failed to begin transaction",
+        _Role.SETTING: "failed to prepare the transaction",
+        _Role.RECORD: "failed to insert new goose version",
+        _Role.COMMIT: "failed to commit transaction",
+    }.get(role, "")
+
+
+class _Progress:
+    """Turns the results of a pipeline into events as they arrive."""
+
+    def __init__(self, run: Run, sent: Sequence[_Sent], started: set[int]) -> None:
+        self.run = run
+        self.sent = sent
+        self.started = started
+        self.finished = 0
+        self.began = self.last = time.monotonic()
+        self.seconds: float | None = None
+
+    def on_result(self, index: int, rows: Rows) -> None:
+        item = self.sent[index]
+        step = item.step
+        now = time.monotonic()
+        if item.role is _Role.BEGIN:
+            self.began, self.seconds = now, None
+            announce(self.run, step, self.started)
+        elif item.role is _Role.STATEMENT:
+            self.run.listener(statement_finished(step, item.index, now - self.last))
+        elif item.role is _Role.RECORD:
+            self.seconds = float(rows[0][0] or 0)
+        elif item.role is _Role.COMMIT:
+            self.finished += 1
+            self.run.listener(migration_finished(step, now - self.began if self.seconds is None else self.seconds))
+        self.last = now
+
+
+def announce(run: Run, step: planning.Step, started: set[int]) -> None:
+    """Emits MigrationStarted, once however often the migration is tried."""
+    if step.version not in started:
+        started.add(step.version)
+        run.listener(events.MigrationStarted(step.version, step.name, step.direction, len(step.statements)))
+
+
+def statement_finished(step: planning.Step, index: int, duration: float) -> events.StatementFinished:
+    statement = step.statements[index - 1]
+    return events.StatementFinished(step.version, index, statement.first_line, statement.last_line, duration)
+
+
+def migration_finished(step: planning.Step, duration: float) -> events.MigrationFinished:
+    return events.MigrationFinished(step.version, step.name, step.direction, len(step.statements), duration)
+
+
+# --- retries ----------------------------------------------------------------------------------------------------------------------
+
+
+def retry_or_raise(
+    run: Run, step: planning.Step, index: int, failure: failures.ServerFailure, patience: Patience, doing: str = "", *, again: bool = True
+) -> None:
+    """Returns when the work, which was rolled back as a whole, is to be tried again; it has waited until then.
+
+    Args:
+        index: of the failed statement, from 1; 0 for what is around the statements, `doing` names it.
+        again: whether the work can be repeated (a file that commits by itself can't).
+
+    Raises: the error of the failure; LockUnavailable when the budget is used up, naming who was in the way.
+    """
+    characters = run.session.counts_characters
+    if index:
+        error = rejections.of_statement(step, step.statements[index - 1], failure, characters=characters)
+    else:
+        error = rejections.of_step(step, failure, doing)
+    if failure.sqlstate not in failures.RETRIED or not again:
+        raise error from None
+    text = step.statements[max(index, 1) - 1].text if step.statements else ""
+    shape = shapes.shape(text)
+    blocker = blockers.find(run.session, text, shape.lock)
+    patience.attempt += 1
+    if patience.attempt == 1:
+        patience.since = time.monotonic()
+    patience.assist = blocker.relation if blocker.is_autovacuum else ""
+    delay = locks.delay(patience.attempt)
+    budget = run.timeouts(step, shape.lock).budget
+    if time.monotonic() - patience.since + delay > budget:
+        raise _budget_used_up(error, blocker, patience, budget) from None
+    first_line = step.statements[index - 1].first_line if index else 0
+    run.listener(events.StatementRetried(step.version, index, first_line, blocker.text, patience.attempt, delay))
+    run.session.pause(delay)
+
+
+def _budget_used_up(error: errors.GreylagError, blocker: blockers.Blocker, patience: Patience, budget: float) -> errors.LockUnavailable:
+    return errors.LockUnavailable(
+        f"{error.message}; tried {patience.attempt} times within {budget:g} s; in the way: {blocker.text}",
+        code="lock-budget",
+        where=error.where,
+        detail=error.detail,
+        hint="nothing of this file was applied; run it again when the blocking transaction has ended (pg_terminate_backend(pid) ends it),"
+        " or allow more with `-- greylag: lock-budget 5m`",
+    )
+
+
+# --- one statement after the other --------------------------------------------------------------------------------------------------
+
+
+def _execute_alone(run: Run, step: planning.Step) -> None:
+    """One migration in a transaction over the simple protocol, as goose sends it."""
+    refuse_nul(step)
+    again = not any(shapes.shape(item.text).controls for item in step.statements)
+    patience, started = Patience(), set[int]()
+    while True:
+        position = _Position()
+        try:
+            _try_alone(run, step, patience, position, started)
+            return
+        except failures.ServerFailure as failure:
+            run.session.rollback()
+            retry_or_raise(run, step, position.index, failure, patience, position.doing, again=again)
+
+
+@dataclass
+class _Position:
+    index: int = 0
+    doing: str = "failed to begin transaction"
+
+
+def _try_alone(run: Run, step: planning.Step, patience: Patience, position: _Position, started: set[int]) -> None:
+    session = run.session
+    began = time.monotonic()
+    pending = settings(run, step)
+    session.simple(b"BEGIN")
+    announce(run, step, started)
+    if patience.assist:
+        send(session, assistance(patience.assist))
+    for index, statement in enumerate(step.statements, start=1):
+        position.index, position.doing = 0, "failed to prepare the transaction"
+        send(session, [text for before, text in pending if before == index])
+        position.index = index
+        sent_at = time.monotonic()
+        session.simple(gounicode.encode(statement.text))
+        run.listener(statement_finished(step, index, time.monotonic() - sent_at))
+    duration: float | None = None
+    if run.versioning:
+        position.index, position.doing = 0, "failed to insert new goose version"
+        duration = record(run, step, None if session.in_transaction else time.monotonic() - began)
+    position.index, position.doing = 0, "failed to commit transaction"
+    session.simple(b"COMMIT")
+    run.listener(migration_finished(step, time.monotonic() - began if duration is None else duration))
+
+
+def record(run: Run, step: planning.Step, duration: float | None) -> float:
+    """Records a step; returns its seconds. `duration` is given where the open transaction isn't the whole of it."""
+    rows: Rows = []
+    item = history.record(run.where, step, run.author, clear_journal=False, seconds=duration)
+    run.session.pipeline([item], lambda _index, found: rows.extend(found))
+    return float(rows[0][0] or 0)
+
+
+def send(session: Session, texts: Iterable[str]) -> None:
+    """Commands of greylag's own without a result, in one round trip."""
+    commands = [replace(command(text), wants_rows=False) for text in texts]
+    if commands:
+        session.pipeline(commands, lambda _index, _rows: None)
+
+
+def refuse_nul(step: planning.Step) -> None:
+    """Raises for a statement with a NUL byte, before anything is sent."""
+    for statement in step.statements:
+        if "\0" in statement.text:
+            raise rejections.nul_byte(step, statement)
