@@ -1,0 +1,270 @@
+"""One migration, one transaction, one history row: on a real server, through the engine's own `Database`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from migrator import errors, events, planning
+from migrator.postgres import execution
+from tests.postgres.conftest import Playground
+
+Verb = planning.Verb
+
+
+def test_up_down_and_redo_leave_gooses_rows(playground: Playground) -> None:
+    playground.write(1, "CREATE TABLE a (id int);", "DROP TABLE a;")
+    playground.write(2, "CREATE TABLE b (id int);\nCREATE INDEX b_id ON b (id);", "DROP TABLE b;")
+    report = playground.run()
+    assert [item.version for item in report.finished] == [1, 2]
+    assert playground.versions() == [0, 1, 2]
+    assert playground.exists("b_id")
+    playground.run(Verb.REDO)
+    assert playground.versions() == [0, 1, 2]
+    playground.run(Verb.DOWN)
+    assert playground.versions() == [0, 1]
+    assert not playground.exists("b")
+    playground.run(Verb.RESET)
+    assert playground.versions() == [0]
+
+
+def test_the_history_table_is_gooses_own(playground: Playground) -> None:
+    playground.write(1, "SELECT 1;")
+    playground.run()
+    columns = playground.sql(
+        "SELECT column_name, data_type, is_nullable, column_default, is_identity FROM information_schema.columns"
+        " WHERE table_name = 'goose_db_version' ORDER BY ordinal_position"
+    )
+    assert columns == [
+        ("id", "integer", "NO", None, "YES"),
+        ("version_id", "bigint", "NO", None, "NO"),
+        ("is_applied", "boolean", "NO", None, "NO"),
+        ("tstamp", "timestamp without time zone", "NO", "now()", "NO"),
+    ]
+
+
+def test_a_failed_statement_rolls_back_its_migration_and_keeps_the_earlier_ones(playground: Playground) -> None:
+    playground.write(1, "CREATE TABLE a (id int);")
+    playground.write(2, "CREATE TABLE b (id int);\nINSERT INTO b VALUES (1);\nSELEC 1;")
+    playground.write(3, "CREATE TABLE c (id int);")
+    with pytest.raises(errors.StatementRejected) as caught:
+        playground.run()
+    assert playground.versions() == [0, 1]
+    assert playground.exists("a") and not playground.exists("b") and not playground.exists("c")
+    assert 'failed to execute SQL query "SELEC 1;": ERROR: syntax error at or near "SELEC" (SQLSTATE 42601)' in caught.value.message
+    assert str(caught.value.where).endswith("00002_step.sql:4")
+    assert "^^^^^" in caught.value.detail
+
+
+def test_a_failed_commit_is_told_as_goose_tells_it(playground: Playground) -> None:
+    playground.write(1, "CREATE TABLE p (id int PRIMARY KEY);\nCREATE TABLE c (id int REFERENCES p DEFERRABLE INITIALLY DEFERRED);")
+    playground.write(2, "INSERT INTO c VALUES (1);")
+    with pytest.raises(errors.StatementRejected, match="failed to commit transaction: ERROR: .*SQLSTATE 23503"):
+        playground.run()
+    assert playground.versions() == [0, 1]
+
+
+def test_shared_pipelines_keep_each_migration_its_own_transaction(playground: Playground, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "_SLOW_LINK", 0.0)
+    for version in range(1, 8):
+        playground.write(version, f"CREATE TABLE t{version} (id int);\nINSERT INTO t{version} SELECT txid_current()::bigint % 100000;")
+    playground.write(5, "CREATE TABLE t5 (id int);\nINSERT INTO t5 VALUES (1 / 0);")
+    with pytest.raises(errors.StatementRejected) as caught:
+        playground.run()
+    assert playground.versions() == [0, 1, 2, 3, 4]
+    assert str(caught.value.where).endswith("00005_step.sql:3")
+    ids = {playground.sql(f"SELECT id FROM t{version}")[0][0] for version in range(1, 5)}
+    assert len(ids) == 4
+    assert [event.version for event in playground.of(events.MigrationFinished)] == [1, 2, 3, 4]  # type: ignore[attr-defined]
+    playground.write(5, "CREATE TABLE t5 (id int);")
+    playground.run()
+    assert playground.versions() == [0, 1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "SELECT 1; SELECT 2;",
+        "INSERT INTO seen VALUES ('%s $1 100%');",
+        ";",
+        "SELECT 'é漢', E'a\\\\b', $$x ; y$$;",
+        "SELECT generate_series(1, 20000), repeat('x', 100);",
+        "CREATE FUNCTION f(int) RETURNS int LANGUAGE sql AS 'SELECT $1';",
+        "COPY seen TO STDOUT;",
+        "SET standard_conforming_strings = off;\nINSERT INTO seen VALUES ('a\\';b');\nSET standard_conforming_strings = on;",
+        "SAVEPOINT s;\nINSERT INTO seen VALUES ('gone');\nROLLBACK TO SAVEPOINT s;",
+        "-- +goose StatementBegin\nDO $do$ BEGIN PERFORM 1; END $do$;\n-- +goose StatementEnd",
+    ],
+)
+def test_statements_of_every_shape_are_executed(playground: Playground, body: str) -> None:
+    playground.write(1, "CREATE TABLE seen (what text);")
+    playground.write(2, body)
+    playground.write(3, "CREATE TABLE after (id int);")
+    playground.run()
+    assert playground.versions() == [0, 1, 2, 3]
+
+
+def test_percent_and_dollar_reach_the_server_as_they_are(playground: Playground) -> None:
+    playground.write(1, "CREATE TABLE seen (what text);\nINSERT INTO seen VALUES ('%s %% 100% $1 {x}');")
+    playground.run()
+    assert playground.sql("SELECT what FROM seen") == [("%s %% 100% $1 {x}",)]
+
+
+def test_bytes_that_are_not_utf8_are_the_servers_business(playground: Playground) -> None:
+    playground.write(1, b"CREATE TABLE seen (what text);\nINSERT INTO seen VALUES ('\xff\xfe');")
+    with pytest.raises(errors.StatementRejected, match="SQLSTATE 22021"):
+        playground.run()
+    assert playground.versions() == [0]
+
+
+def test_carriage_returns_do_not_shift_the_line(playground: Playground) -> None:
+    playground.write(1, b"SELECT 1;\r\n\r\nCREATE TABLE a (\r\n  id int,\r\n  nonsense nosuchtype\r\n);\r\n")
+    with pytest.raises(errors.StatementRejected) as caught:
+        playground.run()
+    assert str(caught.value.where).endswith("00001_step.sql:6")
+
+
+def test_a_nul_byte_is_refused_before_anything_is_sent(playground: Playground) -> None:
+    playground.write(1, b"CREATE TABLE a (id int);\nSELECT 'a\x00b';")
+    with pytest.raises(errors.StatementRejected) as caught:
+        playground.run()
+    assert caught.value.code == "nul-byte"
+    assert not playground.exists("a")
+
+
+def test_copy_from_stdin_fails_at_once(playground: Playground) -> None:
+    playground.write(1, "CREATE TABLE a (id int);\nCOPY a FROM STDIN;")
+    with pytest.raises(errors.StatementRejected) as caught:
+        playground.run()
+    assert caught.value.code == "copy-from-stdin"
+    assert not playground.exists("a")
+
+
+def test_a_chunk_of_several_commands_fails_as_one(playground: Playground) -> None:
+    playground.write(1, "CREATE TABLE a (id int); CREATE TABLE b (id int); SELEC 2;")
+    with pytest.raises(errors.StatementRejected):
+        playground.run()
+    assert not playground.exists("a")
+
+
+def test_a_file_that_commits_by_itself_has_gooses_effect(playground: Playground) -> None:
+    playground.write(1, "CREATE TABLE a (id int);\nCOMMIT;\nCREATE TABLE b (id int);")
+    playground.run()
+    assert playground.versions() == [0, 1]
+    playground.write(2, "CREATE TABLE c (id int);\nCOMMIT;\nSELEC 1;")
+    with pytest.raises(errors.StatementRejected):
+        playground.run()
+    assert playground.exists("c") and playground.versions() == [0, 1]
+
+
+def test_search_path_set_by_a_file_holds_for_later_files_but_not_for_the_history(playground: Playground) -> None:
+    playground.write(1, "CREATE SCHEMA app;\nSELECT pg_catalog.set_config('search_path', '', false);\nCREATE TABLE public.a (id int);")
+    playground.write(2, "CREATE TABLE app.b (id int);\nSET search_path TO app;")
+    playground.write(3, "CREATE TABLE c (id int);")
+    playground.run()
+    assert playground.exists("app.c")
+    assert playground.sql("SELECT count(*) FROM public.goose_db_version") == [(4,)]
+    assert playground.sql("SELECT count(*) FROM public.greylag_migration") == [(3,)]
+
+
+def test_empty_migrations_are_recorded(playground: Playground) -> None:
+    playground.write(1, "")
+    playground.run()
+    assert [event.statements for event in playground.of(events.MigrationFinished)] == [0]  # type: ignore[attr-defined]
+    assert playground.versions() == [0, 1]
+
+
+def test_without_versioning_no_table_is_made(playground: Playground) -> None:
+    playground.write(1, "CREATE TABLE a (id int);", "DROP TABLE a;")
+    playground.run(versioning=False)
+    assert playground.exists("a")
+    assert not any(playground.exists(name) for name in ("goose_db_version", "greylag_migration", "greylag_journal"))
+    playground.run(Verb.DOWN, versioning=False)
+    assert not playground.exists("a")
+
+
+def test_events_tell_each_statement_with_its_lines(playground: Playground) -> None:
+    playground.write(1, "CREATE TABLE a (\n  id int\n);\nSELECT pg_sleep(0.05);")
+    playground.run()
+    found = playground.of(events.StatementFinished)
+    assert [(event.index, event.first_line, event.last_line) for event in found] == [(1, 2, 4), (2, 5, 5)]  # type: ignore[attr-defined]
+    finished = playground.of(events.MigrationFinished)[0]
+    assert finished.seconds >= 0.05  # type: ignore[attr-defined]
+
+
+def test_a_file_larger_than_the_pipelines_limit_is_executed(playground: Playground) -> None:
+    rows = "\n".join(f"INSERT INTO big VALUES ('{'x' * 1000}{number}');" for number in range(1200))
+    playground.write(1, f"CREATE TABLE big (what text);\n{rows}")
+    playground.run()
+    assert playground.sql("SELECT count(*) FROM big") == [(1200,)]
+
+
+def test_values_from_the_environment_are_masked_everywhere(playground: Playground, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "hunter2secret")
+    playground.write(1, "-- +goose ENVSUB ON\nCREATE TABLE t (\n  id int,\n  what ${SECRET}\n);")
+    with pytest.raises(errors.StatementRejected) as caught:
+        playground.run()
+    told = caught.value.describe() + str(caught.value.document())
+    assert "hunter2secret" not in told and "${SECRET}" in told
+    assert str(caught.value.where).endswith("00001_step.sql:5")
+
+
+def test_an_error_inside_a_do_block_names_its_line(playground: Playground) -> None:
+    body = "-- +goose StatementBegin\n-- why\nDO $body$\nBEGIN\n  PERFORM 1;\n  PERFORM 1 / 0;\nEND\n$body$;\n-- +goose StatementEnd"
+    playground.write(1, body)
+    with pytest.raises(errors.StatementRejected) as caught:
+        playground.run()
+    assert str(caught.value.where).endswith("00001_step.sql:7")
+    assert "PERFORM 1 / 0" in caught.value.detail
+
+
+def test_the_tables_of_older_goose_versions_work(playground: Playground) -> None:
+    playground.sql(
+        "CREATE TABLE goose_db_version (id serial NOT NULL, version_id bigint NOT NULL, is_applied boolean NOT NULL,"
+        " tstamp timestamp NULL DEFAULT now(), PRIMARY KEY (id))"
+    )
+    playground.sql("INSERT INTO goose_db_version (version_id, is_applied, tstamp) VALUES (0, true, NULL), (1, true, now())")
+    playground.write(1, "SELECT 1;")
+    playground.write(2, "CREATE TABLE a (id int);")
+    playground.run()
+    assert playground.versions() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("table", ["app.versions", '"Weird Name"', '"App"."Weird.Name"'])
+def test_table_names_are_pasted_as_goose_pastes_them(playground: Playground, table: str) -> None:
+    playground.sql('CREATE SCHEMA app; CREATE SCHEMA "App"')
+    playground.write(1, "CREATE TABLE a (id int);")
+    playground.run(table=table)
+    assert playground.sql(f"SELECT version_id FROM {table} ORDER BY id") == [(0,), (1,)]
+    with playground.open(table=table) as database:
+        assert database.read_history().current == 1
+
+
+def test_reading_creates_nothing(playground: Playground) -> None:
+    playground.write(1, "SELECT 1;")
+    with playground.open() as database:
+        found = database.read_history()
+        assert not found.exists and found.current == 0
+        assert database.read_down_text(1) is None
+        playground.plan(database)
+    assert not playground.exists("goose_db_version") and not playground.exists("greylag_migration")
+
+
+def test_facts_hold_checksum_author_and_the_whole_file(playground: Playground) -> None:
+    path = playground.write(1, "SELECT 1;", "SELECT 2;")
+    playground.run(run_id="0123456789abcdef", applied_by="somebody@somewhere")
+    with playground.open() as database:
+        found = database.read_history()
+        fact = found.living_facts[1]
+        assert (fact.run_id, fact.applied_by, fact.name) == ("0123456789abcdef", "somebody@somewhere", path.name)
+        assert fact.size == len(path.read_bytes()) and found.unproven == ()
+        assert database.read_down_text(1) == path.read_bytes()
+
+
+def test_many_databases_have_their_own_rows(new_playground: Callable[[], Playground]) -> None:
+    first, second = new_playground(), new_playground()
+    for one in (first, second):
+        one.write(1, "CREATE TABLE a (id int);")
+        one.run()
+    assert first.versions() == second.versions() == [0, 1]
