@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 def run(session: Session) -> int:
     """Records. Raises FileError when the directory is empty, LockUnavailable while another run works on the database."""
     migrations = session.load()
-    if not migrations.migrations:
-        raise errors.FileError("no migration files found", code="no-migration-files", hint="check -dir")
     limit = session.values.integer("to") if "to" in session.values.given else None
     if limit is not None and migrations.by_version(limit) is None:
         raise errors.UsageError(

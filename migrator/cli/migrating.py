@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from migrator import applying, errors, planning
+from migrator import applying, errors, planning, refusals
 from migrator.cli import interruption, text
 from migrator.cli.session import Session
 from migrator.targets import UPWARDS, Target, Verb
@@ -65,6 +65,7 @@ def run(session: Session, verb: Verb) -> int:
     if verb is Verb.RESET:
         session.error_prefix = "failed to collect migrations: "
     migrations = session.load()
+    refusals.require_files(migrations, wanted)  # up-to looks at files up to its version; goose says so before it connects
     session.error_prefix = ""
     with session.open() as database:
         plan = make_plan(session, database, migrations, wanted)

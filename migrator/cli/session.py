@@ -36,10 +36,17 @@ class Session:
         return plans.Policy(accept_hazards=self.values.boolean("accept-hazards"), protected=self.values.boolean("protected"))
 
     def load(self) -> files.MigrationSet:
-        """The migrations of the directory. Raises FileError."""
+        """The migrations of the directory. Raises FileError, also when there are none (goose.md §3.2)."""
         from migrator import files
 
-        return files.load(self.invocation.directory)
+        found = files.load(self.invocation.directory)
+        if not found.migrations:
+            raise errors.FileError(
+                "no migration files found",
+                code="no-migration-files",
+                hint=f"files in {self.invocation.directory} are named VERSION_name.sql; `greylag -dir DIR create NAME sql` writes one",
+            )
+        return found
 
     def open(self) -> databases.Database:
         """Connects. Raises as `databases.open_database`."""

@@ -12,10 +12,6 @@ def run(session: Session) -> int:
     """Prints the status. Returns 3 with `-exit-code` when migrations are pending, else 0."""
     session.error_prefix = "failed to collect migrations: "
     migrations = session.load()
-    if not migrations.migrations:
-        from migrator import errors
-
-        raise errors.FileError("no migration files found", code="no-migration-files", hint="check -dir")
     if session.values.boolean("no-versioning"):
         for line in text.STATUS_HEAD:
             session.log(line)

@@ -4,8 +4,6 @@ goose looks at annotations and at names one by one, and stops at the first error
 duplicate versions (on which goose panics at the next `up`), hazards, a Down section without statements, Go files.
 """
 
-from __future__ import annotations
-
 import os
 import posixpath
 import sys

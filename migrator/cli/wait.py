@@ -22,8 +22,6 @@ def run(session: Session) -> int:
     limit = session.values.seconds("timeout") if "timeout" in session.values.given else session.values.seconds("timeout") or WAIT_SECONDS
     minimum = session.values.integer("min-version") if "min-version" in session.values.given else None
     migrations = None if minimum is not None else session.load()
-    if migrations is not None and not migrations.migrations:
-        raise errors.FileError("no migration files found", code="no-migration-files", hint="check -dir, or give -min-version")
     wanted = minimum if minimum is not None else migrations.newest if migrations else 0
     deadline = time.monotonic() + limit
     said = ""

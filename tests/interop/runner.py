@@ -33,6 +33,7 @@ class Result:
 def comparable(text: str) -> str:
     lines = [line for line in text.split("\n") if not line.startswith("greylag:")]
     masked = re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ", "TIME ", "\n".join(lines), flags=re.MULTILINE)
+    masked = re.sub(r"[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}", "A TIME WHEN IT WAS APPLIED", masked)
     return re.sub(r"\((?:\d+m)?[\d.]+(?:s|ms|µs|ns)\)", "(DURATION)", masked)
 
 
@@ -63,3 +64,22 @@ class Tools:
 
     def greylag(self, *arguments: str | Path, **environ: str) -> Result:
         return _run([sys.executable, "-m", "migrator.cli", *map(str, arguments)], self.cwd, {"PYTHONPATH": str(ROOT), **environ}, 120)
+
+
+def files(directory: Path, contents: dict[str, str]) -> None:
+    """Writes migration files, replacing what was there."""
+    directory.mkdir(exist_ok=True)
+    for old in directory.iterdir():
+        old.unlink()
+    for name, text in contents.items():
+        (directory / name).write_text(text, encoding="utf-8")
+
+
+def table(number: int, down: bool = True) -> str:
+    """A migration that creates table t<number>."""
+    return f"-- +goose Up\nCREATE TABLE t{number} (id int);\n" + (f"-- +goose Down\nDROP TABLE t{number};\n" if down else "")
+
+
+def tables(*numbers: int) -> dict[str, str]:
+    """Several of them, by file name."""
+    return {f"{number:05d}_t{number}.sql": table(number) for number in numbers}

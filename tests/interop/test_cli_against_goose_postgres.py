@@ -1,0 +1,283 @@
+"""Every command of goose on PostgreSQL: the same files, two databases, one tool each; then both tools on one database.
+
+Compared after every command: goose's text, the exit code (equal where goose ends with 0), the rows of the version table, the tables.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from migrator import addresses
+from tests.interop.runner import Result, Tools, files, table, tables
+
+MakeUrl = Callable[[], str]
+
+
+def query(url: str, text: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(addresses.parse_postgres(url).conninfo, autocommit=True) as connection:
+        cursor = connection.execute(text.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+def rows(url: str, name: str = "goose_db_version") -> list[tuple[object, ...]]:
+    """The version table without ids and times; row 0 alone when it is absent, because greylag creates it later than goose does."""
+    if query(url, f"SELECT to_regclass('{name}')")[0][0] is None:
+        return [(0, True)]
+    return query(url, f"SELECT version_id, is_applied FROM {name} ORDER BY id")
+
+
+def objects(url: str) -> list[tuple[object, ...]]:
+    """The user's tables."""
+    return query(
+        url,
+        "SELECT schemaname, tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+        " AND tablename NOT LIKE 'greylag_%' AND tablename NOT LIKE '%version%' ORDER BY 1, 2",
+    )
+
+
+@dataclass
+class Pair:
+    """One database for each tool."""
+
+    tools: Tools
+    theirs: str
+    ours: str
+    table: str = "goose_db_version"
+
+    def run(self, command: str, expected: int | None = None) -> tuple[Result, Result]:
+        """Runs a command on both and compares; `expected` is greylag's exit code where goose's is not 0."""
+        words = shlex.split(command)
+        told = self.tools.goose("-dir", "m", "postgres", self.theirs, *words)
+        said = self.tools.greylag("-dir", "m", "postgres", self.ours, *words)
+        assert said.text == told.text, said.err
+        assert (said.code == 0) == (told.code == 0), (command, said.code, told.code, said.err)
+        if expected is not None:
+            assert said.code == expected
+        assert rows(self.ours, self.table) == rows(self.theirs, self.table), command
+        assert objects(self.ours) == objects(self.theirs), command
+        return told, said
+
+
+@pytest.fixture
+def pair(tools: Tools, new_postgres_url: MakeUrl) -> Pair:
+    return Pair(tools, new_postgres_url(), new_postgres_url())
+
+
+def test_every_command_in_a_life(pair: Pair) -> None:
+    files(pair.tools.cwd / "m", {**tables(1, 2, 4), "00003_empty.sql": "-- +goose Up\n", "00005_no_down.sql": table(5, down=False)})
+    for command in ("status", "version", "up-by-one", "status", "up-to 3", "version", "up-to 4", "redo", "up", "up", "status"):
+        pair.run(command)
+    pair.run("up-by-one", expected=1)
+    for command in ("down", "status", "down-to 2", "down-to 2", "down-to 7", "up", "reset", "reset", "status", "version"):
+        pair.run(command)
+        if command == "down":  # version 5 had no Down: goose deletes its row and leaves its table
+            query(pair.theirs, "DROP TABLE t5")
+            query(pair.ours, "DROP TABLE t5")
+    pair.run("down", expected=1)
+    pair.run("redo", expected=1)
+    pair.run("down-to 0")
+
+
+def test_words_that_are_no_version_are_refused_in_the_same_words(pair: Pair) -> None:
+    files(pair.tools.cwd / "m", tables(1))
+    for command in ("up-to", "down-to", "up-to abc", "down-to 1x", "nope", "up-to 99999999999999999999"):
+        pair.run(command, expected=2)
+    pair.run("up-to 0", expected=10)
+
+
+def test_versions_out_of_order_are_refused_and_applied_on_demand(pair: Pair) -> None:
+    directory = pair.tools.cwd / "m"
+    files(directory, tables(3, 5))
+    pair.run("up")
+    files(directory, tables(1, 3, 4, 5, 6))
+    pair.run("up", expected=11)
+    pair.run("up-by-one", expected=11)
+    pair.run("up-to 2", expected=11)
+    pair.run("-allow-missing up-by-one")
+    pair.run("-allow-missing up-to 5")
+    pair.run("-allow-missing up")
+    for command in ("status", "version", "down", "redo", "down-to 3", "reset"):
+        pair.run(command)
+
+
+def test_without_versioning(pair: Pair) -> None:
+    directory = pair.tools.cwd / "m"
+    files(directory, tables(1, 2, 3))
+    for command in ("status", "version", "up-to 2", "down-to 1", "reset", "up", "redo", "down"):
+        if command == "reset":  # its Down of the files that are not there would fail
+            files(directory, tables(1))
+        pair.run(f"-no-versioning {command}")
+        if command == "reset":
+            files(directory, tables(1, 2, 3))
+    assert query(pair.ours, "SELECT to_regclass('goose_db_version')") == [(None,)]
+    files(directory, {"00001_a.sql": "-- +goose Up\nSELECT 1;\n-- +goose Down\nSELECT 1;\n", "00002_b.sql": "-- +goose Up\n"})
+    for command in ("up-by-one", "up-by-one", "up", "down-to 5", "reset"):
+        pair.run(f"-no-versioning {command}")
+
+
+@pytest.mark.parametrize("name", ["app.versions", '"Weird Name version"', "other_version"])
+def test_the_table_may_have_any_name_and_schema(name: str, pair: Pair) -> None:
+    files(pair.tools.cwd / "m", tables(1, 2))
+    for url in (pair.theirs, pair.ours):
+        query(url, "CREATE SCHEMA app")
+    pair.table = name
+    for command in ("up", "status", "down", "version"):
+        pair.run(f"{command} -table {shlex.quote(name)}")
+
+
+def test_a_rejected_statement_stops_after_what_was_applied(pair: Pair) -> None:
+    bad = '-- +goose Up\nCREATE TABLE t2 (id int);\n-- a comment\n\nSELEC "ä\'1" FROM\n\n  x;\n'
+    files(pair.tools.cwd / "m", {**tables(1), "00002_bad.sql": bad})
+    _, said = pair.run("up", expected=14)
+    assert "m/00002_bad.sql:5" in said.err
+    pair.run("status")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-- +goose Up\nSELECT 1\n",
+        "SELECT 1;\n",
+        "-- +goose Up\n-- +goose Nope\nSELECT 1;\n",
+        "-- +goose Up\n-- +goose StatementBegin\nSELECT 1;\n",
+        "",
+    ],
+)
+def test_a_file_that_cannot_be_split_is_refused_in_the_same_words(text: str, pair: Pair) -> None:
+    files(pair.tools.cwd / "m", {"00001_a.sql": text})
+    pair.run("up", expected=10)
+
+
+def test_a_bad_second_file_is_found_before_the_first_is_applied(pair: Pair) -> None:
+    files(pair.tools.cwd / "m", {**tables(1), "00002_b.sql": "-- +goose Up\nSELECT 1\n"})
+    told = pair.tools.goose("-dir", "m", "postgres", pair.theirs, "up")
+    said = pair.tools.greylag("-dir", "m", "postgres", pair.ours, "up")
+    assert said.text.splitlines() == told.text.splitlines()[1:]
+    assert said.code == 10
+    assert (objects(pair.theirs), objects(pair.ours)) == ([("public", "t1")], [])
+
+
+@pytest.mark.parametrize("command", ["up", "status", "down", "version", "reset", "redo"])
+def test_a_missing_or_empty_directory_is_told_in_the_same_words(command: str, pair: Pair) -> None:
+    pair.run(command)  # m is empty
+    pair.tools.cwd.joinpath("m").rmdir()
+    pair.run(command)
+
+
+@pytest.mark.parametrize("name", ["foo.sql", "0_x.sql", "x_y.sql"])
+def test_a_bad_name_is_told_in_the_same_words(name: str, pair: Pair) -> None:
+    files(pair.tools.cwd / "m", {name: table(1)})
+    pair.run("up", expected=10)
+    pair.run("status", expected=10)
+
+
+def test_duplicate_versions_are_an_error_instead_of_a_panic(pair: Pair) -> None:
+    files(pair.tools.cwd / "m", {"00001_a.sql": table(1), "1_b.sql": table(2)})
+    told = pair.tools.goose("-dir", "m", "postgres", pair.theirs, "up")
+    said = pair.tools.greylag("-dir", "m", "postgres", pair.ours, "up")
+    assert (told.code, said.code) == (2, 10)
+    assert "goose: duplicate version 1 detected:" in told.err
+    assert "goose: duplicate version 1 detected:" in said.err
+
+
+def test_a_version_without_a_file(pair: Pair) -> None:
+    directory = pair.tools.cwd / "m"
+    files(directory, tables(1, 2))
+    for url in (pair.theirs, pair.ours):  # goose on both: greylag would have recorded the file's text and could roll it back
+        assert pair.tools.goose("-dir", "m", "postgres", url, "up").code == 0
+    files(directory, tables(1))
+    for command in ("status", "version", "up"):
+        pair.run(command)
+    pair.run("down", expected=1)
+    pair.run("redo", expected=1)
+    pair.run("down-to 0", expected=1)
+    pair.run("reset")
+
+
+def test_no_transaction_files_and_statement_blocks(pair: Pair) -> None:
+    files(
+        pair.tools.cwd / "m",
+        {
+            **tables(1),
+            "00002_index.sql": "-- +goose NO TRANSACTION\n-- +goose Up\nCREATE INDEX CONCURRENTLY i ON t1 (id);\n"
+            "-- +goose Down\nDROP INDEX CONCURRENTLY i;\n",
+            "00003_function.sql": "-- +goose Up\n-- +goose StatementBegin\nCREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$\nBEGIN\n"
+            "  RETURN 1;\nEND;\n$$;\n-- +goose StatementEnd\n-- +goose Down\nDROP FUNCTION f();\n",
+            "00004_several.sql": "-- +goose Up\nSELECT 1; SELECT 2; CREATE TABLE t4 (id int);\n-- +goose Down\nDROP TABLE t4; SELECT 1;\n",
+        },
+    )
+    for command in ("up", "status", "redo", "down-to 0", "up"):
+        pair.run(command)
+
+
+def test_a_go_file_is_listed_and_never_run(pair: Pair) -> None:
+    directory = pair.tools.cwd / "m"
+    files(directory, {**tables(1), "00002_b.go": "package m\n", "helper.go": "package m\n", "00003_x_test.go": "package m\n"})
+    pair.run("status")
+    pair.run("up-to 1")
+    said = pair.tools.greylag("-dir", "m", "postgres", pair.ours, "up")
+    assert said.code == 11
+    assert "failed to run Go migration" in said.err
+    assert rows(pair.ours)[-1] == (1, True)
+
+
+def test_a_timeout_ends_in_the_same_words(pair: Pair) -> None:
+    files(pair.tools.cwd / "m", {**tables(1), "00002_slow.sql": "-- +goose Up\nSELECT 1;\nSELECT pg_sleep(60);\nSELECT 2;\n"})
+    pair.run("up -timeout 1500ms", expected=22)
+    assert query(pair.ours, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND pid <> pg_backend_pid()") == [(0,)]
+    pair.run("status")
+
+
+def test_settings_come_from_variables_and_files_alike(pair: Pair) -> None:
+    files(pair.tools.cwd / "m", tables(1))
+    (pair.tools.cwd / ".env").write_text("GOOSE_MIGRATION_DIR=m\nexport GOOSE_TABLE='my_versions'\nGOOSE_DRIVER=ignored\n")
+    for words in (["up"], ["status"], ["version"], ["down", "-v=false"], ["--table", "other", "status"]):
+        told = pair.tools.goose(*words, GOOSE_DRIVER="postgres", GOOSE_DBSTRING=pair.theirs)
+        said = pair.tools.greylag(*words, GOOSE_DRIVER="postgres", GOOSE_DBSTRING=pair.ours)
+        assert (said.text, said.code) == (told.text, told.code)
+    assert rows(pair.ours, "my_versions") == rows(pair.theirs, "my_versions")
+    (pair.tools.cwd / "named").write_text("GOOSE_DRIVER: postgres # as YAML\n")
+    for environ, words in (
+        ({"GOOSE_DBSTRING": "{}"}, ["-env", "named", "-dir", "m", "status"]),
+        ({}, ["-env", "named", "-dir", "m", "{}", "status"]),
+        ({"GOOSE_DBSTRING": "{}"}, ["-env=none", "pgx", "status", "-dir=m"]),
+    ):
+        told = pair.tools.goose(*[word.format(pair.theirs) for word in words], **{k: v.format(pair.theirs) for k, v in environ.items()})
+        said = pair.tools.greylag(*[word.format(pair.ours) for word in words], **{k: v.format(pair.ours) for k, v in environ.items()})
+        assert (said.text, said.code) == (told.text, told.code)
+
+
+def test_runtime_parameters_in_the_address_reach_the_server(pair: Pair) -> None:
+    files(pair.tools.cwd / "m", {"00001_a.sql": "-- +goose Up\nCREATE TABLE t1 AS SELECT current_setting('app.tenant') AS tenant;\n"})
+    for url in (pair.theirs, pair.ours):
+        query(url, "CREATE SCHEMA app")
+    joined = "&" if "?" in pair.ours else "?"
+    suffix = f"{joined}search_path=app&app.tenant=a%20b%5C&statement_cache_capacity=0&default_query_exec_mode=exec"
+    pair.theirs, pair.ours = pair.theirs + suffix, pair.ours + suffix
+    pair.run("up")
+    assert query(pair.ours, "SELECT tenant FROM app.t1") == query(pair.theirs, "SELECT tenant FROM app.t1") == [("a b\\",)]
+
+
+COMMANDS = st.sampled_from(["up", "up-by-one", "up-to 2", "down", "down-to 1", "redo", "reset", "status", "version"])
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.booleans(), COMMANDS), min_size=4, max_size=9))
+def test_the_tools_may_take_turns_on_one_database(steps: list[tuple[bool, str]], tools: Tools, new_postgres_url: MakeUrl) -> None:
+    files(tools.cwd / "m", tables(1, 2, 3))
+    alone, shared = new_postgres_url(), new_postgres_url()
+    for by_goose, command in steps:
+        told = tools.goose("-dir", "m", "postgres", alone, *command.split())
+        run = tools.goose if by_goose else tools.greylag
+        said = run("-dir", "m", "postgres", shared, *command.split())
+        assert said.text == told.text, (steps, said.err)
+        assert (said.code == 0) == (told.code == 0)
+        assert rows(shared) == rows(alone)
+        assert objects(shared) == objects(alone)
