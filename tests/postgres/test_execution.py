@@ -60,7 +60,7 @@ def test_a_failed_statement_rolls_back_its_migration_and_keeps_the_earlier_ones(
 def test_a_failed_commit_is_told_as_goose_tells_it(playground: Playground) -> None:
     playground.write(1, "CREATE TABLE p (id int PRIMARY KEY);\nCREATE TABLE c (id int REFERENCES p DEFERRABLE INITIALLY DEFERRED);")
     playground.write(2, "INSERT INTO c VALUES (1);")
-    with pytest.raises(errors.StatementRejected, match="failed to commit transaction: ERROR: .*SQLSTATE 23503"):
+    with pytest.raises(errors.StatementRejected, match=r"failed to commit transaction: ERROR: .*SQLSTATE 23503"):
         playground.run()
     assert playground.versions() == [0, 1]
 
