@@ -7,6 +7,7 @@ in the cache directory; a new server then copies it and is ready in about 7 s, w
 from __future__ import annotations
 
 import contextlib
+import datetime
 import http.client
 import importlib.metadata
 import json
@@ -189,6 +190,7 @@ class PrefectWorker:
         self.pool = pool
         self.name = name or f"{pool}-worker"
         self.directory = (directory or server.directory / "workers" / pool).absolute()
+        self._launched = datetime.datetime.now(datetime.UTC)
         self._process = processes.ServerProcess(
             f"Prefect worker of {pool}",
             [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", self.name, "--type", "process"],
@@ -226,10 +228,27 @@ class PrefectWorker:
         Raises:
             Unavailable: it did not start; the detail shows the log's last lines.
         """
-        create_work_pool(self.server, self.pool)
-        self._process.start()
-        self._process.wait_until(self._online, _WORKER_READY_SECONDS)
+        self.launch()
+        self.wait_until_online()
         return self
+
+    def launch(self) -> None:
+        """Makes the pool and starts the worker without waiting for it.
+
+        Raises:
+            Unavailable: the server does not answer, or the worker runs already.
+        """
+        create_work_pool(self.server, self.pool)
+        self._launched = datetime.datetime.now(datetime.UTC)
+        self._process.start()
+
+    def wait_until_online(self) -> None:
+        """Returns once the server has heard from this worker since its launch.
+
+        Raises:
+            Unavailable: it ended, or the time was over; the detail shows the log's last lines.
+        """
+        self._process.wait_until(self._online, _WORKER_READY_SECONDS)
 
     def stop(self) -> None:
         """Stops the worker and its flow runs."""
@@ -247,7 +266,9 @@ class PrefectWorker:
     def _online(self) -> bool:
         with contextlib.suppress(errors.Unavailable):
             workers = self.server.request("POST", f"/work_pools/{self.pool}/workers/filter", {})
-            return any(each["name"] == self.name and each["status"] == "ONLINE" for each in workers)
+            # The status alone would still be that of a worker of this name from before a restart.
+            heard = [datetime.datetime.fromisoformat(each["last_heartbeat_time"]) for each in workers if each["name"] == self.name]
+            return any(moment > self._launched for moment in heard)
         return False
 
 
