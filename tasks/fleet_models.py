@@ -148,7 +148,7 @@ class Target(BaseModel):
     suffix: str
     vault_mount: str
     vault_path: str
-    keys: Keys
+    secret_keys: Keys  # not `keys`: Prefect walks parameters with dict(), which would call it
     namespace: str
     work_pool: str
     kube_context: str
@@ -278,7 +278,7 @@ class Fleet(Model):
             suffix=place.suffix,
             vault_mount=self.vault.mount,
             vault_path=_filled(self.vault.path, words),
-            keys=self.vault.keys,
+            secret_keys=self.vault.keys,
             namespace=_filled(place.namespace or self.namespace, words),
             work_pool=_filled(place.work_pool or self.work_pool, words),
             kube_context=place.kube_context,

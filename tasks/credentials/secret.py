@@ -30,7 +30,7 @@ def credentials(data: Mapping[str, Any], target: Target, version: int = 0) -> Cr
 
     Raises NotFound (`key-missing`) naming the key and the keys that are present, UsageError (`bad-port`, `bad-secret`).
     """
-    names: dict[str, tuple[str, ...]] = target.keys.model_dump()
+    names: dict[str, tuple[str, ...]] = target.secret_keys.model_dump()
     http = names.pop("http_port")
     values = {name: _value(data, name, aliases, target) for name, aliases in names.items()}
     has_http = target.engine == "clickhouse" and any(alias in data for alias in http)
