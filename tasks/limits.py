@@ -23,7 +23,8 @@ def held(target: Target, settings: Settings) -> Iterator[None]:
 
     Raises LockUnavailable (`limit-held`) when another run holds it longer than `lock_wait_seconds`, UsageError (`limit-missing`).
     """
-    from prefect.concurrency.sync import ConcurrencySlotAcquisitionError, concurrency
+    from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
+    from prefect.concurrency.sync import concurrency
 
     if settings.create_limits:
         create([target])
@@ -36,7 +37,13 @@ def held(target: Target, settings: Settings) -> Iterator[None]:
             timeout_seconds=settings.lock_wait_seconds,
         )
         slot.__enter__()
-    except ConcurrencySlotAcquisitionError:
+    except ConcurrencySlotAcquisitionError as error:
+        if error.__cause__ is not None:  # Prefect wraps every failure of the request into the same class
+            raise errors.Unavailable(
+                f"the concurrency limit {target.limit} can't be taken: the Prefect server does not answer",
+                code="prefect-unavailable",
+                hint="check PREFECT_API_URL",
+            ) from None
         raise errors.UsageError(
             f"the concurrency limit {target.limit} does not exist",
             code="limit-missing",
