@@ -23,6 +23,8 @@ class Construct(enum.StrEnum):
     ESCAPE_STRING = "escape string"
     IDENTIFIER = "quoted identifier"
     BACKTICK = "quoted identifier in backticks"
+    CURLED = "string in curled quotes"
+    CURLED_IDENTIFIER = "identifier in curled quotes"
     DOLLAR = "dollar-quoted text"
     COMMENT = "block comment"
     PARENTHESIS = "parenthesis"
@@ -133,10 +135,12 @@ _CLICKHOUSE_RESTS = {
     Construct.STRING: _BACKSLASHED.format("'"),
     Construct.IDENTIFIER: _BACKSLASHED.format('"'),
     Construct.BACKTICK: _BACKSLASHED.format("`"),
+    Construct.CURLED: "[^’]*+’",
+    Construct.CURLED_IDENTIFIER: "[^”]*+”",
 }
 _CLICKHOUSE = _grammar(
     f"""'{_CLICKHOUSE_RESTS[Construct.STRING]} | "{_CLICKHOUSE_RESTS[Construct.IDENTIFIER]} | `{_CLICKHOUSE_RESTS[Construct.BACKTICK]}
-    | ‘[^’]*+’ | “[^”]*+” | [‘“] | \\#(?![ !])""",
+    | ‘[^’]*+’ | “[^”]*+” | \\#(?![ !])""",
     "'\"`\\#‘“",
     r"(?:--|\#[ !])[^\n]*+",
     r"\$[A-Za-z0-9_]*+\$",
@@ -148,7 +152,13 @@ _WORD_PART = re.compile(rf"[{_LETTER}0-9$]")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _ATOMIC = re.compile(r"\bBEGIN\s+ATOMIC\b", re.IGNORECASE)
 _FORMAT = re.compile(r"\bFORMAT\s+(?!VALUES\b)[A-Za-z]\w*", re.IGNORECASE)
-_QUOTES = {"'": Construct.STRING, '"': Construct.IDENTIFIER, "`": Construct.BACKTICK}
+_QUOTES = {
+    "'": Construct.STRING,
+    '"': Construct.IDENTIFIER,
+    "`": Construct.BACKTICK,
+    "‘": Construct.CURLED,
+    "“": Construct.CURLED_IDENTIFIER,
+}
 _LONGEST_NAME = 256  # how far to look back for the name that a `$` is part of; servers cut names at 63 bytes
 _HEAD_WORDS = 5  # CREATE OR REPLACE PROCEDURE, ALTER TABLE … are told apart by fewer
 
@@ -181,6 +191,7 @@ class _Scanner:
         self.atomic: list[int] = [0] * before.atomic if before else []
         self.command_start = 0
         self.continued = before is not None
+        self.names_from = 0  # a name can't reach back beyond the end of a dollar quote, though that ends like a name
 
     def run(self) -> Scan:
         position = self._rest_of_before()
@@ -235,12 +246,12 @@ class _Scanner:
         """Whether `'` follows an `e` that is a word of its own."""
         if position == 0 or self.text[position - 1] not in "eE":
             return False
-        return position == 1 or _WORD_PART.match(self.text[position - 2]) is None
+        return position - 1 == self.names_from or _WORD_PART.match(self.text[position - 2]) is None
 
     def _at_dollar(self, position: int) -> int:
         text = self.text
         start = position
-        while start > max(position - _LONGEST_NAME, 0) and _WORD_PART.match(text[start - 1]):
+        while start > max(position - _LONGEST_NAME, self.names_from) and _WORD_PART.match(text[start - 1]):
             start -= 1
         if start < position and _WORD.match(text[start]):
             return position + 1  # a `$` within a name
@@ -254,7 +265,8 @@ class _Scanner:
         tag = opening.group()
         closing = text.find(tag, opening.end())
         if closing >= 0:
-            return closing + len(tag)
+            self.names_from = closing + len(tag)
+            return self.names_from
         if self.engine is Engine.CLICKHOUSE and len(tag) > 2:
             return opening.end()  # a heredoc without end is a name to ClickHouse
         return self._leave_open(Construct.DOLLAR, position, tag=tag)
@@ -299,7 +311,8 @@ class _Scanner:
             return self._in_comment(0, 0, before.comments)
         if before.construct is Construct.DOLLAR:
             closing = self.text.find(before.tag)
-            return closing + len(before.tag) if closing >= 0 else self._leave_open(Construct.DOLLAR, 0, tag=before.tag)
+            self.names_from = closing + len(before.tag)
+            return self.names_from if closing >= 0 else self._leave_open(Construct.DOLLAR, 0, tag=before.tag)
         found = self.grammar.rests[before.construct].match(self.text)
         return found.end() if found else self._leave_open(before.construct, 0)
 

@@ -44,7 +44,7 @@ class Statement:
         start, line, limit = 0, self.first_line, self.last_line
         for anchor_index, anchor_line in self.anchors:
             if anchor_index > index:
-                limit = anchor_line
+                limit = anchor_line - 1
                 break
             start, line = anchor_index, anchor_line
         return min(line + index - start, max(limit, line))
