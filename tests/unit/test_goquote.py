@@ -48,8 +48,8 @@ def test_numbers_are_read_as_go_reads_them(text: str, number: int) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "invalid syntax"), ("+", "invalid syntax"), ("1_0", "invalid syntax"), ("0x1", "invalid syntax"), (" 1", "invalid syntax"), ("\u0661", "invalid syntax"),
-       
+        ("", "invalid syntax"), ("+", "invalid syntax"), ("1_0", "invalid syntax"), ("0x1", "invalid syntax"), (" 1", "invalid syntax"),
+        ("\u0661", "invalid syntax"),
         ("9223372036854775808", "value out of range"), ("99999999999999999999x", "value out of range"), ("1844674407370955161x", "invalid syntax"),
     ],
 )  # fmt: skip

@@ -13,11 +13,8 @@ UP = "-- +goose Up\n"
 
 
 def test_good_flow_a_file_says_what_it_needs() -> None:
-    text = (
-        UP
-        + "-- greylag: lock-timeout 500ms\n--greylag:lock-budget 2m\nSELECT 1;\r\n"
+    text = UP + "-- greylag: lock-timeout 500ms\n--greylag:lock-budget 2m\nSELECT 1;\r\n"
     text += "  -- greylag: statement-timeout 1.5h\r\n-- greylag: oldest-app 20260801120000\n"
-    )
     parsed = migration_text.parse(text)
     assert parsed.notes == notes.Notes(lock_timeout=0.5, lock_budget=120.0, statement_timeout=5400.0, oldest_app=20260801120000)
     assert migration_text.parse(text, "down").notes == parsed.notes
