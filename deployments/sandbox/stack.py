@@ -238,7 +238,7 @@ class Stack:
             _write_login(self.directory, environment, role)
 
     def _secret(self, target: Target) -> dict[str, Any]:
-        keys = target.keys
+        keys = target.secret_keys
         secret: dict[str, Any] = {
             keys.host[0]: ports.LOOPBACK,
             keys.port[0]: self.postgres.port if target.engine == Engine.POSTGRES else self.clickhouse.tcp_port,
