@@ -215,7 +215,7 @@ def _url_keywords(dbstring: str) -> dict[str, str]:
     return found
 
 
-_KEYWORD = re.compile(r"\s*([^\s=]+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s\\']|\\.)(?:[^\s\\]|\\.)*)?)(?=\s|$)", re.DOTALL)
+_KEYWORD = r"\s*([^\s=]+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s\\']|\\.)(?:[^\s\\]|\\.)*)?)(?=\s|$)"
 
 
 def _keywords(dbstring: str) -> dict[str, str]:
@@ -223,7 +223,7 @@ def _keywords(dbstring: str) -> dict[str, str]:
     position = 0
     end = len(dbstring.rstrip())
     while position < end:
-        match = _KEYWORD.match(dbstring, position)
+        match = re.compile(_KEYWORD, re.DOTALL).match(dbstring, position)
         if match is None:
             raise urls.bad(
                 "the address is neither a URL nor key=value pairs",

@@ -6,16 +6,16 @@ decided without a server is decided before, by the pure modules.
 
 from __future__ import annotations
 
-import getpass
 import os
-import socket
-import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from migrator import errors, events, history, objects, planning
+from migrator import errors
+
+if TYPE_CHECKING:
+    from migrator import events, history, objects, planning
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Options:
 
     table: str = "goose_db_version"
     service: str = "greylag"
-    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    run_id: str = field(default_factory=lambda: os.urandom(16).hex())
     applied_by: str = field(default_factory=lambda: default_actor())
     locks: LockPolicy = field(default_factory=LockPolicy)
     owner_role: str = ""
@@ -55,10 +55,15 @@ def default_actor() -> str:
     given = os.environ.get("GREYLAG_APPLIED_BY")
     if given:
         return given
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's uid without a passwd entry
-        user = str(os.getuid())
+    import pwd
+    import socket
+
+    user = os.environ.get("LOGNAME") or os.environ.get("USER")
+    if not user:
+        try:
+            user = pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:  # a container's uid without a passwd entry
+            user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"
 
 

@@ -17,7 +17,7 @@ _NANOSECONDS = {
     "h": 3_600_000_000_000,
 }
 
-_PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)")
+_PART = r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)"  # compiled at first use: most starts read no duration
 
 _LONGEST = (1 << 63) - 1  # a Go duration is an int64 of nanoseconds: about 292 years
 
@@ -33,7 +33,7 @@ def parse(text: str) -> float:
     total = 0
     position = 0
     while position < len(body):
-        part = _PART.match(body, position)
+        part = re.compile(_PART).match(body, position)
         if part is None or not (part[1] or part[2]):
             raise _invalid(text)
         unit = _NANOSECONDS[part[3]]

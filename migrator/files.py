@@ -7,7 +7,6 @@ can't execute them. Finding nothing is no error here: whether it is one depends 
 from __future__ import annotations
 
 import datetime
-import hashlib
 import os
 import posixpath
 from collections.abc import Iterator
@@ -83,6 +82,8 @@ class MigrationFile:
     def checksum(self) -> str:
         """sha256 of the raw bytes, in hex; computed once."""
         if "sha256" not in self._known:
+            import hashlib  # takes milliseconds to load, and a run with nothing to do hashes nothing
+
             digest = hashlib.sha256()
             for chunk in self.chunks():
                 digest.update(chunk)
@@ -115,6 +116,8 @@ class MigrationSet:
 
     @cached_property
     def _digest(self) -> str:
+        import hashlib
+
         lines = sorted(gounicode.encode(f"{item.name} {item.checksum()}\n") for item in self.migrations)
         return hashlib.sha256(b"".join(lines)).hexdigest()
 

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from migrator import annotations, errors, files, hazards, refusals, selection
+from migrator import errors, refusals, selection
 from migrator.history import Engine, Fact, History
 from migrator.plans import ACCEPT_NOTHING, Plan, Policy, Remark, Step, approves
 from migrator.targets import UPWARDS, Direction, Mode, Target, Verb
+
+if TYPE_CHECKING:
+    from migrator import files
 
 __all__ = [
     "Direction",
@@ -141,7 +145,10 @@ def _parsed(
     engine: Engine,
     env: Mapping[str, str] | None,
 ) -> Step:
-    parsed = annotations.parse(content, direction, env, path=path)
+    # The splitter and its lexer cost tens of milliseconds to import, and a run with nothing to do parses nothing.
+    from migrator.annotations import parse
+
+    parsed = parse(content, direction, env, path=path)
     if engine is Engine.CLICKHOUSE:
         mode = Mode.CLICKHOUSE
     else:
@@ -162,12 +169,7 @@ def _parsed(
 
 
 def _remarks(migrations: files.MigrationSet, history: History, target: Target, steps: Sequence[Step]) -> tuple[Remark, ...]:
-    found = [
-        Remark(hazard.code, f"{step.path}:{hazard.line}: {hazard.message}", hazard.hint)
-        for step in steps
-        for hazard in step.hazards
-        if hazard.kind is hazards.HazardKind.MERGED
-    ]
+    found = _merged(steps)
     if target.versioning and target.verb in UPWARDS:
         known = {item.version for item in migrations.migrations}
         foreign = sorted(version for version in history.applied if version not in known)
@@ -186,3 +188,17 @@ def _remarks(migrations: files.MigrationSet, history: History, target: Target, s
         if item.kind == "go" and item.version not in history.versions
     ]
     return tuple(found)
+
+
+def _merged(steps: Sequence[Step]) -> list[Remark]:
+    """Warnings for statements that goose glues together and the server executes all the same."""
+    if not steps:
+        return []
+    from migrator.hazards import HazardKind
+
+    return [
+        Remark(hazard.code, f"{step.path}:{hazard.line}: {hazard.message}", hazard.hint)
+        for step in steps
+        for hazard in step.hazards
+        if hazard.kind is HazardKind.MERGED
+    ]

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from migrator import annotations, files, hazards, notes
 from migrator.history import Engine, History
 from migrator.targets import Direction, Mode, Target
+
+if TYPE_CHECKING:
+    from migrator import files, hazards, notes
+    from migrator.annotations import Statement
+
+
+def _no_notes() -> notes.Notes:
+    from migrator import notes
+
+    return notes.EMPTY
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +47,10 @@ class Step:
     path: str
     direction: Direction
     mode: Mode
-    statements: tuple[annotations.Statement, ...]
+    statements: tuple[Statement, ...]
     checksum: str
     size: int
-    notes: notes.Notes = field(default_factory=notes.Notes)
+    notes: notes.Notes = field(default_factory=_no_notes)
     down_text: bytes = b""
     hazards: tuple[hazards.Hazard, ...] = ()
 
@@ -110,6 +119,8 @@ class Plan:
 
 
 def _fold(steps: Sequence[Step], tail: str = "") -> str:
+    import hashlib  # OpenSSL takes milliseconds to load; a plan without steps is digested by nobody
+
     digest = tail or hashlib.sha256(b"greylag plan").hexdigest()
     for step in reversed(steps):
         digest = _prepend(step.version, step.name, step.direction, step.checksum, digest)
@@ -117,6 +128,8 @@ def _fold(steps: Sequence[Step], tail: str = "") -> str:
 
 
 def _prepend(version: int, name: str, direction: Direction, checksum: str, tail: str) -> str:
+    import hashlib
+
     return hashlib.sha256(json.dumps([version, name, str(direction), checksum, tail]).encode()).hexdigest()
 
 

@@ -16,15 +16,15 @@ SHORTEST_SECRET = 4
 """Characters. A shorter registered secret is masked only where it stands as a password: masking every "a" of a log would hide the log,
 and would itself give the secret away."""
 
-_AUTHORITY = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*://)([^\n]*)")
+# Patterns stay texts: `re` compiles and keeps them at first use, and most starts of the command redact nothing.
+_AUTHORITY = r"([A-Za-z][A-Za-z0-9+.\-]*://)([^\n]*)"
 
-_HOST_ONLY = re.compile(r"(?:\[[^\]]*\]|[^\s:/?#@]*)(?::\d*)?(?:,[\w.\-\[\]]*(?::\d*)?)*(?:[/?#\"'`)\s;.]|$)")
+_HOST_ONLY = r"(?:\[[^\]]*\]|[^\s:/?#@]*)(?::\d*)?(?:,[\w.\-\[\]]*(?::\d*)?)*(?:[/?#\"'`)\s;.]|$)"
 
-_KEYWORD = re.compile(
-    r"((?<![A-Za-z])(?:ssl)?password|PGPASSWORD|(?<![A-Za-z])passwd|(?<![A-Za-z])secret_id|(?<![A-Za-z])token)"
+_KEYWORD = (
+    r"(?i)((?<![A-Za-z])(?:ssl)?password|PGPASSWORD|(?<![A-Za-z])passwd|(?<![A-Za-z])secret_id|(?<![A-Za-z])token)"
     r"(\s*=\s*|%3[dD])"
-    r"('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|(?:\\.|[^\s&\"'#])+)",
-    re.IGNORECASE,
+    r"('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|(?:\\.|[^\s&\"'#])+)"
 )
 
 
@@ -34,8 +34,8 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     for secret in sorted({item for item in secrets if len(item) >= SHORTEST_SECRET}, key=len, reverse=True):
         for form in _forms(secret):
             text = text.replace(form, MASK)
-    text = _AUTHORITY.sub(lambda found: found[1] + _without_userinfo(found[2]), text)
-    return _KEYWORD.sub(lambda found: f"{found[1]}{found[2]}{MASK}", text)
+    text = re.sub(_AUTHORITY, lambda found: found[1] + _without_userinfo(found[2]), text)
+    return re.sub(_KEYWORD, lambda found: f"{found[1]}{found[2]}{MASK}", text)
 
 
 def _forms(secret: str) -> list[str]:
@@ -59,7 +59,7 @@ def _without_userinfo(rest: str) -> str:
         return _without_userinfo(head) + following[0] + _without_userinfo(tail[len(following[0]) :])
     word = re.match(r"\S*", rest)
     end = (word[0] if word else "").rfind("@")
-    if end < 0 and not _HOST_ONLY.match(rest):
+    if end < 0 and not re.match(_HOST_ONLY, rest):
         end = rest.rfind("@")
     if end < 0:
         return rest

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from migrator import errors, files, hazards, selection
+from migrator import errors, selection
 from migrator.history import History
 from migrator.plans import Policy, Step
 from migrator.targets import UPWARDS, Target, Verb
+
+if TYPE_CHECKING:
+    from migrator import files
 
 
 def require_files(migrations: files.MigrationSet, target: Target) -> None:
@@ -81,11 +85,13 @@ def require_unchanged(migrations: files.MigrationSet, history: History, policy: 
 
 def require_faithful(steps: Sequence[Step], policy: Policy) -> None:
     """Raises PlanRefused for a pending file that goose would not apply as written (`migrator.hazards`)."""
-    if policy.accept_hazards:
+    if policy.accept_hazards or not steps:
         return
+    from migrator.hazards import HazardKind
+
     for step in steps:
         for hazard in step.hazards:
-            if hazard.kind is hazards.HazardKind.LOSSY:
+            if hazard.kind is HazardKind.LOSSY:
                 raise errors.PlanRefused(
                     hazard.message,
                     code=hazard.code,

@@ -11,7 +11,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from migrator import annotations, errors, files, objects
+from migrator import errors, files, objects
+from migrator.annotations import parse
 from migrator.databases import Database, Finding
 from migrator.history import History
 from migrator.targets import Direction
@@ -130,7 +131,7 @@ def _expected(
     for file in ours:
         if file.kind == "go":
             continue
-        for statement in annotations.parse(file.read(), Direction.UP, env, path=file.path).statements:
+        for statement in parse(file.read(), Direction.UP, env, path=file.path).statements:
             places.append(f"{file.path}:{statement.first_line}")
             texts.append(statement.text)
     effects: list[objects.Effect] = []

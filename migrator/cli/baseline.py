@@ -55,7 +55,12 @@ def _mark(session: Session, database: databases.Database, migrations: files.Migr
     with database.lock(session.listen):
         history = database.ensure_history()
         plan = planning.plan(
-            migrations, history, target, engine=database.engine, policy=replace(session.policy, accept_hazards=True, accept_changed=True)
+            migrations,
+            history,
+            target,
+            engine=database.engine,
+            policy=replace(session.policy, accept_hazards=True, accept_changed=True),
+            env=session.invocation.env,
         )
         empty = tuple(replace(step, statements=(), hazards=()) for step in plan.steps)
         if empty:

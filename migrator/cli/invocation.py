@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from migrator import errors, redaction
 from migrator.cli import flags, verbs
@@ -15,6 +15,20 @@ DEFAULT_TABLE = "goose_db_version"
 
 TARGETS_MODULE = "deployments.console.targets"
 """Resolves `@environment/service`. Not part of the wheel: only a checkout knows a fleet."""
+
+
+class Located(NamedTuple):
+    """One database that `@environment/service` stands for, as `deployments.console.targets` finds it. `env` is what ENVSUB reads: the service's
+    own names, so that a file means the same here and in a flow."""
+
+    label: str
+    driver: str
+    dbstring: str
+    directory: str
+    service: str
+    protected: bool = False
+    owner_role: str = ""
+    env: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +44,9 @@ class Invocation:
     dbstring: str = field(default="", repr=False)
     label: str = ""
     service: str = "greylag"
+    protected: bool = False
+    owner_role: str = ""
+    env: Mapping[str, str] | None = field(default=None, repr=False)
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -161,10 +178,9 @@ def _targets(expression: str, words: list[str], values: Values, environ: Mapping
     if verb is None or verb.standalone:
         raise errors.UsageError(f'"{words[0]}": no such command', code="unknown-command", hint="greylag -h lists the commands")
     found = []
-    for label, driver, dbstring, directory, service in _resolver()(expression):
-        chosen = values.string("dir") if "dir" in values.given else directory
-        service = values.string("service") if "service" in values.given else service
-        more = {"label": label, "driver": driver, "dbstring": dbstring, "directory": chosen, "service": service}
+    for item in (Located(*located) for located in _resolver()(expression)):
+        more = item._asdict()
+        more |= {name: values.string(flag) for name, flag in (("directory", "dir"), ("service", "service")) if flag in values.given}
         found.append(_invocation(verb, words[1:], values, environ, **more))
     if not found:
         raise errors.UsageError(f"{expression} names no service", code="no-target", hint="fleet.yaml lists environments and services")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from migrator import applying, errors, planning, refusals
-from migrator.cli import interruption, text
+from migrator import errors, planning, refusals
 from migrator.cli.session import Session
 from migrator.targets import UPWARDS, Target, Verb
 
 if TYPE_CHECKING:
-    from migrator import databases, files, plans
+    from migrator import databases, events, files, plans
+
+    Finished = tuple[events.MigrationFinished, ...]
 
 
 def target(verb: Verb, session: Session, arguments: tuple[str, ...] | None = None) -> Target:
@@ -48,6 +49,7 @@ def make_plan(session: Session, database: databases.Database, migrations: files.
         wanted,
         engine=database.engine,
         policy=policy(session, wanted),
+        env=session.invocation.env,
         recall=database.read_down_text,
     )
 
@@ -69,56 +71,64 @@ def run(session: Session, verb: Verb) -> int:
     session.error_prefix = ""
     with session.open() as database:
         plan = make_plan(session, database, migrations, wanted)
-        try:
-            report = applying.apply(
-                database, plan, session.listen, approved_digest=session.values.string("approved-digest"), policy=policy(session, wanted)
-            )
-        except errors.StatementRejected:
-            session.error_prefix = "failed to db-down: " if verb is Verb.RESET else ""
-            raise
-        except errors.TimedOut as error:
-            raise _with_statement(error, session, plan) from None
-        session.document.update(report.document())
-        session.document["remarks"] = [{"code": item.code, "message": item.message, "hint": item.hint} for item in report.plan.remarks]
-        code = _close(session, report, database)
-    for remark in report.plan.remarks:
+        finished: Finished = ()
+        if plan.steps:  # else nothing is locked, and what executes is not even imported
+            plan, finished = _apply(session, database, plan)
+        code = _close(session, plan, finished, database)
+    session.document["remarks"] = [{"code": item.code, "message": item.message, "hint": item.hint} for item in plan.remarks]
+    for remark in plan.remarks:
         session.own(f"warning: {remark.message} [{remark.code}]" + (f"\nhint: {remark.hint}" if remark.hint else ""))
     return code
 
 
-def _close(session: Session, report: applying.Report, database: databases.Database) -> int:
+def _apply(session: Session, database: databases.Database, plan: plans.Plan) -> tuple[plans.Plan, Finished]:
+    """Applies; returns the plan as it was made again under the lock, and what was finished."""
+    from migrator import applying
+
+    approved = session.values.string("approved-digest")
+    try:
+        report = applying.apply(database, plan, session.listen, approved_digest=approved, policy=policy(session, plan.target))
+    except errors.StatementRejected:
+        session.error_prefix = "failed to db-down: " if plan.target.verb is Verb.RESET else ""
+        raise
+    except errors.TimedOut as error:
+        raise _with_statement(error, session, plan) from None
+    session.document.update(report.document())
+    return report.plan, report.finished
+
+
+def _close(session: Session, plan: plans.Plan, finished: Finished, database: databases.Database) -> int:
     """goose's last line, and the exit code."""
-    wanted = report.plan.target
-    last = report.finished[-1].version if report.finished else 0
-    if wanted.verb in (Verb.REDO, Verb.RESET, Verb.DOWN) and wanted.versioning:
-        session.document["current"] = database.read_history().current if session.json else None
-        return 0
+    wanted = plan.target
     if not wanted.versioning:
-        _close_without_versioning(session, report)
+        _close_without_versioning(session, plan, finished)
+        return 0
+    if wanted.verb in (Verb.REDO, Verb.RESET, Verb.DOWN):
+        if session.json:
+            session.document["current"] = database.read_history().current
         return 0
     if wanted.verb is Verb.DOWN_TO:
         current = database.read_history().current
         session.log(f"goose: no migrations to run. current version: {current}")
-    elif report.finished:
-        current = last
+    elif finished:
+        current = finished[-1].version
         if wanted.verb is not Verb.UP_BY_ONE:
             session.log(f"goose: successfully migrated database to version: {current}")
     else:
-        current = report.plan.current
+        current = plan.current
         session.log(f"goose: no migrations to run. current version: {current}")
     session.document["current"] = current
-    if wanted.verb is Verb.UP_BY_ONE and not report.finished:
+    if wanted.verb is Verb.UP_BY_ONE and not finished:
         raise errors.AsGoose("no next version found", code="nothing-left", hint="every file is applied; `up` ends with 0 in that case")
     return 0
 
 
-def _close_without_versioning(session: Session, report: applying.Report) -> None:
-    wanted = report.plan.target
-    versions = [item.version for item in report.plan.migrations.migrations]
+def _close_without_versioning(session: Session, plan: plans.Plan, finished: Finished) -> None:
+    wanted = plan.target
+    versions = [item.version for item in plan.migrations.migrations]
     if wanted.verb in UPWARDS:
-        final = report.finished[-1].version if report.finished else 0
-        session.log(f"goose: up to current file version: {final}")
-    elif wanted.verb in (Verb.DOWN, Verb.DOWN_TO, Verb.RESET):
+        session.log(f"goose: up to current file version: {finished[-1].version if finished else 0}")
+    elif wanted.verb is not Verb.REDO:
         limit = {Verb.DOWN: versions[-1] - 1, Verb.DOWN_TO: wanted.version}.get(wanted.verb, 0)
         final = max((version for version in versions if version <= limit), default=0)
         session.log(f"goose: down to current file version: {final}")
@@ -129,6 +139,7 @@ def _with_statement(error: errors.TimedOut, session: Session, plan: plans.Plan) 
     if error.code != "deadline" or session.running is None:
         return error
     from migrator import goquote
+    from migrator.cli import interruption, text
 
     version, index = session.running
     step = next((step for step in plan.steps if step.version == version), None)

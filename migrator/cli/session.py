@@ -33,7 +33,9 @@ class Session:
         """What the flags accept."""
         from migrator import plans
 
-        return plans.Policy(accept_hazards=self.values.boolean("accept-hazards"), protected=self.values.boolean("protected"))
+        return plans.Policy(
+            accept_hazards=self.values.boolean("accept-hazards"), protected=self.values.boolean("protected") or self.invocation.protected
+        )
 
     def load(self) -> files.MigrationSet:
         """The migrations of the directory. Raises FileError, also when there are none (goose.md §3.2)."""
@@ -60,7 +62,10 @@ class Session:
             statement_timeout=seconds("statement-timeout"),
         )
         options = databases.Options(
-            table=self.invocation.table, service=self.invocation.service, locks=locks, owner_role=self.values.string("role")
+            table=self.invocation.table,
+            service=self.invocation.service,
+            locks=locks,
+            owner_role=self.values.string("role") or self.invocation.owner_role,
         )
         return databases.open_database(self.invocation.driver, self.invocation.dbstring, options)
 

@@ -6,13 +6,15 @@ goose writes through Go's `log`: local time, then the message. greylag's own lin
 
 from __future__ import annotations
 
-import re
 import sys
 import time
-from collections.abc import Callable
-from datetime import datetime
+from typing import TYPE_CHECKING
 
-from migrator import durations, events
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from migrator import events
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -54,23 +56,25 @@ def status_line(applied: str, name: str) -> str:
 
 def finished_line(event: events.MigrationFinished) -> str:
     """`OK   name (2.66ms)`, or `EMPTY name (…)` for a direction without statements."""
+    from migrator import durations
+
     word = "OK  " if event.statements else "EMPTY"
     return f"{word} {event.name} ({durations.format_rounded(event.seconds)})"
 
 
-_COMMENT_LINES = re.compile(r"^--.*$[\r\n]*", re.MULTILINE)
-_BLANK_LINES = re.compile(r"^$[\r\n]*", re.MULTILINE)
-
-
 def clear_statement(statement: str) -> str:
     """A statement as goose quotes it: without lines that begin with `--` and without blank lines."""
-    return _BLANK_LINES.sub("", _COMMENT_LINES.sub("", statement))
+    import re
+
+    return re.sub(r"(?m)^$[\r\n]*", "", re.sub(r"(?m)^--.*$[\r\n]*", "", statement))
 
 
 def listener(verbose: bool) -> Callable[[events.Event], None]:
     """Prints events as they come: goose's line per migration, greylag's lines for waiting, retries and remarks."""
 
     def listen(event: events.Event) -> None:
+        from migrator import durations, events
+
         if isinstance(event, events.MigrationFinished):
             log(finished_line(event))
         elif isinstance(event, events.LockWaiting):

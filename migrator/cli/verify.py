@@ -10,7 +10,7 @@ def run(session: Session) -> int:
     """Verifies. Raises VerificationFailed (16) with every problem."""
     migrations = session.load()
     with session.open() as database:
-        found = verification.verify(database, migrations)
+        found = verification.verify(database, migrations, session.invocation.env)
     session.document.update(found.document())
     for item in found.not_checked:
         session.own(f"not checked: {item}")

@@ -7,15 +7,21 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import conninfo as psycopg_conninfo
 
-from migrator import addresses, errors, events, history, journal, objects, planning, registry
-from migrator.databases import Finding, LockPolicy, Options
-from migrator.postgres import autocommit, catalog, effects, execution, failures, lock
+# What executes, locks and looks into the catalogue is imported where it is used: most runs find nothing to do, and start faster without.
+from migrator import addresses, errors, history, registry
+from migrator.databases import LockPolicy, Options
+from migrator.postgres import failures
 from migrator.postgres import history as tables
-from migrator.postgres.session import Session
+from migrator.postgres.session import Session, command, milliseconds
+
+if TYPE_CHECKING:
+    from migrator import events, objects, planning
+    from migrator.databases import Finding
 
 _LONGEST_APPLICATION_NAME = 63  # bytes; the server cuts longer ones
 _CHECK_CLIENT_SINCE = 140000
@@ -78,7 +84,8 @@ def _prepared(session: Session, address: addresses.PostgresAddress, options: Opt
                 session.query("SET client_connection_check_interval = '1s'")
         name, version, lock_timeout, statement_timeout = session.query(_IDENTIFY)[0]
         policy = _policy(address, options.locks, lock_timeout or "0", statement_timeout or "0")
-        execution.send(session, [f"SET statement_timeout = {execution.seconds(policy.statement_timeout)}", "SET lock_timeout = 0"])
+        timeout = milliseconds(policy.statement_timeout)
+        session.pipeline([command(f"SET statement_timeout = {timeout}"), command("SET lock_timeout = 0")], lambda _index, _rows: None)
     except failures.ServerFailure as failure:
         raise failures.of_server(failure, "to prepare the session") from None
     try:
@@ -160,6 +167,8 @@ class PostgresDatabase:
     @contextlib.contextmanager
     def lock(self, listener: events.Listener) -> Iterator[None]:
         """Holds goose's advisory lock; see `postgres.lock`."""
+        from migrator.postgres import lock
+
         with lock.held(self._session, listener, self._policy.migration_wait, self._probe):
             yield
 
@@ -175,9 +184,12 @@ class PostgresDatabase:
     def execute(self, plan: planning.Plan, steps: Sequence[planning.Step], listener: events.Listener) -> None:
         """Executes steps in order; see `postgres.execution` and `postgres.autocommit`."""
         author = tables.Author(self._options.run_id, self._options.applied_by, plan.bundle)
+        from migrator.postgres import autocommit, execution
+        from migrator.targets import Mode
+
         run = execution.Run(self._session, self._place, self._policy, author, listener, plan.target.versioning)
         for mode, group in _grouped(steps):
-            if mode is planning.Mode.TRANSACTION:
+            if mode is Mode.TRANSACTION:
                 execution.execute(run, group)
             else:
                 for step in group:
@@ -185,10 +197,14 @@ class PostgresDatabase:
 
     def effects(self, statements: Iterable[str]) -> Iterable[tuple[objects.Effect, ...] | None]:
         """Per statement what it creates, drops or renames; None for what can't be read."""
+        from migrator.postgres import effects
+
         return effects.read(statements)
 
     def inspect(self, expected: Iterable[objects.ObjectName]) -> list[Finding]:
         """Looks the objects up in the catalogue."""
+        from migrator.postgres import catalog
+
         return catalog.inspect(self._session, expected)
 
     def read_down_text(self, version: int) -> bytes | None:
@@ -206,6 +222,8 @@ class PostgresDatabase:
 
         Raises NotFound (`no-question`) when the journal holds no open question about it.
         """
+        from migrator import journal
+
         state = journal.State.DONE if done else journal.State.NOT_DONE
         tables.answer(self._session, self._place, version, index, state, self._options.run_id)
 

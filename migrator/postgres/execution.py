@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 from migrator import databases, errors, events, gounicode, locks, planning
 from migrator.postgres import blockers, failures, history, rejections, shapes
-from migrator.postgres.session import Command, Rows, Session, command
+from migrator.postgres.session import Command, Rows, Session, command, milliseconds
 
 _SLOW_LINK = 0.0004
 """Seconds of round trip from which migrations share a pipeline; over a socket or loopback it is 0.05 to 0.2 ms."""
@@ -120,8 +120,8 @@ class _Sent:
 
 
 def seconds(value: float) -> str:
-    """A time-out as the server takes it: whole milliseconds, at least one unless it is 0 for none."""
-    return str(max(round(value * 1000), 1) if value > 0 else 0)
+    """A time-out as the server takes it; see `session.milliseconds`."""
+    return str(milliseconds(value))
 
 
 def settings(run: Run, step: planning.Step) -> list[tuple[int, str]]:

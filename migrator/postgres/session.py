@@ -70,6 +70,11 @@ def _type_of(value: str | int | float | None) -> int:
     return BIGINT if isinstance(value, int) else DOUBLE if isinstance(value, float) else TEXT
 
 
+def milliseconds(seconds: float) -> int:
+    """A time-out as the server takes it: whole milliseconds, at least one unless it is 0 for none."""
+    return max(round(seconds * 1000), 1) if seconds > 0 else 0
+
+
 Rows = list[tuple[str | None, ...]]
 OnResult = Callable[[int, Rows], None]
 
