@@ -8,12 +8,16 @@ is settled (catalogue, process list, a person) is the engine's business.
 from __future__ import annotations
 
 import enum
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from migrator import annotations, planning
+from migrator.targets import Direction
+
+if TYPE_CHECKING:
+    from migrator.plans import Step
+    from migrator.statements import Statement
 
 TABLE = "greylag_journal"
 """The journal's table, in the schema or database of goose's table."""
@@ -33,11 +37,14 @@ _RANK = {state: rank for rank, state in enumerate(State)}
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row of the journal. `index` counts a migration's statements from 1; `at` is the server's time."""
+    """One row of the journal. `index` counts a migration's statements from 1; `at` is the server's time.
+
+    An empty `digest` stands for whatever text the file has: a person answered for it.
+    """
 
     run_id: str
     version: int
-    direction: planning.Direction
+    direction: Direction
     index: int
     digest: str
     state: State
@@ -49,8 +56,8 @@ class Resume:
     """Where a migration continues.
 
     `first_index_to_run`: the first statement that is not known to be done (one more than their number when all are). `unknown_index`: that same
-    statement when it may have been executed already. `changed_index`: a statement known to be done whose text is another one in the file
-    now. `earlier_run`: the run that left the entries.
+    statement when it may have been executed already. `changed_index`: that same statement when it was, or may have been, executed with another
+    text than the file has now. `earlier_run`: the run that left the entries.
     """
 
     first_index_to_run: int = 1
@@ -59,16 +66,18 @@ class Resume:
     changed_index: int | None = None
 
 
-def digest(statement: annotations.Statement, direction: planning.Direction) -> str:
+def digest(statement: Statement, direction: Direction) -> str:
     """Identifies a statement: sha256 over the direction and the file's own text, before ENVSUB.
 
     The file's checksum is left out on purpose: a file whose third statement was refused is corrected and continues at the third.
     """
+    import hashlib  # not at the top: every start reads this module, few runs write a journal
+
     text = f"{direction}\0{statement.source}"
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def latest(entries: Iterable[Entry], version: int, direction: planning.Direction) -> dict[int, Entry]:
+def latest(entries: Iterable[Entry], version: int, direction: Direction) -> dict[int, Entry]:
     """Per statement of one migration in one direction the entry that counts: the newest, of equal times the one that knows most."""
     found: dict[int, Entry] = {}
     for entry in entries:
@@ -80,7 +89,7 @@ def latest(entries: Iterable[Entry], version: int, direction: planning.Direction
     return found
 
 
-def resume(entries: Iterable[Entry], step: planning.Step, *, planned_may_have_run: bool = False) -> Resume:
+def resume(entries: Iterable[Entry], step: Step, *, planned_may_have_run: bool = False) -> Resume:
     """Tells where a step continues, from the entries that earlier runs left and that no finished migration has made void.
 
     Args:
@@ -98,11 +107,14 @@ def resume(entries: Iterable[Entry], step: planning.Step, *, planned_may_have_ru
         if entry is None or entry.state is State.NOT_DONE:
             return Resume(index, None, earlier)
         if entry.state is State.DONE:
-            if entry.digest != digest(statement, step.direction):
+            if _changed(entry, statement):
                 return Resume(index, None, earlier, changed_index=index)
             continue
         may_have_run = entry.state is State.STARTED or planned_may_have_run
-        if may_have_run and entry.digest != digest(statement, step.direction):
-            return Resume(index, index, earlier, changed_index=index)
-        return Resume(index, index if may_have_run else None, earlier)
+        changed = may_have_run and _changed(entry, statement)
+        return Resume(index, index if may_have_run else None, earlier, changed_index=index if changed else None)
     return Resume(len(step.statements) + 1, None, earlier)
+
+
+def _changed(entry: Entry, statement: Statement) -> bool:
+    return entry.digest not in ("", digest(statement, entry.direction))

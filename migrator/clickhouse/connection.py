@@ -1,0 +1,211 @@
+"""Opening a ClickHouse database, and the `Database` that stands for it (design §2)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+
+from migrator import addresses, errors, events, history, journal, objects, planning, registry
+from migrator.clickhouse import catalog, effects, failures, session
+from migrator.clickhouse import history as tables
+from migrator.clickhouse.execution import Run
+from migrator.clickhouse.keeper import KeeperRow
+from migrator.clickhouse.lock import Cell, ColumnName, MigrationLock, label, prefix_of
+from migrator.databases import Finding, Options
+
+_KEEPER_ENGINES = frozenset({"Replicated", "Shared"})
+"""Engines of databases whose DDL is replicated by Keeper."""
+
+_GUESSED = "the address names the native port {native}; greylag speaks HTTP and uses port {http} (name it with ?http_port=)"
+
+
+def connect(dbstring: str, options: Options) -> ClickHouseDatabase:
+    """Opens a database by goose's DBSTRING (goose.md §7.2).
+
+    Parameters of greylag's own: `greylag_profile` (single, on_cluster, replicated) and `greylag_cluster`; without them the database's engine decides.
+
+    Raises UsageError (DBSTRING, table name, profile), LoginFailed, NotFound (`unknown-database`), Unavailable, TimedOut.
+    """
+    address = addresses.parse_clickhouse(dbstring)
+    run = options.run_id.replace("-", "")[:12]
+    opened = session.connect(address, prefix_of(run), options.connect_timeout)
+    try:
+        if options.owner_role:
+            opened.settings["role"] = options.owner_role
+        profile, cluster = _profile(address, opened)
+        opened.cluster = cluster
+        place = tables.place(options.table, opened.database, profile, cluster)
+    except BaseException:
+        opened.close()
+        raise
+    database = ClickHouseDatabase(opened, options, place, run, _notes(address, opened, profile))
+    registry.register(database)
+    return database
+
+
+def _profile(address: addresses.ClickHouseAddress, opened: session.Session) -> tuple[tables.Profile, str]:
+    named = address.own.get("profile", "")
+    cluster = address.own.get("cluster", "")
+    if named and named not in list(tables.Profile):
+        raise errors.UsageError(
+            f'greylag_profile can\'t be "{named}"', code="bad-profile", hint=f"profiles are {', '.join(tables.Profile)}"
+        )
+    if named:
+        profile = tables.Profile(named)
+    elif cluster:
+        profile = tables.Profile.ON_CLUSTER
+    else:
+        profile = tables.Profile.REPLICATED if opened.database_engine in _KEEPER_ENGINES else tables.Profile.SINGLE
+    if profile is tables.Profile.ON_CLUSTER and not cluster:
+        raise errors.UsageError("the profile on_cluster needs a cluster's name", code="bad-profile", hint="add greylag_cluster=NAME")
+    return profile, cluster
+
+
+def _notes(address: addresses.ClickHouseAddress, opened: session.Session, profile: tables.Profile) -> list[events.Note]:
+    notes = []
+    for (host, http, guessed), (_, native) in zip(address.http_ports, address.hosts, strict=True):
+        if guessed and opened.place == f"{host}:{http}":
+            notes.append(events.Note("info", "http-port", _GUESSED.format(native=native, http=http)))
+    if profile is not tables.Profile.SINGLE:
+        notes.append(
+            events.Note("warning", "experimental-profile", f"the profile {profile} is experimental: it is not proven on every server")
+        )
+    return notes
+
+
+@contextlib.contextmanager
+def _doing(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (failures.Refusal, failures.Lost) as failure:
+        raise failures.of_server(failure, what) from None
+
+
+class ClickHouseDatabase:
+    """`databases.Database` for ClickHouse. `notes` is what a person should know about the connection; `lock` emits it."""
+
+    def __init__(self, opened: session.Session, options: Options, place: tables.Place, run: str, notes: Sequence[events.Note]) -> None:
+        self.notes = tuple(notes)
+        self._session = opened
+        self._options = options
+        self._place = place
+        self._run = run
+        self._lock: MigrationLock | None = None
+
+    @property
+    def engine(self) -> history.Engine:
+        """ClickHouse."""
+        return history.Engine.CLICKHOUSE
+
+    @property
+    def name(self) -> str:
+        """The name of the connected database, as the server tells it."""
+        return self._session.database
+
+    @property
+    def server_version(self) -> str:
+        """The server's version, such as 26.9.2.1."""
+        return self._session.version
+
+    def read_history(self) -> history.History:
+        """Reads goose's rows and greylag's facts; writes nothing, also when no table exists."""
+        with _doing("to read the history"):
+            return tables.read(self._session, self._place)
+
+    def ensure_history(self) -> history.History:
+        """Creates goose's table with row 0 and the side tables where they are absent, then reads."""
+        with _doing("to create the history tables"):
+            found = tables.existing(self._session, self._place)
+            tables.ensure(self._session, self._place, found)
+            return tables.read(self._session, self._place, tables.complete(self._place))
+
+    @contextlib.contextmanager
+    def lock(self, listener: events.Listener) -> Iterator[None]:
+        """Holds the migration lock; see `lock` for how, and for the proof."""
+        for note in self.notes:
+            listener(note)
+        fenced = self._place.profile is not tables.Profile.REPLICATED
+        by = label(self._options.service, self._options.applied_by)
+        held = MigrationLock(self._session, self._cell(), self._run, by, fenced)
+        with contextlib.ExitStack() as stack:
+            with _doing("to take the migration lock"):
+                stack.enter_context(held.holding(self._options.locks.migration_wait, listener))
+            self._lock = held
+            try:
+                yield
+            finally:
+                self._lock = None
+
+    def _cell(self) -> Cell:
+        return KeeperRow(self._session) if self._place.profile is tables.Profile.ON_CLUSTER else ColumnName(self._session)
+
+    def execute(self, plan: planning.Plan, steps: Sequence[planning.Step], listener: events.Listener) -> None:
+        """Executes steps in order under the lock; see `execution`.
+
+        Raises StatementRejected, LockUnavailable, Unavailable, TimedOut, Interrupted, NeedsAnswer.
+        """
+        held = self._held()
+        began = held.server_time(datetime.now(UTC))
+        Run(self._session, self._place, held, self._options, plan, steps, listener, began).execute()
+
+    def _held(self) -> MigrationLock:
+        if self._lock is None:
+            raise errors.LockUnavailable("this needs the migration lock", code="lock-lost", hint="call it inside `with database.lock(…)`")
+        return self._lock
+
+    def effects(self, statements: Iterable[str]) -> Iterable[tuple[objects.Effect, ...] | None]:
+        """Per statement the objects it creates, drops or renames; None when that can't be read."""
+        with _doing("to have the statements read"):
+            return effects.read(self._session, statements)
+
+    def inspect(self, expected: Iterable[objects.ObjectName]) -> list[Finding]:
+        """Looks each object up in the catalogue (on every replica); returns what is missing or invalid."""
+        with _doing("to look into the catalogue"):
+            return catalog.inspect(self._session, expected)
+
+    def read_down_text(self, version: int) -> bytes | None:
+        """The recorded file of an applied version."""
+        with _doing("to read the recorded file"):
+            return tables.down_text(self._session, self._place, version)
+
+    def record_facts(self, facts: Sequence[history.Fact]) -> None:
+        """Writes facts for rows that exist (baseline)."""
+        if not facts:
+            return
+        with _doing("to record facts"):
+            tables.ensure(self._session, self._place, tables.existing(self._session, self._place))
+            self._session.command(tables.facts_statement(self._place, facts))
+
+    def answer(self, version: int, index: int, *, done: bool) -> None:
+        """Records a person's answer to a NeedsAnswer. Raises NotFound (`no-question`) when there is no such question."""
+        with _doing("to record the answer"):
+            known = journal.TABLE in tables.existing(self._session, self._place)
+            open_entries = [
+                item
+                for item in (tables.read_journal(self._session, self._place) if known else ())
+                if item.entry.version == version and item.entry.index == index
+            ]
+            if not open_entries:
+                raise errors.NotFound(
+                    f"there is no open question about statement {index} of version {version}",
+                    code="no-question",
+                    hint="`greylag up` says what it needs to know, if anything",
+                )
+            answered = tables.answered(open_entries[-1], journal.State.DONE if done else journal.State.NOT_DONE)
+            self._session.command(tables.journal_statement(self._place, [answered]))
+
+    def cancel(self) -> None:
+        """Kills the run's statements on the server; safe from signal handlers and other threads."""
+        self._session.cancel()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        registry.unregister(self)
+        self._session.close()
+
+    def __enter__(self) -> ClickHouseDatabase:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

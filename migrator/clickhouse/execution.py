@@ -1,0 +1,288 @@
+"""Executing steps on a server without transactions: what is written down when, so that a run killed anywhere can be continued (design §2).
+
+Per run one insert into the journal, the plan; per statement one more when it isn't its migration's last (that one's end is the history row), and
+one before a statement whose outcome the catalogue could not tell. At the end of a run, however it ends, one insert closes the journal: entries of
+finished migrations and of those never begun are void, a statement that the server refused outright is known as not done. Facts are written in
+batches, after each migration that took long and at the end; if a killed run owes some, the next run writes them (`recovery`).
+
+So after a kill -9 the journal shows a plan that nobody closed. Its first unfinished migration is where the run stopped, and within that the
+first statement that is not done is the only one whose outcome is unknown.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from migrator import errors, events, journal
+from migrator.clickhouse import failures, recovery, rejections, settling, shapes
+from migrator.clickhouse import history as tables
+from migrator.clickhouse.history import Place, Planned
+from migrator.clickhouse.lock import MigrationLock
+from migrator.clickhouse.session import Session
+from migrator.databases import Options
+from migrator.history import Fact
+from migrator.plans import Plan, Step
+from migrator.statements import Statement
+from migrator.targets import Direction
+
+_FACTS_EVERY = 2.0
+"""Seconds. Quick migrations share one insert of facts: an insert costs as much as a CREATE TABLE."""
+
+_DRAIN_SECONDS = 10.0
+"""How long a cancelled statement is awaited, so that the journal tells the truth about it."""
+
+_RECOVER_SECONDS = 30.0
+"""How long the server may be away after a connection broke under a statement before this attempt ends."""
+
+
+@dataclass
+class Run:
+    """One run under the lock."""
+
+    session: Session
+    place: Place
+    lock: MigrationLock
+    options: Options
+    plan: Plan
+    steps: Sequence[Step]
+    listener: events.Listener
+    began: datetime  # by the server's clock
+    facts: list[Fact] = field(default_factory=list)
+    finished: set[int] = field(default_factory=set)  # positions of steps that are recorded
+    stopped_at: tuple[int, int, journal.State | None] | None = None  # position, statement, what is known of it
+
+    def __post_init__(self) -> None:
+        self._flushed = time.monotonic()
+        self._journalled = False
+        versions = [step.version for step in self.steps]
+        self._twice = {version for version in versions if versions.count(version) > 1} if len(set(versions)) < len(versions) else set()
+
+    # --- the run ------------------------------------------------------------------------------------------------------------------
+
+    def execute(self) -> None:
+        """Executes all steps. Raises what `databases.Database.execute` says."""
+        starts = [1] * len(self.steps)
+        if self.plan.target.versioning:
+            with self._owned("to prepare the journal"):
+                starts = recovery.prepare(self)
+            self._journalled = True
+        try:
+            for position, step in enumerate(self.steps):
+                self._step(position, step, starts[position])
+        finally:
+            self._close()
+
+    def _step(self, position: int, step: Step, first: int) -> None:
+        started = time.monotonic()
+        self.listener(events.MigrationStarted(step.version, step.name, step.direction, len(step.statements)))
+        if first > 1:
+            self._replay_session(step, first)
+        for index in range(first, len(step.statements) + 1):
+            self.stopped_at = (position, index, None)
+            self._statement(position, step, index)
+        self.stopped_at = (position, len(step.statements) + 1, None)
+        seconds = time.monotonic() - started
+        if self.plan.target.versioning:
+            self._record(step, seconds)
+        self.finished.add(position)
+        self.stopped_at = None
+        self.listener(events.MigrationFinished(step.version, step.name, step.direction, len(step.statements), seconds))
+
+    def _replay_session(self, step: Step, first: int) -> None:
+        """SET, USE and temporary tables of the statements that are done: they ended with the session of the run that executed them."""
+        for index, statement in enumerate(step.statements[: first - 1], start=1):
+            if shapes.belongs_to_session(statement.text):
+                self._send(step, index, statement)
+
+    def _statement(self, position: int, step: Step, index: int) -> None:
+        statement = step.statements[index - 1]
+        started = time.monotonic()
+        if self._journalled and shapes.leaves_no_trace(statement.text):
+            self._note(position, step, index, journal.State.STARTED)
+        self._send(step, index, statement)
+        if self._journalled and (index < len(step.statements) or step.version in self._twice):
+            self._note(position, step, index, journal.State.DONE)
+        self.listener(events.StatementFinished(step.version, index, statement.first_line, statement.last_line, time.monotonic() - started))
+
+    # --- one statement ------------------------------------------------------------------------------------------------------------
+
+    def _send(self, step: Step, index: int, statement: Statement) -> None:
+        body = statement.text.encode("utf-8", "surrogateescape")
+        sent_at = self.lock.server_time(datetime.now(UTC))
+        try:
+            with self.lock.using():
+                self.session.execute(body, self.query_id(step, index), self._limits(step))
+        except failures.Refusal as refusal:
+            raise self._refused(step, statement, refusal, sent_at) from None
+        except failures.Lost as lost:
+            if not self._survived(step, index, statement, lost):
+                raise rejections.of_lost(step, statement, lost) from None
+        except errors.GreylagError:
+            raise  # the lock is lost: nothing was sent
+        except BaseException:  # a signal or a cancellation in the middle of the wait
+            self._abandon()
+            raise
+
+    def query_id(self, step: Step, index: int) -> str:
+        """How `system.processes` and the query log know a statement: greylag-<12 of the run>-<version>-<direction>-<statement>."""
+        return f"{self.session.prefix}{step.version}-{step.direction}-{index}"
+
+    def _limits(self, step: Step) -> dict[str, str | int]:
+        chosen = step.notes.statement_timeout if step.notes.statement_timeout is not None else self.options.locks.statement_timeout
+        limits: dict[str, str | int] = {"max_execution_time": max(1, round(chosen))} if chosen else {}
+        if step.notes.statement_timeout == 0:
+            limits["max_execution_time"] = 0
+        return limits
+
+    def _refused(self, step: Step, statement: Statement, refusal: failures.Refusal, sent_at: datetime) -> errors.GreylagError:
+        nothing_done = refusal.had_no_effect
+        if refusal.code == failures.UNFINISHED:
+            with contextlib.suppress(failures.Refusal, failures.Lost):
+                line = shapes.canonical(self.session, [statement.text])[0]
+                killed = settling.kill_failed_mutations(self.session, line, sent_at)
+                nothing_done = bool(killed)
+                for mutation in killed:
+                    note = f"{step.name}: {mutation} failed and was killed; parts that it had rewritten already stay as they are"
+                    self.listener(events.Note("warning", "mutation-killed", note))
+        if nothing_done and self.stopped_at is not None:
+            self.stopped_at = (self.stopped_at[0], self.stopped_at[1], journal.State.NOT_DONE)
+        return rejections.of_statement(step, statement, refusal, partly=not nothing_done)
+
+    def _survived(self, step: Step, index: int, statement: Statement, lost: failures.Lost) -> bool:
+        """After a connection broke under a statement: whether the server went on with it and finished it.
+
+        A proxy that drops silent connections is the usual cause. While the lock is ours, it is simply looked up.
+        """
+        if not lost.sent or not self.plan.target.versioning:
+            return False
+        deadline = time.monotonic() + _RECOVER_SECONDS
+        while True:
+            self.lock.require()
+            try:
+                if self.session.running(self.query_id(step, index)):
+                    time.sleep(1.0)
+                    continue
+                line = shapes.canonical(self.session, [statement.text])[0]
+                verdict = settling.settle(self.session, line, self.query_id(step, index), self.began)
+            except failures.Refusal:
+                return False
+            except failures.Lost:
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(1.0)
+                continue
+            if verdict.outcome is not settling.Outcome.DONE:  # what is on its way still may arrive: the next run looks again
+                return False
+            self.listener(events.StatementSettled(step.version, index, verdict.outcome, verdict.evidence))
+            return True
+
+    def _abandon(self) -> None:
+        """Stops the statement on the server and waits a little for its end. Whatever is not known then is found out by the next run."""
+
+        def stop() -> None:
+            with contextlib.suppress(failures.Refusal, failures.Lost):
+                self.session.kill()
+                deadline = time.monotonic() + _DRAIN_SECONDS
+                while self.session.running(self.session.prefix) and time.monotonic() < deadline:
+                    time.sleep(0.1)
+
+        stopper = threading.Thread(target=stop, name="greylag-stop", daemon=True)
+        stopper.start()
+        stopper.join(_DRAIN_SECONDS)
+
+    # --- writing down -------------------------------------------------------------------------------------------------------------
+
+    def _record(self, step: Step, seconds: float) -> None:
+        """goose's row, in goose's words; then the fact, at the latest with the next batch."""
+        doing = "failed to insert new goose version" if step.direction is Direction.UP else "failed to delete goose version"
+        try:
+            self.write(
+                tables.row_statement(self.place, step.version, step.direction), f"{self.session.prefix}{step.version}-{step.direction}-row"
+            )
+        except (failures.Refusal, failures.Lost) as failure:
+            raise rejections.of_step(step, failure, doing) from None
+        if step.direction is Direction.UP:
+            self.facts.append(self._fact(step, seconds))
+            if time.monotonic() - self._flushed > _FACTS_EVERY:
+                with self._owned("to record facts"):
+                    self._flush_facts()
+
+    def _fact(self, step: Step, seconds: float) -> Fact:
+        return Fact(
+            version=step.version,
+            row_identity="",  # known when the facts are written
+            name=step.name,
+            checksum=step.checksum,
+            size=step.size,
+            bundle=self.plan.bundle,
+            down_text=step.down_text,
+            run_id=self.options.run_id,
+            applied_by=self.options.applied_by,
+            applied_at=self.began,
+            seconds=seconds,
+            oldest_app=step.notes.oldest_app,
+        )
+
+    def _flush_facts(self) -> None:
+        self._flushed = time.monotonic()
+        facts, self.facts = self.facts, []
+        rows = tables.identified(self.session, self.place, facts)
+        if rows:
+            self.write(tables.facts_statement(self.place, rows), f"{self.session.prefix}facts")
+
+    def _note(self, position: int, step: Step, index: int, state: journal.State) -> None:
+        with self._owned("to write the journal"):
+            self.write_journal([Planned(position, self.entry(step, index, state))])
+
+    def entry(self, step: Step, index: int, state: journal.State) -> journal.Entry:
+        """A journal entry of this run; index 0 makes the version's earlier entries void."""
+        digest = journal.digest(step.statements[index - 1], step.direction) if 0 < index <= len(step.statements) else ""
+        return journal.Entry(self.options.run_id, step.version, step.direction, index, digest, state, self.began)
+
+    def write_journal(self, entries: Sequence[Planned]) -> None:
+        """Writes entries, in one insert."""
+        if entries:
+            self.write(tables.journal_statement(self.place, entries), f"{self.session.prefix}journal")
+
+    def write(self, body: bytes, query_id: str) -> None:
+        """greylag's own writing under the lock, behind the fence as everything else."""
+        with self.lock.using():
+            self.session.execute(body, query_id, {"insert_deduplicate": 0})
+
+    def _close(self) -> None:
+        """However the run ends: facts that are owed, and what the journal is to say. A server that is gone keeps the journal as it is."""
+        if not self._journalled:
+            return
+        with contextlib.suppress(failures.Refusal, failures.Lost, errors.GreylagError):
+            if self.facts:
+                self._flush_facts()
+            self.write_journal(self._closing())
+
+    def _closing(self) -> list[Planned]:
+        stopped = self.stopped_at
+        open_version = self.steps[stopped[0]].version if stopped else None
+        closing = [
+            Planned(position, self.entry(step, 0, journal.State.DONE))
+            for position, step in enumerate(self.steps)
+            if step.version != open_version
+        ]
+        if stopped is not None:
+            position, index, state = stopped
+            step = self.steps[position]
+            if index > len(step.statements) > 0:  # only the history row is missing
+                closing.append(Planned(position, self.entry(step, index - 1, journal.State.DONE)))
+            elif state is not None:
+                closing.append(Planned(position, self.entry(step, index, state)))
+        return closing
+
+    @contextlib.contextmanager
+    def _owned(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except (failures.Refusal, failures.Lost) as failure:
+            raise failures.of_server(failure, doing) from None

@@ -1,0 +1,208 @@
+"""What ClickHouse says when something fails, and which of greylag's errors it is (design §3, exit codes).
+
+The driver's exceptions end here: nothing above this module sees one. `Refusal` is an answer of the server; `Lost` means that no answer
+came, so that what was sent may have been executed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from migrator import errors
+
+SYNTAX_ERROR = 62
+NO_SUCH_COLUMN = 10
+TABLE_EXISTS = 57
+UNKNOWN_TABLE = 60
+UNKNOWN_DATABASE = 81
+TIMEOUT_EXCEEDED = 159
+READONLY = 164
+SAME_QUERY_RUNS = 216
+UNFINISHED = 341
+SESSION_NOT_FOUND = 372
+SESSION_LOCKED = 373
+KILLED = 394
+SETTING_REFUSED = 452
+ACCESS_DENIED = 497
+KEEPER = 999
+
+_LOGIN = frozenset({192, 193, 194, 195, 516})
+"""Unknown user, wrong password, password required, address not allowed, authentication failed."""
+
+_DENIED = frozenset({READONLY, 291, ACCESS_DENIED})
+
+_TIMED_OUT = frozenset({TIMEOUT_EXCEEDED, 160})
+
+# fmt: off
+_UNAVAILABLE = frozenset({
+    3,         # a broken connection on the server's side: unexpected end of file
+    202, 203,  # too many simultaneous queries, no free connection
+    209, 210,  # time-out and error of the network between servers
+    225, 242,  # no Keeper, replica is read-only
+    252,       # too many parts: merges will catch up
+    279, 285, 286, 289,  # replicas can't be reached, too few are alive, quorum not reached, replica too far behind
+    319,       # unknown status of insert
+    415, 425, 473, 517, 519, 521,  # all replicas lost, system error, deadlock avoided, alter in progress, all replicas stale
+    KEEPER,
+})
+# fmt: on
+
+# fmt: off
+_BEFORE_START = frozenset({
+    NO_SUCH_COLUMN, 16, 44, 46, 47, 50, 51, TABLE_EXISTS, UNKNOWN_TABLE, SYNTAX_ERROR, 63, UNKNOWN_DATABASE, 82, 84, 115, READONLY, 170,
+    179, 181, 184, 202, 215, SAME_QUERY_RUNS, 344, SESSION_NOT_FOUND, SESSION_LOCKED, 392, 450, SETTING_REFUSED, ACCESS_DENIED, 524, 701,
+}) | _LOGIN
+# fmt: on
+"""Codes that the server raises while it parses, checks access or analyses: the statement has had no effect."""
+
+_POSITION = re.compile(r"failed at position (\d+)")
+_TRAILER = re.compile(r"\s*\(version [^()]*(?:\([^()]*\))?[^()]*\)\s*\Z")
+_STACK = re.compile(r"\n\s*\n0\. .*\Z", re.DOTALL)
+_RECEIVED = re.compile(r"\A(?:.*?server response: )?(?:Code: (\d+)\. )?(?:DB::Exception: )?", re.DOTALL)
+
+
+@dataclass(eq=False)
+class Refusal(Exception):
+    """The server's answer that it did not do, or did not finish, what it was asked. `message` is its own, without code and version."""
+
+    code: int
+    message: str
+
+    def __str__(self) -> str:
+        """As clickhouse-go, and so goose, prints it."""
+        return f"code: {self.code}, message: {self.message}"
+
+    @property
+    def had_no_effect(self) -> bool:
+        """Whether it is certain that nothing was done."""
+        return self.code in _BEFORE_START
+
+    @property
+    def offset(self) -> int | None:
+        """Position in the statement's bytes, from 1, where the server names it."""
+        found = _POSITION.search(self.message)
+        return int(found[1]) if found else None
+
+
+@dataclass(eq=False)
+class Lost(Exception):
+    """No answer came: the connection could not be made (`sent` is False), broke or timed out."""
+
+    reason: str
+    sent: bool = True
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def read(error: Exception) -> Refusal | Lost:
+    """What an exception of clickhouse-connect means."""
+    text = _TRAILER.sub("", str(error))
+    code = getattr(error, "code", None)
+    if type(error).__name__ == "ProgrammingError":  # refused by the driver before anything was sent: a setting that can't be changed
+        return Refusal(SETTING_REFUSED, text)
+    received = _RECEIVED.match(text)
+    if code is None and received is not None and received[1]:
+        code = int(received[1])
+    if code is not None:
+        message = _STACK.sub("", _RECEIVED.sub("", text, count=1)).strip()
+        return Refusal(int(code), _TRAILER.sub("", message))
+    root = _root(error)
+    sent = type(root).__name__ not in (
+        "NewConnectionError",
+        "ConnectTimeoutError",
+        "NameResolutionError",
+        "ConnectionRefusedError",
+        "gaierror",
+    )
+    return Lost(_plain(root, text), sent)
+
+
+def _root(error: BaseException) -> BaseException:
+    """The innermost exception that says something: urllib3 wraps the reason in several layers."""
+    reason = getattr(error, "reason", None)
+    following = reason if isinstance(reason, BaseException) else error.__cause__
+    return _root(following) if following is not None and following is not error else error
+
+
+def _plain(root: BaseException, text: str) -> str:
+    said = str(root)
+    for known in (
+        "Connection refused",
+        "timed out",
+        "Name or service not known",
+        "Temporary failure in name resolution",
+        "CERTIFICATE_VERIFY_FAILED",
+    ):
+        if known in said:
+            return known.lower() if known.startswith(("Conn", "timed")) else known
+    found = re.search(r"HTTP status \d+(?:, server response: [^\n]{0,200})?", text)
+    return found[0] if found else (said.strip().split("\n")[0][:200] or type(root).__name__)
+
+
+def of_server(failure: Refusal | Lost, doing: str) -> errors.GreylagError:
+    """The error for a failure of a command of greylag's own; `doing` says what it was for ("to read the history")."""
+    if isinstance(failure, Lost):
+        return connection_lost(failure, doing)
+    kind, code, hint = classify(failure)
+    return kind(f"failed {doing}: {failure}", code=code, hint=hint)
+
+
+def connection_lost(failure: Lost, doing: str) -> errors.GreylagError:
+    """The error of a server that does not answer."""
+    if failure.reason == "timed out":
+        return errors.TimedOut(f"ClickHouse did not answer in time {doing}", hint="run the same command again when the server answers")
+    return errors.Unavailable(
+        f"the connection to ClickHouse was lost {doing}: {failure.reason}",
+        code="connection-lost" if failure.sent else None,
+        hint="run the same command again: it looks up what the server did with the last statement before it goes on",
+    )
+
+
+def classify(failure: Refusal) -> tuple[type[errors.GreylagError], str | None, str]:
+    """Class, code and hint of a server's refusal, by its error code."""
+    code = failure.code
+    if code in _LOGIN:
+        return errors.LoginFailed, None, "check user and password of the address; a password must be percent-encoded in a URL"
+    if code in _DENIED:
+        return errors.LoginFailed, "permission-denied", "grant the user what the message names, or connect as one that has it"
+    if code == UNKNOWN_DATABASE:
+        return errors.NotFound, "unknown-database", "create the database first, or name another one in the address"
+    if code == SESSION_NOT_FOUND:
+        return errors.LockUnavailable, "lock-lost", "the run stood still for longer than its lease: run the same command again"
+    if code in (SAME_QUERY_RUNS, SESSION_LOCKED):
+        return (
+            errors.LockUnavailable,
+            "still-running",
+            "the server still works on a statement of this run: run it again when that has ended",
+        )
+    if code == KILLED:
+        return errors.Interrupted, "cancelled", "somebody killed the query on the server; run it again"
+    if code in _TIMED_OUT:
+        return errors.TimedOut, "statement-timeout", "run it again: it first looks up what became of the statement"
+    if code in _UNAVAILABLE:
+        return errors.Unavailable, "server-busy", "wait until the server is well again, then run the same command"
+    return errors.StatementRejected, None, ""
+
+
+def at_login(failure: Refusal | Lost, place: str, guessed: str) -> errors.GreylagError:
+    """The error of a connection that could not be opened. Never holds a password.
+
+    Args:
+        place: `host:port` as it was tried.
+        guessed: the native port from which the HTTP port was guessed, as a sentence, or nothing.
+    """
+    hint = f"{guessed}; name the HTTP port with ?http_port= in the address or CLICKHOUSE_HTTP_PORT" if guessed else ""
+    if isinstance(failure, Refusal):
+        kind, code, usual = classify(failure)
+        if kind is errors.StatementRejected:
+            kind, code = errors.Unavailable, "unexpected-answer"
+        said = "wrong user or password" if failure.code in _LOGIN else failure.message
+        return kind(f"ClickHouse at {place} refused the connection: code: {failure.code}, {said}", code=code, hint=usual or hint)
+    if failure.reason == "timed out":
+        return errors.TimedOut(f"ClickHouse at {place} did not answer in time", code="connect-timeout", hint=hint or "check host and port")
+    return errors.Unavailable(
+        f"ClickHouse at {place} can't be reached: {failure.reason}",
+        hint=hint or "check host and port: greylag speaks HTTP (8123, TLS 8443)",
+    )

@@ -1,0 +1,339 @@
+"""goose's version table and greylag's two side tables on ClickHouse: their SQL and what is read from it (goose.md §4.2, design §2).
+
+goose's table has exactly goose's columns and is written exactly as goose writes it. The side tables lie in the same database; both carry the
+name of the version table they belong to, because several services may keep their histories side by side.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from migrator import errors, journal
+from migrator.clickhouse import failures
+from migrator.clickhouse.session import Session, array, literal, quote
+from migrator.history import Engine, Fact, History, Row
+from migrator.targets import Direction
+
+FACTS = "greylag_migration"
+
+
+class Profile(enum.StrEnum):
+    """How the tables are kept. `single` is proven on real servers; the other two are experimental."""
+
+    SINGLE = "single"
+    ON_CLUSTER = "on_cluster"
+    REPLICATED = "replicated"
+
+
+_IDENTIFIER = r"(?:`(?:[^`\\]|\\.)+`|\"(?:[^\"\\]|\\.)+\"|[A-Za-z_]\w*)"
+_NAME = re.compile(rf"\s*(?:({_IDENTIFIER})\s*\.\s*)?({_IDENTIFIER})\s*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the history is: `table` as it was given, which goose pastes unquoted into its SQL, and its parts."""
+
+    table: str
+    database: str
+    name: str
+    profile: Profile = Profile.SINGLE
+    cluster: str = ""
+
+    @property
+    def sql(self) -> str:
+        """The version table, qualified: a file's USE must not lead elsewhere."""
+        return f"{quote(self.database)}.{quote(self.name)}"
+
+    def side(self, name: str) -> str:
+        """A side table, qualified."""
+        return f"{quote(self.database)}.{name}"
+
+    @property
+    def on_cluster(self) -> str:
+        """The clause behind a table's name."""
+        return f" ON CLUSTER {quote(self.cluster)}" if self.profile is Profile.ON_CLUSTER else ""
+
+    def engine(self, name: str) -> str:
+        """The engine of a table; a Replicated database fills in the path itself."""
+        if self.profile is Profile.ON_CLUSTER:  # one log for all shards: every node knows the whole history
+            return f"ReplicatedMergeTree('/clickhouse/greylag/{{database}}/{name}', '{{shard}}-{{replica}}')"
+        return "ReplicatedMergeTree" if self.profile is Profile.REPLICATED else "MergeTree()"
+
+
+def place(table: str, database: str, profile: Profile, cluster: str) -> Place:
+    """The place of a history by goose's -table.
+
+    Raises UsageError for a text that is no table's name.
+    """
+    found = _NAME.fullmatch(table)
+    if found is None:
+        raise errors.UsageError(f'"{table}" is not the name of a table', code="bad-table", hint="write table or database.table")
+    return Place(table, _plain(found[1]) if found[1] else database, _plain(found[2]), profile, cluster)
+
+
+def _plain(identifier: str) -> str:
+    return re.sub(r"\\(.)", r"\1", identifier[1:-1]) if identifier[0] in '`"' else identifier
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------------------
+
+
+def existing(session: Session, place: Place) -> frozenset[str]:
+    """Which of the three tables are there."""
+    names = array((place.name, FACTS, journal.TABLE))
+    rows = session.rows(f"SELECT name FROM system.tables WHERE database = {literal(place.database)} AND has({names}, name)")
+    return frozenset(str(row[0]) for row in rows)
+
+
+def complete(place: Place) -> frozenset[str]:
+    """All three tables, as `existing` tells them."""
+    return frozenset((place.name, FACTS, journal.TABLE))
+
+
+def read(session: Session, place: Place, tables: frozenset[str] | None = None) -> History:
+    """Rows and facts. Writes nothing. The order is goose's, by version (goose.md §4.2); rows of one version newest first."""
+    found = existing(session, place) if tables is None else tables
+    if place.name not in found:
+        return History(Engine.CLICKHOUSE, exists=False, table=place.table)
+    rows = session.rows(
+        "SELECT version_id, is_applied, toString(tstamp), toString(toUnixTimestamp(tstamp))"
+        f" FROM {place.sql} ORDER BY version_id DESC, tstamp DESC",
+        _consistent(place),
+    )
+    return History(
+        Engine.CLICKHOUSE,
+        exists=True,
+        rows=tuple(Row(int(row[0]), bool(row[1]), datetime.fromisoformat(row[2]), str(row[3])) for row in rows),
+        facts=_facts(session, place) if FACTS in found else (),
+        table=place.table,
+    )
+
+
+def _consistent(place: Place) -> dict[str, str | int]:
+    return {} if place.profile is Profile.SINGLE else {"select_sequential_consistency": 1}
+
+
+def _facts(session: Session, place: Place) -> tuple[Fact, ...]:
+    rows = session.rows(
+        "SELECT version, row_identity, name, checksum, size, bundle, run_id, applied_by, toUnixTimestamp64Micro(applied_at), seconds, oldest_app"
+        f" FROM {place.side(FACTS)} WHERE history_table = {literal(place.name)}"
+        " ORDER BY recorded_at DESC LIMIT 1 BY version, row_identity",
+        _consistent(place),
+    )
+    return tuple(
+        Fact(
+            version=int(row[0]),
+            row_identity=row[1],
+            name=row[2],
+            checksum=row[3],
+            size=int(row[4]),
+            bundle=row[5],
+            down_text=b"",
+            run_id=row[6],
+            applied_by=row[7],
+            applied_at=datetime.fromtimestamp(int(row[8]) / 1e6, UTC),
+            seconds=float(row[9]),
+            oldest_app=None if row[10] is None else int(row[10]),
+        )
+        for row in reversed(rows)
+    )
+
+
+def down_text(session: Session, place: Place, version: int) -> bytes | None:
+    """The recorded file of a version that is applied; None without a fact that belongs to a living row."""
+    if FACTS not in existing(session, place):
+        return None
+    rows = session.rows(
+        f"SELECT hex(down_text) FROM {place.side(FACTS)} WHERE history_table = {literal(place.name)} AND version = {version:d} AND row_identity IN"
+        f" (SELECT toString(toUnixTimestamp(tstamp)) FROM {place.sql} WHERE version_id = {version:d}) ORDER BY recorded_at DESC LIMIT 1"
+    )
+    return bytes.fromhex(rows[0][0]) if rows else None
+
+
+def identities(session: Session, place: Place, versions: Iterable[int]) -> dict[int, str]:
+    """Per version the identity of its newest row."""
+    numbers = ", ".join(str(version) for version in versions)
+    rows = session.rows(
+        f"SELECT version_id, toString(toUnixTimestamp(max(tstamp))) FROM {place.sql} WHERE version_id IN ({numbers}) GROUP BY version_id",
+        _consistent(place),
+    )
+    return {int(row[0]): str(row[1]) for row in rows}
+
+
+def identified(session: Session, place: Place, facts: Sequence[Fact]) -> list[Fact]:
+    """Facts with the identity and the time of the rows that they belong to; those without a row are left out."""
+    found = identities(session, place, {fact.version for fact in facts}) if facts else {}
+    return [
+        replace(fact, row_identity=found[fact.version], applied_at=moment_of(found[fact.version]))
+        for fact in facts
+        if fact.version in found
+    ]
+
+
+def moment_of(identity: str) -> datetime:
+    """When a row was written, by the server's clock, from its identity."""
+    return datetime.fromtimestamp(int(identity), UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A journal entry with its place in the run's order."""
+
+    position: int
+    entry: journal.Entry
+
+
+def answered(asked: Planned, state: journal.State) -> Planned:
+    """The entry that answers a question: it holds for whatever text the file has."""
+    return replace(asked, entry=replace(asked.entry, state=state, digest=""))
+
+
+def read_journal(session: Session, place: Place) -> tuple[Planned, ...]:
+    """Entries that no finished or abandoned migration has made void, oldest first.
+
+    A version's entry of index 0 voids what was written before it, not what was written with it.
+    """
+    table = place.side(journal.TABLE)
+    rows = session.rows(
+        "SELECT run_id, position, version, direction, statement, digest, state, toUnixTimestamp64Micro(at)"
+        f" FROM {table} AS entry LEFT JOIN (SELECT version, max(at) AS void FROM {table}"
+        f" WHERE history_table = {literal(place.name)} AND statement = 0 GROUP BY version) AS closed USING (version)"
+        f" WHERE history_table = {literal(place.name)} AND statement > 0 AND at >= void ORDER BY at, position, statement",
+        _consistent(place),
+    )
+    return tuple(
+        Planned(
+            int(row[1]),
+            journal.Entry(
+                run_id=row[0],
+                version=int(row[2]),
+                direction=Direction(row[3]),
+                index=int(row[4]),
+                digest=row[5],
+                state=journal.State(row[6]),
+                at=datetime.fromtimestamp(int(row[7]) / 1e6, UTC),
+            ),
+        )
+        for row in rows
+    )
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------------------
+
+
+def ensure(session: Session, place: Place, tables: frozenset[str]) -> None:
+    """Creates what is absent. The version table appears with row 0 in it: an empty one would stop goose for good (goose.md §4.3)."""
+    if place.name not in tables:
+        _create_history(session, place)
+    if FACTS not in tables:
+        session.command(
+            f"CREATE TABLE IF NOT EXISTS {place.side(FACTS)}{place.on_cluster} (history_table String, version Int64, row_identity String,"
+            " name String, checksum String, size UInt64, bundle String, down_text String CODEC(ZSTD), run_id String, applied_by String,"
+            " applied_at DateTime64(6), seconds Float64, oldest_app Nullable(Int64), recorded_at DateTime64(6) DEFAULT now64(6))"
+            f" ENGINE = {place.engine(FACTS)} ORDER BY (history_table, version, recorded_at)"
+        )
+    if journal.TABLE not in tables:
+        session.command(
+            f"CREATE TABLE IF NOT EXISTS {place.side(journal.TABLE)}{place.on_cluster} (history_table String, run_id String, position UInt32,"
+            " version Int64, direction String, statement UInt32, digest String, state String, at DateTime64(6) DEFAULT now64(6))"
+            f" ENGINE = {place.engine(journal.TABLE)} ORDER BY (history_table, version, at)"
+        )
+
+
+def _create_history(session: Session, place: Place) -> None:
+    """goose's own DDL, under another name until row 0 is in; the renaming is atomic."""
+    if place.profile is not Profile.SINGLE:
+        session.command(_history_ddl(place, place.sql))
+        session.command(f"INSERT INTO {place.sql} (version_id, is_applied) SELECT 0, 1 WHERE (SELECT count() FROM {place.sql}) = 0")
+        return
+    draft = f"{quote(place.database)}.{quote(f'{place.name}_{secrets.token_hex(4)}')}"
+    session.command(_history_ddl(place, draft))
+    try:
+        session.command(f"INSERT INTO {draft} (version_id, is_applied) VALUES (0, 1)")
+        session.command(f"RENAME TABLE {draft} TO {place.sql}")
+    except failures.Refusal as refusal:
+        session.command(f"DROP TABLE IF EXISTS {draft}")
+        if refusal.code != failures.TABLE_EXISTS:  # somebody else was first
+            raise
+
+
+def _history_ddl(place: Place, name: str) -> str:
+    return (
+        f"CREATE TABLE IF NOT EXISTS {name}{place.on_cluster} (version_id Int64, is_applied UInt8, date Date default now(),"
+        f" tstamp DateTime default now()) ENGINE = {place.engine(place.name)} ORDER BY (date)"
+    )
+
+
+def row_statement(place: Place, version: int, direction: Direction) -> bytes:
+    """What records a finished migration, as goose writes it (goose.md §4.2)."""
+    if direction is Direction.UP:
+        return f"INSERT INTO {place.sql} (version_id, is_applied) VALUES ({version:d}, 1)".encode()
+    return f"ALTER TABLE {place.sql} DELETE WHERE version_id = {version:d} SETTINGS mutations_sync = 2".encode()
+
+
+def facts_statement(place: Place, facts: Sequence[Fact]) -> bytes:
+    """Writes facts, all in one insert."""
+    lines = [
+        _line(
+            place.name,
+            fact.version,
+            fact.row_identity,
+            fact.name,
+            fact.checksum,
+            fact.size,
+            fact.bundle,
+            fact.down_text,
+            fact.run_id,
+            fact.applied_by,
+            _moment(fact.applied_at),
+            fact.seconds,
+            fact.oldest_app,
+        )
+        for fact in facts
+    ]
+    columns = (
+        "history_table, version, row_identity, name, checksum, size, bundle, down_text, run_id, applied_by, applied_at, seconds, oldest_app"
+    )
+    return f"INSERT INTO {place.side(FACTS)} ({columns}) FORMAT TabSeparated\n".encode() + b"".join(lines)
+
+
+def journal_statement(place: Place, entries: Iterable[Planned]) -> bytes:
+    """Writes journal entries, all in one insert: they share one time, the server's."""
+    lines = [
+        _line(
+            place.name,
+            item.entry.run_id,
+            item.position,
+            item.entry.version,
+            item.entry.direction,
+            item.entry.index,
+            item.entry.digest,
+            item.entry.state,
+        )
+        for item in entries
+    ]
+    columns = "history_table, run_id, position, version, direction, statement, digest, state"
+    return f"INSERT INTO {place.side(journal.TABLE)} ({columns}) FORMAT TabSeparated\n".encode() + b"".join(lines)
+
+
+def _moment(at: datetime) -> str:
+    aware = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return f"{aware.timestamp():.6f}"
+
+
+_ESCAPES = {0x5C: b"\\\\", 0x09: b"\\t", 0x0A: b"\\n", 0x0D: b"\\r", 0x00: b"\\0"}
+_SPECIAL = re.compile(rb"[\\\t\n\r\0]")
+
+
+def _line(*values: object) -> bytes:
+    """One line of TabSeparated."""
+    fields = []
+    for value in values:
+        raw = value if isinstance(value, bytes) else b"\\N" if value is None else str(value).encode("utf-8", "surrogateescape")
+        fields.append(raw if value is None else _SPECIAL.sub(lambda found: _ESCAPES[found[0][0]], raw))
+    return b"\t".join(fields) + b"\n"

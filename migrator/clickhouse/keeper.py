@@ -1,0 +1,67 @@
+"""The lock's state in Keeper, for databases of several servers: one row of a KeeperMap table in strict mode (experimental).
+
+In strict mode (`keeper_map_strict_mode=1`) an INSERT of a key that exists fails in Keeper ("Node exists"), and an update or a delete carries the version of
+the node that was read, so that a change in between makes it fail. Without the setting every writer "wins". The state is looked up after each
+swap: no two swaps write the same state, so finding one's own is proof.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from migrator import errors
+from migrator.clickhouse import failures
+from migrator.clickhouse.session import Session, literal, quote
+
+TABLE = "greylag_lock"
+_FREE = "free"
+_STRICT: dict[str, str | int] = {"keeper_map_strict_mode": 1}
+_NO_KEEPER_MAP = frozenset({36, 56, failures.KEEPER, 225})
+
+
+@dataclass
+class KeeperRow:
+    """A `lock.Cell`: an absent row is a free lock."""
+
+    session: Session
+
+    @property
+    def _table(self) -> str:
+        return f"{quote(self.session.database)}.{TABLE}"
+
+    def prepare(self) -> None:
+        """Makes the table on this server; every server's table of this path shows the same rows."""
+        path = literal(f"/greylag/{self.session.database}/lock")
+        try:
+            self.session.command(
+                f"CREATE TABLE IF NOT EXISTS {self._table} (name String, state String) ENGINE = KeeperMap({path}) PRIMARY KEY name"
+            )
+        except failures.Refusal as refusal:
+            if refusal.code not in _NO_KEEPER_MAP:
+                raise
+            raise errors.LockUnavailable(
+                f"this server can't keep a lock in Keeper: {refusal}",
+                code="no-keeper-map",
+                hint="set <keeper_map_path_prefix> in the servers' configuration; runs on a cluster need one lock for all of its servers",
+            ) from None
+
+    def read(self) -> tuple[str | None, int]:
+        """The state, and this server's clock in milliseconds."""
+        rows = self.session.rows(
+            f"SELECT toUnixTimestamp64Milli(now64(3)), (SELECT groupArray(state) FROM {self._table} WHERE name = 'migration')"
+        )
+        states = rows[0][1]
+        return (str(states[0]) if states else _FREE), int(rows[0][0])
+
+    def swap(self, old: str, new: str) -> bool:
+        """Replaces `old` by `new` if it is the state; whether it was."""
+        with contextlib.suppress(failures.Refusal):  # somebody else was first; the state tells
+            if old == _FREE:
+                self.session.command(f"INSERT INTO {self._table} VALUES ('migration', {literal(new)})", _STRICT)
+            elif new == _FREE:
+                self.session.command(f"DELETE FROM {self._table} WHERE name = 'migration' AND state = {literal(old)}", _STRICT)
+            else:
+                change = f"UPDATE state = {literal(new)} WHERE name = 'migration' AND state = {literal(old)}"
+                self.session.command(f"ALTER TABLE {self._table} {change}", _STRICT)
+        return self.read()[0] == new

@@ -1,0 +1,308 @@
+"""Mutual exclusion of runs on a server that has no locks (goose.md §8.3): one compare-and-swap, a lease, a fence.
+
+**The swap.** The table `greylag_lock` has one column beside `lock`, and that column's *name* is the lock's state: `free`, or who holds it
+until when. The only transition is `ALTER TABLE greylag_lock DROP COLUMN old, ADD COLUMN new`. The server holds the table's alter lock from
+checking the columns until the change is made, so of any number of swaps from one state exactly one succeeds; the others get code 10,
+"cannot find column … to drop". Every change is conditional on the state it replaces: neither a slow release nor a late heartbeat can touch a
+state that it did not read. The table's engine is Null: it holds no data, and dropping it only means that the lock is free.
+
+**The lease.** A state ends with a moment of the *server's* clock. The holder swaps in a later one every few seconds. Whoever waits may take
+over only when (a) the server's clock is past that moment plus the grace below, and (b) no statement of the holder is in `system.processes`.
+Two who take over at once both swap from the same old state: one wins, the other reads a fresh state and goes on waiting. A holder that was
+thought dead finds its state gone, raises `lock-lost` and sends nothing more.
+
+**The fence.** Could a holder that stood still (a paused machine) send one statement after it was taken over? It looks at its lease before each
+statement, but may be paused between looking and sending. Everything that it does under the lock therefore goes through one HTTP session that
+the server drops after τ = `FENCE` seconds without use, and with `session_check=1` a request for a dropped session is refused (code 372). Let
+E be the end of the last lease. Both threads of a holder look at the lease before they use the session, so the heartbeat's last use was decided
+at or before E and arrives before E + τ (later, the session is gone), and a statement decided at or before E arrives before E + 2τ. A takeover
+happens after E + 2τ and a margin for how punctually the server drops sessions; a statement that arrived in time and still runs is in
+`system.processes`, and (b) waits for it. So no statement of the old holder begins after a takeover, whatever was paused. (A `replicated`
+database sits behind a balancer, where sessions don't hold; there the lease and (b) remain.)
+
+**What it does not do.** goose takes no lock; nothing can exclude its command line. The lock's table is local to the server: a cluster's
+servers keep the state in Keeper instead (`keeper.KeeperRow`). `system.processes` shows a user without the right to see others' queries only its
+own: runs on one database should connect as one user.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from migrator import errors, events
+from migrator.clickhouse import failures
+from migrator.clickhouse.session import Session, literal, quote
+
+TABLE = "greylag_lock"
+
+LEASE = 15.0
+"""Seconds. Three heartbeats may fail before it ends; it is also most of what a run after a crash has to wait."""
+
+HEARTBEAT = 4.0
+FENCE = 10.0
+"""Seconds after which the server drops an idle HTTP session; more than two heartbeats, which keep it in use."""
+
+GRACE = 2 * FENCE + 2.0
+"""Seconds after the end of a lease before anybody may take over; the server drops sessions about once a second."""
+
+_MARGIN = 1.0
+"""Seconds before the end of its lease at which a holder stops: the two clocks may run at slightly different rates."""
+
+_POLL = (0.2, 1.0)
+"""Seconds between two looks of a waiting run, at random between these, so that waiting runs don't look in step."""
+
+_SAY_EVERY = 5.0
+FREE = "free"
+
+_HELD = re.compile(r"held run=(?P<run>\w+) token=(?P<token>\w+) until=(?P<until>\d+) since=(?P<since>\d+) by=(?P<by>.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A state in which somebody holds the lock; times in milliseconds of the server's clock."""
+
+    run: str
+    token: str
+    until: int
+    since: int
+    by: str
+
+    def __str__(self) -> str:
+        return f"held run={self.run} token={self.token} until={self.until} since={self.since} by={self.by}"
+
+    def describe(self) -> str:
+        """For a person."""
+        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.since / 1000))
+        return f"{self.by} (run {self.run}) since {since}"
+
+
+def parse(state: str) -> Holder | None:
+    """The holder in a state; None for a free lock. A state that nobody here wrote counts as free of a holder too."""
+    found = _HELD.fullmatch(state)
+    return Holder(found["run"], found["token"], int(found["until"]), int(found["since"]), found["by"]) if found else None
+
+
+class Cell(Protocol):
+    """A place that holds a state and can swap it."""
+
+    def prepare(self) -> None:
+        """Makes the place if it isn't there."""
+        ...
+
+    def read(self) -> tuple[str | None, int]:
+        """The state (None when the place is gone) and the server's clock in milliseconds."""
+        ...
+
+    def swap(self, old: str, new: str) -> bool:
+        """Replaces `old` by `new` if it is the state; whether it was."""
+        ...
+
+
+@dataclass
+class ColumnName:
+    """The state as the name of a column: for one server, and for Replicated databases (whose DDL log serialises the ALTERs)."""
+
+    session: Session
+
+    @property
+    def _table(self) -> str:
+        return f"{quote(self.session.database)}.{TABLE}"
+
+    def prepare(self) -> None:
+        comment = "greylag's migration lock; the name of the second column says who holds it"
+        self.session.command(
+            f"CREATE TABLE IF NOT EXISTS {self._table} (lock UInt8, {FREE} UInt8) ENGINE = Null COMMENT {literal(comment)}"
+        )
+
+    def read(self) -> tuple[str | None, int]:
+        rows = self.session.rows(
+            "SELECT toUnixTimestamp64Milli(now64(3)), (SELECT groupArray(name) FROM system.columns"
+            f" WHERE database = {literal(self.session.database)} AND table = '{TABLE}' AND name != 'lock')"
+        )
+        names = rows[0][1]
+        return (str(names[0]) if names else None), int(rows[0][0])
+
+    def swap(self, old: str, new: str) -> bool:
+        try:
+            self.session.command(f"ALTER TABLE {self._table} DROP COLUMN {quote(old)}, ADD COLUMN {quote(new)} UInt8")
+        except failures.Refusal as refusal:
+            if refusal.code in (failures.NO_SUCH_COLUMN, failures.UNKNOWN_TABLE):
+                return False
+            return self._settled(new, refusal)
+        except failures.Lost as lost:
+            return self._settled(new, lost)
+        return True
+
+    def _settled(self, new: str, error: failures.Refusal | failures.Lost) -> bool:
+        """After an unclear answer the state itself tells: no two swaps write the same one."""
+        state, _ = self.read()
+        if state == new and new != FREE:
+            return True
+        raise error
+
+
+@dataclass
+class MigrationLock:
+    """The lock of one run. `holding` is its context manager; `require` is asked before every statement."""
+
+    session: Session
+    cell: Cell
+    run: str
+    by: str
+    fenced: bool = True
+    broke: Holder | None = None  # whose expired lease this run took over
+
+    def __post_init__(self) -> None:
+        self._state: Holder | None = None
+        self._deadline = 0.0
+        self._stop = threading.Event()
+        self._clock = 0.0  # seconds by which the server's clock is ahead of this machine's
+        self._mutex = threading.Lock()  # one user of the HTTP session at a time: the server refuses a second one (code 373)
+
+    @contextlib.contextmanager
+    def holding(self, wait: float, listener: events.Listener) -> Iterator[None]:
+        """Waits for the lock, keeps it alive, gives it back.
+
+        Args:
+            wait: seconds to wait at most.
+
+        Raises:
+            LockUnavailable: somebody held it all that time.
+        """
+        waited = self._acquire(wait, listener)
+        listener(events.LockAcquired(waited))
+        self._stop.clear()
+        heart = threading.Thread(target=self._beat, name="greylag-heartbeat", daemon=True)
+        try:
+            heart.start()
+            if self.fenced:
+                self.session.begin(f"{self.session.prefix}{self._token}", round(FENCE))
+            yield
+        finally:
+            self._stop.set()
+            heart.join(HEARTBEAT)
+            self.session.end()
+            self._release()
+
+    @contextlib.contextmanager
+    def using(self) -> Iterator[None]:
+        """Around every statement of the run: the lease is looked at, then the HTTP session is this thread's."""
+        with self._mutex:
+            self.require()
+            yield
+
+    def require(self) -> None:
+        """Raises LockUnavailable (`lock-lost`) when the lease has ended, or may have, without being renewed."""
+        if self._state is None or time.monotonic() > self._deadline:
+            raise errors.LockUnavailable(
+                "this run lost its migration lock: its lease could not be renewed in time",
+                code="lock-lost",
+                hint="the machine or the network stood still; run the same command again: it looks up what was done",
+            )
+
+    def server_time(self, moment: datetime) -> datetime:
+        """A moment of this machine's clock on the server's, as it was when the lock was taken."""
+        return moment + timedelta(seconds=self._clock)
+
+    # --- taking it ----------------------------------------------------------------------------------------------------------------
+
+    def _acquire(self, wait: float, listener: events.Listener) -> float:
+        started = said = time.monotonic()
+        self._token = secrets.token_hex(6)
+        self.cell.prepare()
+        first = True
+        while True:
+            before = time.monotonic()
+            state, now = self.cell.read()
+            holder = parse(state) if state is not None else None
+            if state is None:
+                self.cell.prepare()
+                continue
+            if (holder is None or self._abandoned(holder, now)) and self._take(state, now, before):
+                self.broke = holder
+                return time.monotonic() - started
+            waited = time.monotonic() - started
+            if holder is not None and (first or time.monotonic() - said >= _SAY_EVERY):
+                listener(events.LockWaiting(holder.describe(), waited))
+                first, said = False, time.monotonic()
+            if waited >= wait:
+                raise self._unavailable(holder, waited)
+            time.sleep(min(random.uniform(*_POLL), max(0.0, wait - waited)))
+
+    def _take(self, state: str, now: int, before: float) -> bool:
+        mine = Holder(self.run, self._token, now + round(LEASE * 1000), now, self.by)
+        if not self.cell.swap(state, str(mine)):
+            return False
+        self._state, self._deadline = mine, before + LEASE - _MARGIN
+        self._clock = now / 1000 - time.time()
+        return True
+
+    def _abandoned(self, holder: Holder, now: int) -> bool:
+        if now <= holder.until + GRACE * 1000:
+            return False
+        return not self.session.running(prefix_of(holder.run))
+
+    def _unavailable(self, holder: Holder | None, waited: float) -> errors.LockUnavailable:
+        who = holder.describe() if holder else "another run"
+        return errors.LockUnavailable(
+            f"the migration lock is held by {who}; gave up after {waited:.0f} s",
+            hint=f"wait for that run; if its process is gone, the lock frees itself {LEASE + GRACE:.0f} s after its last sign of life,"
+            " once none of its statements runs any more",
+        )
+
+    # --- keeping it ---------------------------------------------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT):
+            with contextlib.suppress(failures.Refusal, failures.Lost):  # the next beat tries again; the deadline stops the run
+                if not self._renew():
+                    return
+                self._touch()
+
+    def _renew(self) -> bool:
+        before = time.monotonic()
+        mine = self._state
+        state, now = self.cell.read()
+        if mine is None or state != str(mine):
+            self._state = None
+            return False
+        later = Holder(mine.run, mine.token, now + round(LEASE * 1000), mine.since, mine.by)
+        if not self.cell.swap(str(mine), str(later)):
+            self._state = None
+            return False
+        self._state, self._deadline = later, before + LEASE - _MARGIN
+        return True
+
+    def _touch(self) -> None:
+        """Keeps the HTTP session in use while the run is busy elsewhere; a running statement keeps it by itself."""
+        if self.session.fence and self._mutex.acquire(blocking=False):
+            try:
+                if time.monotonic() <= self._deadline:
+                    self.session.touch()
+            finally:
+                self._mutex.release()
+
+    def _release(self) -> None:
+        mine, self._state = self._state, None
+        if mine is not None:
+            with contextlib.suppress(failures.Refusal, failures.Lost):  # then the lease ends by itself
+                self.cell.swap(str(mine), FREE)
+
+
+def prefix_of(run: str) -> str:
+    """How the query ids of a run begin."""
+    return f"greylag-{run}-"
+
+
+def label(service: str, applied_by: str) -> str:
+    """Who holds the lock, in characters that may stand in a column's name."""
+    return re.sub(r"[^\w@.,:/+ -]", "_", f"{service} {applied_by}")[:200]

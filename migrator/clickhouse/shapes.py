@@ -1,0 +1,473 @@
+"""What a statement does, read from the server's own canonical form of it.
+
+The server formats a statement (`formatQuerySingleLineOrNull`, 23.11+) into one line with settled spelling, quoting and order of clauses; this module
+asks for many in one request and reads that line. `parseQueryToJSON` (26.8+) is not used: it holds nothing that the canonical text lacks, refuses INSERT
+with data, and fails a whole request for one bad element. `EXPLAIN AST` loses index names, projections and ON CLUSTER.
+
+Reading the line is pure: `read(line, database) -> Shape`.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from migrator.clickhouse import failures
+from migrator.clickhouse.session import Session, array
+from migrator.objects import Action, Effect, Kind, ObjectName
+
+
+class Sort(enum.StrEnum):
+    """Sorts of statement by how one finds out later whether it was executed (`catalog.settle`)."""
+
+    REPEATABLE = "repeatable"  # reads, or leaves the same state however often it runs
+    SESSION = "session"  # SET, USE: ends with the session
+    CREATE = "create"
+    DROP = "drop"
+    RENAME = "rename"
+    ALTER = "alter"
+    INSERT = "insert"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command of an ALTER TABLE. `mutates`: it becomes an entry of `system.mutations` that rewrites data."""
+
+    words: str
+    effect: Effect | None = None
+    mutates: bool = False
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One statement. `subject` is the table (view, dictionary, database) it is about; `fills` says that it writes data after creating."""
+
+    sort: Sort
+    effects: tuple[Effect, ...] = ()
+    subject: ObjectName | None = None
+    commands: tuple[Command, ...] = ()
+    cluster: str = ""
+    conditional: bool = False  # IF EXISTS, IF NOT EXISTS
+    replaces: bool = False  # OR REPLACE
+    fills: bool = False
+    engine: str = ""
+    columns: tuple[str, ...] = ()
+
+
+_TABLES = (Kind.TABLE, Kind.VIEW, Kind.MATERIALIZED_VIEW, Kind.DICTIONARY)
+"""What a RENAME TABLE or DROP TABLE may mean: the statement doesn't tell which."""
+
+_LONGEST = 1 << 20
+"""Bytes of one request for canonical forms: large enough for hundreds of statements, small enough to stay one quick query."""
+
+_SKIPPED = r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/|\#!?\ [^\n]*(?:\n|\Z))*"
+_WORD = re.compile(rf"{_SKIPPED}\(*\s*([A-Za-z]+)", re.DOTALL)
+_RECORDS = re.compile(r"\b(VALUES|FORMAT)\b", re.IGNORECASE)
+_FILLS = re.compile(r"\bPOPULATE\b|\bTABLE\b.*\bAS[\s(]+(?:SELECT|WITH)\b", re.IGNORECASE | re.DOTALL)
+_CHANGES_DATA = re.compile(r"\b(?:UPDATE|DELETE|PARTITION|PART|CONSTRAINT|EXCHANGE)\b", re.IGNORECASE)
+_SETTLED_BY_CATALOGUE = frozenset({"CREATE", "REPLACE", "ATTACH", "DETACH", "DROP", "RENAME", "ALTER", "SET", "USE", "OPTIMIZE"})
+
+
+def head(text: str) -> str:
+    """The first word of a statement, in capitals; comments and parentheses before it are passed over."""
+    found = _WORD.match(text)
+    return found[1].upper() if found else ""
+
+
+def leaves_no_trace(text: str) -> bool:
+    """Whether the catalogue can't tell later if this statement was executed, judged from its words alone. Then the journal must say that it
+    was begun. A wrong yes costs one journal row; a wrong no, one question to a person after a crash."""
+    word = head(text)
+    if word in _READS:
+        return False
+    if word == "ALTER":
+        return bool(_CHANGES_DATA.search(text))
+    return word not in _SETTLED_BY_CATALOGUE or (word in ("CREATE", "REPLACE") and bool(_FILLS.search(text)))
+
+
+_TEMPORARY = re.compile(rf"{_SKIPPED}CREATE\s+(?:OR\s+REPLACE\s+)?TEMPORARY\b", re.IGNORECASE | re.DOTALL)
+
+
+def belongs_to_session(text: str) -> bool:
+    """Whether what a statement does ends with the session: SET, USE, a temporary table."""
+    return head(text) in ("SET", "USE") or bool(_TEMPORARY.match(text))
+
+
+def canonical(session: Session, texts: Sequence[str]) -> list[str | None]:
+    """The server's canonical form of each statement; None where it can't be parsed, or isn't text. Statements that carry data are cut short.
+
+    Raises:
+        failures.Refusal, failures.Lost.
+    """
+    found: list[str | None] = []
+    for batch in _batches([_without_data(text) for text in texts]):
+        found += _canonical(session, batch)
+    return found
+
+
+def _without_data(text: str) -> str:
+    if head(text) == "INSERT" and len(text) > 2000 and _RECORDS.search(text[:2000]):
+        return "INSERT INTO data SELECT 1"
+    return text if text.isascii() or not re.search("[\ud800-\udfff]", text) else ""
+
+
+def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        if batch and size + len(text) > _LONGEST:
+            yield batch
+            batch, size = [], 0
+        batch.append(text)
+        size += len(text)
+    if batch:
+        yield batch
+
+
+def _canonical(session: Session, texts: list[str]) -> list[str | None]:
+    settings: dict[str, str | int] = {"max_query_size": 64 * _LONGEST, "implicit_select": 0}
+    known = {key: value for key, value in settings.items() if key in session.client.server_settings}
+    if all(session.client.server_settings[key].readonly for key in known):
+        known = {}
+    try:
+        rows = session.rows(f"SELECT arrayMap(text -> formatQuerySingleLineOrNull(text), {array(texts)})", known)
+    except failures.Refusal as refusal:
+        if refusal.code != 46:  # a server before 23.11 has no such function: nothing can be read, nothing is guessed
+            raise
+        return [None] * len(texts)
+    return [None if item is None else str(item) for item in rows[0][0]]
+
+
+# --- reading the canonical line ---------------------------------------------------------------------------------------------------
+
+_TOKEN = re.compile(r"`(?:[^`\\]|\\.)*`|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[A-Za-z_]\w*|\d[\w.]*|\s+|.", re.DOTALL)
+
+
+@dataclass
+class _Reader:
+    """Tokens of one line, without white space."""
+
+    tokens: list[str]
+    database: str
+    at: int = 0
+
+    def peek(self, offset: int = 0) -> str:
+        return self.tokens[self.at + offset] if self.at + offset < len(self.tokens) else ""
+
+    def take(self) -> str:
+        token = self.peek()
+        self.at += 1
+        return token
+
+    def accept(self, words: str) -> bool:
+        """Passes over the words when they come next."""
+        expected = words.split()
+        if [item.upper() for item in self.tokens[self.at : self.at + len(expected)]] != expected:
+            return False
+        self.at += len(expected)
+        return True
+
+    def seek(self, words: str) -> bool:
+        """Goes behind the next occurrence of the words outside of parentheses."""
+        depth = 0
+        while self.at < len(self.tokens):
+            if depth == 0 and self.accept(words):
+                return True
+            depth += {"(": 1, ")": -1}.get(self.take(), 0)
+        return False
+
+    def name(self) -> str:
+        return plain(self.take())
+
+    def qualified(self) -> tuple[str, str]:
+        """`database.name` or `name` with the default database."""
+        first = self.name()
+        if self.peek() == ".":
+            self.take()
+            return first, self.name()
+        return self.database, first
+
+    def rest(self) -> list[str]:
+        return self.tokens[self.at :]
+
+
+def plain(token: str) -> str:
+    """An identifier without its quotes."""
+    return re.sub(r"\\(.)", r"\1", token[1:-1], flags=re.DOTALL) if token[:1] in ("`", '"') else token
+
+
+def read(line: str, database: str) -> Shape:
+    """The shape of a statement from its canonical line; `database` is what unqualified names belong to."""
+    reader = _Reader([token for token in _TOKEN.findall(line) if not token.isspace()], database)
+    word = reader.take().upper()
+    if word in ("CREATE", "REPLACE", "ATTACH", "UNDROP"):
+        return _created(reader, word)
+    if word in ("DROP", "DETACH"):
+        return _dropped(reader)
+    if word in ("RENAME", "EXCHANGE"):
+        return _renamed(reader, exchange=word == "EXCHANGE")
+    if word == "ALTER":
+        return _altered(reader)
+    if word in ("SET", "USE"):
+        return Shape(Sort.REPEATABLE if reader.peek().upper() in ("ROLE", "DEFAULT") else Sort.SESSION)
+    if word == "INSERT":
+        return Shape(Sort.INSERT)
+    return Shape(_sort_of_rest(word, reader))
+
+
+_READS = frozenset({"SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK", "GRANT", "REVOKE", "("})
+_HARMLESS_SYSTEM = frozenset({"RELOAD", "FLUSH", "SYNC", "START", "STOP", "ENABLE", "DISABLE", "WAIT"})
+
+
+def _sort_of_rest(word: str, reader: _Reader) -> Sort:
+    if word in _READS or (word == "OPTIMIZE" and "DEDUPLICATE" not in reader.tokens):
+        return Sort.REPEATABLE
+    if word == "SYSTEM" and reader.peek().upper() in _HARMLESS_SYSTEM:
+        return Sort.REPEATABLE
+    return Sort.OTHER
+
+
+_CREATED = {"TABLE": Kind.TABLE, "VIEW": Kind.VIEW, "DICTIONARY": Kind.DICTIONARY, "DATABASE": Kind.DATABASE, "FUNCTION": Kind.FUNCTION}
+
+
+def _created(reader: _Reader, word: str) -> Shape:
+    replaces = reader.accept("OR REPLACE") or word == "REPLACE"
+    if reader.accept("TEMPORARY"):
+        return Shape(Sort.SESSION)
+    if reader.accept("INDEX") or reader.accept("UNIQUE INDEX"):
+        return _index(reader, Action.CREATE)
+    materialized = reader.accept("MATERIALIZED")
+    kind = Kind.MATERIALIZED_VIEW if materialized else _CREATED.get(reader.peek().upper())
+    if kind is None:
+        conditional = "EXISTS" in [token.upper() for token in reader.tokens[:6]]
+        return Shape(Sort.REPEATABLE if replaces or conditional else Sort.OTHER)
+    reader.take()
+    conditional = reader.accept("IF NOT EXISTS")
+    subject = _subject(reader, kind)
+    if reader.accept("UUID"):
+        reader.take()
+    cluster = _cluster(reader)
+    populates = "POPULATE" in reader.tokens[reader.at :]
+    if materialized and (reader.seek("TO") if "TO" in reader.rest() and not _comes_first(reader, "AS", "TO") else False):
+        reader.qualified()
+    elements = _elements(reader) if kind in (Kind.TABLE, Kind.MATERIALIZED_VIEW) and reader.peek() == "(" else []
+    parts, columns = _parts(subject, elements) if kind is Kind.TABLE else ((), ())
+    effects = tuple(Effect(Action.CREATE, item) for item in (subject, *parts))
+    if replaces:
+        effects = (Effect(Action.DROP, subject), *effects)
+    return Shape(
+        Sort.CREATE,
+        effects,
+        subject,
+        cluster=cluster,
+        conditional=conditional,
+        replaces=replaces,
+        fills=populates or (kind is Kind.TABLE and _selects(reader)),
+        engine=_engine(reader),
+        columns=columns,
+    )
+
+
+def _comes_first(reader: _Reader, word: str, other: str) -> bool:
+    rest = reader.rest()
+    return word in rest and rest.index(word) < rest.index(other)
+
+
+def _subject(reader: _Reader, kind: Kind) -> ObjectName:
+    if kind in (Kind.DATABASE, Kind.FUNCTION):
+        return ObjectName(kind, "", reader.name())
+    database, name = reader.qualified()
+    return ObjectName(kind, database, name)
+
+
+def _cluster(reader: _Reader) -> str:
+    return reader.name().strip("'") if reader.accept("ON CLUSTER") else ""
+
+
+def _elements(reader: _Reader) -> list[list[str]]:
+    """The comma-separated elements inside the parentheses that begin here."""
+    elements: list[list[str]] = [[]]
+    depth = 0
+    while reader.at < len(reader.tokens):
+        token = reader.take()
+        if token == "(":
+            depth += 1
+            if depth == 1:
+                continue
+        elif token == ")":
+            depth -= 1
+            if depth == 0:
+                break
+        elif token == "," and depth == 1:
+            elements.append([])
+            continue
+        elements[-1].append(token)
+    return [element for element in elements if element]
+
+
+_PART_KINDS = {"INDEX": Kind.INDEX, "PROJECTION": Kind.PROJECTION}
+
+
+def _parts(table: ObjectName, elements: list[list[str]]) -> tuple[tuple[ObjectName, ...], tuple[str, ...]]:
+    """Columns, indexes and projections of a CREATE TABLE. A Nested column appears under other names, so it is left out."""
+    found: list[ObjectName] = []
+    for element in elements:
+        first = element[0]
+        if first in _PART_KINDS and len(element) > 2:
+            found.append(_part(_PART_KINDS[first], table, plain(element[1])))
+        elif first not in ("CONSTRAINT", "PRIMARY", "FOREIGN", *_PART_KINDS) and "Nested" not in element[1:2]:
+            found.append(_part(Kind.COLUMN, table, plain(first)))
+    return tuple(found), tuple(item.name for item in found if item.kind is Kind.COLUMN)
+
+
+def _part(kind: Kind, table: ObjectName, name: str) -> ObjectName:
+    return ObjectName(kind, table.schema, name, table.name)
+
+
+def _selects(reader: _Reader) -> bool:
+    start = reader.at
+    found = reader.seek("AS SELECT") or False
+    reader.at = start
+    found = found or reader.seek("AS WITH") or False
+    reader.at = start
+    found = found or reader.seek("AS (") or False
+    reader.at = start
+    return found
+
+
+def _engine(reader: _Reader) -> str:
+    start = reader.at
+    found = reader.name() if reader.seek("ENGINE =") else ""
+    reader.at = start
+    return found
+
+
+def _index(reader: _Reader, action: Action) -> Shape:
+    conditional = reader.accept("IF NOT EXISTS") or reader.accept("IF EXISTS")
+    name = reader.name()
+    reader.accept("ON")
+    database, table = reader.qualified()
+    effect = Effect(action, ObjectName(Kind.INDEX, database, name, table))
+    subject = ObjectName(Kind.TABLE, database, table)
+    command = Command(f"{'ADD' if action is Action.CREATE else 'DROP'} INDEX", effect)
+    return Shape(Sort.ALTER, (effect,), subject, (command,), _cluster(reader), conditional)
+
+
+def _dropped(reader: _Reader) -> Shape:
+    temporary = reader.accept("TEMPORARY")
+    if reader.accept("INDEX"):
+        return _index(reader, Action.DROP)
+    word = reader.take().upper()
+    conditional = reader.accept("IF EXISTS") or reader.accept("IF EMPTY")
+    if word not in _CREATED or temporary:
+        return Shape(Sort.SESSION if temporary else Sort.REPEATABLE if conditional else Sort.OTHER)
+    names: list[ObjectName] = []
+    while True:
+        subject = _subject(reader, _CREATED[word])
+        names += [subject] if subject.kind in (Kind.DATABASE, Kind.FUNCTION) else [_as(kind, subject) for kind in _TABLES]
+        if reader.peek() != ",":
+            break
+        reader.take()
+    effects = tuple(Effect(Action.DROP, item) for item in names)
+    return Shape(Sort.DROP, effects, names[0], cluster=_cluster(reader), conditional=conditional)
+
+
+def _as(kind: Kind, name: ObjectName) -> ObjectName:
+    return ObjectName(kind, name.schema, name.name, name.parent)
+
+
+def _renamed(reader: _Reader, *, exchange: bool) -> Shape:
+    word = reader.take().upper().removesuffix("S")
+    pairs: list[tuple[ObjectName, ObjectName]] = []
+    kind = Kind.DATABASE if word == "DATABASE" else Kind.TABLE
+    while reader.peek():
+        conditional = reader.accept("IF EXISTS")
+        old = _subject(reader, kind)
+        reader.take()  # TO or AND
+        pairs.append((old, _subject(reader, kind)))
+        if reader.peek() != ",":
+            break
+        reader.take()
+    kinds = (Kind.DATABASE,) if kind is Kind.DATABASE else _TABLES
+    effects = [effect for old, new in pairs for each in kinds for effect in _moves(_as(each, old), _as(each, new), exchange)]
+    return Shape(Sort.RENAME, tuple(effects), pairs[0][0], cluster=_cluster(reader), conditional=conditional, replaces=exchange)
+
+
+def _moves(old: ObjectName, new: ObjectName, exchange: bool) -> list[Effect]:
+    if not exchange:
+        return [Effect(Action.RENAME, old, new)]
+    between = ObjectName(old.kind, old.schema, f"\0{old.name}")  # no object can have this name
+    return [Effect(Action.RENAME, old, between), Effect(Action.RENAME, new, old), Effect(Action.RENAME, between, new)]
+
+
+# --- ALTER ------------------------------------------------------------------------------------------------------------------------
+
+_VERBS = frozenset({
+    "ADD", "DROP", "RENAME", "MODIFY", "ALTER", "COMMENT", "CLEAR", "MATERIALIZE", "UPDATE", "DELETE", "RESET", "REMOVE", "ATTACH", "DETACH", "MOVE",
+    "REPLACE", "FREEZE", "UNFREEZE", "FETCH", "REWRITE", "APPLY", "UNLOCK", "FORGET", "EXECUTE", "EXPORT",
+})  # fmt: skip
+_MUTATING = ("UPDATE", "DELETE", "MATERIALIZE", "CLEAR", "APPLY", "REWRITE")
+_SAME_AGAIN = ("MODIFY", "ALTER", "COMMENT", "RESET", "REMOVE", "MATERIALIZE", "CLEAR", "APPLY", "REWRITE")
+"""Commands that leave the same state however often they run."""
+
+_COLUMN_KINDS = {"COLUMN": Kind.COLUMN, "INDEX": Kind.INDEX, "PROJECTION": Kind.PROJECTION}
+
+
+def _altered(reader: _Reader) -> Shape:
+    reader.accept("TEMPORARY")
+    if not reader.accept("TABLE"):
+        return Shape(Sort.OTHER)
+    database, name = reader.qualified()
+    table = ObjectName(Kind.TABLE, database, name)
+    cluster = _cluster(reader)
+    commands = tuple(_command(table, tokens) for tokens in _alter_commands(reader.rest()))
+    effects = tuple(command.effect for command in commands if command.effect)
+    return Shape(Sort.ALTER, effects, table, commands, cluster)
+
+
+def _alter_commands(tokens: list[str]) -> list[list[str]]:
+    """Commands with or without parentheses around each (servers before 24.10 print none); a comma inside one doesn't begin another."""
+    reader = _Reader(["(", *tokens, ")"], "")
+    commands: list[list[str]] = []
+    for element in _elements(reader):
+        bare = element[1:-1] if element[0] == "(" and element[-1] == ")" else element
+        if not commands or element[0] == "(" or bare[0].upper() in _VERBS:
+            commands.append(bare)
+        else:
+            commands[-1] += [",", *bare]
+    return commands
+
+
+def repeats(command: Command) -> bool:
+    """Whether a command may run again without another result."""
+    return command.words.split(" ")[0] in _SAME_AGAIN
+
+
+def _command(table: ObjectName, tokens: list[str]) -> Command:
+    reader = _Reader(tokens, table.schema)
+    verb = reader.take().upper()
+    kind = _COLUMN_KINDS.get(reader.peek().upper())
+    words = f"{verb} {reader.peek().upper()}"
+    mutates = verb in _MUTATING
+    text = " ".join(tokens)
+    if kind is None or verb not in ("ADD", "DROP", "RENAME"):
+        return Command(words, None, mutates, text)
+    reader.take()
+    if not reader.accept("IF NOT EXISTS"):
+        reader.accept("IF EXISTS")
+    name = plain(reader.take())
+    while reader.peek() == "." and len(reader.rest()) > 1:  # a column of a Nested structure: `n`.`a` or n.a
+        reader.take()
+        name += f".{plain(reader.take())}"
+    subject = _part(kind, table, name)
+    if verb == "ADD":
+        nested = kind is Kind.COLUMN and reader.peek() == "Nested"
+        return Command(words, None if nested else Effect(Action.CREATE, subject), False, text)
+    if verb == "DROP":
+        return Command(words, Effect(Action.DROP, subject), False, text)
+    reader.accept("TO")
+    return Command(words, Effect(Action.RENAME, subject, _part(kind, table, reader.name())), False, text)
