@@ -153,8 +153,8 @@ def read(environment: str, bundle: str = "") -> list[Approval]:
 
 def from_run(run: FlowRun | Any) -> Approval | None:
     """An approval out of a flow run's parameters; None where they are not one."""
-    parameters = dict(run.parameters or {})
-    creator = run.created_by
+    parameters, creator = dict(run.parameters or {}), run.created_by
+    given_at: Any = run.end_time or run.start_time
     try:
         return Approval(
             environment=parameters["environment"],
@@ -165,7 +165,7 @@ def from_run(run: FlowRun | Any) -> Approval | None:
             reason=parameters.get("reason") or "",
             run_id=str(run.id),
             created_by=(getattr(creator, "display_value", None) or getattr(creator, "type", None) or "") if creator else "",
-            given_at=run.end_time or run.start_time,
+            given_at=given_at,
         )
     except (KeyError, ValidationError):
         return None

@@ -35,7 +35,10 @@ class Api:
             WorkloadKind.STATEFUL_SET: self._apps.read_namespaced_stateful_set,
             WorkloadKind.DAEMON_SET: self._apps.read_namespaced_daemon_set,
         }[kind]
-        return call(lambda: _json(read(name, namespace, **_RAW)), f"reading {kind} {namespace}/{name}", missing=None)
+        found: dict[str, Any] | None = call(
+            lambda: _json(read(name, namespace, **_RAW)), f"reading {kind} {namespace}/{name}", missing=None
+        )
+        return found
 
     def replica_sets(self, namespace: str, selector: str) -> Sequence[dict[str, Any]]:
         """ReplicaSets by label selector."""

@@ -118,7 +118,7 @@ def _deployment(workload: Json) -> Verdict:
     name = workload["metadata"]["name"]
     if int(workload["metadata"].get("generation", 0)) > int(state.get("observedGeneration", 0)):
         return Verdict(Progress.WAITING, "the controller has not seen the new specification yet")
-    progressing = next((item for item in state.get("conditions") or () if item.get("type") == "Progressing"), {})
+    progressing: Json = next((item for item in state.get("conditions") or () if item.get("type") == "Progressing"), {})
     if progressing.get("reason") == "ProgressDeadlineExceeded":
         return Verdict(Progress.FAILED, f"ProgressDeadlineExceeded: {progressing.get('message') or f'{name} made no progress in time'}")
     if spec.get("paused"):  # kubectl would wait until its own time-out without saying why

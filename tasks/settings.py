@@ -38,10 +38,10 @@ class Settings(BaseSettings):
 
     fleet: Path | None = None
 
-    vault_address: str = Field("http://127.0.0.1:8200", validation_alias=_either("VAULT_ADDRESS", "VAULT_ADDR"))
-    vault_namespace: str = Field("", validation_alias=_either("VAULT_NAMESPACE", "VAULT_NAMESPACE"))
-    vault_ca_file: Path | None = Field(None, validation_alias=_either("VAULT_CA_FILE", "VAULT_CACERT"))
-    vault_token: SecretStr | None = Field(None, validation_alias=_either("VAULT_TOKEN", "VAULT_TOKEN"))
+    vault_address: str = Field(default="http://127.0.0.1:8200", validation_alias=_either("VAULT_ADDRESS", "VAULT_ADDR"))
+    vault_namespace: str = Field(default="", validation_alias=_either("VAULT_NAMESPACE", "VAULT_NAMESPACE"))
+    vault_ca_file: Path | None = Field(default=None, validation_alias=_either("VAULT_CA_FILE", "VAULT_CACERT"))
+    vault_token: SecretStr | None = Field(default=None, validation_alias=_either("VAULT_TOKEN", "VAULT_TOKEN"))
     vault_token_file: Path | None = None
     vault_role_id: str = ""
     vault_secret_id_file: Path | None = None

@@ -1,4 +1,4 @@
-"""`init`: the directory with a first, empty migration.
+"""`init`: the directory with a first, empty migration; in a checkout also a first fleet file, unless -dir says that only the directory is meant.
 
 goose's own first file can't be read by goose (a comment in it mentions `+goose`); this one can.
 """
@@ -27,11 +27,15 @@ SELECT 'down SQL query';
 
 
 def run(session: Session) -> int:
-    """Creates the directory (`migrations` unless -dir names another) and the file. Raises FileError when it exists."""
+    """Creates the directory (`migrations` unless -dir names another) and the file. Raises FileError when there was nothing left to create."""
     directory = session.invocation.directory
+    fleet_written = "dir" not in session.values.given and _write_fleet(session)
     if directory in ("", "."):
         directory = "migrations"
     path = Path(directory)
+    if path.exists() and fleet_written:
+        session.own(f"{directory} exists already and was left as it is")
+        return 0
     if path.exists():
         raise errors.FileError(
             f"directory already exists: {directory}", code="directory-exists", hint=f"greylag -dir {directory} create NAME sql"
@@ -44,3 +48,19 @@ def run(session: Session) -> int:
         ) from None
     Path(create.write(session, directory, "initial")).write_text(TEMPLATE, encoding="utf-8")
     return 0
+
+
+def _write_fleet(session: Session) -> bool:
+    """Writes a first fleet.yaml where there is none; False without a console, which is no part of the wheel."""
+    from importlib import import_module
+
+    try:
+        module = import_module("deployments.console.init")
+    except ModuleNotFoundError:
+        return False
+    path = module.fleet_path()
+    if path.exists():
+        return False
+    module.write_fleet(path)
+    session.own(f"wrote {path}: `GREYLAG_FLEET={path} greylag fleet` shows how it is understood")
+    return True

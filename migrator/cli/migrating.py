@@ -87,7 +87,8 @@ def _apply(session: Session, database: databases.Database, plan: plans.Plan) -> 
 
     approved = session.values.string("approved-digest")
     try:
-        report = applying.apply(database, plan, session.listen, approved_digest=approved, policy=policy(session, plan.target))
+        accepted = policy(session, plan.target)
+        report = applying.apply(database, plan, session.listen, approved_digest=approved, policy=accepted, env=session.invocation.env)
     except errors.StatementRejected:
         session.error_prefix = "failed to db-down: " if plan.target.verb is Verb.RESET else ""
         raise

@@ -1,0 +1,15 @@
+"""Verbs of the `greylag` command that need the fleet, Vault, Prefect or the sandbox: one module each with `SUMMARY` and `run(arguments)`.
+
+Only a checkout (or the worker image) has them; `migrator.cli` hands words that it does not know to the module named here.
+"""
+
+from __future__ import annotations
+
+VERBS: dict[str, str] = {
+    "fleet": "deployments.console.fleet",
+    "targets": "deployments.console.targets",
+    "deploy": "deployments.console.deploy",
+    "promote": "deployments.console.promote",
+    "approve": "deployments.console.approve",
+}
+"""Verb -> module, imported when the verb is used."""

@@ -1,0 +1,83 @@
+"""What the console's verbs share: flags spelled with one dash or two, errors told as the command tells them, tables."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from migrator import errors
+
+Verb = Callable[[list[str]], int]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose long flags may have one dash, as goose's have; what it can't understand is a UsageError."""
+
+    def __init__(self, verb: str, summary: str) -> None:
+        super().__init__(prog=f"greylag {verb}", description=summary, allow_abbrev=False)
+
+    def add_argument(self, *names: str, **options: Any) -> argparse.Action:
+        """Adds an argument; `--name` is understood as `-name`, too."""
+        both = [form for name in names for form in ((name, name[1:]) if name.startswith("--") else (name,))]
+        if any(name.startswith("-") for name in names):
+            options.setdefault("dest", names[0].lstrip("-").replace("-", "_"))
+        return super().add_argument(*both, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError."""
+        raise errors.UsageError(message, hint=f"{self.prog} -h shows how it is called")
+
+
+def guarded(run: Verb) -> Verb:
+    """The verb with its errors told on standard error, and its exit code from the one table (design §3)."""
+
+    @functools.wraps(run)
+    def told(arguments: list[str]) -> int:
+        try:
+            return run(arguments)
+        except errors.GreylagError as error:
+            say(error.describe())
+            return int(error.exit_code)
+        except KeyboardInterrupt:
+            return int(errors.ExitCode.INTERRUPTED)
+
+    return told
+
+
+def say(text: str) -> None:
+    """greylag's own lines on standard error, without secrets."""
+    from tasks import redaction
+
+    for line in redaction.clean(text).splitlines():
+        sys.stderr.write(f"greylag: {line}\n")
+    sys.stderr.flush()
+
+
+def show(text: str) -> None:
+    """A result on standard output."""
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough
+        pass
+
+
+def show_json(document: object) -> None:
+    """A result as JSON on standard output."""
+    show(json.dumps(document, indent=2, default=str))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Columns of text, wide enough for their longest value."""
+    lines = [tuple(head), *(tuple(map(str, row)) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "\n".join("  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def records(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[Mapping[str, object]]:
+    """The rows of a table as JSON-ready data."""
+    return [dict(zip((name.lower().replace(" ", "_") for name in head), row, strict=True)) for row in rows]

@@ -1,0 +1,98 @@
+"""Targets: `@environment/service` -> databases. Both parts may hold `*`; a missing part means all.
+
+`@dev/auth-service` is one database, `@prod/*` (or `@prod`) all of an environment, `@/auth-service` one service everywhere. The order is that of
+the promotion, dependencies first. `greylag targets` lists what an expression means without asking Vault.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Iterator
+
+from deployments.console import edge
+from migrator import errors
+from migrator.cli.invocation import Located
+from tasks import fleet
+
+SUMMARY = "lists the databases that a target stands for"
+
+HEAD = ("Target", "Engine", "Database", "Secret", "Directory")
+
+
+def resolve(expression: str) -> Iterator[Located]:
+    """The databases of a target, with credentials from Vault; each is fetched when its turn comes, so that one that can't be read does not
+    keep the others from running, and a password is not older than it must be.
+
+    Raises UsageError (`bad-target`, `unknown-environment`, `unknown-service`), and as `credentials.fetch` and `database_url.encode` do.
+    """
+    targets = select(fleet.load(), expression)
+    return (_located(target) for target in targets)
+
+
+def select(found: fleet.Fleet, expression: str) -> list[fleet.Target]:
+    """The targets that an expression stands for; pure.
+
+    Raises UsageError: `bad-target`, `unknown-environment`, `unknown-service`.
+    """
+    if not expression.startswith("@") or expression.count("/") > 1:
+        raise errors.UsageError(
+            f'"{expression}" is not a target', code="bad-target", hint="write @environment/service, @environment/*, or @/service"
+        )
+    place, _, name = expression[1:].partition("/")
+    environments = _matching(place, [*found.environments], {**{item: item for item in found.environments}, **found.aliases})
+    services = _matching(name, [*found.services], {item: item for item in found.services})
+    if environments is None:
+        found.environment(place)  # raises with the nearest name
+    if services is None:
+        found.service(name)
+    order = [name for wave in found.order() for name in wave]
+    chosen = [found.target(name, place) for place in environments or () for name in order if name in (services or ())]
+    if not chosen:
+        raise errors.UsageError(f"{expression} stands for no database", code="bad-target", hint="`greylag targets` lists all")
+    return chosen
+
+
+def _matching(pattern: str, names: Iterable[str], known: dict[str, str]) -> list[str] | None:
+    """The names that a part of a target means; None when it names exactly one, and that one is unknown."""
+    if not pattern:
+        return list(names)
+    if any(letter in pattern for letter in "*?["):
+        wanted = {own for spelled, own in known.items() if fnmatch.fnmatchcase(spelled, pattern)}
+        return [name for name in names if name in wanted]
+    return [known[pattern]] if pattern in known else None
+
+
+def _located(target: fleet.Target) -> Located:
+    from tasks import credentials, database_url, migration
+
+    found = credentials.fetch(target)
+    return Located(
+        label=f"@{target.label}",
+        driver=str(target.engine),
+        dbstring=database_url.encode(found, target).get_secret_value(),
+        directory=target.directory,
+        service=target.service,
+        protected=target.protected,
+        owner_role=target.owner_role,
+        env=migration.substitutions(target, found),
+    )
+
+
+@edge.guarded
+def run(arguments: list[str]) -> int:
+    """`greylag targets [@…] [--json]`."""
+    parser = edge.Parser("targets", SUMMARY)
+    parser.add_argument("target", nargs="*", default=["@*/*"], help="@environment/service; both parts may hold * (default: all)")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    options = parser.parse_args(arguments)
+    found = fleet.load()
+    chosen = {target.label: target for expression in options.target for target in select(found, expression)}
+    rows = [
+        (f"@{label}", str(target.engine), target.database, f"{target.vault_mount}/{target.vault_path}", target.directory)
+        for label, target in chosen.items()
+    ]
+    if options.json:
+        edge.show_json(edge.records(HEAD, rows))
+    else:
+        edge.show(edge.table(HEAD, rows))
+    return 0
