@@ -1,0 +1,2 @@
+// Package approle stands in for a module that only OpenBao's own tests use.
+package approle

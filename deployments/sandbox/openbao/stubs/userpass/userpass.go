@@ -1,0 +1,2 @@
+// Package userpass stands in for a module that only OpenBao's own tests use.
+package userpass
