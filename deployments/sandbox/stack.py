@@ -330,7 +330,7 @@ def main(arguments: list[str] | None = None) -> int:
     processes.exit_on_signals()
     try:
         with Stack(options.directory, progress=_print_progress) as stack:
-            print(stack.addresses().as_json(), end="")
+            print(stack.addresses().as_json(), end="", flush=True)
             print("Ctrl-C stops everything; data are kept.", file=sys.stderr)
             signal.pause()
     except KeyboardInterrupt:
