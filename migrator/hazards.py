@@ -79,6 +79,7 @@ _ALONE = re.compile(
 )
 """Commands that PostgreSQL runs only outside of a transaction block, which a message of several commands is."""
 
+_BLOCK = ("several-commands", "", "give every command a StatementBegin/StatementEnd block of its own, or none")
 _NAMES = {Engine.POSTGRES: "PostgreSQL", Engine.CLICKHOUSE: "ClickHouse"}
 _ENDS_TRANSACTION = frozenset({"COMMIT", "END", "ROLLBACK", "ABORT"})
 
@@ -111,16 +112,17 @@ def find_on_any(statements: Sequence[Statement], trace: Trace, *, use_transactio
 
 def _dropped(trace: Trace, engine: Engine) -> Iterator[Hazard]:
     for item in trace.dropped:
+        if not _holds_text(item.text, engine):
+            continue  # ClickHouse ends a comment at a newline only, as goose does; for PostgreSQL a carriage return ends it too
         if item.cause is Cause.CARRIAGE_RETURN:
-            if engine is Engine.POSTGRES:  # ClickHouse ends a comment at a newline only, as goose does
-                yield Hazard(
-                    HazardKind.LOSSY,
-                    "dropped-after-carriage-return",
-                    f"goose drops line {item.line} as a comment, but a carriage return inside it ends the comment for PostgreSQL",
-                    item.line,
-                    "save the file with LF or CRLF line ends",
-                )
-        elif _holds_text(item.text, engine):
+            yield Hazard(
+                HazardKind.LOSSY,
+                "dropped-after-carriage-return",
+                f"goose drops line {item.line} as a comment, but a carriage return inside it ends the comment for PostgreSQL",
+                item.line,
+                "save the file with LF or CRLF line ends",
+            )
+        else:
             yield Hazard(
                 HazardKind.LOSSY,
                 "swallowed-line",
@@ -229,20 +231,17 @@ class _Reading:
                         "give it a statement of its own: `;` as the last character of the line, outside of StatementBegin/StatementEnd with others",
                     )
                     return
-        if self.engine is Engine.POSTGRES and index in self.trace.blocks:
-            return  # the author asked for one message
+        asked = index in self.trace.blocks  # by the author, with StatementBegin and StatementEnd
+        if asked and self.engine is Engine.POSTGRES:
+            return
         seen: set[str] = set()
         for command, follower in itertools.pairwise(commands):
-            code, why, hint = _why_together(statement.text, command, follower)
+            code, why, hint = _BLOCK if asked else _why_together(statement.text, command, follower)
             if code not in seen:
                 seen.add(code)
-                yield self._merged(
-                    code,
-                    f"goose sends the commands of lines {statement.line_of(command.start)} and "
-                    f"{statement.line_of(follower.start)} as one statement{why}",
-                    statement.line_of(command.end),
-                    hint,
-                )
+                begins, follows = statement.line_of(command.start), statement.line_of(follower.start)
+                message = f"goose sends the commands of lines {begins} and {follows} as one statement{why}"
+                yield self._merged(code, message, statement.line_of(command.end), hint)
 
     def _glued(self, index: int, statement: Statement, commands: int) -> Hazard:
         line = self.trace.glued[index]

@@ -92,9 +92,8 @@ class _Grammar:
 _LETTER = r"A-Za-z_\x80-\U0010ffff"
 _BACKSLASHED = r"(?:[^{0}\\]|\\.|{0}{0})*+{0}"  # the rest of a quote in which a backslash escapes
 _SPACES = re.escape(gounicode.SPACE_CHARACTERS)
-_ESCAPE_REST = _BACKSLASHED.format("'") + (
-    r"(?:[ \t\f\v]*+[\n\r](?:[ \t\f\v\n\r]++|--[^\n\r]*+[\n\r])*+'" + _BACKSLASHED.format("'") + ")*+"
-)  # 'a' and, on the next line, 'b' are one string, whose escapes go on
+_CONTINUED = re.compile(r"[ \t\f\v]*+[\n\r](?:[ \t\f\v\n\r]++|--[^\n\r]*+[\n\r])*+'")
+"""A string goes on after a line end: `e'a'` and, on the next line, `'b'` are one, and a backslash escapes in both."""
 
 
 def _grammar(quotes: str, stops: str, comment: str, dollar: str, rests: dict[Construct, str]) -> _Grammar:
@@ -114,7 +113,7 @@ def _grammar(quotes: str, stops: str, comment: str, dollar: str, rests: dict[Con
 _POSTGRES_DOLLAR = rf"\$(?:[{_LETTER}][{_LETTER}0-9]*+)?\$"
 _POSTGRES_RESTS = {
     Construct.STRING: "[^']*+'",
-    Construct.ESCAPE_STRING: _ESCAPE_REST,
+    Construct.ESCAPE_STRING: _BACKSLASHED.format("'"),
     Construct.IDENTIFIER: '[^"]*+"',
 }
 _POSTGRES = _grammar(
@@ -125,11 +124,11 @@ _POSTGRES = _grammar(
     _POSTGRES_RESTS,
 )
 _POSTGRES_ESCAPES = _grammar(
-    f"""'{_ESCAPE_REST} | "[^"]*+\"""",
+    f"""'{_BACKSLASHED.format("'")} | "[^"]*+\"""",
     "'\"",
     r"--[^\n\r]*+",
     _POSTGRES_DOLLAR,
-    {**_POSTGRES_RESTS, Construct.STRING: _ESCAPE_REST},
+    {**_POSTGRES_RESTS, Construct.STRING: _BACKSLASHED.format("'")},
 )
 _CLICKHOUSE_RESTS = {
     Construct.STRING: _BACKSLASHED.format("'"),
@@ -239,8 +238,16 @@ class _Scanner:
         construct = _QUOTES[self.text[position]]
         if construct is Construct.STRING and self.engine is Engine.POSTGRES and self._is_escape_string(position):
             construct = Construct.ESCAPE_STRING
-        found = self.grammar.rests[construct].match(self.text, position + 1)
-        return found.end() if found else self._leave_open(construct, position)
+        return self._in_quote(construct, position, position + 1)
+
+    def _in_quote(self, construct: Construct, opened: int, position: int) -> int:
+        """Finds the end of a quote from `position` on."""
+        while (found := self.grammar.rests[construct].match(self.text, position)) is not None:
+            more = _CONTINUED.match(self.text, found.end()) if construct is Construct.ESCAPE_STRING else None
+            if more is None:
+                return found.end()
+            position = more.end()
+        return self._leave_open(construct, opened)
 
     def _is_escape_string(self, position: int) -> bool:
         """Whether `'` follows an `e` that is a word of its own."""
@@ -313,8 +320,7 @@ class _Scanner:
             closing = self.text.find(before.tag)
             self.names_from = closing + len(before.tag)
             return self.names_from if closing >= 0 else self._leave_open(Construct.DOLLAR, 0, tag=before.tag)
-        found = self.grammar.rests[before.construct].match(self.text)
-        return found.end() if found else self._leave_open(before.construct, 0)
+        return self._in_quote(before.construct, 0, 0)
 
     def _data_start(self) -> int:
         """Where the data of ClickHouse's `INSERT … FORMAT Name` begins: they follow their format's rules, not SQL's."""

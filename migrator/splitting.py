@@ -202,10 +202,11 @@ class Splitter:
         """One line, as goose's loop takes it. `start` and `end` are its place in the window, line end included."""
         if self._state == START and not gounicode.trim(line):
             return None
-        if marked and is_comment(line) and self._annotate(line, start) is not Annotation.STATEMENT_END:
+        annotated = marked and is_comment(line)
+        if annotated and self._annotate(line, start) is not Annotation.STATEMENT_END:
             return None
         if not self._buffered and (line == b"" or is_comment(line)):
-            if b"\r" in line:
+            if b"\r" in line and not annotated:
                 self._note_hidden(line)
             return None
         state = self._state
@@ -281,9 +282,8 @@ class Splitter:
             self.trace.glued[self._count] = self._line
 
     def _note_hidden(self, line: bytes) -> None:
-        """PostgreSQL ends a `--` comment at a carriage return: what follows was a statement's text to it, and goose drops it."""
-        chosen = self._state != START and (self._state < DOWN) == self._up
-        if chosen and gounicode.trim(line.partition(b"\r")[2]):
+        """Remembers a dropped comment line with a carriage return: PostgreSQL ends the comment there, and takes the rest for text."""
+        if self._state != START and (self._state < DOWN) == self._up:
             self.trace.dropped.append(hazards.Dropped(hazards.Cause.CARRIAGE_RETURN, self._line, gounicode.decode(line)))
 
     def _emit_block(self, line: bytes, start: int) -> Statement:
