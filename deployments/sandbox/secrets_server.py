@@ -263,7 +263,8 @@ class SecretsProcess(vault_administration.Administration):
 
 
 class OpenBaoServer(SecretsProcess):
-    """`bao` or `vault` in dev mode: in memory, unsealed, KV v2 at `secret/`.
+    """A real one, in memory, unsealed, KV v2 at `secret/`: `bao` or `vault` in dev mode, or (any other
+    name) the trimmed one that `openbao/` builds.
 
     Args:
         directory: of its log.
@@ -282,18 +283,47 @@ class OpenBaoServer(SecretsProcess):
                 hint="put `bao` or `vault` on PATH, or name one in GREYLAG_TEST_VAULT",
             )
         self._binary = found
+        # The trimmed server knows no dev mode: it starts uninitialised, as production servers do.
+        self._dev_mode = found.name.startswith(("bao", "vault"))
         super().__init__(directory, port=port, root_token=root_token)
 
-    def seal(self) -> None:
-        """A dev server prints its only unseal key to its log and nowhere else: not supported.
+    def start(self) -> OpenBaoServer:
+        """Starts the server, empty, and returns once it is healthy and takes the root token.
 
         Raises:
-            UsageError: always.
+            Unavailable: it did not start; the detail shows the log's last lines.
         """
-        raise errors.UsageError("a dev server is not sealed in the sandbox", hint="use SecretsServer")
+        self._process.start()
+        if not self._dev_mode:
+            self._process.wait_until(lambda: ports.accepts_connections(self.port), _READY_SECONDS)
+            self._initialise()
+        self._process.wait_until(self.healthy, _READY_SECONDS)
+        return self
+
+    def seal(self) -> None:
+        """Seals the server.
+
+        Raises:
+            UsageError: in dev mode, whose only unseal key is in the log and nowhere else.
+        """
+        if self._dev_mode:
+            raise errors.UsageError("a dev server is not sealed in the sandbox", hint="use SecretsServer")
+        super().seal()
+
+    def _initialise(self) -> None:
+        wanted = self.root_token
+        made = self.request("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1})
+        self.unseal_key, self.root_token = made["keys"][0], made["root_token"]
+        self.unseal()
+        self.request("POST", "auth/token/create", {"id": wanted, "policies": ["root"], "no_parent": True})
+        self.request("POST", f"sys/mounts/{vault_administration.MOUNT}", {"type": "kv", "options": {"version": "2"}})
+        self.request("POST", "auth/token/revoke-self", {})
+        self.root_token = wanted
 
     def _command(self) -> list[str]:
-        return [str(self._binary), "server", "-dev", "-dev-no-store-token"]
+        if self._dev_mode:
+            return [str(self._binary), "server", "-dev", "-dev-no-store-token"]
+        return [str(self._binary), "-listen", f"{ports.LOOPBACK}:{self.port}"]
 
     def _variables(self) -> dict[str, str]:
         address = f"{ports.LOOPBACK}:{self.port}"

@@ -113,6 +113,15 @@ def test_one_clickhouse_node_serves_distributed_tables(clickhouse_server: clickh
     assert clickhouse_server.execute("SELECT a FROM whole", clickhouse_database) == "7\n"
 
 
+@pytest.mark.slow
+def test_the_query_log_is_written_where_it_is_asked_for(tmp_path: Path) -> None:
+    with clickhouse.ClickHouseServer(tmp_path, query_log=True) as server:
+        server.execute("SELECT 'remember me'")
+        server.execute("SYSTEM FLUSH LOGS")
+        found = server.execute("SELECT count() > 0 FROM system.query_log WHERE query LIKE '%remember me%'")
+    assert found == "1\n"
+
+
 def test_bad_flow_a_user_name_that_xml_can_not_hold_is_refused(tmp_path: Path) -> None:
     server = clickhouse.ClickHouseServer(tmp_path, users=[clickhouse.User("a<b", "x")])
     with pytest.raises(errors.UsageError, match="can't name a ClickHouse user"):
