@@ -1,9 +1,12 @@
-"""Executes migrations in transactions: one migration, one transaction, one round trip (design §2).
+"""Executes migrations in transactions: one migration, one transaction, no round trip of its own (design §2).
 
-BEGIN, the time-outs, each statement by itself, the history row and COMMIT go out in one pipeline with one Sync. On a slow link several
-migrations share the pipeline: an error skips everything behind it up to the Sync, so a migration never runs inside a failed one, and those
-before it are committed and recorded. What a pipeline can't carry (a chunk of several commands, COPY, a file's own COMMIT) goes statement by statement over the
-simple protocol, as goose sends it.
+BEGIN, the time-outs, each statement by itself, the history row and COMMIT go out in one pipeline, and migrations that follow each other share it, with
+one Sync at its end: an error skips everything behind it, so a migration never runs inside a failed one, and those before it are committed and
+recorded. What a pipeline can't carry (a chunk of several commands, COPY, a file's own COMMIT) goes statement by statement over the simple protocol,
+as goose sends it.
+
+Within a pipeline only the last COMMIT waits for the disk, and with it all before it are on the disk too: the write-ahead log is one sequence. A
+server that loses power in between has lost a migration together with its history row, and the run has failed.
 
 Settings that a migration changes with SET stay for the later migrations of the run, as they do in goose, which uses one connection too.
 """
@@ -19,12 +22,11 @@ from migrator import databases, errors, events, gounicode, locks, planning
 from migrator.postgres import blockers, failures, history, rejections, shapes
 from migrator.postgres.session import Command, Rows, Session, command, milliseconds
 
-_SLOW_LINK = 0.0004
-"""Seconds of round trip from which migrations share a pipeline; over a socket or loopback it is 0.05 to 0.2 ms."""
+_FLUSHED_EACH = 64
+"""Migrations between two COMMITs that wait for the disk, which bounds what a loss of power can take back."""
 
-_MOST_SHARED = 64
-_MOST_SHARED_BYTES = 256 * 1024
-"""A shared pipeline ends at this many migrations or bytes: the rest of it is sent again after a lock wait."""
+_BULK = 20
+"""From this many migrations on, the server is asked for results once per migration instead of once per statement."""
 
 _LARGEST_PIPELINED = 1024 * 1024
 """Bytes of statements; a larger file goes statement by statement, so that it doesn't lie in memory twice."""
@@ -65,29 +67,13 @@ class Patience:
 
 def execute(run: Run, steps: Sequence[planning.Step]) -> None:
     """Executes transactional steps in order. Raises what `databases.Database.execute` says."""
-    session = run.session
-    shared = len(steps) > 1 and session.round_trip() >= _SLOW_LINK
-    for batch in _batches(session, steps, shared):
-        if _is_pipelined(session, batch[0]):
-            _execute_pipelined(run, batch)
-        else:
-            _execute_alone(run, batch[0])
-
-
-def _batches(session: Session, steps: Sequence[planning.Step], shared: bool) -> Iterator[list[planning.Step]]:
-    """Groups of steps for one pipeline each; asked for one by one, as an executed step may change how the next ones are read."""
     position = 0
     while position < len(steps):
-        batch = [steps[position]]
-        size = _size(batch[0])
-        if shared and _is_pipelined(session, batch[0]):
-            for step in steps[position + 1 :]:
-                size += _size(step)
-                if len(batch) >= _MOST_SHARED or size > _MOST_SHARED_BYTES or not _is_pipelined(session, step):
-                    break
-                batch.append(step)
-        yield batch
-        position += len(batch)
+        if _is_pipelined(run.session, steps[position]):
+            position += _execute_pipelined(run, steps[position:])
+        else:
+            _execute_alone(run, steps[position])
+            position += 1
 
 
 def _size(step: planning.Step) -> int:
@@ -130,10 +116,10 @@ def settings(run: Run, step: planning.Step) -> list[tuple[int, str]]:
     The lock time-out begins with the first statement that stalls others and holds from there on; a file that names lock_timeout itself is left alone.
     """
     found = [(1, f"SET LOCAL statement_timeout = {seconds(run.timeouts(step, locks.LockClass.NONE).statement)}")]
-    shape_of = [shapes.shape(statement.text) for statement in step.statements]
-    if any(shape.sets_lock_timeout for shape in shape_of):
+    texts = [statement.text for statement in step.statements]
+    if any(shapes.shape(text).sets_lock_timeout for text in texts):
         return found
-    blocking = next((index for index, shape in enumerate(shape_of, start=1) if shape.lock.blocks), None)
+    blocking = next((index for index, lock in enumerate(shapes.locks_in_order(texts), start=1) if lock.blocks), None)
     if blocking != 1:
         found.append((1, "SET LOCAL lock_timeout = 0"))
     if blocking is not None:
@@ -146,38 +132,59 @@ def assistance(table: str) -> list[str]:
     return [f"SET LOCAL lock_timeout = {seconds(_AUTOVACUUM_WAIT)}", f"LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE"]
 
 
-def _composed(run: Run, step: planning.Step, patience: Patience | None) -> Iterator[_Sent]:
+@dataclass(frozen=True, slots=True)
+class _Sending:
+    """How the steps of one pipeline are sent."""
+
+    bulk: bool
+    retried: planning.Step | None = None
+    assist: str = ""
+
+
+def _composed(run: Run, step: planning.Step, sending: _Sending, *, waits: bool) -> Iterator[_Sent]:
+    each = not sending.bulk
     yield _Sent(Command(b"BEGIN"), _Role.BEGIN, step)
-    if patience is not None and patience.assist:
-        for text in assistance(patience.assist):
+    if sending.assist and step is sending.retried:
+        for text in assistance(sending.assist):
             yield _Sent(Command(text.encode()), _Role.SETTING, step)
+    if not waits and not any("synchronous_commit" in statement.text for statement in step.statements):
+        yield _Sent(Command(b"SET LOCAL synchronous_commit = off"), _Role.SETTING, step)
     pending = settings(run, step)
     for index, statement in enumerate(step.statements, start=1):
         while pending and pending[0][0] == index:
             yield _Sent(Command(pending.pop(0)[1].encode()), _Role.SETTING, step)
-        yield _Sent(Command(gounicode.encode(statement.text)), _Role.STATEMENT, step, index)
+        yield _Sent(Command(gounicode.encode(statement.text), flush=each), _Role.STATEMENT, step, index)
     if run.versioning:
-        yield _Sent(history.record(run.where, step, run.author, clear_journal=False), _Role.RECORD, step)
-    yield _Sent(Command(b"COMMIT"), _Role.COMMIT, step)
+        yield _Sent(history.record(run.where, step, run.author), _Role.RECORD, step)
+    yield _Sent(Command(b"COMMIT", flush=True), _Role.COMMIT, step)
 
 
-def _execute_pipelined(run: Run, batch: Sequence[planning.Step]) -> None:
-    patience: dict[int, Patience] = {}
+def _execute_pipelined(run: Run, steps: Sequence[planning.Step]) -> int:
+    """Executes the steps up to the first one that no pipeline can carry; returns how many."""
+    retries: dict[int, Patience] = {}
     started: set[int] = set()
-    position = 0
-    while position < len(batch):
-        rest = batch[position:]
-        sent = [item for step in rest for item in _composed(run, step, patience.get(step.version))]
-        progress = _Progress(run, sent, started)
+    position, count = 0, _pipelined_length(run.session, steps)
+    sending = _Sending(bulk=count >= _BULK)
+    while position < count:
+        progress = _Progress(run, started)
         try:
-            run.session.pipeline([item.command for item in sent], progress.on_result, progress=True)
-            return
+            run.session.pipeline(progress.sending(steps[position:count], sending), progress.on_result)
+            break
         except failures.ServerFailure as failure:
             position += progress.finished
-            failed = sent[failure.index]
+            failed = progress.sent[failure.index]
             run.session.rollback()
-            waiting = patience.setdefault(failed.step.version, Patience())
-            retry_or_raise(run, failed.step, failed.index, failure, waiting, _doing(failed.role))
+            if failure.sqlstate == failures.NO_SUCH_STATEMENT and failed.role is _Role.RECORD:
+                continue  # a file deallocated it; the session knows, and prepares it again
+            patience = retries.setdefault(failed.step.version, Patience())
+            retry_or_raise(run, failed.step, failed.index, failure, patience, _doing(failed.role))
+            sending = replace(sending, retried=failed.step, assist=patience.assist)
+    return count
+
+
+def _pipelined_length(session: Session, steps: Sequence[planning.Step]) -> int:
+    """How many steps in a row a pipeline can carry. One that may change how later ones are read is never among them."""
+    return next((index for index, step in enumerate(steps) if not _is_pipelined(session, step)), len(steps))
 
 
 def _doing(role: _Role) -> str:
@@ -190,18 +197,27 @@ def _doing(role: _Role) -> str:
 
 
 class _Progress:
-    """Turns the results of a pipeline into events as they arrive."""
+    """What of a pipeline was sent, and its results as events, as they arrive."""
 
-    def __init__(self, run: Run, sent: Sequence[_Sent], started: set[int]) -> None:
+    def __init__(self, run: Run, started: set[int]) -> None:
         self.run = run
-        self.sent = sent
         self.started = started
+        self.sent: dict[int, _Sent] = {}  # those without a result yet, by their place in the pipeline
         self.finished = 0
         self.began = self.last = time.monotonic()
         self.seconds: float | None = None
 
+    def sending(self, steps: Sequence[planning.Step], how: _Sending) -> Iterator[Command]:
+        place = 0
+        for number, step in enumerate(steps, start=1):
+            waits = number == len(steps) or number % _FLUSHED_EACH == 0
+            for item in _composed(self.run, step, how, waits=waits):
+                self.sent[place] = item
+                place += 1
+                yield item.command
+
     def on_result(self, index: int, rows: Rows) -> None:
-        item = self.sent[index]
+        item = self.sent.pop(index)
         step = item.step
         now = time.monotonic()
         if item.role is _Role.BEGIN:
@@ -332,7 +348,7 @@ def _try_alone(run: Run, step: planning.Step, patience: Patience, position: _Pos
 def record(run: Run, step: planning.Step, duration: float | None) -> float:
     """Records a step; returns its seconds. `duration` is given where the open transaction isn't the whole of it."""
     rows: Rows = []
-    item = history.record(run.where, step, run.author, clear_journal=False, seconds=duration)
+    item = history.record(run.where, step, run.author, seconds=duration)
     run.session.pipeline([item], lambda _index, found: rows.extend(found))
     return float(rows[0][0] or 0)
 

@@ -8,12 +8,12 @@ setting exactly as they would with goose.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from migrator import errors, history, journal, planning
 from migrator.postgres import failures
-from migrator.postgres.session import Command, Session, command
+from migrator.postgres.session import BIGINT, DOUBLE, Command, Session, command
 
 FACTS = "greylag_migration"
 
@@ -222,7 +222,7 @@ class Author:
     bundle: str
 
 
-def record(where: Place, step: planning.Step, author: Author, *, clear_journal: bool, seconds: float | None = None) -> Command:
+def record(where: Place, step: planning.Step, author: Author, *, clear_journal: bool = False, seconds: float | None = None) -> Command:
     """The one statement that records a step: goose's row and greylag's fact for Up, their removal for Down; it returns the seconds.
 
     Args:
@@ -237,10 +237,10 @@ def record(where: Place, step: planning.Step, author: Author, *, clear_journal: 
             step.version,
             seconds,
         )
-    return command(
+    item = command(
         f"WITH recorded AS (INSERT INTO {where.table} (version_id, is_applied, tstamp) VALUES ($1, true, pg_catalog.clock_timestamp())"
         f" RETURNING id){clear} INSERT INTO {where.facts} AS f ({_FACT_COLUMNS})"
-        f" SELECT $1, id, $2, $3, $4, $5, $6, $7, $8, pg_catalog.clock_timestamp(), coalesce($9, {_SECONDS}), {_oldest(step)} FROM recorded"
+        f" SELECT $1, id, $2, $3, $4, $5, $6, $7, $8, pg_catalog.clock_timestamp(), coalesce($9, {_SECONDS}), $10 FROM recorded"
         f"{_UPSERT} RETURNING f.seconds",
         step.version,
         step.name,
@@ -251,11 +251,14 @@ def record(where: Place, step: planning.Step, author: Author, *, clear_journal: 
         author.run_id,
         author.applied_by,
         seconds,
+        step.notes.oldest_app,
     )
+    types = (*item.types[:8], DOUBLE, BIGINT)  # so that one prepared statement serves rows with and without the last two
+    return replace(item, types=types, name=_PREPARED if not clear_journal and seconds is None else b"")
 
 
-def _oldest(step: planning.Step) -> str:
-    return "NULL::bigint" if step.notes.oldest_app is None else f"{step.notes.oldest_app}::bigint"
+_PREPARED = b"greylag_record"
+"""Nearly every transaction of a run ends with this statement: parsed and planned once it costs the server a third."""
 
 
 def write_facts(session: Session, where: Place, facts: Sequence[history.Fact]) -> None:

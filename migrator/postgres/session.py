@@ -8,10 +8,12 @@ migration's statement may be of any encoding.
 from __future__ import annotations
 
 import contextlib
+import enum
 import select
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -33,6 +35,9 @@ _CANCEL_SECONDS = 5.0
 _CANCEL_AGAIN_SECONDS = 1.0
 """A cancel that arrives between two commands is lost; it is repeated while the wait goes on."""
 
+_WINDOW = 512
+"""Commands that are sent ahead of their results: enough that no round trip is waited for, few enough to be held in memory."""
+
 _CHUNK_ROWS = 1000
 """Rows that a SELECT in a migration may hold in memory at once; they are thrown away."""
 
@@ -42,12 +47,17 @@ TEXT, BIGINT, BYTEA, DOUBLE = 25, 20, 17, 701
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command of a pipeline: SQL with `$1` parameters of greylag's own, or a migration's statement without any."""
+    """One command of a pipeline: SQL with `$1` parameters of greylag's own, or a migration's statement without any.
+
+    `name` makes it a prepared statement, parsed once in a session. `flush` asks the server to send its result at once.
+    """
 
     text: bytes
     parameters: tuple[bytes | None, ...] = ()
     types: tuple[int, ...] = ()
     wants_rows: bool = False
+    name: bytes = b""
+    flush: bool = False
 
 
 def command(text: str, *parameters: str | int | float | bytes | None) -> Command:
@@ -79,46 +89,56 @@ Rows = list[tuple[str | None, ...]]
 OnResult = Callable[[int, Rows], None]
 
 
+class _Sync(enum.Enum):
+    """Where the Sync of the pipeline is, so that a broken wait knows what is still to come."""
+
+    NONE = enum.auto()
+    SENT = enum.auto()
+    ANSWERED = enum.auto()
+
+
 class Session:
     """A connection in autocommit mode. `cancel` is safe from any thread and from signal handlers; everything else belongs to one thread."""
 
     def __init__(self, connection: psycopg.Connection[object]) -> None:
         self._connection = connection
-        self._pgconn = connection.pgconn
-        self._pgconn.nonblocking = 1
+        self.pgconn = connection.pgconn
+        self.pgconn.nonblocking = 1
         self._stop = threading.Event()
         self._cancel_sent = 0.0
         self._cleaning = 0
-        self._open_syncs = 0
+        self._sync = _Sync.NONE
+        self.prepared: set[bytes] = set()
+        """Names of the statements that this session has prepared; whoever finds one gone empties the set."""
         self.was_cancelled = False  # whether the wait that broke last ended with the server's "query canceled"
 
     @property
     def closed(self) -> bool:
-        return self._pgconn.status != pq.ConnStatus.OK
+        return self.pgconn.status != pq.ConnStatus.OK
 
     @property
     def login_pid(self) -> int:
         """The backend's process id as the login told it; a connection pooler tells another one."""
-        return self._pgconn.backend_pid
+        return self.pgconn.backend_pid
 
     @property
     def server_version(self) -> int:
         """The server's version as a number: 160004 is 16.4."""
-        return self._pgconn.server_version
+        return self.pgconn.server_version
 
     @property
     def in_transaction(self) -> bool:
-        return not self.closed and self._pgconn.transaction_status not in (pq.TransactionStatus.IDLE, pq.TransactionStatus.UNKNOWN)
+        return not self.closed and self.pgconn.transaction_status not in (pq.TransactionStatus.IDLE, pq.TransactionStatus.UNKNOWN)
 
     @property
     def counts_characters(self) -> bool:
         """Whether error positions count characters of UTF-8 (else bytes: SQL_ASCII and single-byte encodings)."""
-        return self._pgconn.parameter_status(b"client_encoding") == b"UTF8"
+        return self.pgconn.parameter_status(b"client_encoding") == b"UTF8"
 
     @property
     def standard_strings(self) -> bool:
         """Whether a backslash in a plain string is an ordinary character, as the lexer in `shapes` takes it."""
-        return self._pgconn.parameter_status(b"standard_conforming_strings") == b"on"
+        return self.pgconn.parameter_status(b"standard_conforming_strings") == b"on"
 
     @property
     def stopped(self) -> bool:
@@ -133,30 +153,20 @@ class Session:
         self.pipeline([command(text, *parameters)], lambda _, rows: found.extend(rows))
         return found
 
-    def pipeline(self, commands: Sequence[Command], on_result: OnResult, *, progress: bool = False) -> None:
-        """Sends all commands and one Sync, in one round trip.
+    def pipeline(self, commands: Iterable[Command], on_result: OnResult) -> None:
+        """Sends all commands and one Sync; no round trip lies between them. What is sent runs ahead of what is answered by `_WINDOW`
+        commands at most, so `commands` may be a generator over a whole run.
 
         Args:
             on_result: called with each finished command's index and rows, in order.
-            progress: whether the server is asked to send each result at once; else it may hold results back until the end.
 
         Raises:
             failures.ServerFailure: with the index of the command; nothing after it was executed.
             Interrupted: `cancel` was called. Any exception that breaks the wait: the server was told to cancel, and was waited for.
         """
-        failure: failures.ServerFailure | None = None
         with self._conversation():
-            self._send(commands, progress)
-            for index, item in enumerate(commands):
-                try:
-                    rows = self._results(item.wants_rows)
-                except failures.ServerFailure as error:
-                    failure = failure or error.at(index)
-                    continue
-                if failure is None:
-                    on_result(index, rows)
-            self._results(False)  # the answer to Sync
-            self._pgconn.exit_pipeline_mode()
+            failure = _Flight(self, commands, on_result).run()
+            self.pgconn.exit_pipeline_mode()
         if failure is not None:
             self._raise(failure)
 
@@ -167,7 +177,7 @@ class Session:
         """
         failure: failures.ServerFailure | None = None
         with self._conversation():
-            self._pgconn.send_query(text)
+            self.pgconn.send_query(text)
             while True:
                 try:
                     if self._result(streamed=True) is None:
@@ -176,10 +186,6 @@ class Session:
                     failure = failure or error
         if failure is not None:
             self._raise(failure)
-
-    def round_trip(self) -> float:
-        """Seconds that one empty round trip takes, the better of two."""
-        return min(self._timed_sync() for _ in range(2))
 
     @contextlib.contextmanager
     def cleaning(self) -> Iterator[None]:
@@ -238,22 +244,15 @@ class Session:
             raise failures.interrupted() from None
         raise failure
 
-    def _send(self, commands: Sequence[Command], progress: bool) -> None:
-        pgconn = self._pgconn
-        self._open_syncs = 1
-        pgconn.enter_pipeline_mode()
-        for item in commands:
-            pgconn.send_query_params(item.text, item.parameters or None, item.types or None)
-            if progress:
-                pgconn.send_flush_request()
-        pgconn.pipeline_sync()
+    def begin_pipeline(self) -> None:
+        self._sync = _Sync.NONE
+        self.pgconn.enter_pipeline_mode()
 
-    def _timed_sync(self) -> float:
-        started = time.perf_counter()
-        self.pipeline([], lambda _index, _rows: None)
-        return time.perf_counter() - started
+    def sync(self) -> None:
+        self.pgconn.pipeline_sync()
+        self._sync = _Sync.SENT
 
-    def _results(self, wanted: bool) -> Rows:
+    def results(self, wanted: bool) -> Rows:
         """All results of one command of a pipeline. Pipelines hold migrations' statements, so rows nobody wants are streamed too."""
         rows: Rows = []
         failure: failures.ServerFailure | None = None
@@ -272,7 +271,7 @@ class Session:
         return rows
 
     def _result(self, *, streamed: bool) -> pq.abc.PGresult | None:
-        pgconn = self._pgconn
+        pgconn = self.pgconn
         if streamed:
             with contextlib.suppress(psycopg.Error):  # not every state of the connection takes it
                 pgconn.set_chunked_rows_mode(_CHUNK_ROWS) if _HAS_CHUNKS else pgconn.set_single_row_mode()
@@ -282,7 +281,7 @@ class Session:
             return None
         status = result.status
         if status == pq.ExecStatus.PIPELINE_SYNC:
-            self._open_syncs = 0
+            self._sync = _Sync.ANSWERED
         elif status == pq.ExecStatus.COPY_IN:
             pgconn.put_copy_end(b"a migration has no data to send")
         elif status in (pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH):
@@ -295,14 +294,14 @@ class Session:
 
     def _discard_copy(self) -> None:
         while True:
-            size, _data = self._pgconn.get_copy_data(1)
+            size, _data = self.pgconn.get_copy_data(1)
             if size < 0:
                 return
             if size == 0:
                 self._poll(writing=False)
 
     def _wait_for_result(self) -> None:
-        pgconn = self._pgconn
+        pgconn = self.pgconn
         try:
             while True:
                 writing = bool(pgconn.flush())
@@ -315,10 +314,10 @@ class Session:
     def _poll(self, *, writing: bool) -> None:
         """Waits until the socket is ready, and reads what there is. A wait that lasts repeats a cancel that the server did not see."""
         poller = select.poll()
-        poller.register(self._pgconn.socket, select.POLLIN | (select.POLLOUT if writing else 0))
+        poller.register(self.pgconn.socket, select.POLLIN | (select.POLLOUT if writing else 0))
         ready = poller.poll(_POLL_MILLISECONDS)
         if any(mask & ~select.POLLOUT for _, mask in ready):
-            self._pgconn.consume_input()
+            self.pgconn.consume_input()
         if self._stop.is_set() and not self._cleaning and time.monotonic() - self._cancel_sent > _CANCEL_AGAIN_SECONDS:
             self._send_cancel()
 
@@ -343,11 +342,13 @@ class Session:
             raise
 
     def _drained(self) -> bool:
-        pgconn = self._pgconn
+        pgconn = self.pgconn
         in_pipeline = pgconn.pipeline_status != pq.PipelineStatus.OFF
-        if in_pipeline and not self._open_syncs:
+        if in_pipeline and self._sync is _Sync.ANSWERED:
             pgconn.exit_pipeline_mode()
             return True
+        if in_pipeline and self._sync is _Sync.NONE:
+            self.sync()
         writing = bool(pgconn.flush())
         if pgconn.is_busy():
             self._poll(writing=writing)
@@ -356,7 +357,7 @@ class Session:
         if result is None:
             return not in_pipeline
         if result.status == pq.ExecStatus.PIPELINE_SYNC:
-            self._open_syncs = 0
+            self._sync = _Sync.ANSWERED
         elif result.status == pq.ExecStatus.COPY_IN:
             pgconn.put_copy_end(b"interrupted")
         elif result.status == pq.ExecStatus.COPY_OUT:
@@ -364,6 +365,76 @@ class Session:
         elif result.status == pq.ExecStatus.FATAL_ERROR:
             self.was_cancelled = self.was_cancelled or failures.from_result(result).sqlstate == failures.QUERY_CANCELED
         return False
+
+
+class _Flight:
+    """One pipeline on its way: what was sent and not yet answered, and when results must be asked for."""
+
+    def __init__(self, session: Session, commands: Iterable[Command], on_result: OnResult) -> None:
+        self.session = session
+        self.pgconn = session.pgconn
+        self.commands = iter(commands)
+        self.on_result = on_result
+        self.waiting: deque[tuple[Command, bool]] = deque()  # with whether it is only the preparing of the command
+        self.unasked = 0  # the latest of `waiting` whose results the server may still hold back
+        self.failure: failures.ServerFailure | None = None
+
+    def run(self) -> failures.ServerFailure | None:
+        """Sends and reads to the end; returns the first failure."""
+        self.session.begin_pipeline()
+        position, sent_all = 0, False
+        while not sent_all or self.waiting:
+            while not sent_all and len(self.waiting) < _WINDOW:
+                item = next(self.commands, None) if self.failure is None else None
+                if item is None:
+                    self.session.sync()
+                    sent_all = True
+                else:
+                    self.send(item)
+            if not self.waiting:
+                break
+            if not sent_all and self.unasked == len(self.waiting):
+                self.ask()
+            position += self.receive(position)
+        self.session.results(False)  # the answer to Sync
+        return self.failure
+
+    def send(self, item: Command) -> None:
+        if item.name and item.name not in self.session.prepared:
+            self.pgconn.send_prepare(item.name, item.text, item.types or None)
+            self.session.prepared.add(item.name)
+            self.append(item, preparing=True)
+        if item.name:
+            self.pgconn.send_query_prepared(item.name, item.parameters or None)
+        else:
+            self.pgconn.send_query_params(item.text, item.parameters or None, item.types or None)
+        self.append(item)
+        if item.flush:
+            self.ask()
+
+    def append(self, item: Command, *, preparing: bool = False) -> None:
+        self.waiting.append((item, preparing))
+        self.unasked += 1
+
+    def ask(self) -> None:
+        self.pgconn.send_flush_request()
+        self.unasked = 0
+
+    def receive(self, position: int) -> int:
+        """Reads the results of the oldest command; returns how many commands of the caller that was."""
+        item, preparing = self.waiting.popleft()
+        self.unasked = min(self.unasked, len(self.waiting))
+        try:
+            rows = self.session.results(item.wants_rows and not preparing)
+        except failures.ServerFailure as error:
+            if self.failure is None:
+                self.failure = error.at(position)
+            if preparing or error.sqlstate == failures.NO_SUCH_STATEMENT:
+                self.session.prepared.discard(item.name)
+        else:
+            if self.failure is None and not preparing:
+                self.on_result(position, rows)
+        return 0 if preparing else 1
 
 
 _HAS_CHUNKS = psycopg.capabilities.has_stream_chunked() if hasattr(psycopg, "capabilities") else False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +42,14 @@ class Shape:
 
 _COPY = re.compile(r"\bcopy\b", re.IGNORECASE)
 _PARAMETER = re.compile(r"\$[0-9]")
-_READING_RULES = re.compile(r"standard_conforming_strings|client_encoding|set\s+names", re.IGNORECASE)
+_READING_RULES = re.compile(r"standard_conforming_strings|client_encoding|set\s+names|\bdiscard\b|\bdeallocate\b", re.IGNORECASE)
+_NEW_TABLE = re.compile(r'^create\s+(?:unlogged\s+)?table\s+(?:if\s+not\s+exists\s+)?([\w.$"]+)', re.IGNORECASE)
+_ON_TABLE = re.compile(
+    r'^(?:create\s+(?:unique\s+)?index\s+(?:if\s+not\s+exists\s+)?(?:[\w."$]+\s+)?on\s+(?:only\s+)?|alter\s+table\s+(?:only\s+)?)([\w.$"]+)',
+    re.IGNORECASE,
+)
 _LOCK_TIMEOUT = re.compile(r"lock_timeout", re.IGNORECASE)
+_REFERENCES = re.compile(r"\breferences\b|\bpartition\b|\binherit\b", re.IGNORECASE)
 _COMMITS = re.compile(r"\b(?:commit|rollback)\b", re.IGNORECASE)
 _CONCURRENTLY = re.compile(r"\b(?:concurrently|finalize)\b", re.IGNORECASE)
 _REINDEX_ALL = re.compile(r"^[\s\S]*?\breindex\s*(?:\([^)]*\)\s*)?(?:database|system|schema)\b", re.IGNORECASE)
@@ -66,6 +73,19 @@ def shape(text: str) -> Shape:
         sets_lock_timeout=_LOCK_TIMEOUT.search(text) is not None,
         head=commands[0][0] if commands else (),
     )
+
+
+def locks_in_order(texts: Sequence[str]) -> Iterator[LockClass]:
+    """The class of each statement of one transaction: work on a table that the same transaction created stalls nobody."""
+    created: set[str] = set()
+    for text in texts:
+        found = shape(text)
+        table = _NEW_TABLE.match(text)
+        if table and found.commands == 1:
+            created.add(table[1].lower())
+        subject = _ON_TABLE.match(text) if created and found.lock.blocks and found.commands == 1 else None
+        own = subject is not None and subject[1].lower() in created and not _REFERENCES.search(text)
+        yield LockClass.NONE if own else found.lock
 
 
 def _controls(words: tuple[str, ...]) -> bool:

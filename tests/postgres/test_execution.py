@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 
 from migrator import errors, events, planning
-from migrator.postgres import execution
 from tests.postgres.conftest import Playground
 
 Verb = planning.Verb
@@ -65,8 +64,7 @@ def test_a_failed_commit_is_told_as_goose_tells_it(playground: Playground) -> No
     assert playground.versions() == [0, 1]
 
 
-def test_shared_pipelines_keep_each_migration_its_own_transaction(playground: Playground, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execution, "_SLOW_LINK", 0.0)
+def test_shared_pipelines_keep_each_migration_its_own_transaction(playground: Playground) -> None:
     for version in range(1, 8):
         playground.write(version, f"CREATE TABLE t{version} (id int);\nINSERT INTO t{version} SELECT txid_current()::bigint % 100000;")
     playground.write(5, "CREATE TABLE t5 (id int);\nINSERT INTO t5 VALUES (1 / 0);")
