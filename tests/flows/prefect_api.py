@@ -1,0 +1,62 @@
+"""What tests read back from a Prefect server, over its REST API alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from prefect import State
+
+from deployments.sandbox.prefect_server import PrefectServer
+
+FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+def eventually(read: Callable[[], Any], enough: Callable[[Any], bool]) -> Any:
+    """What `read` gives once it is enough, or at last: task runs, logs and events reach the server's database a little later."""
+    found = read()
+    for _ in range(300):
+        if enough(found):
+            break
+        time.sleep(0.1)
+        found = read()
+    return found
+
+
+def flow_run(server: PrefectServer, state: State[Any]) -> dict[str, Any]:
+    """The flow run that ended in this state."""
+    found: dict[str, Any] = server.request("GET", f"/flow_runs/{state.state_details.flow_run_id}")
+    return found
+
+
+def task_runs(server: PrefectServer, run_id: str, count: int) -> list[dict[str, Any]]:
+    """A flow run's task runs in the order of their start, once there are that many and all have ended."""
+    wanted = {"flow_runs": {"id": {"any_": [run_id]}}}
+
+    def enough(found: list[dict[str, Any]]) -> bool:
+        return len(found) >= count and all(item["state_type"] in FINAL for item in found)
+
+    found = eventually(lambda: server.request("POST", "/task_runs/filter", wanted), enough)
+    return sorted(found, key=lambda item: item["start_time"] or "")
+
+
+def artifact(server: PrefectServer, key: str) -> Any:
+    """The newest version of an artifact's data: a table's rows, or a page."""
+    found = server.request("GET", f"/artifacts/{key}/latest")
+    return json.loads(found["data"]) if found["type"] == "table" else found["data"]
+
+
+def children(server: PrefectServer, name: str, since: str) -> list[dict[str, Any]]:
+    """Runs of a flow that were created at or after a time, oldest first."""
+    wanted = {"flows": {"name": {"any_": [name]}}, "flow_runs": {"expected_start_time": {"after_": since}}, "limit": 200}
+    found: list[dict[str, Any]] = server.request("POST", "/flow_runs/filter", wanted)
+    return sorted(found, key=lambda item: item["created"])
+
+
+def events(server: PrefectServer, name: str, resource: str, count: int) -> list[dict[str, Any]]:
+    """Events of one name about one resource, oldest first, once there are that many."""
+    wanted = {"filter": {"event": {"name": [name]}, "resource": {"id": [resource]}, "order": "ASC"}, "limit": 50}
+    found = eventually(lambda: server.request("POST", "/events/filter", wanted)["events"], lambda items: len(items) >= count)
+    return list(found)
