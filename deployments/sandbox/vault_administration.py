@@ -6,9 +6,11 @@ import contextlib
 import dataclasses
 import http.client
 import json
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -37,6 +39,7 @@ class Administration:
     url: str
     root_token: str
     unseal_key: str = ""
+    ca_file: Path | None = None  # what an https address is verified with; None: what the system trusts
 
     def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """One request below `/v1/` with the root token; the answer's JSON, empty for 204.
@@ -51,7 +54,10 @@ class Administration:
             data=None if body is None else json.dumps(body).encode(),
             headers={"X-Vault-Token": self.root_token, "Content-Type": "application/json"},
         )
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+        if self.ca_file is not None:
+            handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=self.ca_file)))
+        opener = urllib.request.build_opener(*handlers)
         try:
             with opener.open(call, timeout=30) as answer:
                 text = answer.read()

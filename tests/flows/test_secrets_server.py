@@ -20,7 +20,7 @@ import pytest
 import requests
 from hvac import exceptions
 
-from deployments.sandbox import secrets_server, vault_administration
+from deployments.sandbox import builds, openbao_server, secrets_server, vault_administration
 
 PATH = "apps/my-girok/dev/auth-service/postgres"
 SECRET = {"host": "127.0.0.1", "port": 5432, "username": "auth", "password": "p%/:@#?&+ '\"\\$é漢", "database": "auth_db_dev"}
@@ -37,11 +37,14 @@ def vault(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if request.param == "own":
         with secrets_server.SecretsServer() as server:
             yield server
-        return
-    if secrets_server.openbao_binary() is None:
-        pytest.skip("no `bao` or `vault` on PATH, and GREYLAG_TEST_VAULT names none")
-    with secrets_server.OpenBaoServer(tmp_path_factory.mktemp("openbao")) as server:
-        yield server
+    elif secrets_server.openbao_binary() is not None:
+        with secrets_server.OpenBaoServer(tmp_path_factory.mktemp("openbao")) as server:
+            yield server
+    elif builds.binary(builds.OPENBAO) is not None:
+        with openbao_server.OpenBaoServer(tmp_path_factory.mktemp("openbao")) as server:
+            yield server
+    else:
+        pytest.skip(f"no `bao` or `vault` on PATH, GREYLAG_TEST_VAULT names none, and {builds.missing(builds.OPENBAO)}")
 
 
 def client(server: vault_administration.Administration, token: str | None = None) -> hvac.Client:
@@ -554,4 +557,7 @@ def test_the_named_binary_is_preferred(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert isinstance(secrets_server.open_server(tmp_path), secrets_server.OpenBaoServer)
     monkeypatch.delenv("GREYLAG_TEST_VAULT")
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(builds, "binary", lambda name: tmp_path / name)
+    assert isinstance(secrets_server.open_server(tmp_path), openbao_server.OpenBaoServer)
+    monkeypatch.setattr(builds, "binary", lambda _: None)
     assert type(secrets_server.open_server(tmp_path)) is secrets_server.SecretsProcess

@@ -1,14 +1,10 @@
 // Command openbao-server is a real OpenBao core with only what the tests use: KV and database secrets engines, token, AppRole, JWT,
-// Kubernetes and userpass logins, the file audit device, in-memory or file storage, optional TLS. It is not the bao command: leaving out
-// the cloud integrations halves the build and the binary.
+// Kubernetes and userpass logins, the file audit device, in-memory or file storage, optional TLS. It starts sealed: whoever starts it
+// initialises and unseals it over its API. It is not the bao command: leaving out the cloud integrations halves the build and the binary.
 package main
 
 import (
-	"context"
 	"crypto/tls"
-	"encoding/base64"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -28,7 +24,6 @@ import (
 	"github.com/openbao/openbao/builtin/credential/userpass"
 	"github.com/openbao/openbao/builtin/logical/database"
 	"github.com/openbao/openbao/builtin/logical/kv"
-	"github.com/openbao/openbao/helper/namespace"
 	baohttp "github.com/openbao/openbao/http"
 	"github.com/openbao/openbao/internalshared/configutil"
 	"github.com/openbao/openbao/plugins/database/postgresql"
@@ -43,7 +38,13 @@ import (
 
 type options struct {
 	listen, storage, certificate, key string
-	sealed                            bool
+}
+
+func (chosen options) address() string {
+	if chosen.certificate == "" {
+		return "http://" + chosen.listen
+	}
+	return "https://" + chosen.listen
 }
 
 // plugins answers the core's questions about built-in plugins; the real registry links every cloud's.
@@ -116,35 +117,10 @@ func newCore(chosen options, logger hclog.Logger) (*vault.Core, error) {
 		CredentialBackends: logins,
 		LogicalBackends:    engines,
 		AuditBackends:      map[string]audit.Factory{"file": auditfile.Factory},
-		RedirectAddr:       "http://" + chosen.listen,
+		RedirectAddr:       chosen.address(),
 		ReloadFuncsLock:    &sync.RWMutex{},
 		DisableSSCTokens:   true, // tokens then look as they do on the full server in dev mode
 	})
-}
-
-// unseal initialises an empty core, unseals it and mounts KV v2 at secret/. It prints the unseal key and
-// the root token as one line of JSON, so that a test can seal and unseal it later.
-func unseal(core *vault.Core) error {
-	ctx := namespace.ContextWithNamespace(context.Background(), namespace.RootNamespace)
-	made, err := core.Initialize(ctx, &vault.InitParams{BarrierConfig: &vault.SealConfig{SecretShares: 1, SecretThreshold: 1, StoredShares: 1}})
-	if err != nil {
-		return err
-	}
-	key := base64.StdEncoding.EncodeToString(made.SecretShares[0])
-	if open, err := core.Unseal(append([]byte(nil), made.SecretShares[0]...)); err != nil || !open {
-		return errors.Join(errors.New("the core did not unseal"), err)
-	}
-	answer, err := core.HandleRequest(ctx, &logical.Request{
-		ID: "mount", Operation: logical.UpdateOperation, ClientToken: made.RootToken, Path: "sys/mounts/secret",
-		Data: map[string]interface{}{"type": "kv", "options": map[string]string{"version": "2"}},
-	})
-	if err != nil {
-		return err
-	}
-	if answer != nil && answer.IsError() {
-		return answer.Error()
-	}
-	return json.NewEncoder(os.Stdout).Encode(map[string]string{"unseal_key": key, "root_token": made.RootToken})
 }
 
 func listener(chosen options) (net.Listener, error) {
@@ -168,11 +144,6 @@ func run(chosen options) error {
 	if err != nil {
 		return err
 	}
-	if !chosen.sealed {
-		if err := unseal(core); err != nil {
-			return err
-		}
-	}
 	server := &http.Server{
 		Handler:           baohttp.Handler.Handler(&vault.HandlerProperties{Core: core, ListenerConfig: &configutil.Listener{}}),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -195,7 +166,6 @@ func main() {
 	flag.StringVar(&chosen.storage, "storage", "", "directory that keeps the data; in memory when empty")
 	flag.StringVar(&chosen.certificate, "tls-certificate", "", "PEM file; plain HTTP when empty")
 	flag.StringVar(&chosen.key, "tls-key", "", "PEM file")
-	flag.BoolVar(&chosen.sealed, "sealed", false, "leave initialising and unsealing to the caller")
 	flag.Parse()
 	if err := run(chosen); err != nil {
 		fmt.Fprintln(os.Stderr, "openbao-server:", err)
