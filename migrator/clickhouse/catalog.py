@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from migrator.clickhouse import failures
 from migrator.clickhouse.session import Session, literal
-from migrator.databases import Finding
+from migrator.engines import Finding
 from migrator.objects import Kind, ObjectName
 
 _LOOKUPS: dict[Kind, str] = {

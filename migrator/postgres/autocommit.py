@@ -23,7 +23,7 @@ _ONLY_IN_TRANSACTION = ("LOCAL", "TRANSACTION", "CONSTRAINTS")
 
 
 def execute(run: Run, step: planning.Step) -> None:
-    """Executes one step. Raises what `databases.Database.execute` says; NeedsAnswer when an earlier run left a question."""
+    """Executes one step. Raises what `engines.Database.execute` says; NeedsAnswer when an earlier run left a question."""
     execution.refuse_nul(step)
     began = time.monotonic()
     run.listener(events.MigrationStarted(step.version, step.name, step.direction, len(step.statements)))

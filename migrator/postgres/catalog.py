@@ -9,7 +9,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable
 
-from migrator.databases import Finding
+from migrator.engines import Finding
 from migrator.objects import Kind, ObjectName
 from migrator.postgres import failures
 from migrator.postgres.session import Session

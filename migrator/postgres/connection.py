@@ -14,14 +14,14 @@ from psycopg import conninfo as psycopg_conninfo
 
 # What executes, locks and looks into the catalogue is imported where it is used: most runs find nothing to do, and start faster without.
 from migrator import addresses, errors, history, registry
-from migrator.databases import LockPolicy, Options
+from migrator.engines import LockPolicy, Options
 from migrator.postgres import failures
 from migrator.postgres import history as tables
 from migrator.postgres.session import Session, command, milliseconds
 
 if TYPE_CHECKING:
     from migrator import events, objects, planning
-    from migrator.databases import Finding
+    from migrator.engines import Finding
 
 _LONGEST_APPLICATION_NAME = 63  # bytes; the server cuts longer ones
 _CHECK_CLIENT_SINCE = 140000
@@ -123,7 +123,7 @@ def _seconds(setting: str) -> float:
 
 
 class PostgresDatabase:
-    """One PostgreSQL database, as `databases.Database` promises."""
+    """One PostgreSQL database, as `engines.Database` promises."""
 
     def __init__(
         self,

@@ -1,0 +1,143 @@
+"""What an engine is: the protocol that both databases implement, and how one is opened and bounded.
+
+An engine reads history, holds the lock, executes steps, looks into the catalogue. Everything that can be decided without a server is decided
+before, by the pure modules.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from migrator import events, history, objects, planning
+
+
+@dataclass(frozen=True, slots=True)
+class LockPolicy:
+    """Time-outs around locks, in seconds (design §2, lock etiquette).
+
+    `migration_wait`: how long to wait for another run's migration lock. `statement_lock_timeout`: PostgreSQL's lock_timeout for work that
+    blocks readers or writers; `budget`: how long such work is retried before the attempt ends as transient. `statement_timeout`: 0 means none, and
+    is always sent explicitly.
+    """
+
+    migration_wait: float = 300.0  # goose's own session locker gives up after about 5 minutes
+    statement_lock_timeout: float = 0.2  # longest stall that a bystander feels
+    budget: float = 60.0
+    statement_timeout: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to open a database.
+
+    `service` and `run_id` name the run to the server (application_name, journal, facts). `owner_role` is taken with SET ROLE after login.
+    `timeout` bounds connecting, in seconds.
+    """
+
+    table: str = "goose_db_version"
+    service: str = "greylag"
+    run_id: str = field(default_factory=lambda: os.urandom(16).hex())
+    applied_by: str = field(default_factory=lambda: default_actor())
+    locks: LockPolicy = field(default_factory=LockPolicy)
+    owner_role: str = ""
+    connect_timeout: float = 10.0
+
+
+def default_actor() -> str:
+    """Who runs this, as recorded in the facts: user@host, from GREYLAG_APPLIED_BY where it is set."""
+    given = os.environ.get("GREYLAG_APPLIED_BY")
+    if given:
+        return given
+    import pwd
+    import socket
+
+    user = os.environ.get("LOGNAME") or os.environ.get("USER")
+    if not user:
+        try:
+            user = pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:  # a container's uid without a passwd entry
+            user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The catalogue's verdict on one expected object: missing, invalid, or impossible to check, and why."""
+
+    subject: str
+    state: str  # "missing" | "invalid" | "not checked"
+    reason: str
+
+
+class Database(Protocol):
+    """One open database of either engine. Not for use by several threads, except `cancel`, which may be called from any."""
+
+    @property
+    def engine(self) -> history.Engine: ...
+
+    @property
+    def name(self) -> str:
+        """The name of the connected database, as the server tells it."""
+        ...
+
+    @property
+    def server_version(self) -> str: ...
+
+    def read_history(self) -> history.History:
+        """Reads goose's rows and greylag's facts; writes nothing, also when no table exists."""
+        ...
+
+    def ensure_history(self) -> history.History:
+        """Creates goose's table with row 0 and greylag's side tables where they are absent (goose.md §4.3), then reads."""
+        ...
+
+    def lock(self, listener: events.Listener) -> AbstractContextManager[None]:
+        """Holds the migration lock. Polls, emitting LockWaiting; raises LockUnavailable after `locks.migration_wait`."""
+        ...
+
+    def execute(self, plan: planning.Plan, steps: Sequence[planning.Step], listener: events.Listener) -> None:
+        """Executes steps in order under the lock, each recorded with its own history row (or row deletion for down; nothing is recorded when
+        `plan.target.versioning` is False). Emits MigrationStarted, StatementFinished, MigrationFinished. On an error what was finished stays
+        finished and recorded.
+
+        Raises StatementRejected (file:line, statement, server's message), LockUnavailable, Unavailable, TimedOut, Interrupted, NeedsAnswer.
+        """
+        ...
+
+    def effects(self, statements: Iterable[str]) -> Iterable[tuple[objects.Effect, ...] | None]:
+        """Per statement the objects it creates, drops or renames; None when that can't be read (dynamic SQL, unparsable)."""
+        ...
+
+    def inspect(self, expected: Iterable[objects.ObjectName]) -> list[Finding]:
+        """Looks each object up in the catalogue (on every replica); returns what is missing or invalid."""
+        ...
+
+    def read_down_text(self, version: int) -> bytes | None:
+        """The recorded file of an applied version; `read_history` leaves `Fact.down_text` empty, as ten thousand of them would not fit."""
+        ...
+
+    def record_facts(self, facts: Sequence[history.Fact]) -> None:
+        """Writes facts for rows that exist (baseline)."""
+        ...
+
+    def answer(self, version: int, index: int, *, done: bool) -> None:
+        """Records a person's answer to a NeedsAnswer: statement `index` (from 1) of the version was executed, or it was not.
+
+        Raises NotFound (`no-question`) when the journal holds no open question about it.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Cancels the running statement on the server; safe from signal handlers and other threads."""
+        ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Database: ...
+
+    def __exit__(self, *exc: object) -> None: ...
