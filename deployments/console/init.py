@@ -40,6 +40,10 @@ def fleet_path() -> Path:
     return Path(os.environ.get(fleet.ENVIRONMENT_VARIABLE) or FILE_NAME)
 
 
+_NOT_TEXT = frozenset({"true", "false", "null"})
+"""Words that YAML 1.2 does not read as text."""
+
+
 def write_fleet(path: str | Path | None = None, migrations: str = "migrations") -> Path:
     """Writes a first fleet file with one service, named after the directory that it lies in.
 
@@ -70,7 +74,9 @@ def write_fleet(path: str | Path | None = None, migrations: str = "migrations") 
 def _label(name: str) -> str:
     """A directory's name as a name of a service."""
     words = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in name.lower())
-    return "-".join(part for part in words[:40].split("-") if part) or "app"
+    label = "-".join(part for part in words[:40].split("-") if part) or "app"
+    # YAML must read it as text: neither a number nor one of its words
+    return f"app-{label}" if not label[0].isalpha() or label in _NOT_TEXT else label
 
 
 def _quoted(text: str) -> str:

@@ -1,0 +1,101 @@
+"""`greylag approve`: says yes to one bundle and one plan in one environment, as a run that Prefect keeps.
+
+The digests are those of the artifact `plan-ENVIRONMENT`; without them the newest plan is shown, and nothing is approved.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from deployments.console import edge, runs
+from migrator import databases, errors
+from tasks import approval, fleet
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+SUMMARY = "approves one release for one environment: exactly this bundle, exactly this plan"
+
+DEPLOYMENT = f"{approval.FLOW}/approve"
+
+
+@edge.guarded
+def run(arguments: list[str]) -> int:
+    """`greylag approve ENVIRONMENT --bundle DIGEST --plan DIGEST --reason WHY [--approver WHO] [--confirm deploy-ENVIRONMENT]`."""
+    parser = edge.Parser("approve", SUMMARY)
+    parser.add_argument("environment", help="the environment that may be entered")
+    parser.add_argument("--bundle", default="", help="the release's bundle digest")
+    parser.add_argument("--plan", default="", help="the release's plan digest in that environment")
+    parser.add_argument("--reason", default="", help="why, for those who read it later")
+    parser.add_argument("--approver", default="", help="who approves (default: this user); a claim, the server does not check it")
+    parser.add_argument("--confirm", default="", help="deploy-ENVIRONMENT; asked for on a terminal")
+    parser.add_argument("--no-wait", action="store_true", help="start, but don't follow")
+    options = parser.parse_args(arguments)
+    found = fleet.load()
+    environment = found.environment_name(options.environment)
+    if not found.environment(environment).protected:
+        raise errors.UsageError(f"{environment} needs no approval", code="not-protected", hint="`greylag promote` enters it by itself")
+    with runs.connected() as client:
+        if not (options.bundle and options.plan):
+            raise _shown(client, environment)
+        if not options.reason:
+            raise errors.UsageError("an approval needs a reason", hint='add --reason "…"')
+        given = {
+            "environment": environment,
+            "bundle": options.bundle,
+            "plan": options.plan,
+            "confirm": options.confirm or _ask(environment),
+            "approver": options.approver or databases.default_actor(),
+            "reason": options.reason,
+        }
+        started = runs.start(client, DEPLOYMENT, given, name=f"approve {environment} {options.bundle[:12]}")
+        if options.no_wait:
+            edge.say(f"started {started.name} ({started.id})")
+            return 0
+        return runs.interruptible(lambda: runs.follow(client, started))
+
+
+def _ask(environment: str) -> str:
+    expected = approval.CONFIRMATION.format(environment=environment)
+    if not sys.stdin.isatty():
+        raise errors.UsageError("an approval must be confirmed", hint=f"add --confirm {expected}")
+    sys.stderr.write(f'Type "{expected}" to approve: ')
+    sys.stderr.flush()
+    answer = sys.stdin.readline().strip()
+    if answer != expected:
+        raise errors.PlanRefused(f'"{answer}" does not confirm it', code="approval-unconfirmed", hint=f'type "{expected}"')
+    return answer
+
+
+def _shown(client: SyncPrefectClient, environment: str) -> errors.GreylagError:
+    """Prints the newest plan; the error that says how to approve it."""
+    rows = newest_plan(client, environment)
+    if not rows:
+        return errors.UsageError(
+            f"no plan of {environment} has been published",
+            code="no-plan",
+            hint=f"`greylag promote` publishes it when it reaches {environment}; plan-environment/plan-environment-{environment} does so alone",
+        )
+    head = [name for name in rows[0] if name not in ("bundle", "plan")]
+    edge.show(edge.table(head, [[row.get(name, "") for name in head] for row in rows]))
+    manifest = approval.ReleaseManifest(
+        bundles={row["service"]: row["bundle"] for row in rows}, plans={row["service"]: row["plan"] for row in rows}
+    )
+    return errors.UsageError(
+        "which bundle and which plan?",
+        hint=f'this plan: greylag approve {environment} --bundle {manifest.bundle} --plan {manifest.plan} --reason "…"',
+    )
+
+
+def newest_plan(client: SyncPrefectClient, environment: str) -> list[dict[str, Any]]:
+    """The rows of the newest `plan-ENVIRONMENT` artifact, none where there is none."""
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+    from prefect.client.schemas.sorting import ArtifactSort
+
+    wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[f"plan-{environment}"]))
+    found = client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC, limit=1)
+    data: Any = found[0].data if found else []
+    rows = json.loads(data) if isinstance(data, str) else data
+    return [row for row in rows if isinstance(row, dict) and row.get("service")] if isinstance(rows, list) else []

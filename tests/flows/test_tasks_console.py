@@ -1,0 +1,233 @@
+"""deploy, promote and approve against a real Prefect server; targets against the secrets server and a database."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.console import deploy, runs
+from deployments.sandbox import secrets_server as sandbox
+from migrator import addresses, cli, errors
+from tasks import approval, fleet
+
+
+@pytest.fixture(scope="module")
+def installed(prefect_server: Any) -> Any:
+    """A server with pools, limits and deployments."""
+    assert cli.main(["deploy"]) == 0
+    return prefect_server
+
+
+def test_deploy_creates_pools_limits_and_deployments_and_may_be_repeated(installed: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["deploy"]) == 0
+    told = capsys.readouterr().err
+    assert "work pool greylag-dev: exists" in told
+    assert "concurrency limits: 0 created, 18 exist" in told
+    pools = {item["name"] for item in installed.request("POST", "/work_pools/filter", {})}
+    assert {"greylag-dev", "greylag-release", "greylag-prod", "greylag-promotion"} <= pools
+    found = {item["name"] for item in installed.request("POST", "/deployments/filter", {})}
+    assert found >= {item["name"] for item in deploy.read_file(deploy.FILE)["deployments"]}
+    names = {item["name"] for item in installed.request("POST", "/v2/concurrency_limits/filter", {})}
+    assert names >= {target.limit for target in fleet.load().targets()}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"entrypoint": "flows/absent.py:flow"}, "can't be imported: ModuleNotFoundError"),
+        ({"entrypoint": "flows/labels.py:run_name"}, "is not a flow"),
+        ({"parameters": {"environment": "staging"}}, 'the environment "staging"'),
+    ],
+)
+def test_bad_flow_a_deployment_that_prefect_would_let_pass(change: dict[str, Any], words: str) -> None:
+    document = deploy.read_file(deploy.FILE)
+    document["deployments"][0] |= change
+    with pytest.raises(errors.UsageError) as caught:
+        deploy.check(document, fleet.load())
+    assert caught.value.code == "bad-deployments"
+    assert words in caught.value.message
+
+
+def test_an_approval_is_started_with_its_parameters_and_followed_to_its_end(
+    installed: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "POLL_SECONDS", 0.1)
+    digest = "a" * 64
+    with worker(installed, "COMPLETED", "approved") as seen:
+        code = cli.main(
+            [
+                "approve",
+                "production",
+                "-bundle",
+                digest,
+                "--plan",
+                digest,
+                "--reason",
+                "CHG-1",
+                "--approver",
+                "ada",
+                "--confirm",
+                "deploy-prod",
+            ]
+        )
+    told = capsys.readouterr().err
+    assert code == 0, told
+    assert seen[0]["parameters"] == {
+        "environment": "prod",
+        "bundle": digest,
+        "plan": digest,
+        "confirm": "deploy-prod",
+        "approver": "ada",
+        "reason": "CHG-1",
+    }
+    assert "a line of the run" in told and "approved" in told
+    found = approval.read("prod", digest)
+    assert [(item.approver, item.reason) for item in found] == [("ada", "CHG-1")]
+    assert approval.read("dev") == []
+
+
+def test_a_promotion_that_fails_ends_with_the_errors_exit_code(
+    installed: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "POLL_SECONDS", 0.1)
+    with worker(installed, "FAILED", "dev: nothing like that [sql-rejected]") as seen:
+        code = cli.main(["promote", "--until", "release", "--service", "auth-service", "--backoff-limit", "0"])
+    assert code == 14, capsys.readouterr().err
+    assert seen[0]["parameters"] == {"until": "release", "services": ["auth-service"], "backoff_limit": 0}
+
+
+def test_one_service_is_deployed_through_its_environments_deployment(
+    installed: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "POLL_SECONDS", 0.1)
+    with worker(installed, "COMPLETED", "") as seen:
+        assert cli.main(["deploy", "@dev/audit-service"]) == 0, capsys.readouterr().err
+        assert cli.main(["deploy", "@release"]) == 0, capsys.readouterr().err
+    assert [item["work_pool_name"] for item in seen] == ["greylag-dev", "greylag-release"]
+    assert seen[0]["parameters"] == {"environment": "dev", "service": "audit-service"}
+
+
+def test_following_may_end_before_the_run(installed: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "POLL_SECONDS", 0.1)
+    assert cli.main(["promote", "--timeout", "0.5"]) == 24
+    assert "[still-running]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["promote", "--until", "staging"], 2, "[unknown-environment]"),
+        (["promote", "--service", "x"], 2, "[unknown-service]"),
+        (["promote", "--bundle", "short"], 2, "[bad-parameters]"),
+        (["approve", "dev"], 2, "[not-protected]"),
+        (["approve", "prod"], 2, "[no-plan]"),
+        (["approve", "prod", "--bundle", "a" * 64, "--plan", "b" * 64], 2, "an approval needs a reason"),
+        (["approve", "prod", "--bundle", "a" * 64, "--plan", "b" * 64, "--reason", "r"], 2, "add --confirm deploy-prod"),
+        (["deploy", "@/auth-service"], 2, "spans dev, prod, release"),
+        (["deploy", "@dev", "--bundle", "a" * 64], 2, "[bad-target]"),
+    ],
+)
+def test_bad_flow_what_is_refused_before_anything_starts(
+    installed: Any, words: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert cli.main(words) == code
+    assert told in capsys.readouterr().err
+
+
+def test_bad_flow_no_server_answers(prefect_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api", PREFECT_CLIENT_MAX_RETRIES: 0}):
+        assert cli.main(["promote"]) == 21
+    assert "[prefect-unavailable]" in capsys.readouterr().err
+
+
+def test_a_verb_works_on_a_target_of_the_fleet(
+    secrets_server: sandbox.SecretsServer,
+    postgres_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parsed = addresses.parse_postgres(postgres_url)
+    assert parsed.password
+    words = dict(part.split("=", 1) for part in parsed.conninfo.split() if part.startswith(("host=", "port=")))
+    (tmp_path / "fleet.yaml").write_text(
+        "environments: {prod: {protected: true, parameters: {postgres: {sslmode: disable}}}}\n"
+        f"services: {{shop: {{engine: postgres, database: {parsed.database}, migrations: sql, env: {{REGION: eu}}}}}}\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "sql").mkdir()
+    (tmp_path / "sql" / "1_a.sql").write_text(
+        "-- +goose ENVSUB ON\n-- +goose Up\nCREATE TABLE ${REGION}_${POSTGRES_DATABASE} (id int);\n-- +goose Down\nSELECT 1;\n",
+        encoding="utf-8",
+    )
+    secrets_server.write_secret(
+        "prod/shop/postgres",
+        {
+            "host": words["host"].strip("'"),
+            "port": words["port"].strip("'"),
+            "username": parsed.user,
+            "password": parsed.password,
+            "database": parsed.database,
+        },
+    )
+    monkeypatch.setenv("GREYLAG_FLEET", str(tmp_path / "fleet.yaml"))
+    monkeypatch.setenv("VAULT_ADDR", secrets_server.url)
+    monkeypatch.setenv("VAULT_TOKEN", secrets_server.root_token)
+    assert cli.main(["up", "@prod/shop"]) == 0, capsys.readouterr().err
+    assert cli.main(["verify", "@prod"]) == 0, capsys.readouterr().err
+    capsys.readouterr()
+    assert cli.main(["down", "@prod/shop"]) == 11
+    told = capsys.readouterr()
+    assert "[protected-environment]" in told.err
+    assert parsed.password not in told.err + told.out
+
+
+class worker:  # noqa: N801 - reads as a statement
+    """Stands for a worker: ends every scheduled run with a state, after one line of log."""
+
+    def __init__(self, server: Any, state: str, message: str) -> None:
+        self.server, self.state, self.message = server, state, message
+        self.seen: list[dict[str, Any]] = []
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def __enter__(self) -> list[dict[str, Any]]:
+        for run in self._scheduled():
+            self._end(run, "CANCELLED", "of an earlier test")
+        self.seen.clear()
+        self._thread.start()
+        return self.seen
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join(30)
+
+    def _scheduled(self) -> list[dict[str, Any]]:
+        wanted = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}, "sort": "EXPECTED_START_TIME_ASC"}
+        return list(self.server.request("POST", "/flow_runs/filter", wanted))
+
+    def _work(self) -> None:
+        while not self._done.is_set():
+            for run in self._scheduled():
+                line = {
+                    "name": "x",
+                    "level": 20,
+                    "message": "a line of the run",
+                    "timestamp": "2026-01-01T00:00:00Z",
+                    "flow_run_id": run["id"],
+                }
+                self.server.request("POST", "/logs/", [line])
+                self._end(run, self.state, self.message)
+            time.sleep(0.1)
+
+    def _end(self, run: dict[str, Any], state: str, message: str) -> None:
+        self.seen.append(run)
+        self.server.request("POST", f"/flow_runs/{run['id']}/set_state", {"state": {"type": state, "message": message}, "force": True})
