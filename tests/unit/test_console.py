@@ -143,7 +143,7 @@ def test_a_first_fleet_file_can_be_read_and_is_never_overwritten(tmp_path: Path,
 def test_a_first_fleet_file_is_readable_whatever_its_directory_is_called(name: str) -> None:
     label = init._label(name)
     text = init.TEMPLATE.format(
-        project=label, service=label, database=f"{label.replace('-', '_')}_db", migrations=init._quoted(name or "m")
+        project=label, service=label, database=f"{label.replace('-', '_')}_db", migrations=init._quoted("migrations")
     )
     fleet.parse(text, Path("fleet.yaml"))
 
