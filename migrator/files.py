@@ -130,11 +130,13 @@ def load(directory: str | os.PathLike[str]) -> MigrationSet:
     """
     given = os.fspath(directory)
     sizes = _entries(given)
-    migrations = [_migration(given, name, sizes[name]) for name in sorted(sizes) if name.endswith(".sql")]
-    for name in sorted(sizes):
+    prefix = posixpath.join(posixpath.normpath(given), "") if posixpath.normpath(given) != "." else ""
+    names = sorted(sizes)
+    migrations = [_migration(prefix, name, sizes[name]) for name in names if name.endswith(".sql")]
+    for name in names:
         if name.endswith(".go") and not name.endswith("_test.go"):
             try:
-                migrations.append(_migration(given, name, sizes[name]))
+                migrations.append(_migration(prefix, name, sizes[name]))
             except errors.FileError:
                 continue  # goose takes a Go file without a version for a helper
     seen: dict[int, MigrationFile] = {}
@@ -156,6 +158,10 @@ def version_of(name: str) -> int:
     before, separator, _ = name.partition("_")
     if not separator:
         raise ValueError("no filename separator '_' found")
+    if before.isascii() and before.isdigit() and len(before) < 19:  # the usual case, below the greatest 64-bit number in any event
+        version = int(before)
+        if version:
+            return version
     try:
         version = goquote.parse_int(before)
     except ValueError as error:
@@ -279,8 +285,8 @@ def _entries(directory: str) -> dict[str, int]:
         ) from None
 
 
-def _migration(directory: str, name: str, size: int) -> MigrationFile:
-    path = posixpath.normpath(posixpath.join(directory, name))
+def _migration(prefix: str, name: str, size: int) -> MigrationFile:
+    path = prefix + name
     try:
         version = version_of(name)
     except ValueError as error:
