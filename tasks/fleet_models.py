@@ -153,6 +153,7 @@ class Target(BaseModel):
     work_pool: str
     kube_context: str
     workload: Workload
+    root: str
     directory: str
     protected: bool
     port: int | None = None
@@ -283,6 +284,7 @@ class Fleet(Model):
             work_pool=_filled(place.work_pool or self.work_pool, words),
             kube_context=place.kube_context,
             workload=workload,
+            root=str((self._path.parent / self.root).resolve()),
             directory=str((self._path.parent / self.root / found.migrations).resolve()),
             protected=place.protected,
             port=found.port,

@@ -36,8 +36,6 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
-    fleet: Path | None = None
-
     vault_address: str = Field(default="http://127.0.0.1:8200", validation_alias=_either("VAULT_ADDRESS", "VAULT_ADDR"))
     vault_namespace: str = Field(default="", validation_alias=_either("VAULT_NAMESPACE", "VAULT_NAMESPACE"))
     vault_ca_file: Path | None = Field(default=None, validation_alias=_either("VAULT_CA_FILE", "VAULT_CACERT"))

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from migrator import errors, events
 from migrator.plans import ACCEPT_NOTHING, Policy
-from tasks import backoff, credentials, database_url, limits, migration, redaction, rollout, settings, verification
+from tasks import after_migrate, backoff, credentials, database_url, limits, migration, redaction, rollout, settings, verification
 from tasks.fleet_models import Target
 from tasks.outcomes import MigrationOutcome, PlanOutcome, RolloutOutcome, VerificationOutcome
 
@@ -102,6 +102,8 @@ def run_migration(
             logger.warning("%s: %s [%s] %s", target.label, remark.message, remark.code, remark.hint)
         done = f"{len(outcome.applied)} migration(s) applied" if outcome.applied else "nothing to do"
         logger.info("%s: %s, version %s", target.label, done, outcome.current)
+        if outcome.changed:
+            after_migrate.run(target, url, lambda level, text: getattr(logger, level)("%s: %s", target.label, text))
         return outcome
 
 
