@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextvars
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import prefect
 from prefect import State, flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.futures import PrefectFuture, as_completed
-from prefect.states import Completed, Failed
+from prefect.states import Completed, Crashed, Failed
 
-from flows import approvals, labels, parameters, reports, waves
+from flows import approvals, interruption, labels, parameters, reports, waves
 from flows.deploy_service import deploy_service
-from migrator import errors, registry
+from migrator import errors
 from tasks import fleet, migration
 from tasks.approval import ReleaseManifest
 
-_Future = PrefectFuture[Any]
+ENDING_SECONDS = 10.0
+"""How long an interrupted run waits for its services to roll back; Prefect kills it after 30 s (prefect.md §6.5)."""
+
+_Ended = queue.SimpleQueue[tuple[str, State[Any]]]
 
 
 @flow(name="deploy-environment", flow_run_name=labels.run_name, retries=0, persist_result=False)
@@ -48,17 +55,11 @@ def deploy_environment(
     try:
         found = fleet.load()
         pinned = _pinned(found, environment, services, bundles or {}, approval)
-        release = ReleaseManifest(bundles=pinned)
-        labels.attach(environment=environment, bundle=release.bundle)
+        labels.attach(environment=environment, bundle=ReleaseManifest(bundles=pinned).bundle)
         rows, failures = _run(found, environment, pinned, {"approval": approval, **options})
     except errors.GreylagError as error:
         return Failed(message=error.describe())
-    except Exception:
-        raise
-    except BaseException:  # Prefect's TerminationSignal reaches this thread only; the services' connections are in others
-        registry.cancel_all()
-        raise
-    reports.publish_table(f"result-{environment}", rows, f"bundle {release.bundle}")
+    reports.publish_table(f"result-{environment}", rows, f"bundle {ReleaseManifest(bundles=pinned).bundle}")
     return _ending(environment, rows, failures)
 
 
@@ -87,26 +88,53 @@ def _pinned(found: fleet.Fleet, environment: str, services: tuple[str, ...], bun
 
 
 def _run(found: fleet.Fleet, environment: str, pinned: dict[str, str], options: dict[str, Any]) -> tuple[list[reports.Row], dict[str, str]]:
+    """Runs the services; returns a row for each, and the messages of those that failed."""
     schedule = waves.Schedule({name: found.prerequisites(name) for name in pinned})
     rows: dict[str, reports.Row] = {}
     failures: dict[str, str] = {}
-    running: dict[_Future, str] = {}
-    while True:
-        for name in schedule.ready():
-            running[_deploy.submit(name, environment, pinned[name], options)] = name
-        if not running:
-            return [rows[name] for name in pinned], failures
-        future = next(as_completed(list(running)))
-        name = running.pop(future)
-        bundle = labels.short(pinned[name])
-        if future.state.is_completed():
-            rows[name] = future.result()
-        else:
-            failures[name] = future.state.message or str(future.state.name)
-            rows[name] = reports.result_row(name, environment, f"failed: {_first_line(failures[name])}", bundle=bundle)
-        schedule.finish(name, succeeded=name not in failures)
-        for other, blockers in schedule.blocked().items():
-            rows[other] = reports.result_row(other, environment, f"blocked by {', '.join(blockers)}", bundle=labels.short(pinned[other]))
+    ended: _Ended = queue.SimpleQueue()
+    with _threads() as start:
+        while len(rows) < len(pinned):
+            for name in schedule.ready():
+                start(name, ended, environment, pinned[name], options)
+            name, state = ended.get()
+            if state.is_completed():
+                rows[name] = cast(reports.Row, state.result())
+            else:
+                failures[name] = state.message or str(state.name)
+                outcome = f"failed: {failures[name].partition(chr(10))[0]}"
+                rows[name] = reports.result_row(name, environment, outcome, bundle=labels.short(pinned[name]))
+            schedule.finish(name, succeeded=state.is_completed())
+            for other, blockers in schedule.blocked().items():
+                outcome = f"blocked by {', '.join(blockers)}"
+                rows[other] = reports.result_row(other, environment, outcome, bundle=labels.short(pinned[other]))
+    return [rows[name] for name in pinned], failures
+
+
+@contextmanager
+def _threads() -> Iterator[Callable[..., None]]:
+    """Starts services in threads of this process. They are daemons: an interrupted run must not wait for one that sleeps before a retry."""
+    threads: list[threading.Thread] = []
+
+    def start(name: str, ended: _Ended, *given: Any) -> None:
+        context = contextvars.copy_context()  # without it Prefect would not know that these are children of this run
+
+        def work() -> None:
+            try:
+                state = context.run(_deploy, name, *given, return_state=True)
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the flow waits for an answer
+                state = Crashed(message=f"{name} ended with {type(error).__name__}")
+            ended.put((name, state))
+
+        threads.append(threading.Thread(target=work, name=name, daemon=True))
+        threads[-1].start()
+
+    try:
+        with interruption.heeded():
+            yield start
+    finally:
+        for thread in threads:
+            thread.join(ENDING_SECONDS)
 
 
 def _ending(environment: str, rows: list[reports.Row], failures: dict[str, str]) -> State[Any]:
@@ -119,7 +147,3 @@ def _ending(environment: str, rows: list[reports.Row], failures: dict[str, str])
     lines += [f"{row['service']}: {row['outcome']}" for row in blocked]
     lines += [f"\n{name}: {message}" for name, message in failures.items()]
     return Failed(message="\n".join(lines))
-
-
-def _first_line(text: str) -> str:
-    return text.partition("\n")[0]

@@ -8,8 +8,8 @@ from typing import Any
 from prefect import State, flow
 from prefect.states import Failed
 
-from flows import approvals, labels, pages, parameters, reports
-from migrator import errors, registry
+from flows import approvals, interruption, labels, pages, parameters, reports
+from migrator import errors
 from tasks import backoff, fleet, migration, settings, steps
 from tasks.credentials import Credentials
 from tasks.fleet_models import Target
@@ -46,15 +46,11 @@ def deploy_service(
     labels.attach(service=service, environment=environment, bundle=bundle)
     try:
         target = fleet.load().target(service, environment)
-        row = _sequence(target, bundle, plan, approval, image, mode, backoff_limit, active_deadline_seconds)
+        with interruption.heeded():
+            row = _sequence(target, bundle, plan, approval, image, mode, backoff_limit, active_deadline_seconds)
     except errors.GreylagError as error:
         _publish(reports.result_row(service, environment, f"failed: {error.message}", bundle=reports.digest(bundle)))
         return Failed(message=error.describe())
-    except Exception:
-        raise
-    except BaseException:  # Prefect's TerminationSignal: the statement that runs on the server ends with this run
-        registry.cancel_all()
-        raise
     _publish(row)
     return row
 
@@ -67,14 +63,19 @@ def _sequence(target: Target, bundle: str, plan: str, approval: str, image: str,
         bundle, agreed = approvals.agreed_for(target, bundle, plan, approval)
     elif target.protected:
         agreed = approvals.NO_APPROVAL
-    policy: dict[str, Any] = backoff.policy(limit, chosen.backoff_base_seconds, deadline)
+    policy = interruption.policy(backoff.policy(limit, chosen.backoff_base_seconds, deadline))
 
+    interruption.check()
     found = steps.fetch_credentials.with_options(**policy)(target)
+    interruption.check()
     url = steps.encode_url.with_options(**policy)(found, target)
     _publish_plan(target, url, found, bundle)
     before = steps.observe(target)
+    interruption.check()
     migrated = _migrate(policy, target, url, found, bundle, agreed, deadline, approval)
+    interruption.check()
     verified = steps.verify_tables.with_options(**policy)(target, url, found, migrated.bundle)
+    interruption.check()
     health = steps.await_health.with_options(
         name="await Deployment health", task_run_name="await Deployment health {target.label}", **policy
     )(target, image, before)

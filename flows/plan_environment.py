@@ -7,8 +7,8 @@ from typing import Any
 from prefect import State, flow
 from prefect.states import Completed, Failed
 
-from flows import approvals, labels, pages, parameters, reports
-from migrator import errors, registry
+from flows import approvals, interruption, labels, pages, parameters, reports
+from migrator import errors
 from tasks import approval, backoff, fleet, settings, steps
 from tasks.outcomes import PlanOutcome
 
@@ -32,20 +32,15 @@ def plan_environment(
         backoff_limit: Further attempts of a step after a transient failure, as a Kubernetes Job's backoffLimit.
         active_deadline_seconds: Time for all attempts of a step together; after it no further one is started.
     """
-    policy = backoff.policy(backoff_limit, settings.load().backoff_base_seconds, active_deadline_seconds)
+    policy = interruption.policy(backoff.policy(backoff_limit, settings.load().backoff_base_seconds, active_deadline_seconds))
     try:
         found = fleet.load()
-        outcomes = [
-            _planned(found, name, environment, (bundles or {}).get(name, ""), policy) for wave in found.order(services) for name in wave
-        ]
+        names = [name for wave in found.order(services) for name in wave]
+        with interruption.heeded():
+            outcomes = [_planned(found, name, environment, (bundles or {}).get(name, ""), policy) for name in names]
     except errors.GreylagError as error:
         return Failed(message=error.describe())
-    except Exception:
-        raise
-    except BaseException:  # Prefect's TerminationSignal
-        registry.cancel_all()
-        raise
-    manifest = approval.planned(outcomes)
+    manifest = approval.manifest(outcomes)
     labels.attach(environment=environment, bundle=manifest.bundle)
     count = sum(len(item.steps) for item in outcomes)
     reports.publish_table(

@@ -18,7 +18,7 @@ from prefect.states import Completed, Failed
 
 from flows import approvals, labels, parameters, remote_runs, reports
 from migrator import errors
-from tasks import approval, fleet, settings
+from tasks import approval, fleet, migration, settings
 
 PROOF_SECONDS = 300.0
 """Proof older than this is read again before a protected environment is entered: an approval takes hours, and somebody may have worked on the
@@ -92,7 +92,9 @@ def promote_release(
 
 def _prepare(found: fleet.Fleet, services: tuple[str, ...], bundle: str, options: dict[str, Any], timeout: float) -> _Promotion:
     """The release's identity, from the checkout's files alone."""
-    manifest = approval.manifest(found, services)
+    first = next(iter(found.environments))
+    names = services or tuple(found.services)
+    manifest = approval.ReleaseManifest(bundles={name: migration.load_bundle(found.target(name, first)).digest() for name in names})
     bundles, digest = dict(manifest.bundles), manifest.bundle
     labels.attach(bundle=digest)
     if bundle and bundle != digest:

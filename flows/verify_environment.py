@@ -7,8 +7,8 @@ from typing import Any
 from prefect import State, flow
 from prefect.states import Completed, Failed
 
-from flows import labels, parameters, reports
-from migrator import errors, registry
+from flows import interruption, labels, parameters, reports
+from migrator import errors
 from tasks import backoff, fleet, settings, steps
 from tasks.approval import ReleaseManifest
 from tasks.fleet_models import Target
@@ -33,27 +33,23 @@ def verify_environment(
         backoff_limit: Further attempts of a step after a transient failure, as a Kubernetes Job's backoffLimit.
         active_deadline_seconds: Time for all attempts of a step together; after it no further one is started.
     """
-    policy = backoff.policy(backoff_limit, settings.load().backoff_base_seconds, active_deadline_seconds)
+    policy = interruption.policy(backoff.policy(backoff_limit, settings.load().backoff_base_seconds, active_deadline_seconds))
     given = bundles or {}
     labels.attach(environment=environment, bundle=ReleaseManifest(bundles=given).bundle if given else "")
     rows: list[reports.Row] = []
     problems: list[str] = []
     try:
         found = fleet.load()
-        for name in (name for wave in found.order(services) for name in wave):
-            target = found.target(name, environment)
-            try:
-                rows.append(_verified(target, given.get(name, ""), policy))
-            except errors.GreylagError as error:
-                rows.append(_row(target, f"failed: {error.message}", "", ""))
-                problems.append(f"{name}: {error.describe()}")
+        with interruption.heeded():
+            for name in (name for wave in found.order(services) for name in wave):
+                target = found.target(name, environment)
+                try:
+                    rows.append(_verified(target, given.get(name, ""), policy))
+                except errors.GreylagError as error:
+                    rows.append(_row(target, f"failed: {error.message}", "", ""))
+                    problems.append(f"{name}: {error.describe()}")
     except errors.GreylagError as error:
         return Failed(message=error.describe())
-    except Exception:
-        raise
-    except BaseException:  # Prefect's TerminationSignal
-        registry.cancel_all()
-        raise
     reports.publish_table(
         f"verification-{environment}", rows, f"{environment}: {len(rows) - len(problems)} of {len(rows)} services verified"
     )

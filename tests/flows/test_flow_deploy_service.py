@@ -215,7 +215,7 @@ def _missing_key(stage: Stage) -> None:
         (_bad_directory, "missing-directory"),
         (_bad_name, "bad-file-name"),
         (_duplicate_version, "duplicate-version"),
-        (_unknown_annotation, "parse-error"),
+        (_unknown_annotation, "bad-annotation"),
         (_unreachable_host, "unavailable"),
         (_wrong_password, "login-failed"),
         (_unknown_database, "unknown-database"),
