@@ -159,6 +159,10 @@ class PostgresDatabase:
         """Reads goose's rows and the facts; writes nothing."""
         return tables.read(self._session, self._place)
 
+    def read_outline(self) -> history.Outline | None:
+        """The history in two aggregates; None when there is no table, or a row that is not applied."""
+        return tables.read_outline(self._session, self._place)
+
     def ensure_history(self) -> history.History:
         """Creates goose's table with row 0 and greylag's two, where absent, then reads."""
         tables.ensure(self._session, self._place)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from migrator import databases, errors, events, gounicode, locks, planning
+from migrator import engines, errors, events, gounicode, locks, planning
 from migrator.postgres import blockers, failures, history, rejections, shapes
 from migrator.postgres.session import Command, Rows, Session, command, milliseconds
 
@@ -41,7 +41,7 @@ class Run:
 
     session: Session
     where: history.Place
-    policy: databases.LockPolicy
+    policy: engines.LockPolicy
     author: history.Author
     listener: events.Listener
     versioning: bool
@@ -66,7 +66,7 @@ class Patience:
 
 
 def execute(run: Run, steps: Sequence[planning.Step]) -> None:
-    """Executes transactional steps in order. Raises what `databases.Database.execute` says."""
+    """Executes transactional steps in order. Raises what `engines.Database.execute` says."""
     position = 0
     while position < len(steps):
         if _is_pipelined(run.session, steps[position]):
@@ -113,7 +113,7 @@ def seconds(value: float) -> str:
 def settings(run: Run, step: planning.Step) -> list[tuple[int, str]]:
     """The SETs of a step: (index of the statement before which it is sent, text).
 
-    The lock time-out begins with the first statement that stalls others and holds from there on; a file that names lock_timeout itself is left alone.
+    The lock time-out begins with the first statement that stalls others and holds from there on; a file that sets lock_timeout itself is left alone.
     """
     found = [(1, f"SET LOCAL statement_timeout = {seconds(run.timeouts(step, locks.LockClass.NONE).statement)}")]
     texts = [statement.text for statement in step.statements]
@@ -348,7 +348,7 @@ def _try_alone(run: Run, step: planning.Step, patience: Patience, position: _Pos
 def record(run: Run, step: planning.Step, duration: float | None) -> float:
     """Records a step; returns its seconds. `duration` is given where the open transaction isn't the whole of it."""
     rows: Rows = []
-    item = history.record(run.where, step, run.author, seconds=duration)
+    item = replace(history.record(run.where, step, run.author, seconds=duration), name=b"")  # the file may have deallocated it
     run.session.pipeline([item], lambda _index, found: rows.extend(found))
     return float(rows[0][0] or 0)
 

@@ -137,6 +137,7 @@ _LOGIN = re.compile(
     re.IGNORECASE,
 )
 _NO_DATABASE = re.compile(r"database \"[^\n]*\" does not exist", re.IGNORECASE)
+_MISUNDERSTOOD = re.compile(r"^invalid (?:\w+ value|connection option|integer value)|^could not match \d+ port numbers", re.IGNORECASE)
 _TIME_OUT = re.compile(r"timeout expired|timed out", re.IGNORECASE)
 ENCODE = "a password with @ : / ? # % or a space must be percent-encoded in a URL (`greylag` never shows it)"
 
@@ -151,6 +152,8 @@ def of_connect(raw: str, hosts: str, database: str, secrets: tuple[str, ...]) ->
     """The error of a connection that was not made. libpq hands on the server's text only, without its SQLSTATE, so the text decides; an
     unknown text (a server that speaks another language) counts as unavailable, which a retry may cure."""
     text = said_without(raw, secrets)
+    if _MISUNDERSTOOD.search(text):
+        return errors.UsageError(f"the address is not understood: {text}", code="bad-address", hint="correct the parameter of the address")
     if _NO_DATABASE.search(text):
         hint = f"check the name of the database ({database or 'not given'}) at {hosts}; create it with `createdb`"
         return errors.NotFound(f"no such database: {text}", code="unknown-database", hint=hint)

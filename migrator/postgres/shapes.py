@@ -27,7 +27,7 @@ class Shape:
         pipelined: whether it can be sent through the extended protocol with goose's effect.
         transactional: whether it may share a transaction with a journal row.
         controls: whether it begins or ends a transaction itself.
-        sets_lock_timeout: whether it names lock_timeout, which then is the file's own affair.
+        sets_lock_timeout: whether it sets lock_timeout, which then is the file's own affair.
         head: first words of its first command.
     """
 
@@ -48,7 +48,7 @@ _ON_TABLE = re.compile(
     r'^(?:create\s+(?:unique\s+)?index\s+(?:if\s+not\s+exists\s+)?(?:[\w."$]+\s+)?on\s+(?:only\s+)?|alter\s+table\s+(?:only\s+)?)([\w.$"]+)',
     re.IGNORECASE,
 )
-_LOCK_TIMEOUT = re.compile(r"lock_timeout", re.IGNORECASE)
+_LOCK_TIMEOUT = re.compile(r"\bset\s+(?:local\s+|session\s+)?lock_timeout\b|\bset_config\s*\(\s*'lock_timeout'", re.IGNORECASE)
 _REFERENCES = re.compile(r"\breferences\b|\bpartition\b|\binherit\b", re.IGNORECASE)
 _COMMITS = re.compile(r"\b(?:commit|rollback)\b", re.IGNORECASE)
 _CONCURRENTLY = re.compile(r"\b(?:concurrently|finalize)\b", re.IGNORECASE)
