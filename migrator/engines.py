@@ -92,6 +92,10 @@ class Database(Protocol):
         """Reads goose's rows and greylag's facts; writes nothing, also when no table exists."""
         ...
 
+    def read_outline(self) -> history.Outline | None:
+        """The history's outline; None where the engine has no cheap way to it, or where the table is absent or unusual. Writes nothing."""
+        ...
+
     def ensure_history(self) -> history.History:
         """Creates goose's table with row 0 and greylag's side tables where they are absent (goose.md §4.3), then reads."""
         ...

@@ -51,6 +51,20 @@ class Fact:
     oldest_app: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """As much of a history as tells that nothing is to be done, cheap enough for ten thousand versions at every start of a pod.
+
+    `current` as in `History`. `versions` has every version with a row, `sizes` the recorded file size of each version with a fact, `limits` whether
+    a fact names an oldest app.
+    """
+
+    current: int
+    versions: frozenset[int]
+    sizes: dict[int, int]
+    limits: bool
+
+
 @dataclass(frozen=True)
 class History:
     """The version table in the engine's own list order (goose.md §4: PostgreSQL by id, newest first; ClickHouse by version, highest

@@ -7,10 +7,41 @@ from __future__ import annotations
 
 import sys
 
+_COLLECT_EVERY = 50_000
+"""Allocations between two garbage collections. Python's 700 make it search the modules just imported for garbage, again and again: a
+tenth of the start."""
+
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command; `argv` without the program's name. Returns the exit code of the table in `migrator.errors`."""
-    arguments = sys.argv[1:] if argv is None else list(argv)
+    """Runs the command; `argv` without the program's name. Returns the exit code of the table in `migrator.errors`.
+
+    Without `argv` it is the process: then it ends the process itself.
+    """
+    if argv is not None:
+        return _run(list(argv))
+    import gc
+
+    gc.set_threshold(_COLLECT_EVERY)
+    code = _run(sys.argv[1:])
+    if "deployments.console" not in sys.modules:  # what the console starts may have something to clean up at exit
+        _leave(code)
+    return code
+
+
+def _leave(code: int) -> None:
+    """Ends the process without taking the interpreter apart, which would cost more than a run with nothing to do. Connections are closed and
+    nothing else is open."""
+    import os
+
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # nobody reads any more
+            pass
+    os._exit(code)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         if arguments and _is_unknown_word(arguments[0]):
             found = _console(arguments)

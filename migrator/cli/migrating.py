@@ -70,7 +70,7 @@ def run(session: Session, verb: Verb) -> int:
     refusals.require_files(migrations, wanted)  # up-to looks at files up to its version; goose says so before it connects
     session.error_prefix = ""
     with session.open() as database:
-        plan = make_plan(session, database, migrations, wanted)
+        plan = _settled(database, migrations, wanted) or make_plan(session, database, migrations, wanted)
         finished: Finished = ()
         if plan.steps:  # else nothing is locked, and what executes is not even imported
             plan, finished = _apply(session, database, plan)
@@ -79,6 +79,13 @@ def run(session: Session, verb: Verb) -> int:
     for remark in plan.remarks:
         session.own(f"warning: {remark.message} [{remark.code}]" + (f"\nhint: {remark.hint}" if remark.hint else ""))
     return code
+
+
+def _settled(database: databases.Database, migrations: files.MigrationSet, wanted: Target) -> plans.Plan | None:
+    if wanted.verb not in UPWARDS or not wanted.versioning:
+        return None
+    outline = database.read_outline()
+    return planning.settled(migrations, outline, wanted, engine=database.engine) if outline else None
 
 
 def _apply(session: Session, database: databases.Database, plan: plans.Plan) -> tuple[plans.Plan, Finished]:

@@ -113,6 +113,10 @@ class ClickHouseDatabase:
         with _doing("to read the history"):
             return tables.read(self._session, self._place)
 
+    def read_outline(self) -> history.Outline | None:
+        """None: the history is read as a whole."""
+        return None
+
     def ensure_history(self) -> history.History:
         """Creates goose's table with row 0 and the side tables where they are absent, then reads."""
         with _doing("to create the history tables"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from migrator import errors, files, planning
-from migrator.history import Engine, Fact, History, Row
+from migrator.history import Engine, Fact, History, Outline, Row
 from migrator.plans import Policy
 from migrator.targets import Direction, Mode, Target, Verb
 
@@ -108,6 +108,25 @@ def test_good_flow_an_older_directory_on_a_newer_database_is_a_remark(tmp_path: 
     plan = planning.plan(migrations, applied(migrations, 1, 5), UP, engine=Engine.POSTGRES)
     assert plan.steps == ()
     assert [remark.code for remark in plan.remarks] == ["newer-database"]
+
+
+@pytest.mark.parametrize("verb", [Verb.UP, Verb.UP_BY_ONE, Verb.UP_TO])
+def test_an_outline_settles_only_what_the_whole_history_would_settle_too(verb: Verb, tmp_path: Path) -> None:
+    migrations = written(tmp_path, v1_a=migration(), v2_b=migration())
+    target = Target(verb, version=2)
+    sizes = {item.version: item.size for item in migrations.migrations}
+    good = Outline(2, frozenset({0, 1, 2}), sizes, False)
+    plan = planning.settled(migrations, good, target, engine=Engine.POSTGRES)
+    whole = planning.plan(migrations, applied(migrations, 1, 2), target, engine=Engine.POSTGRES)
+    assert plan == whole
+    assert planning.settled(migrations, Outline(2, good.versions, {}, False), target, engine=Engine.POSTGRES) == whole
+    for doubt in (
+        Outline(2, frozenset({0, 1}), {1: sizes[1]}, False),
+        Outline(3, frozenset({0, 1, 2, 3}), sizes, False),
+        Outline(2, good.versions, {1: sizes[1] + 1}, False),
+        Outline(2, good.versions, sizes, True),
+    ):
+        assert planning.settled(migrations, doubt, target, engine=Engine.POSTGRES) is None
 
 
 def test_bad_flow_an_image_older_than_oldest_app_is_refused(tmp_path: Path) -> None:
