@@ -26,16 +26,21 @@ SQL = [
     b"SELECT '\xe2\x82\xac';", b"\xed\xa0\x80;", b"\xf0\x9f\x98\x80;", b"\xef\xbf\xbd;", b"\xc0\xaf", b"\xf4\x90\x80\x80", b"\xe1\x9a", b";\xc2\xa0",
     b";\xe2\x80\x8b", b";\x85", b";\x1c", b"a;\xe3\x80\x80--", b";\xe2\x80\xa8-- c", b"\\", b"\\\\;", b"\"quoted ; -- \";", b"E'\\';",
 ]  # fmt: skip
-EXPANSIONS = [
+GOOD_EXPANSIONS = [
     b"$A", b"${A}", b"$UNSET", b"${UNSET}", b"${EMPTY}", b"${A:-word}", b"${UNSET:-word}", b"${EMPTY:-word}", b"${EMPTY-word}", b"${UNSET-word}",
-    b"${UNSET:-${EMPTY:-$B}}", b"${UNSET:-${UNSET-${A}}}", b"${A?msg}", b"${UNSET?msg}", b"${UNSET?}", b"${UNSET?no $A here}", b"${EMPTY?msg}",
-    b"${A:1}", b"${A:1:2}", b"${A: -2}", b"${A: -2:1}", b"${A:0:-1}", b"${A:99}", b"${A:1:-99}", b"${U:1}", b"${U: -1}", b"${A:x}", b"${A:}", b"${A::}",
-    b"${A:1:}", b"${A:1:x}", b"${A:?msg}", b"${A:+x}", b"${A=x}", b"$$", b"\\$", b"\\\\", b"$(", b"$(date)", b"$1", b"$.x", b"$'", b"$ ", b"${ A }",
-    b"${A", b"${A:-", b"${A:-x", b"${A:1", b"$", b"${}", b"${1}", b"$_A", b"$A_b", b"$A1", b"$\xc3\xa9", b"${\xc3\xa9t\xc3\xa9}", b"$A\xff", b"${A\xff}",
-    b"${A:-\xff}", b"${A:\xff}", b"${A:1\xff}", b"${A:-\xef\xbf\xbd}", b"$\xff", b"$\xef\xbf\xbd", b"$\xe2\x85\xa3", b"$A\xe2\x85\xa3", b"$A\xcc\x81",
-    b"${A:-}}", b"${A:-{}}", b"$\xd9\xa3", b"$A\xd9\xa3", b"${A: \xc2\xa01 }", b"${A:+1}", b"${A:18446744073709551616}", b"${A:9223372036854775808}",
-    b"${A:0:00000000000000000000002}", b"${A:1:-}", b"$SEMI", b"${SEMI}", b"$LINES", b"$SPACE", b"$DASH", b"${INVALID}", b"${INVALID:1:1}", b"$DOLLAR",
-    b"${UNSET:-$1}", b"${A:-$1}", b"${UNSET:-\\}}", b"${UNSET:-a}b}", b"${UNSET?${UNSET?deep}}", b"${UNSET?a${A}b}", b"$\xf0\x91\xbd\x90", b"$\xcd\xb8",
+    b"${UNSET:-${EMPTY:-$B}}", b"${UNSET:-${UNSET-${A}}}", b"${B:1}", b"${B:1:2}", b"${B: -2}", b"${B: -2:1}", b"${B:0:-1}", b"${B:99}",
+    b"${B:1:-99}", b"${B: -99}", b"${B: -99:2}", b"${B:2:99}", b"${U:1}", b"${U: -1}", b"${U:1:2}", b"$$", b"\\$", b"\\\\", b"$(", b"$(date)",
+    b"$A_b", b"$A1", b"$\xc3\xa9", b"${\xc3\xa9t\xc3\xa9}", b"$A\xff", b"${UNSET:-\xff}", b"${UNSET:-\xef\xbf\xbd}", b"$A\xe2\x85\xa3", b"$A\xcc\x81",
+    b"${A:-}}", b"${UNSET:-{}}", b"$A\xd9\xa3", b"${A: \xc2\xa01 }", b"${A:+1}", b"${A:0:00000000000000000000002}", b"$SEMI", b"${SEMI}", b"$LINES",
+    b"$SPACE", b"$DASH", b"${INVALID}", b"${INVALID:1:1}", b"$DOLLAR", b"${A:-x\\}y}", b"${UNSET:-\\}}", b"${UNSET:-a}b}", b"${UNSET:-$$}",
+    b"${UNSET:-\\$A}", b"${UNSET:-$(x)}", b"\xff\xfe", b"\xed\xa0\x80", b"\xef\xbf\xbd",
+]  # fmt: skip
+BAD_EXPANSIONS = [
+    b"${A?msg}", b"${EMPTY?msg}", b"${UNSET?msg}", b"${UNSET?}", b"${UNSET?no $A here}", b"${A:x}", b"${A:}", b"${A::}", b"${A:1:}", b"${A:1:x}",
+    b"${A:?msg}", b"${A:+x}", b"${A=x}", b"$1", b"$.x", b"$'", b"$ ", b"${ A }", b"${A", b"${A:-", b"${A:-x", b"${A:1", b"$", b"${}", b"${1}", b"$_A",
+    b"${A\xff}", b"${A:\xff}", b"${A:1\xff}", b"$\xff", b"$\xef\xbf\xbd", b"$\xe2\x85\xa3", b"$\xd9\xa3", b"${A:18446744073709551616}",
+    b"${A:9223372036854775808}", b"${A:1:-}", b"${UNSET:-$1}", b"${A:-$1}", b"${UNSET?${UNSET?deep}}", b"${UNSET?a${A}b}", b"$\xf0\x91\xbd\x90",
+    b"$\xcd\xb8",
 ]  # fmt: skip
 VALUES = {
     "A": b"alpha", "B": b"beta", "EMPTY": b"", "U": b"\xc3\xa9\xe2\x82\xac", "SEMI": b"x;", "LINES": b"one\ntwo;\nthree", "SPACE": b" \t", "DASH": b"--",
@@ -69,7 +74,8 @@ def _case(chance: random.Random) -> Case:
     if kind < 0.6:
         data = _formed(chance, oddity=chance.choice([0.0, 0.02, 0.1, 0.3]))
     elif kind < 0.8:
-        data = _lines(chance, [_any_line(chance) for _ in range(chance.randint(0, 12))])
+        start = [b"-- +goose Up"] if chance.random() < 0.7 else []
+        data = _lines(chance, start + [_any_line(chance) for _ in range(chance.randint(0, 8))])
     else:
         data = _mutated(chance, _formed(chance, oddity=0.05))
     if chance.random() < 0.02:
@@ -86,6 +92,8 @@ def _formed(chance: random.Random, oddity: float) -> bytes:
     if chance.random() < 0.2:
         lines.append(b"-- +goose NO TRANSACTION")
     for section in (b"Up", b"Down")[: chance.choice([1, 2, 2])]:
+        if section == b"Down" and chance.random() < 0.15:
+            lines.append(chance.choice([b" ", b"\t", b"\xc2\xa0"]))  # text to goose, and gone with the section
         lines.append(_annotation(chance, section, oddity))
         substitutes = False
         for _ in range(chance.randint(0, 6)):
@@ -103,17 +111,21 @@ def _statement(chance: random.Random, substitutes: bool) -> list[bytes]:
         return [_comment(chance)]
     if kind < 0.25:
         return [chance.choice([b"", b"", b" ", b"\t", b"\xc2\xa0"])]
+    if kind < 0.3:
+        return [
+            b"".join(chance.choice([*SPACES, b"--", b" --", b";", b"; ", b"a", b"\xc3\xa9"]) for _ in range(chance.randint(1, 8))),
+            b";",
+        ]
     lines = [chance.choice([b"SELECT 1", b"CREATE TABLE t (", b"INSERT INTO t VALUES", b"-- within", b"", b"'a", b"b'", b"/* c */"])
              for _ in range(chance.choice([0, 0, 1, 2, 4]))]  # fmt: skip
     if substitutes and chance.random() < 0.7:
-        lines.append(
-            b"SELECT "
-            + chance.choice(EXPANSIONS)
-            + chance.choice([b"", b" ", b"x", b"'"])
-            + chance.choice([b"", chance.choice(EXPANSIONS)])
-        )
+        lines.append(b"SELECT " + _expansion(chance) + chance.choice([b"", b" ", b"x", b"'"]) + chance.choice([b"", _expansion(chance)]))
     ending = chance.choice([b"SELECT 1;", b";", b");", b"x ; -- c", b"END $$;", b"'b';", b"SELECT ';';"])
     return [*lines, ending] if chance.random() < 0.9 else [*lines, chance.choice(SQL)]
+
+
+def _expansion(chance: random.Random) -> bytes:
+    return chance.choice(GOOD_EXPANSIONS if chance.random() < 0.95 else BAD_EXPANSIONS)
 
 
 def _block(chance: random.Random, oddity: float) -> list[bytes]:
@@ -148,7 +160,7 @@ def _any_line(chance: random.Random) -> bytes:
     if kind < 0.68:
         return b"".join(chance.choice([*SPACES, b"--", b";", b"a"]) for _ in range(chance.randint(0, 5)))
     if kind < 0.85:
-        return b" ".join(chance.choice([*EXPANSIONS, b"text", b";"]) for _ in range(chance.randint(1, 4)))
+        return b" ".join(chance.choice([_expansion(chance), b"text", b";"]) for _ in range(chance.randint(1, 4)))
     if kind < 0.95:
         return chance.choice(SPACES) + chance.choice(SQL) + chance.choice(SPACES)
     return _text(chance).replace(b"\n", b"")
@@ -170,7 +182,7 @@ def _mutated(chance: random.Random, data: bytes) -> bytes:
         elif kind < 0.6:
             data = (
                 data[:at]
-                + chance.choice([*SPACES, b";", b"--", b"$", b"'", b"\n", b"+goose", chance.choice(SQL), chance.choice(EXPANSIONS)])
+                + chance.choice([*SPACES, b";", b"--", b"$", b"'", b"\n", b"+goose", chance.choice(SQL), _expansion(chance)])
                 + data[at:]
             )
         elif kind < 0.8:

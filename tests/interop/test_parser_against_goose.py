@@ -111,6 +111,30 @@ def test_random_files_are_split_as_goose_splits_them(judge: Path) -> None:
     assert seen["panic"] < CASES / 100
 
 
+HAND_PICKED = [
+    "", "\n", "\r", "-- c", "+goose Up", "-- +goose Up", "-- +goose Up\n-- +goose Down", "-- +goose Up\n \n", "-- +goose Up\n \n-- c\n",
+    "-- +goose Up\n \n-- +goose Down\ntext\n-- +goose ENVSUB ON\n-- $1\n;\n",  # white space left over from Up goes with the first line of Down
+    "-- +goose Up\n \n-- +goose Down\n-- +goose ENVSUB ON\n-- $1\n;\n",
+    "-- +goose Up\n \n-- +goose Down\n-- +goose StatementBegin\n-- +goose StatementEnd\n-- +goose ENVSUB ON\n-- $1\n;\n",
+    "-- +goose Up\n-- +goose StatementBegin\n-- +goose StatementEnd\n-- +goose ENVSUB ON\n$1\n;\n",  # a swallowed line is not expanded
+    "-- +goose Up\n-- +goose StatementBegin\n-- +goose StatementEnd\n-- +goose StatementBegin\na\n-- +goose StatementEnd\nb;",
+    "-- +goose Up\n-- +goose StatementBegin\n-- +goose StatementEnd\n-- +goose Down\nDROP;\n",
+    "-- +goose Up\n-- +goose StatementBegin\n \n-- +goose StatementEnd\nSELECT 1;\n",
+    "-- +goose Up\na\n-- +goose StatementBegin\n-- +goose StatementEnd\nb;\n", "-- +goose Up\na\n-- +goose StatementBegin\nb\n-- +goose Down\n",
+    "-- +goose Up\n-- +goose ENVSUB ON\na $A\n-- +goose ENVSUB OFF\n$A\n-- +goose ENVSUB ON\n$SEMI\nb;\n", "-- +goose ENVSUB ON\n$A\n",
+    "-- +goose ENVSUB ON\n\n-- $1\n-- +goose Up\n-- $1\nSELECT\n-- $A\n-- $1\n;\n", "-- +goose Up\n-- +goose ENVSUB ON\n$LINES\nSELECT 1;",
+    "-- +goose Up\n-- +goose ENVSUB ON\n$DASH ;\n;\n", "-- +goose Up\n-- +goose ENVSUB ON\n$SPACE\n-- c\n-- +goose Down\n",
+    "-- +goose Up\nSELECT 1;\n-- +goose Down\n-- +goose ENVSUB ON\n$1;\n", "-- +goose Up\r\nSELECT\r\n\r\n1;\r\n-- +goose Down\r\nx;\r",
+]  # fmt: skip
+
+
+def test_hand_picked_files_are_split_as_goose_splits_them(judge: Path) -> None:
+    cases = [parser_cases.Case(text.encode(), way, parser_cases.VALUES) for text in HAND_PICKED for way in ("up", "down")]
+    seen = compare(judge, cases)
+    assert seen["statements"] > 10
+    assert seen["error"] > 10
+
+
 def test_lines_at_the_limit_of_goose_are_judged_alike(judge: Path) -> None:
     up = b"-- +goose Up\n"
     cases = []

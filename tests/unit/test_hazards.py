@@ -204,9 +204,9 @@ def _visible(text: str) -> str:
             piece = word.group()
         else:
             piece = rest[0].replace(";", "")
-        kept.append("".join(piece.split()) or "")
+        kept.append(piece)
         position += len(piece) or 1
-    return "".join(kept).translate(dict.fromkeys(map(ord, "\x85\xa0\u1680\u180e\u2028\u2029\u202f\u205f\u3000 \t\n\v\f\r"), None))
+    return "".join(kept).translate(dict.fromkeys(map(ord, "\x85\xa0\u1680\u2003\u2028\u2029\u202f\u205f\u3000 \t\n\v\f\r"), None))
 
 
 def test_text_is_missing_from_the_statements_exactly_where_a_hazard_says_so() -> None:
