@@ -82,10 +82,14 @@ def run_migration(
         level, text = migration.told(event)
         getattr(logger, level)("%s: %s", target.label, text)
 
-    with _reported(), limits.held(target, chosen):
-        left = _remaining(deadline or chosen.active_deadline_seconds)
-        # waiting for the lock ends with the deadline, too: the canceller only reaches a running statement
-        patient = chosen.model_copy(update={"lock_wait_seconds": min(chosen.lock_wait_seconds, left)})
+    def patient() -> settings.Settings:
+        # waiting for a lock ends with the deadline, too: the canceller only reaches a running statement
+        return chosen.model_copy(update={"lock_wait_seconds": min(chosen.lock_wait_seconds, left())})
+
+    def left() -> float:
+        return _remaining(chosen.active_deadline_seconds if deadline is None else deadline)
+
+    with _reported(), limits.held(target, patient()):
         outcome = migration.run(
             target,
             url,
@@ -94,9 +98,9 @@ def run_migration(
             env=migration.substitutions(target, found),
             policy=policy,
             listener=listen,
-            settings=patient,
+            settings=patient(),
             run_id=_run_id(),
-            deadline=left,
+            deadline=left(),
         )
         for remark in outcome.remarks:
             logger.warning("%s: %s [%s] %s", target.label, remark.message, remark.code, remark.hint)

@@ -1,7 +1,8 @@
-"""Targets: `@environment/service` -> databases. Both parts may hold `*`; a missing part means all.
+"""Targets: `@environment/service` -> databases. Both parts may hold `*`.
 
-`@dev/auth-service` is one database, `@prod/*` (or `@prod`) all of an environment, `@/auth-service` one service everywhere. The order is that of
-the promotion, dependencies first. `greylag targets` lists what an expression means without asking Vault.
+`@dev/auth-service` is one database, `@prod/*` (or `@prod`) all of an environment, `@*/auth-service` one service everywhere. `@/auth-service` is the
+one that a developer works on: in the environment `local`, or else in the fleet's first one; leaving a word out never reaches further.
+The order is that of the promotion, dependencies first. `greylag targets` lists what an expression means without asking Vault.
 """
 
 from __future__ import annotations
@@ -36,11 +37,12 @@ def select(found: fleet.Fleet, expression: str) -> list[fleet.Target]:
     """
     if not expression.startswith("@") or expression.count("/") > 1:
         raise errors.UsageError(
-            f'"{expression}" is not a target', code="bad-target", hint="write @environment/service, @environment/*, or @/service"
+            f'"{expression}" is not a target', code="bad-target", hint="write @environment/service, @environment/* or @*/service"
         )
     place, _, name = expression[1:].partition("/")
+    place = place or ("local" if "local" in found.environments else next(iter(found.environments)))
     environments = _matching(place, [*found.environments], {**{item: item for item in found.environments}, **found.aliases})
-    services = _matching(name, [*found.services], {item: item for item in found.services})
+    services = _matching(name or "*", [*found.services], {item: item for item in found.services})
     if environments is None:
         found.environment(place)  # raises with the nearest name
     if services is None:
@@ -54,8 +56,6 @@ def select(found: fleet.Fleet, expression: str) -> list[fleet.Target]:
 
 def _matching(pattern: str, names: Iterable[str], known: dict[str, str]) -> list[str] | None:
     """The names that a part of a target means; None when it names exactly one, and that one is unknown."""
-    if not pattern:
-        return list(names)
     if any(letter in pattern for letter in "*?["):
         wanted = {own for spelled, own in known.items() if fnmatch.fnmatchcase(spelled, pattern)}
         return [name for name in names if name in wanted]

@@ -128,7 +128,7 @@ def test_following_may_end_before_the_run(installed: Any, capsys: pytest.Capture
         (["approve", "prod"], 2, "[no-plan]"),
         (["approve", "prod", "--bundle", "a" * 64, "--plan", "b" * 64], 2, "an approval needs a reason"),
         (["approve", "prod", "--bundle", "a" * 64, "--plan", "b" * 64, "--reason", "r"], 2, "add --confirm deploy-prod"),
-        (["deploy", "@/auth-service"], 2, "spans dev, prod, release"),
+        (["deploy", "@*/auth-service"], 2, "spans dev, prod, release"),
         (["deploy", "@dev", "--bundle", "a" * 64], 2, "[bad-target]"),
     ],
 )

@@ -26,7 +26,7 @@ def labels(expression: str) -> list[str]:
     [
         ("@dev/auth-service", ["dev/auth-service"]),
         ("@production/auth-service", ["prod/auth-service"]),
-        ("@/audit-service", ["dev/audit-service", "release/audit-service", "prod/audit-service"]),
+        ("@/audit-service", ["dev/audit-service"]),
         ("@*/audit-service", ["dev/audit-service", "release/audit-service", "prod/audit-service"]),
         ("@release/a*-service", [f"release/{name}-service" for name in ("auth", "audit", "authorization", "analytics")]),
         ("@pro*/auth-service", ["prod/auth-service"]),
@@ -34,6 +34,13 @@ def labels(expression: str) -> list[str]:
 )
 def test_a_target_names_its_databases(expression: str, expected: list[str]) -> None:
     assert labels(expression) == expected
+
+
+def test_a_missing_environment_is_the_developers_own(tmp_path: Path) -> None:
+    text = "environments: {dev: {suffix: _dev}, local: {suffix: _local}}\nservices: {shop: {engine: postgres, database: shop, migrations: m}}\n"
+    found = fleet.parse(text, tmp_path / "fleet.yaml")
+    assert [target.label for target in targets.select(found, "@/shop")] == ["local/shop"]
+    assert {target.environment for target in targets.select(fleet.load(), "@/*")} == {"dev"}
 
 
 @pytest.mark.parametrize("expression", ["@prod/*", "@prod", "@prod/", "@production/*"])
@@ -45,7 +52,7 @@ def test_a_whole_environment_comes_dependencies_first(expression: str) -> None:
 
 
 def test_everything_comes_in_the_order_of_promotion() -> None:
-    found = [label.split("/")[0] for label in labels("@")]
+    found = [label.split("/")[0] for label in labels("@*/*")]
     assert found == ["dev"] * 6 + ["release"] * 6 + ["prod"] * 6
 
 
@@ -77,7 +84,7 @@ def test_any_text_is_a_target_or_a_usage_error(text: str) -> None:
 
 
 def test_listing_targets_asks_no_secrets_server(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["targets", "@/audit-service", "-json"]) == 0
+    assert cli.main(["targets", "@*/audit-service", "-json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [item["database"] for item in found] == ["audit_db_dev", "audit_db_release", "audit_db"]
     assert found[0]["secret"] == "secret/apps/my-girok/dev/audit-service/clickhouse"
