@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from deployments.sandbox import cache
 from migrator import annotations as migration_text
 from migrator import errors, files, goquote, gounicode
 from tests.interop import parser_cases
@@ -37,8 +38,7 @@ def judge() -> Path:
     if go is None:
         pytest.skip("Go is not installed: the parser is not compared with goose itself")
     digest = hashlib.sha256(b"".join((PROGRAM / name).read_bytes() for name in ("main.go", "go.mod", "go.sum"))).hexdigest()[:12]
-    cache = Path(os.environ.get("GREYLAG_CACHE", Path.home() / ".cache" / "greylag"))
-    binary = cache / "bin" / f"gooseparse-{digest}"
+    binary = cache.directory() / "bin" / f"gooseparse-{digest}"
     if not binary.exists():
         binary.parent.mkdir(parents=True, exist_ok=True)
         built = binary.with_suffix(f".{os.getpid()}")
