@@ -44,6 +44,10 @@ class _Promotion:
     proven_at: dict[str, float] = field(default_factory=dict)
     children: int = 0
 
+    def proven(self, environment: str) -> bool:
+        """Whether this promotion has seen that environment's own worker verify these bundles a short while ago."""
+        return environment in self.proven_at and time.monotonic() - self.proven_at[environment] <= PROOF_SECONDS
+
 
 @flow(name="promote-release", flow_run_name=labels.run_name, retries=0, persist_result=False)
 def promote_release(
@@ -118,14 +122,15 @@ def _path(found: fleet.Fleet, start: str, until: str) -> list[str]:
 def _enter(promotion: _Promotion, environment: str) -> None:
     """One environment: proof of the one before it, approval where it is protected, deployment by its own worker."""
     previous = promotion.fleet.previous(environment)
-    if previous:
+    if previous and not promotion.proven(previous):
         _prove(promotion, previous)
     run_id, outcome = "", "entered"
     if promotion.fleet.environment(environment).protected:
         run_id, outcome = _approval(promotion, environment)
-        if previous and time.monotonic() - promotion.proven_at[previous] > PROOF_SECONDS:
+        if previous and not promotion.proven(previous):
             _prove(promotion, previous)
     child = _child(promotion, "deploy-environment", environment, {"bundles": promotion.bundles, "approval": run_id, **promotion.options})
+    promotion.proven_at[environment] = time.monotonic()  # its last steps verified every service against these bundles
     promotion.rows.append(_row(environment, outcome, promotion.digest, run=child.name, approval=run_id, message=_message(child)))
     _emit("release.promoted", environment, promotion.digest, approval=run_id, run=str(child.id))
 

@@ -69,7 +69,7 @@ class _Demo:
             "GREYLAG_PREFECT_QUIET": "1",
         }
         done = subprocess.run(
-            [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+            [sys.executable, "-m", "migrator.cli", "deploy"],
             cwd=PROJECT,
             env=environment,
             capture_output=True,
