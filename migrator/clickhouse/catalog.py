@@ -13,7 +13,7 @@ _LOOKUPS: dict[Kind, str] = {
     Kind.TABLE: "SELECT database, '', name FROM {tables} WHERE NOT is_temporary",
     Kind.VIEW: "SELECT database, '', name FROM {tables} WHERE engine LIKE '%View'",
     Kind.MATERIALIZED_VIEW: "SELECT database, '', name FROM {tables} WHERE engine = 'MaterializedView'",
-    Kind.DICTIONARY: "SELECT database, '', name FROM {dictionaries}",
+    Kind.DICTIONARY: "SELECT database, '', name FROM {dictionaries} WHERE true",
     Kind.COLUMN: "SELECT database, table, name FROM {columns} WHERE true",
     Kind.INDEX: "SELECT database, table, name FROM {data_skipping_indices} WHERE true",
     Kind.PROJECTION: "SELECT database, table, name FROM {projections} WHERE true",

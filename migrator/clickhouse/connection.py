@@ -6,13 +6,13 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
-from migrator import addresses, errors, events, history, journal, objects, planning, registry
+from migrator import addresses, durations, errors, events, history, journal, objects, planning, registry
 from migrator.clickhouse import catalog, effects, failures, session
 from migrator.clickhouse import history as tables
 from migrator.clickhouse.execution import Run
 from migrator.clickhouse.keeper import KeeperRow
-from migrator.clickhouse.lock import Cell, ColumnName, MigrationLock, label, prefix_of
-from migrator.databases import Finding, Options
+from migrator.clickhouse.lock import LEASE, Cell, ColumnName, MigrationLock, Times, label, prefix_of
+from migrator.engines import Finding, Options
 
 _KEEPER_ENGINES = frozenset({"Replicated", "Shared"})
 """Engines of databases whose DDL is replicated by Keeper."""
@@ -23,7 +23,8 @@ _GUESSED = "the address names the native port {native}; greylag speaks HTTP and 
 def connect(dbstring: str, options: Options) -> ClickHouseDatabase:
     """Opens a database by goose's DBSTRING (goose.md §7.2).
 
-    Parameters of greylag's own: `greylag_profile` (single, on_cluster, replicated) and `greylag_cluster`; without them the database's engine decides.
+    Parameters of greylag's own: `greylag_profile` (single, on_cluster, replicated) and `greylag_cluster`, else the database's engine decides;
+    `greylag_lease`, the lock's lease.
 
     Raises UsageError (DBSTRING, table name, profile), LoginFailed, NotFound (`unknown-database`), Unavailable, TimedOut.
     """
@@ -36,10 +37,11 @@ def connect(dbstring: str, options: Options) -> ClickHouseDatabase:
         profile, cluster = _profile(address, opened)
         opened.cluster = cluster
         place = tables.place(options.table, opened.database, profile, cluster)
+        times = _times(address)
     except BaseException:
         opened.close()
         raise
-    database = ClickHouseDatabase(opened, options, place, run, _notes(address, opened, profile))
+    database = ClickHouseDatabase(opened, options, place, run, times, _notes(address, opened, profile))
     registry.register(database)
     return database
 
@@ -60,6 +62,13 @@ def _profile(address: addresses.ClickHouseAddress, opened: session.Session) -> t
     if profile is tables.Profile.ON_CLUSTER and not cluster:
         raise errors.UsageError("the profile on_cluster needs a cluster's name", code="bad-profile", hint="add greylag_cluster=NAME")
     return profile, cluster
+
+
+def _times(address: addresses.ClickHouseAddress) -> Times:
+    lease = durations.parse(address.own["lease"]) if "lease" in address.own else LEASE
+    if not 2 <= lease <= 600:
+        raise errors.UsageError("greylag_lease must be from 2s to 600s", code="bad-lease", hint="leave it out for 15s")
+    return Times(lease)
 
 
 def _notes(address: addresses.ClickHouseAddress, opened: session.Session, profile: tables.Profile) -> list[events.Note]:
@@ -83,14 +92,17 @@ def _doing(what: str) -> Iterator[None]:
 
 
 class ClickHouseDatabase:
-    """`databases.Database` for ClickHouse. `notes` is what a person should know about the connection; `lock` emits it."""
+    """`engines.Database` for ClickHouse. `notes` is what a person should know about the connection; `lock` emits it."""
 
-    def __init__(self, opened: session.Session, options: Options, place: tables.Place, run: str, notes: Sequence[events.Note]) -> None:
+    def __init__(
+        self, opened: session.Session, options: Options, place: tables.Place, run: str, times: Times, notes: Sequence[events.Note]
+    ) -> None:
         self.notes = tuple(notes)
         self._session = opened
         self._options = options
         self._place = place
         self._run = run
+        self._times = times
         self._lock: MigrationLock | None = None
 
     @property
@@ -131,7 +143,7 @@ class ClickHouseDatabase:
             listener(note)
         fenced = self._place.profile is not tables.Profile.REPLICATED
         by = label(self._options.service, self._options.applied_by)
-        held = MigrationLock(self._session, self._cell(), self._run, by, fenced)
+        held = MigrationLock(self._session, self._cell(), self._run, by, fenced, self._times)
         with contextlib.ExitStack() as stack:
             with _doing("to take the migration lock"):
                 stack.enter_context(held.holding(self._options.locks.migration_wait, listener))

@@ -24,7 +24,7 @@ from migrator.clickhouse import history as tables
 from migrator.clickhouse.history import Place, Planned
 from migrator.clickhouse.lock import MigrationLock
 from migrator.clickhouse.session import Session
-from migrator.databases import Options
+from migrator.engines import Options
 from migrator.history import Fact
 from migrator.plans import Plan, Step
 from migrator.statements import Statement
@@ -65,7 +65,7 @@ class Run:
     # --- the run ------------------------------------------------------------------------------------------------------------------
 
     def execute(self) -> None:
-        """Executes all steps. Raises what `databases.Database.execute` says."""
+        """Executes all steps. Raises what `engines.Database.execute` says."""
         starts = [1] * len(self.steps)
         if self.plan.target.versioning:
             with self._owned("to prepare the journal"):
@@ -140,7 +140,7 @@ class Run:
         return limits
 
     def _refused(self, step: Step, statement: Statement, refusal: failures.Refusal, sent_at: datetime) -> errors.GreylagError:
-        nothing_done = refusal.had_no_effect
+        nothing_done = refusal.had_no_effect or (shapes.head(statement.text) == "INSERT" and refusal.written_rows == 0)
         if refusal.code == failures.UNFINISHED:
             with contextlib.suppress(failures.Refusal, failures.Lost):
                 line = shapes.canonical(self.session, [statement.text])[0]

@@ -64,10 +64,12 @@ _RECEIVED = re.compile(r"\A(?:.*?server response: )?(?:Code: (\d+)\. )?(?:DB::Ex
 
 @dataclass(eq=False)
 class Refusal(Exception):
-    """The server's answer that it did not do, or did not finish, what it was asked. `message` is its own, without code and version."""
+    """The server's answer that it did not do, or did not finish, what it was asked. `message` is its own, without code and version;
+    `written_rows`: how many rows it says it had written."""
 
     code: int
     message: str
+    written_rows: int | None = None
 
     def __str__(self) -> str:
         """As clickhouse-go, and so goose, prints it."""
@@ -137,7 +139,7 @@ def _plain(root: BaseException, text: str) -> str:
     ):
         if known in said:
             return known.lower() if known.startswith(("Conn", "timed")) else known
-    found = re.search(r"HTTP status \d+(?:, server response: [^\n]{0,200})?", text)
+    found = re.search(r"HTTP status \d+(?:, server response: [^\r\n]{0,200})?", text)
     return found[0] if found else (said.strip().split("\n")[0][:200] or type(root).__name__)
 
 

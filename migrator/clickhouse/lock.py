@@ -13,7 +13,7 @@ thought dead finds its state gone, raises `lock-lost` and sends nothing more.
 
 **The fence.** Could a holder that stood still (a paused machine) send one statement after it was taken over? It looks at its lease before each
 statement, but may be paused between looking and sending. Everything that it does under the lock therefore goes through one HTTP session that
-the server drops after τ = `FENCE` seconds without use, and with `session_check=1` a request for a dropped session is refused (code 372). Let
+the server drops after τ = `Times.fence` seconds without use, and with `session_check=1` a request for a dropped session is refused (code 372). Let
 E be the end of the last lease. Both threads of a holder look at the lease before they use the session, so the heartbeat's last use was decided
 at or before E and arrives before E + τ (later, the session is gone), and a statement decided at or before E arrives before E + 2τ. A takeover
 happens after E + 2τ and a margin for how punctually the server drops sessions; a statement that arrived in time and still runs is in
@@ -45,17 +45,36 @@ from migrator.clickhouse.session import Session, literal, quote
 TABLE = "greylag_lock"
 
 LEASE = 15.0
-"""Seconds. Three heartbeats may fail before it ends; it is also most of what a run after a crash has to wait."""
+"""Seconds; `greylag_lease` in the address chooses another. Most of what a run has to wait after a crash follows from it."""
 
-HEARTBEAT = 4.0
-FENCE = 10.0
-"""Seconds after which the server drops an idle HTTP session; more than two heartbeats, which keep it in use."""
+_PUNCTUALITY = 2.0
+"""Seconds; the server drops expired sessions about once a second."""
 
-GRACE = 2 * FENCE + 2.0
-"""Seconds after the end of a lease before anybody may take over; the server drops sessions about once a second."""
 
-_MARGIN = 1.0
-"""Seconds before the end of its lease at which a holder stops: the two clocks may run at slightly different rates."""
+@dataclass(frozen=True, slots=True)
+class Times:
+    """The lease and what follows from it, in seconds."""
+
+    lease: float = LEASE
+
+    @property
+    def heartbeat(self) -> float:
+        """Between two renewals: three may fail before the lease ends."""
+        return self.lease / 4
+
+    @property
+    def fence(self) -> int:
+        """After which the server drops an idle HTTP session: more than two heartbeats, which keep it in use."""
+        return max(1, round(self.lease * 2 / 3))
+
+    @property
+    def grace(self) -> float:
+        """After the end of a lease, before anybody may take over."""
+        return 2 * self.fence + _PUNCTUALITY
+
+
+_MARGIN = 1 / 15
+"""Part of the lease before its end at which a holder stops: the two clocks may run at slightly different rates."""
 
 _POLL = (0.2, 1.0)
 """Seconds between two looks of a waiting run, at random between these, so that waiting runs don't look in step."""
@@ -159,6 +178,7 @@ class MigrationLock:
     run: str
     by: str
     fenced: bool = True
+    times: Times = Times()
     broke: Holder | None = None  # whose expired lease this run took over
 
     def __post_init__(self) -> None:
@@ -185,11 +205,11 @@ class MigrationLock:
         try:
             heart.start()
             if self.fenced:
-                self.session.begin(f"{self.session.prefix}{self._token}", round(FENCE))
+                self.session.begin(f"{self.session.prefix}{self._token}", self.times.fence)
             yield
         finally:
             self._stop.set()
-            heart.join(HEARTBEAT)
+            heart.join(self.times.heartbeat)
             self.session.end()
             self._release()
 
@@ -239,15 +259,15 @@ class MigrationLock:
             time.sleep(min(random.uniform(*_POLL), max(0.0, wait - waited)))
 
     def _take(self, state: str, now: int, before: float) -> bool:
-        mine = Holder(self.run, self._token, now + round(LEASE * 1000), now, self.by)
+        mine = Holder(self.run, self._token, now + round(self.times.lease * 1000), now, self.by)
         if not self.cell.swap(state, str(mine)):
             return False
-        self._state, self._deadline = mine, before + LEASE - _MARGIN
+        self._state, self._deadline = mine, before + self.times.lease * (1 - _MARGIN)
         self._clock = now / 1000 - time.time()
         return True
 
     def _abandoned(self, holder: Holder, now: int) -> bool:
-        if now <= holder.until + GRACE * 1000:
+        if now <= holder.until + self.times.grace * 1000:
             return False
         return not self.session.running(prefix_of(holder.run))
 
@@ -255,14 +275,14 @@ class MigrationLock:
         who = holder.describe() if holder else "another run"
         return errors.LockUnavailable(
             f"the migration lock is held by {who}; gave up after {waited:.0f} s",
-            hint=f"wait for that run; if its process is gone, the lock frees itself {LEASE + GRACE:.0f} s after its last sign of life,"
+            hint=f"wait for that run; if its process is gone, the lock frees itself {self.times.lease + self.times.grace:.0f} s after its last sign of life,"
             " once none of its statements runs any more",
         )
 
     # --- keeping it ---------------------------------------------------------------------------------------------------------------
 
     def _beat(self) -> None:
-        while not self._stop.wait(HEARTBEAT):
+        while not self._stop.wait(self.times.heartbeat):
             with contextlib.suppress(failures.Refusal, failures.Lost):  # the next beat tries again; the deadline stops the run
                 if not self._renew():
                     return
@@ -275,11 +295,11 @@ class MigrationLock:
         if mine is None or state != str(mine):
             self._state = None
             return False
-        later = Holder(mine.run, mine.token, now + round(LEASE * 1000), mine.since, mine.by)
+        later = Holder(mine.run, mine.token, now + round(self.times.lease * 1000), mine.since, mine.by)
         if not self.cell.swap(str(mine), str(later)):
             self._state = None
             return False
-        self._state, self._deadline = later, before + LEASE - _MARGIN
+        self._state, self._deadline = later, before + self.times.lease * (1 - _MARGIN)
         return True
 
     def _touch(self) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -62,6 +63,19 @@ class Session:
     overridden: set[str] = field(default_factory=set)
     cluster: str = ""
     database_engine: str = ""
+    heard: Any = field(default_factory=threading.local, repr=False)  # the last answer's X-ClickHouse-Summary, per thread
+
+    def __post_init__(self) -> None:
+        """Listens to the answers' headers: the driver's exceptions don't tell how many rows a failed INSERT had written."""
+        pool = self.client.http
+        request = pool.request
+
+        def listening(*arguments: Any, **options: Any) -> Any:
+            response = request(*arguments, **options)
+            self.heard.summary = response.headers.get("X-ClickHouse-Summary")
+            return response
+
+        pool.request = listening
 
     @property
     def version(self) -> str:
@@ -193,10 +207,14 @@ class Session:
     def _send(self, send: Callable[[], T]) -> T:
         from clickhouse_connect.driver import exceptions
 
+        self.heard.summary = None
         try:
             return send()
         except exceptions.Error as error:
-            raise failures.read(error) from None
+            failure = failures.read(error)
+            if isinstance(failure, failures.Refusal):
+                failure.written_rows = _written_rows(self.heard.summary)
+            raise failure from None
 
 
 def connect(address: addresses.ClickHouseAddress, prefix: str, timeout: float) -> Session:
@@ -227,6 +245,8 @@ def _open(address: addresses.ClickHouseAddress, host: str, port: int, place: str
     from clickhouse_connect import common
     from clickhouse_connect.driver import exceptions, httputil
 
+    # The driver warns of every broken connection; without a handler those lines would go to stderr, past goose's own.
+    logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
     common.set_setting("use_protocol_version", False)  # saves one request; only the Native format needs it
     common.set_setting("max_error_size", 16384)  # a message is masked and shown as a whole
     secure = address.secure or port == 8443
@@ -277,6 +297,13 @@ def _pool_options(address: addresses.ClickHouseAddress, secure: bool, environmen
             if not address.skip_verify:
                 options["assert_hostname"] = address.server_name
     return options
+
+
+def _written_rows(summary: str | None) -> int | None:
+    try:
+        return int(json.loads(summary or "{}").get("written_rows"))
+    except (TypeError, ValueError):
+        return None
 
 
 def literal(text: str) -> str:

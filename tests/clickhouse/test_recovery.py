@@ -1,0 +1,301 @@
+"""What a run finds that was broken off: killed at any point, answered by a person, healed by the next run."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.sandbox.clickhouse import ClickHouseServer
+from migrator import applying, errors, events, planning
+from migrator.clickhouse import failures
+from tests.clickhouse.conftest import Playground, finish, has_lock, refusal, start, wait_until
+
+TABLE = "CREATE TABLE {0} (id UInt64, name String) ENGINE = MergeTree ORDER BY id;"
+SLOW = "SELECT number, toString(sleepEachRow(0.1)) FROM numbers({0}) SETTINGS max_block_size = 1, max_insert_block_size = 1"
+
+
+def _kill_when(playground: Playground, condition: Callable[[], bool], **environment: str) -> None:
+    """Starts a runner and kills it (SIGKILL) as soon as the condition holds."""
+    process = playground.runner(**environment)
+    start(process)
+    wait_until(condition)
+    process.kill()
+    process.wait()
+
+
+def _running(playground: Playground, pattern: str) -> bool:
+    return playground.sql(f"SELECT count() FROM system.processes WHERE query_id LIKE '{pattern}'") != [[0]]
+
+
+def _exists(playground: Playground, table: str) -> bool:
+    return playground.sql(f"SHOW TABLES LIKE '{table}'") != []
+
+
+def test_killed_between_statements_goes_on_where_it_stopped(playground: Playground) -> None:
+    pause = "SELECT sleepEachRow(1) FROM numbers(2) SETTINGS max_block_size = 1;"
+    playground.write(
+        1, TABLE.format("t"), "INSERT INTO t VALUES (1, 'once');", "ALTER TABLE t ADD COLUMN more Int8;", pause, TABLE.format("last")
+    )
+    _kill_when(playground, lambda: _running(playground, "greylag-%-1-up-4"))
+    playground.run()
+    assert playground.sql("SELECT * FROM t") == [[1, "once", 0]]
+    assert playground.versions() == [0, 1]
+    assert [event.index for event in playground.of(events.StatementFinished)] == [4, 5]
+    assert [(event.index, event.outcome) for event in playground.of(events.StatementSettled)] == [(4, "not-done")]
+
+
+def test_killed_during_a_create_that_the_server_finished_is_settled_as_done(playground: Playground) -> None:
+    playground.write(1, TABLE.format("first"), "CREATE TABLE slow (id UInt64) ENGINE = MergeTree ORDER BY id;", TABLE.format("last"))
+    playground.run()
+    # The journal of a run that was killed after the server's answer, before it was noted: the plan, one statement done, no history row.
+    playground.do("TRUNCATE TABLE goose_db_version")
+    playground.do("INSERT INTO goose_db_version (version_id, is_applied) VALUES (0, 1)")
+    playground.do("DROP TABLE last")
+    playground.do(
+        "ALTER TABLE greylag_journal DELETE WHERE statement = 0 OR (statement = 2 AND state = 'done') SETTINGS mutations_sync = 2"
+    )
+    playground.run()
+    assert [(event.index, event.outcome) for event in playground.of(events.StatementSettled)] == [(2, "done")]
+    assert [event.index for event in playground.of(events.StatementFinished)] == [3]
+    assert playground.versions() == [0, 1]
+
+
+def test_unknown_insert_is_a_question_and_the_answer_goes_on(playground: Playground) -> None:
+    path = playground.write(1, TABLE.format("t"), f"INSERT INTO t {SLOW.format(40)};", TABLE.format("last"))
+    _kill_when(playground, lambda: _running(playground, "greylag-%-1-up-2"))
+    error = refusal(playground.run)  # waits until the server has ended the statement
+    assert (type(error), error.code, error.exit_code) == (errors.NeedsAnswer, "statement-unknown", errors.ExitCode.QUESTION)
+    assert error.where == errors.Location(str(path), 3)
+    assert "repair -done 1:2" in error.hint and "-not-done 1:2" in error.hint
+    assert playground.sql("SELECT count() FROM t") == [[40]], "nothing was executed again"
+    assert refusal(playground.run).code == "statement-unknown", "the question stays until it is answered"
+    playground.answer(1, 2, done=True)
+    playground.run()
+    assert playground.sql("SELECT count() FROM t") == [[40]]
+    assert playground.versions() == [0, 1]
+
+
+def test_answer_not_done_executes_the_statement(playground: Playground) -> None:
+    playground.write(1, TABLE.format("t"), f"INSERT INTO t {SLOW.format(10)};")
+    _kill_when(playground, lambda: _running(playground, "greylag-%-1-up-2"))
+    assert refusal(playground.run).code == "statement-unknown"
+    playground.do("TRUNCATE TABLE t")
+    playground.answer(1, 2, done=False)
+    playground.run()
+    assert playground.sql("SELECT count() FROM t") == [[10]]
+
+
+def test_answer_without_a_question_is_refused(playground: Playground) -> None:
+    playground.write(1, TABLE.format("t"), "SELECT 1;")
+    error = refusal(lambda: playground.answer(1, 1, done=True))
+    assert (type(error), error.code) == (errors.NotFound, "no-question")
+    playground.run()
+    assert refusal(lambda: playground.answer(1, 1, done=True)).code == "no-question"
+
+
+def test_killed_mutation_is_awaited_and_not_run_again(playground: Playground) -> None:
+    playground.write(
+        1,
+        TABLE.format("t"),
+        "INSERT INTO t SELECT number, 'x' FROM numbers(30);",
+        "ALTER TABLE t UPDATE name = concat(name, toString(sleepEachRow(0.09))) WHERE true;",
+        TABLE.format("last"),
+    )
+    _kill_when(playground, lambda: playground.sql("SELECT count() FROM system.mutations WHERE database = currentDatabase()") != [[0]])
+    playground.run()
+    assert [(event.index, event.outcome) for event in playground.of(events.StatementSettled)] == [(3, "done")]
+    assert playground.sql("SELECT DISTINCT name FROM t") == [["x0"]]
+    assert playground.sql("SELECT count() FROM system.mutations WHERE database = currentDatabase() AND table = 't'") == [[1]]
+
+
+def test_killed_before_the_history_row_only_writes_the_row(playground: Playground) -> None:
+    playground.write(1, TABLE.format("t"))
+    playground.run()
+    playground.do("ALTER TABLE goose_db_version DELETE WHERE version_id = 1 SETTINGS mutations_sync = 2")
+    playground.do("ALTER TABLE greylag_journal DELETE WHERE statement = 0 SETTINGS mutations_sync = 2")
+    playground.run()
+    assert playground.versions() == [0, 1]
+    assert playground.of(events.StatementFinished) == []
+
+
+def test_migration_rolled_back_by_goose_starts_from_its_first_statement(playground: Playground) -> None:
+    playground.write(1, TABLE.format("t"), "ALTER TABLE t ADD COLUMN more Int8;", down="DROP TABLE t;")
+    playground.run()
+    playground.do("DROP TABLE t SYNC")  # as goose's down would
+    playground.do("ALTER TABLE goose_db_version DELETE WHERE version_id = 1 SETTINGS mutations_sync = 2")
+    playground.run()
+    assert [event.index for event in playground.of(events.StatementFinished)] == [1, 2]
+
+
+def test_partial_migration_survives_other_runs_in_between(playground: Playground) -> None:
+    playground.write(1, TABLE.format("one"), down="DROP TABLE one;")
+    playground.run()
+    playground.write(2, TABLE.format("two"), "SELECT broken;")
+    refusal(playground.run)
+    playground.run(planning.Verb.DOWN)
+    playground.run(planning.Verb.UP_TO, 1)
+    playground.write(2, TABLE.format("two"), "SELECT 1;")
+    playground.run()
+    assert [event.index for event in playground.of(events.StatementFinished)] == [2]
+    assert playground.versions() == [0, 1, 2]
+
+
+def test_set_is_repeated_when_a_run_goes_on_behind_it(playground: Playground) -> None:
+    playground.write(
+        1,
+        "SET max_threads = 3;",
+        "CREATE TEMPORARY TABLE lost (a Int8);",
+        "SELECT throwIf(getSetting('max_threads') != 3), broken;",
+        block=False,
+    )
+    refusal(playground.run)
+    playground.write(
+        1,
+        "SET max_threads = 3;",
+        "CREATE TEMPORARY TABLE lost (a Int8);",
+        "SELECT throwIf(getSetting('max_threads') != 3), count() FROM lost;",
+    )
+    playground.run()
+    assert playground.versions() == [0, 1]
+
+
+def test_broken_redo_goes_on(playground: Playground) -> None:
+    playground.write(1, TABLE.format("t"), "INSERT INTO t VALUES (1, 'a');", down="DROP TABLE t;")
+    playground.run()
+    playground.write(1, TABLE.format("t"), "INSERT INTO t VALUES (1, 'a');", "SELECT broken;", down="DROP TABLE t;")
+    refusal(lambda: playground.run(planning.Verb.REDO))
+    assert playground.versions() == [0]
+    playground.write(1, TABLE.format("t"), "INSERT INTO t VALUES (1, 'a');", "SELECT 1;", down="DROP TABLE t;")
+    playground.run()
+    assert playground.sql("SELECT count() FROM t") == [[1]]
+    assert playground.versions() == [0, 1]
+
+
+def test_facts_that_a_killed_run_owes_are_written_by_the_next(playground: Playground) -> None:
+    for number in range(1, 6):
+        playground.write(number, TABLE.format(f"t{number}"))
+    playground.write(6, "SELECT sleepEachRow(1) FROM numbers(3) SETTINGS max_block_size = 1;")
+    _kill_when(playground, lambda: _running(playground, "greylag-%-6-up-1"))
+    assert playground.sql("SELECT count() FROM greylag_migration") == [[0]]
+    playground.run()
+    with playground.open() as database:
+        history = database.read_history()
+    assert history.unproven == ()
+    assert {fact.run_id for fact in history.living_facts.values() if fact.version < 6} != {history.living_facts[6].run_id}
+
+
+def test_connection_lost_under_a_statement_is_looked_up_and_goes_on(playground: Playground) -> None:
+    """A proxy that drops a silent connection: the statement is finished by the server, and its outcome found out within the same run."""
+    playground.write(1, TABLE.format("t"), TABLE.format("u"))
+    with playground.open() as database:
+        opened = database._session
+        execute = opened.execute
+
+        def dropping(body: bytes, query_id: str, settings: Any = None) -> None:
+            execute(body, query_id, settings)
+            if query_id.endswith("-1-up-1"):
+                raise failures.Lost("the proxy closed the connection")
+
+        opened.execute = dropping  # type: ignore[method-assign]
+        applying.apply(database, playground.plan(database), playground.seen.append)
+    assert [(event.index, event.outcome) for event in playground.of(events.StatementSettled)] == [(1, "done")]
+    assert playground.versions() == [0, 1]
+
+
+def test_exception_in_the_middle_of_a_wait_stops_the_statement_on_the_server(playground: Playground) -> None:
+    playground.write(
+        1,
+        TABLE.format("t"),
+        "SELECT sleepEachRow(1) FROM numbers(300) SETTINGS max_block_size = 1, function_sleep_max_microseconds_per_block = 0;",
+    )
+    process = playground.runner()
+    start(process)
+    wait_until(lambda: _running(playground, "greylag-%-1-up-2"))
+    process.send_signal(2)  # KeyboardInterrupt
+    finish(process)
+    assert not _running(playground, "greylag-%")
+    assert playground.versions() == [0]
+    playground.write(1, TABLE.format("t"), "SELECT 1;")
+    error = refusal(playground.run)
+    assert error.code == "statement-changed", "it may have run with another text"
+    playground.answer(1, 2, done=False)
+    playground.run()
+    assert playground.versions() == [0, 1]
+
+
+MATERIAL = (
+    (TABLE.format("a"), "INSERT INTO a VALUES (1, 'x');", "ALTER TABLE a ADD COLUMN more Int8;", "CREATE VIEW v AS SELECT * FROM a;"),
+    (
+        TABLE.format("b"),
+        "RENAME TABLE b TO c;",
+        "INSERT INTO c SELECT number, 'y' FROM numbers(5);",
+        "ALTER TABLE c RENAME COLUMN name TO label;",
+    ),
+    ("ALTER TABLE c UPDATE label = concat(label, '!') WHERE true;", "ALTER TABLE a DROP COLUMN more;", "DROP VIEW v;"),
+    ("CREATE MATERIALIZED VIEW m TO c AS SELECT id, name AS label FROM a;", "ALTER TABLE c ADD INDEX i label TYPE bloom_filter;"),
+    (TABLE.format("d"), "ALTER TABLE d ADD COLUMN x Int8, ADD COLUMN y Int8;", "INSERT INTO d VALUES (1, 'z', 2, 3);"),
+)
+"""Statements of which none may run twice: a second CREATE or RENAME fails, a second INSERT or UPDATE shows in the data."""
+
+
+KILLS = 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_killed_at_random_points_every_statement_takes_effect_once(playground: Playground, seed: int) -> None:
+    for number, statements in enumerate(MATERIAL, start=1):
+        playground.write(number, *statements)
+    chance = random.Random(seed)
+    for turn in range(20):
+        process = playground.runner()
+        start(process)
+        if turn < KILLS and has_lock(process):
+            time.sleep(chance.uniform(0.0, 0.25))
+            process.kill()
+        report = finish(process)
+        if report and report[-1]["event"] == "error":
+            assert report[-1]["code"] == "statement-unknown", report[-1]
+            _answer(playground, report[-1])
+        if process.returncode == 0:
+            break
+    assert process.returncode == 0
+    assert playground.versions() == [0, 1, 2, 3, 4, 5]
+    assert playground.sql("SELECT id, name FROM a") == [[1, "x"]]
+    assert playground.sql("SELECT id, label FROM c ORDER BY id") == [[number, "y!"] for number in range(5)]
+    assert playground.sql("SELECT * FROM d") == [[1, "z", 2, 3]]
+    assert playground.sql("SHOW TABLES LIKE 'v'") == []
+
+
+def _answer(playground: Playground, question: dict[str, Any]) -> None:
+    """As a person would: looks into the data."""
+    version, index = (int(part) for part in question["hint"].split("-done ")[1].split(" ")[0].split(":"))
+    evidence = {(1, 2): "SELECT count() FROM a", (2, 3): "SELECT count() FROM c", (5, 3): "SELECT count() FROM d"}
+    done = playground.sql(evidence[version, index]) != [[0]]
+    playground.answer(version, index, done=done)
+
+
+@pytest.fixture
+def logging_playground(tmp_path: Path) -> Iterator[Playground]:
+    """A playground on a server that keeps a query log."""
+    directory = tmp_path / "migrations"
+    directory.mkdir()
+    with ClickHouseServer(tmp_path / "server", query_log=True) as server:
+        server.create_database("logged")
+        url = f"{server.url('admin', server.admin_password, 'logged')}&greylag_lease=2s"
+        yield Playground(url, server, "logged", directory)
+
+
+def test_query_log_is_the_witness_for_an_insert(logging_playground: Playground) -> None:
+    logging_playground.write(1, TABLE.format("t"), f"INSERT INTO t {SLOW.format(20)};")
+    _kill_when(logging_playground, lambda: _running(logging_playground, "greylag-%-1-up-2"))
+    logging_playground.run()
+    settled = logging_playground.of(events.StatementSettled)
+    assert [(event.index, event.outcome, event.evidence) for event in settled] == [(2, "done", "the query log says that it finished")]
+    assert logging_playground.sql("SELECT count() FROM t") == [[20]]
+    assert logging_playground.versions() == [0, 1]
