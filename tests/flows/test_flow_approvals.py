@@ -1,0 +1,168 @@
+"""The gate of a protected environment, held by its own worker: nobody gets past it by starting another deployment by hand."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import prefect_api
+import pytest
+from conftest import Stage, become
+from prefect import State
+
+from deployments.sandbox.postgres import identifier
+from deployments.sandbox.prefect_server import PrefectServer
+from flows import approvals
+from tasks import approval
+
+BOTH = [20250101000000, 20250102000000]
+MORE = "-- +goose Up\nCREATE TABLE more (id text);\n-- +goose Down\nDROP TABLE more;\n"
+
+
+@pytest.fixture
+def prod(stage: Stage, prefect_server: PrefectServer, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """This process is prod's worker."""
+    stage.prepare("prod")
+    become(monkeypatch, stage, "prod")
+    return stage
+
+
+def planned(server: PrefectServer, *services: str) -> approval.ReleaseManifest:
+    """Plans prod and returns what the published table says."""
+    from flows.plan_environment import plan_environment
+
+    state = plan_environment(environment="prod", services=services, return_state=True)
+    assert state.is_completed(), state.message
+    return approvals.manifest_of(prefect_api.artifact(server, "plan-prod"))
+
+
+def approve(bundle: str, plan: str, **changes: str) -> State[Any]:
+    from flows.approve_release import approve_release
+
+    given = {"environment": "prod", "confirm": "deploy-prod", "approver": "Ada", "reason": "CHG-1", **changes}
+    state: State[Any] = approve_release(bundle=bundle, plan=plan, **given, return_state=True)
+    return state
+
+
+def approved(manifest: approval.ReleaseManifest) -> str:
+    """Approves a plan; the approval's run id."""
+    state = approve(manifest.bundle, manifest.plan)
+    assert state.is_completed(), state.message
+    return str(state.state_details.flow_run_id)
+
+
+def deploy(**given: Any) -> State[Any]:
+    from flows.deploy_service import deploy_service
+
+    state: State[Any] = deploy_service(service="auth-service", environment="prod", **given, return_state=True)
+    return state
+
+
+def refused(stage: Stage, state: State[Any], code: str) -> None:
+    assert state.is_failed()
+    assert f"[{code}]" in (state.message or ""), state.message
+    assert "hint: " in (state.message or "")
+    assert stage.versions("auth-service", "prod") == []
+
+
+def test_bad_flow_pending_work_needs_an_approval(prod: Stage) -> None:
+    refused(prod, deploy(), "approval-missing")
+
+
+@pytest.mark.parametrize("run_id", ["nobody", str(uuid.UUID(int=7))])
+def test_bad_flow_an_approval_that_does_not_exist(prod: Stage, run_id: str) -> None:
+    refused(prod, deploy(approval=run_id), "approval-missing")
+
+
+def test_bad_flow_any_other_completed_run_is_no_approval(prod: Stage, prefect_server: PrefectServer) -> None:
+    planned(prefect_server)
+    run = prefect_server.request("POST", "/flow_runs/filter", {"limit": 1, "sort": "START_TIME_DESC"})[0]
+    refused(prod, deploy(approval=run["id"]), "approval-missing")
+
+
+def test_good_flow_an_approved_plan_is_applied_and_a_second_run_needs_no_approval(prod: Stage, prefect_server: PrefectServer) -> None:
+    manifest = planned(prefect_server)
+    state = deploy(approval=approved(manifest), bundle=manifest.bundles["auth-service"], plan=manifest.plans["auth-service"])
+    assert state.is_completed(), state.message
+    assert prod.versions("auth-service", "prod") == BOTH
+    assert deploy().is_completed()
+    published = prefect_server.request("GET", "/artifacts/approval-prod/latest")
+    assert "approved by Ada (as claimed in the form): CHG-1" in published["description"]
+    assert approvals.manifest_of(prefect_api.artifact(prefect_server, "approval-prod")) == manifest
+
+
+def test_bad_flow_an_approval_for_other_services_does_not_cover_this_one(prod: Stage, prefect_server: PrefectServer) -> None:
+    run_id = approved(planned(prefect_server, "identity-service"))
+    refused(prod, deploy(approval=run_id), "approval-mismatch")
+
+
+def test_bad_flow_files_changed_after_the_approval(prod: Stage, prefect_server: PrefectServer) -> None:
+    run_id = approved(planned(prefect_server))
+    prod.write("auth-service/migrations/20250103000000_more.sql", MORE)
+    refused(prod, deploy(approval=run_id), "bundle-changed")
+
+
+def test_bad_flow_another_bundle_or_plan_than_the_approved_one_is_asked_for(prod: Stage, prefect_server: PrefectServer) -> None:
+    run_id = approved(planned(prefect_server))
+    refused(prod, deploy(approval=run_id, bundle="1" * 64), "approval-mismatch")
+    refused(prod, deploy(approval=run_id, plan="1" * 64), "approval-mismatch")
+
+
+def test_bad_flow_a_database_that_needs_more_than_was_approved(prod: Stage, prefect_server: PrefectServer) -> None:
+    assert deploy(approval=approved(planned(prefect_server))).is_completed()
+    prod.write("auth-service/migrations/20250103000000_more.sql", MORE)
+    run_id = approved(planned(prefect_server))  # one migration
+    name = prod.database("auth-service", "prod")
+    prod.postgres.execute(f"DROP DATABASE {identifier(name)} WITH (FORCE);\nCREATE DATABASE {identifier(name)} OWNER {identifier(name)};")
+    refused(prod, deploy(approval=run_id), "approval-mismatch")  # three are needed now
+
+
+def test_good_flow_what_is_left_of_an_approved_plan_passes(prod: Stage, prefect_server: PrefectServer) -> None:
+    broken = prod.write(
+        "auth-service/migrations/20250103000000_more.sql", "-- +goose Up\nSELECT 1 FROM blocker;\n-- +goose Down\nSELECT 1;\n"
+    )
+    run_id = approved(planned(prefect_server))
+    state = deploy(approval=run_id)
+    assert state.is_failed() and broken.name in (state.message or "")
+    assert prod.versions("auth-service", "prod") == BOTH
+    prod.sql("auth-service", "prod", f'CREATE TABLE blocker (); ALTER TABLE blocker OWNER TO "{prod.database("auth-service", "prod")}"')
+    state = deploy(approval=run_id)
+    assert state.is_completed(), state.message
+    assert prod.versions("auth-service", "prod") == [*BOTH, 20250103000000]
+
+
+def test_bad_flow_an_old_approval_has_expired(prod: Stage, prefect_server: PrefectServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = approved(planned(prefect_server))
+    monkeypatch.setenv("GREYLAG_APPROVAL_MAXIMUM_AGE_SECONDS", "0.001")
+    refused(prod, deploy(approval=run_id), "approval-expired")
+
+
+def test_bad_flow_only_a_plan_that_was_published_can_be_approved(prod: Stage, prefect_server: PrefectServer) -> None:
+    manifest = planned(prefect_server)
+    for bundle, plan in [("1" * 64, manifest.plan), (manifest.bundle, "1" * 64)]:
+        state = approve(bundle, plan)
+        assert state.is_failed()
+        assert "[approval-unknown-plan]" in (state.message or "")
+
+
+@pytest.mark.parametrize("changes", [{"confirm": "yes"}, {"approver": ""}, {"reason": ""}, {"environment": "stage"}])
+def test_bad_flow_a_form_filled_by_a_slip_approves_nothing(prod: Stage, prefect_server: PrefectServer, changes: dict[str, str]) -> None:
+    manifest = planned(prefect_server)
+    assert approve(manifest.bundle, manifest.plan, **changes).is_failed()
+    refused(prod, deploy(), "approval-missing")
+
+
+def test_bad_flow_an_environment_that_is_not_protected_takes_no_approval(prod: Stage, prefect_server: PrefectServer) -> None:
+    manifest = planned(prefect_server)
+    assert approve(manifest.bundle, manifest.plan, environment="dev", confirm="deploy-dev").is_failed()
+
+
+def test_bad_flow_deploy_environment_refuses_as_well(prod: Stage, prefect_server: PrefectServer) -> None:
+    from flows.deploy_environment import deploy_environment
+
+    run_id = approved(planned(prefect_server, "identity-service"))
+    state = deploy_environment(environment="prod", approval=run_id, return_state=True)
+    refused(prod, state, "approval-mismatch")
+    assert prod.versions("identity-service", "prod") == []
+    assert deploy_environment(environment="prod", services=("identity-service",), approval=run_id, return_state=True).is_completed()
+    assert prod.versions("identity-service", "prod") == [20250101000000]
