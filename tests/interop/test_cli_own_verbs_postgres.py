@@ -1,0 +1,358 @@
+"""greylag's own commands on PostgreSQL: plan, verify, wait, history, baseline, repair, JSON, signals, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from migrator import addresses, urls
+from tests.interop.postgres import objects, query, rows
+from tests.interop.runner import ROOT, Result, Tools, files, table, tables
+
+
+@pytest.fixture
+def greylag(tools: Tools, postgres_url: str) -> Greylag:
+    return Greylag(tools, postgres_url)
+
+
+class Greylag:
+    """greylag in a directory with `m`, on one database."""
+
+    def __init__(self, tools: Tools, url: str) -> None:
+        self.tools = tools
+        self.url = url
+        self.directory = tools.cwd / "m"
+
+    def __call__(self, *words: str, expected: int = 0, **environ: str) -> Result:
+        said = self.tools.greylag("-dir", "m", "postgres", self.url, *words, **environ)
+        assert said.code == expected, said.err
+        return said
+
+    def document(self, *words: str, expected: int = 0) -> dict[str, object]:
+        return dict(json.loads(self("-json", *words, expected=expected).out))
+
+
+def _events(said: Result) -> list[dict[str, object]]:
+    return [json.loads(line) for line in said.out.splitlines()]
+
+
+# --- plan -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_shows_every_statement_by_file_and_line_and_changes_nothing(greylag: Greylag) -> None:
+    files(greylag.directory, {**tables(1), "00002_b.sql": "-- +goose NO TRANSACTION\n\n-- +goose Up\nSELECT\n  2;\n"})
+    said = greylag("plan")
+    assert said.out.splitlines()[:11] == [
+        "up: 2 migration(s) on a database at version 0",
+        "",
+        "up   00001_t1.sql  1 statement(s), one transaction",
+        "  m/00001_t1.sql:2",
+        "    CREATE TABLE t1 (id int);",
+        "",
+        "up   00002_b.sql  1 statement(s), no transaction",
+        "  m/00002_b.sql:4-5",
+        "    SELECT",
+        "      2;",
+        "",
+    ]
+    assert query(greylag.url, "SELECT to_regclass('goose_db_version')") == [(None,)]
+    planned = greylag.document("plan")
+    assert f"digest {planned['digest']}" in said.out
+    greylag("up")
+    assert greylag("plan").out == "up: nothing to run, the database is at version 2\n"
+    assert "down 00002_b.sql" in greylag("plan", "down-to", "0").out
+
+
+def test_only_the_approved_plan_is_run(greylag: Greylag) -> None:
+    files(greylag.directory, tables(1, 2))
+    digest = str(greylag.document("plan")["digest"])
+    files(greylag.directory, tables(1, 2, 3))
+    greylag("up", "-approved-digest", digest, expected=11)
+    files(greylag.directory, tables(1, 2))
+    greylag("up-by-one")
+    greylag("up", "-approved-digest", digest)
+    assert rows(greylag.url) == [(0, True), (1, True), (2, True)]
+
+
+def test_values_of_envsub_are_shown_on_a_terminal_only(greylag: Greylag) -> None:
+    files(greylag.directory, {"00001_a.sql": "-- +goose Up\n-- +goose ENVSUB ON\nSELECT '${TOKEN_VALUE}';\n"})
+    for words in (["plan"], ["-json", "plan"]):
+        said = greylag(*words, TOKEN_VALUE="hush-hush")
+        assert "${TOKEN_VALUE}" in said.out
+        assert "hush-hush" not in said.out + said.err
+    assert "hush-hush" not in greylag("plan", "-expand", expected=2, TOKEN_VALUE="hush-hush").err
+    import pty
+
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "migrator.cli", "-dir", "m", "postgres", greylag.url, "plan", "-expand"]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "TOKEN_VALUE": "hush-hush"}
+    subprocess.run(command, cwd=greylag.tools.cwd, env=environ, stdout=follower, check=True)
+    assert b"hush-hush" in os.read(leader, 65536)
+
+
+@pytest.mark.parametrize("statement", ["SELEC '${TOKEN_VALUE}'", "SELECT '${TOKEN_VALUE}'::int", "SELECT ${TOKEN_VALUE} FROM 1"])
+def test_a_rejected_statement_never_shows_what_envsub_filled_in(statement: str, greylag: Greylag) -> None:
+    files(greylag.directory, {"00001_a.sql": f"-- +goose Up\n-- +goose ENVSUB ON\n{statement};\n"})
+    said = greylag("-json", "-v", "up", expected=14, TOKEN_VALUE="hush-hush")
+    assert "hush-hush" not in said.out + said.err
+    assert "${TOKEN_VALUE}" in said.err
+    assert "m/00001_a.sql:3" in said.err
+
+
+# --- status, wait, verify, history ------------------------------------------------------------------------------------------------
+
+
+def test_status_may_end_with_3_when_something_is_pending(greylag: Greylag) -> None:
+    files(greylag.directory, tables(1, 2))
+    greylag("status", "-exit-code", expected=3)
+    greylag("status")
+    greylag("up-to", "1")
+    found = greylag.document("status", "-exit-code", expected=3)
+    assert (found["current"], found["pending"], found["exit_code"]) == (1, [2], 3)
+    greylag("up")
+    greylag("status", "-exit-code")
+
+
+def test_wait_ends_when_another_run_has_applied_the_newest_version(greylag: Greylag) -> None:
+    files(greylag.directory, tables(1, 2))
+    greylag("wait", "-timeout", "100ms", expected=24)
+    other = threading.Thread(target=lambda: greylag("up"))
+    other.start()
+    said = greylag("wait", "-timeout", "2m")
+    other.join()
+    assert "version 2 is applied" in said.own
+    greylag("wait", "-min-version", "1", "-timeout", "0s")
+    greylag("wait", "-min-version", "3", "-timeout", "0s", expected=24)
+
+
+def test_wait_accepts_a_newer_database_but_not_one_that_lacks_the_version(greylag: Greylag) -> None:
+    files(greylag.directory, tables(1, 3))
+    greylag("up")
+    files(greylag.directory, tables(1))
+    assert any("newer-database" in line for line in greylag("wait", "-timeout", "0s").own)
+    files(greylag.directory, tables(1, 2))
+    greylag("wait", "-timeout", "0s", expected=24)
+
+
+def test_wait_outlasts_a_server_that_is_not_there_yet(tools: Tools) -> None:
+    said = tools.greylag("postgres", "postgres://u:p@127.0.0.1:1/d", "wait", "-min-version", "1", "-timeout", "1500ms")
+    assert said.code == 24
+    assert any("no answer yet" in line for line in said.own)
+
+
+def test_verify_finds_what_is_missing_and_what_was_changed(greylag: Greylag) -> None:
+    files(greylag.directory, tables(1, 2))
+    greylag("verify", expected=16)
+    greylag("up")
+    assert greylag.document("verify")["verified"] is True
+    query(greylag.url, "DROP TABLE t1")
+    found = greylag.document("verify", expected=16)
+    assert found["findings"] != []
+    assert "t1" in str(found["findings"])
+
+
+def test_an_older_directory_on_a_newer_database_is_a_warning(greylag: Greylag) -> None:
+    files(greylag.directory, tables(1, 2))
+    greylag("up")
+    files(greylag.directory, tables(1))
+    said = greylag("up")
+    assert any("newer-database" in line for line in said.own)
+    assert said.text == "TIME goose: no migrations to run. current version: 2\n"
+    greylag("down")  # from the recorded text
+    assert objects(greylag.url) == [("public", "t1")]
+
+
+def test_an_image_that_is_too_old_is_told_so(greylag: Greylag) -> None:
+    newer = "-- greylag: oldest-app 2\n" + table(2)
+    files(greylag.directory, {**tables(1), "00002_b.sql": newer})
+    greylag("up")
+    files(greylag.directory, tables(1))
+    greylag("up", expected=11)
+    greylag("wait", "-timeout", "0s", expected=11)
+
+
+# --- goose before and after -------------------------------------------------------------------------------------------------------
+
+
+def test_a_database_of_goose_becomes_provable_by_baseline(greylag: Greylag) -> None:
+    files(greylag.directory, tables(1, 2))
+    assert greylag.tools.goose("-dir", "m", "postgres", greylag.url, "up").code == 0
+    greylag("verify", expected=16)
+    assert "(not recorded)" in greylag("history").out
+    assert greylag.document("baseline")["recorded"] == [1, 2]
+    assert greylag.document("baseline")["recorded"] == []
+    greylag("verify")
+    entries = greylag.document("history")["history"]
+    assert isinstance(entries, list)
+    assert [entry["name"] for entry in entries] == ["00001_t1.sql", "00002_t2.sql"]
+    assert greylag.tools.goose("-dir", "m", "postgres", greylag.url, "reset").code == 0
+    assert rows(greylag.url) == [(0, True)]
+    assert greylag.document("history")["history"] == []
+
+
+def test_a_schema_without_a_version_table_is_adopted(greylag: Greylag) -> None:
+    files(greylag.directory, {**tables(1, 2, 3), "00004_cic.sql": "-- +goose NO TRANSACTION\n-- +goose Up\nSELECT 1;\n"})
+    query(greylag.url, "CREATE TABLE t1 (id int); CREATE TABLE t2 (id int)")
+    greylag("baseline", "-to", "7", expected=2)
+    assert greylag.document("baseline", "-to", "2")["marked_as_applied"] == [1, 2]
+    assert rows(greylag.url) == [(0, True), (1, True), (2, True)]
+    greylag("up")
+    greylag("verify")
+    assert greylag.tools.goose("-dir", "m", "postgres", greylag.url, "version").text == "TIME goose: version 4\n"
+
+
+def test_a_changed_file_is_refused_until_it_is_accepted(greylag: Greylag) -> None:
+    files(greylag.directory, tables(1, 2))
+    greylag("up")
+    (greylag.directory / "00001_t1.sql").write_text(table(1) + "-- a comment\n")
+    said = greylag("up", expected=11)
+    assert "[checksum-changed]" in "\n".join(said.own)
+    greylag("repair", "-checksum", "9", expected=10)
+    greylag("repair", "-checksum", "1")
+    greylag("up")
+    greylag("verify")
+
+
+def test_redo_takes_the_edited_file(greylag: Greylag) -> None:
+    files(greylag.directory, tables(1))
+    greylag("up")
+    (greylag.directory / "00001_t1.sql").write_text("-- +goose Up\nCREATE TABLE t1 (id int, more int);\n-- +goose Down\nDROP TABLE t1;\n")
+    greylag("redo")
+    greylag("verify")
+
+
+def test_repair_without_a_question_says_so(greylag: Greylag) -> None:
+    files(greylag.directory, tables(1))
+    greylag("up")
+    greylag("repair", expected=2)
+    greylag("repair", "-done", "1", expected=2)
+    greylag("repair", "-done", "1:1", expected=13)
+
+
+# --- JSON -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_a_line_per_event_and_a_result(greylag: Greylag) -> None:
+    files(greylag.directory, {**tables(1), "00002_bad.sql": "-- +goose Up\nSELEC 1;\n"})
+    said = greylag("-json", "up", expected=14)
+    events = _events(said)
+    kinds = [event["event"] for event in events]
+    assert kinds[-1] == "result"
+    assert kinds.count("migration-finished") == 1
+    result = events[-1]
+    assert result["exit_code"] == 14
+    assert result["error"]["file"] == "m/00002_bad.sql"  # type: ignore[index]
+    assert result["error"]["line"] == 2  # type: ignore[index]
+    assert said.text.splitlines()[0] == "TIME OK   00001_t1.sql (DURATION)"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["status"], ["version"], ["plan"], ["history"], ["verify"], ["wait", "-timeout", "0s"], ["baseline"], ["validate"]],
+    ids=" ".join,
+)
+def test_every_other_command_writes_one_document(words: list[str], greylag: Greylag) -> None:
+    files(greylag.directory, tables(1))
+    greylag("up")
+    arguments = ["-dir", "m", *([] if words == ["validate"] else ["postgres", greylag.url]), "-json", *words]
+    said = greylag.tools.greylag(*arguments)
+    document = json.loads(said.out)
+    assert (document["verb"], document["exit_code"], said.code) == (words[0], 0, 0)
+
+
+# --- signals, locks, servers ------------------------------------------------------------------------------------------------------
+
+
+def _running(url: str, text: str) -> bool:
+    found = query(
+        url, f"SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%{text}%' AND state = 'active' AND pid <> pg_backend_pid()"
+    )
+    return found != [(0,)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("head", ["", "-- +goose NO TRANSACTION\n"], ids=["transaction", "no-transaction"])
+def test_a_signal_cancels_on_the_server_and_gives_back_the_lock(number: signal.Signals, head: str, greylag: Greylag) -> None:
+    files(greylag.directory, {**tables(1), "00002_slow.sql": f"{head}-- +goose Up\nCREATE TABLE t2 (id int);\nSELECT pg_sleep(300);\n"})
+    command = [sys.executable, "-m", "migrator.cli", "-dir", "m", "postgres", greylag.url, "up"]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, cwd=greylag.tools.cwd, env=environ, stderr=subprocess.PIPE, encoding="utf-8")
+    while not _running(greylag.url, "pg_sleep(300)"):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=10)  # the promise: within 10 s
+    assert process.returncode == 23, err
+    assert not _running(greylag.url, "pg_sleep(300)")
+    assert rows(greylag.url) == [(0, True), (1, True)]
+    assert query(greylag.url, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
+    if not head:
+        assert objects(greylag.url) == [("public", "t1")]
+
+
+def test_another_run_on_the_database_is_waited_for_and_named(greylag: Greylag) -> None:
+    files(greylag.directory, tables(1))
+    with psycopg.connect(addresses.parse_postgres(greylag.url).conninfo, autocommit=True, application_name="somebody else") as holder:
+        holder.execute("SELECT pg_advisory_lock(4097083626)")
+        said = greylag("up", "-lock-wait", "1s", expected=20)
+        assert "somebody else" in said.err
+        greylag("status")
+    greylag("up")
+
+
+def test_errors_of_the_connection_have_their_exit_codes(greylag: Greylag, tmp_path: Path) -> None:
+    files(greylag.directory, tables(1))
+    user = urls.split(greylag.url)
+    host, port = user.hosts[0]
+    for expected, changes in {
+        12: {"password": "wr0ng-pass"},
+        13: {"database": "absent_database"},
+        21: {"port": 1},
+    }.items():
+        parts = {
+            "host": host,
+            "port": port or 5432,
+            "username": user.username,
+            "password": user.password,
+            "database": user.path[1:],
+            **changes,
+        }
+        url = addresses.build("postgres", **parts, parameters={"sslmode": "disable"})  # type: ignore[arg-type]
+        said = greylag.tools.greylag("-dir", "m", "-json", "postgres", url, "up")
+        assert said.code == expected, said.err
+        assert "wr0ng-pass" not in said.err + said.out
+        assert str(user.password) not in said.err + said.out
+
+
+def test_a_protected_environment_is_never_rolled_back(greylag: Greylag) -> None:
+    files(greylag.directory, tables(1))
+    greylag("up", "-protected")
+    for verb in (["down"], ["down-to", "0"], ["redo"], ["reset"]):
+        greylag(*verb, expected=11, GREYLAG_PROTECTED="true")
+    assert objects(greylag.url) == [("public", "t1")]
+
+
+def test_credentials_in_parts_need_no_encoding(greylag: Greylag) -> None:
+    files(greylag.directory, tables(1))
+    url = urls.split(greylag.url)
+    host, port = url.hosts[0]
+    parts = {
+        "GREYLAG_DRIVER": "postgres",
+        "GREYLAG_HOST": host,
+        "GREYLAG_PORT": str(port),
+        "GREYLAG_USERNAME": url.username,
+        "GREYLAG_PASSWORD": str(url.password),
+        "GREYLAG_DATABASE": url.path[1:],
+        "PGSSLMODE": "disable",
+    }
+    assert greylag.tools.greylag("-dir", "m", "up", **parts).code == 0
+    assert objects(greylag.url) == [("public", "t1")]
