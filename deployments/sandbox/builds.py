@@ -90,6 +90,13 @@ def _kubernetes_release(go_mod: Path) -> str | None:
     return found[1] if found else None
 
 
+def kubernetes_release() -> str:
+    """The Kubernetes release that `controlplane` is made of, e.g. `v1.37.2`."""
+    found = _kubernetes_release(PROGRAMS[CONTROLPLANE].module / "go.mod")
+    assert found is not None, "go.mod of the control plane names k8s.io/kubernetes"
+    return found
+
+
 @functools.cache
 def _digest(name: str) -> str:
     return PROGRAMS[name].digest

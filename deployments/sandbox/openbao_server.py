@@ -51,7 +51,7 @@ class OpenBaoServer(vault_administration.Administration):
         self._keys = self.directory / _KEYS_FILE
         self._wanted_token = root_token
         self.root_token = root_token or ""  # known once the server has been initialised
-        command = [binary or builds.require(builds.OPENBAO), "-listen", f"{ports.LOOPBACK}:{self.port}"]
+        command: list[str | Path] = [binary or builds.require(builds.OPENBAO), "-listen", f"{ports.LOOPBACK}:{self.port}"]
         command += ["-storage", self.directory / "data"]
         if tls:
             authority = certificates.Authority(self.directory, "OpenBao sandbox authority")

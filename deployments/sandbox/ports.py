@@ -50,10 +50,10 @@ def preferred_port(wanted: int | None) -> int:
     return free_port()
 
 
-def accepts_connections(port: int, seconds: float = 0.5) -> bool:
-    """Whether something listens on this port of 127.0.0.1 and accepts a connection within the given seconds."""
+def accepts_connections(port: int, seconds: float = 0.5, host: str = LOOPBACK) -> bool:
+    """Whether something listens on this port and accepts a connection within the given seconds."""
     try:
-        with socket.create_connection((LOOPBACK, port), timeout=seconds):
+        with socket.create_connection((host, port), timeout=seconds):
             return True
     except OSError:
         return False
