@@ -393,15 +393,16 @@ def _renamed(reader: _Reader, *, exchange: bool) -> Shape:
             break
         reader.take()
     kinds = (Kind.DATABASE,) if kind is Kind.DATABASE else _TABLES
-    effects = [effect for old, new in pairs for each in kinds for effect in _moves(_as(each, old), _as(each, new), exchange)]
+    if not pairs:
+        return Shape(Sort.OTHER)
+    moves = [move for old, new in pairs for move in (_exchanged(old, new) if exchange else [(old, new)])]
+    effects = [Effect(Action.RENAME, _as(each, old), _as(each, new)) for old, new in moves for each in kinds]
     return Shape(Sort.RENAME, tuple(effects), pairs[0][0], cluster=_cluster(reader), conditional=conditional, replaces=exchange)
 
 
-def _moves(old: ObjectName, new: ObjectName, exchange: bool) -> list[Effect]:
-    if not exchange:
-        return [Effect(Action.RENAME, old, new)]
+def _exchanged(old: ObjectName, new: ObjectName) -> list[tuple[ObjectName, ObjectName]]:
     between = ObjectName(old.kind, old.schema, f"\0{old.name}")  # no object can have this name
-    return [Effect(Action.RENAME, old, between), Effect(Action.RENAME, new, old), Effect(Action.RENAME, between, new)]
+    return [(old, between), (new, old), (between, new)]
 
 
 # --- ALTER ------------------------------------------------------------------------------------------------------------------------
