@@ -37,6 +37,17 @@ demo: $(VENV)/.runtime ## six services promoted dev -> release -> prod on embedd
 test: $(VENV)/.development ## the whole test suite
 	@$(BIN)/python -m pytest $(ARGS)
 
+cluster: $(VENV)/.development ## a local Kubernetes to use by hand, without containers (Linux, root; Go builds it once; IMAGES='name=directory ...')
+	@$(BIN)/python -m deployments.sandbox.cluster --state $(STATE)/cluster $(addprefix --image ,$(IMAGES))
+
+vault: $(VENV)/.development ## a local OpenBao (Vault's API) to use by hand (Go builds it once)
+	@$(BIN)/python -m deployments.sandbox.openbao_server --state $(STATE)/vault
+
+test-cluster: $(VENV)/.development ## builds Kubernetes and OpenBao if need be, then runs the tests that need them
+	@$(BIN)/python -m deployments.sandbox.builds controlplane openbao
+	@$(BIN)/python -m pytest -m cluster $(ARGS)
+	@$(BIN)/python -m pytest tests/flows/test_secrets_server.py $(wildcard tests/flows/test_openbao*.py) $(ARGS)
+
 bench: $(VENV)/.development ## measures speed and size against goose and writes docs/benchmarks.md (ROWS='...' for some, ARGS='--rounds 3')
 	@$(BIN)/python -m tests.benchmarks $(ROWS) $(ARGS)
 
@@ -56,4 +67,4 @@ wheel: $(VENV)/.development ## builds the wheel into dist/
 clean: ## removes the sandbox's state and everything that was built
 	@rm -rf $(STATE) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-.PHONY: help install demo test bench lint format wheel clean
+.PHONY: help install demo test cluster vault test-cluster bench lint format wheel clean

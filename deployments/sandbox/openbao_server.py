@@ -6,9 +6,13 @@ own authority, and has the database, JWT and Kubernetes engines (`vault_engines`
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import secrets
+import shlex
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ from migrator import errors
 
 _READY_SECONDS = 30.0  # 0.15 s in practice
 _KEYS_FILE = "keys.json"  # the unseal key and the root token, mode 0600
+_TOKEN_FILE = "root-token"  # the token alone, for a shell to read; mode 0600
 
 
 class OpenBaoServer(vault_administration.Administration):
@@ -49,6 +54,7 @@ class OpenBaoServer(vault_administration.Administration):
         self.port = port or ports.free_port()
         self.url = f"{'https' if tls else 'http'}://{ports.LOOPBACK}:{self.port}"
         self._keys = self.directory / _KEYS_FILE
+        self.token_file = self.directory / _TOKEN_FILE
         self._wanted_token = root_token
         self.root_token = root_token or ""  # known once the server has been initialised
         command: list[str | Path] = [binary or builds.require(builds.OPENBAO), "-listen", f"{ports.LOOPBACK}:{self.port}"]
@@ -135,8 +141,43 @@ class OpenBaoServer(vault_administration.Administration):
             self._remember({"unseal_key": self.unseal_key, "root_token": self.root_token})
 
     def _remember(self, keys: dict[str, str]) -> None:
-        unfinished = self._keys.with_name(f"{_KEYS_FILE}.{secrets.token_hex(4)}")
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(keys, file)
-        unfinished.replace(self._keys)
+        _write_secret(self.token_file, keys["root_token"])
+        _write_secret(self._keys, json.dumps(keys))
+
+
+def _write_secret(path: Path, text: str) -> None:
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    unfinished.replace(path)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Builds it if need be, starts it to be used by hand, prints how, and runs until Ctrl-C: `make vault`."""
+    parser = argparse.ArgumentParser(prog="python -m deployments.sandbox.openbao_server", description=main.__doc__)
+    parser.add_argument("--state", type=Path, default=Path(".sandbox") / "vault", help="where it keeps everything (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8200, help="default: %(default)s, another one while that is taken")
+    parser.add_argument("--tls", action="store_true", help="serve https with an authority of its own")
+    options = parser.parse_args(arguments)
+    processes.exit_on_signals()
+    try:
+        builds.build(builds.OPENBAO, lambda said: print(f"[vault] {said}", file=sys.stderr, flush=True))
+        with OpenBaoServer(options.state, port=ports.preferred_port(options.port), tls=options.tls) as server:
+            print(f"OpenBao (Vault's API) is ready at {server.url}, with KV v2 at secret/. In another terminal:\n")
+            print(f'  export VAULT_ADDR={server.url} VAULT_TOKEN="$(cat {shlex.quote(str(server.token_file))})"')
+            if server.ca_file is not None:
+                print(f"  export VAULT_CACERT={shlex.quote(str(server.ca_file))}")
+            print('  curl -sS ${VAULT_CACERT:+--cacert "$VAULT_CACERT"} -H "X-Vault-Token: $VAULT_TOKEN" $VAULT_ADDR/v1/sys/mounts\n')
+            print("Ctrl-C stops it; its data are there again at the next start.", flush=True)
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+    except errors.GreylagError as error:
+        print(error.describe(), file=sys.stderr)
+        return int(error.exit_code)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

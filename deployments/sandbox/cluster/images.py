@@ -101,18 +101,21 @@ def machine(name: str) -> Image:
     return Image(name)
 
 
-def checkout(name: str, root: Path, python: Path, **more: str) -> Image:
+def checkout(
+    name: str, root: Path, python: Path, mounts: Mapping[str, str] | None = None, environment: Mapping[str, str] | None = None
+) -> Image:
     """A checkout of the project with its virtual environment as an image: `greylag` and `python` are on PATH.
 
     Args:
         name: the image's.
         root: the checkout; it keeps its place, because a virtual environment's programs name it.
         python: the virtual environment's interpreter.
-        more: further variables.
+        mounts: further places, e.g. a service's migrations (`Image.mounts`).
+        environment: further variables.
     """
     return Image(
         name,
-        environment={"PATH": f"{python.parent}:{DEFAULT_PATH}", "PYTHONDONTWRITEBYTECODE": "1"} | more,
-        mounts={str(root): str(root)},
+        environment={"PATH": f"{python.parent}:{DEFAULT_PATH}", "PYTHONDONTWRITEBYTECODE": "1"} | dict(environment or {}),
+        mounts={str(root): str(root)} | dict(mounts or {}),
         working_directory=str(root),
     )
