@@ -65,21 +65,24 @@ def _is_unknown_word(word: str) -> bool:
     return word not in verbs.ALL and word not in verbs.DRIVERS and word not in verbs.REFUSED_DRIVERS and word != "beta"
 
 
+def console_verbs() -> dict[str, str]:
+    """The verbs of `deployments.console` with their modules, none of them imported; empty without a checkout."""
+    from importlib import import_module
+
+    try:
+        return dict(getattr(import_module("deployments.console"), "VERBS", {}))
+    except ModuleNotFoundError:
+        return {}
+
+
 def _console(arguments: list[str]) -> int | None:
     """Runs a verb of `deployments.console`; None when there is no console or it doesn't know the verb.
 
     Only a checkout has one, so its absence is no error; a console whose own imports fail says which package is missing.
     """
     from importlib import import_module
-    from importlib.util import find_spec
 
-    try:
-        if find_spec("deployments") is None or find_spec("deployments.console") is None:
-            return None
-        known: dict[str, str] = getattr(import_module("deployments.console"), "VERBS", {})
-    except ModuleNotFoundError:
-        return None
-    module = known.get(arguments[0])
+    module = console_verbs().get(arguments[0])
     if module is None:
         return None
     try:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from migrator.cli import flags, go_flags, verbs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from migrator import errors
     from migrator.cli.go_flags import Values
     from migrator.cli.invocation import Invocation
@@ -43,9 +45,9 @@ def run(arguments: list[str]) -> int:
 
 
 def _help() -> int:
-    from migrator.cli import usage
+    from migrator.cli import console_verbs, usage
 
-    sys.stdout.write(usage.text())
+    sys.stdout.write(usage.text(sorted(console_verbs())))
     return 0
 
 
@@ -63,14 +65,36 @@ def _resolved(values: Values) -> int:
         if values.words[0] == "beta":
             return _beta(values.words[1:])
         invocations = invocation.resolve(values, os.environ)
+        if not invocation.names_several(values.words):
+            return max((run_one(item) for item in invocations), default=0)
     except errors.GreylagError as error:
         return _refuse(error, values)
+    return _each(invocations, values)
+
+
+def _each(invocations: Iterable[Invocation], values: Values) -> int:
+    """Several targets, one after the other. A changing verb stops at the first that fails; the exit code is the first failure's."""
+    from migrator import errors
+
+    documents: list[dict[str, object]] = []
     exit_code = 0
-    for item in invocations:
-        code = run_one(item, several=len(invocations) > 1)
-        exit_code = exit_code or code
-        if code and item.verb.writes:
-            break
+    try:
+        for item in invocations:
+            code = run_one(item, documents)
+            exit_code = exit_code or code
+            if code and item.verb.writes:
+                break
+    except errors.GreylagError as error:  # the next target could not be found out
+        documents.append({"error": error.document(), "exit_code": int(error.exit_code)})
+        exit_code = exit_code or _refuse(error, values, document=False)
+    if values.boolean("json"):
+        from migrator.cli import json_output
+
+        result = {"targets": documents, "exit_code": exit_code}
+        if any(word in verbs.ALL and verbs.ALL[word].streams for word in values.words):
+            json_output.write_line({"event": "result", **result})
+        else:
+            json_output.write_document(result)
     return exit_code
 
 
@@ -112,7 +136,7 @@ def _beta(words: list[str]) -> int:
     return 0
 
 
-def _refuse(error: errors.GreylagError, values: Values) -> int:
+def _refuse(error: errors.GreylagError, values: Values, *, document: bool = True) -> int:
     """An error before there was anything to run."""
     from migrator import redaction
     from migrator.cli import text
@@ -121,15 +145,19 @@ def _refuse(error: errors.GreylagError, values: Values) -> int:
     text.log(redaction.redact(error.message if own_line else f"goose run: {error.message}"))
     text.own(f"{error.where}: [{error.code}]" if error.where else f"[{error.code}]")
     text.own(f"hint: {error.hint}" if error.hint else "")
-    if values.boolean("json"):
+    if document and values.boolean("json"):
         from migrator.cli import json_output
 
         json_output.write_document({"error": error.document(), "exit_code": int(error.exit_code)})
     return int(error.exit_code)
 
 
-def run_one(item: Invocation, *, several: bool = False) -> int:
-    """Runs one verb on one database and returns its exit code; every error ends here, told in goose's and in greylag's words."""
+def run_one(item: Invocation, documents: list[dict[str, object]] | None = None) -> int:
+    """Runs one verb on one database and returns its exit code; every error ends here, told in goose's and in greylag's words.
+
+    Args:
+        documents: takes the JSON document of one target of several, instead of standard output.
+    """
     from importlib import import_module
 
     from migrator import errors
@@ -137,7 +165,7 @@ def run_one(item: Invocation, *, several: bool = False) -> int:
     from migrator.cli.session import Session
 
     session = Session(item)
-    if several:
+    if documents is not None:
         text.own(f"--- {item.verb.name} {item.label}")
     timeout = item.values.seconds("timeout")
     if item.verb.name == "wait":
@@ -150,7 +178,7 @@ def run_one(item: Invocation, *, several: bool = False) -> int:
     # A fault of greylag's own: Python's traceback would be printed unredacted.
     except Exception as error:  # noqa: BLE001
         code = _fault(session, error)
-    session.finish(code)
+    session.finish(code, documents)
     return int(code)
 
 

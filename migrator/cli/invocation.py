@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -79,8 +79,21 @@ def apply_environment(values: Values, environ: Mapping[str, str]) -> None:
                 ) from None
 
 
-def resolve(values: Values, environ: Mapping[str, str]) -> list[Invocation]:
-    """What to do, in order.
+def target_word(words: list[str]) -> int | None:
+    """Where a `@environment/service` stands: first, or after the command; None when there is none."""
+    at = next((index for index in (0, 1) if len(words) > index and words[index].startswith("@")), None)
+    return at if at == 0 or (at and words[0] in verbs.ALL) else None
+
+
+def names_several(words: list[str]) -> bool:
+    """Whether the target is a pattern or a whole environment: then output is a list, whatever it turns out to stand for."""
+    at = target_word(words)
+    return at is not None and ("/" not in words[at] or any(letter in words[at] for letter in "*?["))
+
+
+def resolve(values: Values, environ: Mapping[str, str]) -> Iterable[Invocation]:
+    """What to do, in order. A target's databases are looked up one by one, each when its turn comes: the next one's password is fetched after
+    the run before it.
 
     Raises UsageError: too few words, an unknown driver or verb, a flag that the verb does not have.
     """
@@ -88,8 +101,8 @@ def resolve(values: Values, environ: Mapping[str, str]) -> list[Invocation]:
     apply_environment(values, environ)
     if words and words[0] in verbs.ALL and verbs.ALL[words[0]].standalone:
         return [_invocation(verbs.ALL[words[0]], words[1:], values, environ)]
-    at = next((index for index in (0, 1) if len(words) > index and words[index].startswith("@")), None)
-    if at is not None and (at == 0 or words[0] in verbs.ALL):
+    at = target_word(words)
+    if at is not None:
         return _targets(words[at], words[:at] + words[at + 1 :], values, environ)
     if len(words) > 2 and words[0] in verbs.ALL and words[1] in verbs.DRIVERS:  # verb first, as with @targets
         words = [words[1], words[2], words[0], *words[3:]]
@@ -171,20 +184,20 @@ def _require_driver(driver: str, dbstring: str) -> None:
     )
 
 
-def _targets(expression: str, words: list[str], values: Values, environ: Mapping[str, str]) -> list[Invocation]:
+def _targets(expression: str, words: list[str], values: Values, environ: Mapping[str, str]) -> Iterator[Invocation]:
     if not words:
         raise errors.UsageError(f"no command for {expression}", hint=f"greylag status {expression}")
     verb = verbs.ALL.get(words[0])
     if verb is None or verb.standalone:
         raise errors.UsageError(f'"{words[0]}": no such command', code="unknown-command", hint="greylag -h lists the commands")
-    found = []
+    none = True
     for item in (Located(*located) for located in _resolver()(expression)):
         more = item._asdict()
         more |= {name: values.string(flag) for name, flag in (("directory", "dir"), ("service", "service")) if flag in values.given}
-        found.append(_invocation(verb, words[1:], values, environ, **more))
-    if not found:
+        none = False
+        yield _invocation(verb, words[1:], values, environ, **more)
+    if none:
         raise errors.UsageError(f"{expression} names no service", code="no-target", hint="fleet.yaml lists environments and services")
-    return found
 
 
 def _resolver() -> Any:

@@ -96,11 +96,11 @@ def _apply(session: Session, database: databases.Database, plan: plans.Plan) -> 
     try:
         accepted = policy(session, plan.target)
         report = applying.apply(database, plan, session.listen, approved_digest=approved, policy=accepted, env=session.invocation.env)
-    except errors.StatementRejected:
-        session.error_prefix = "failed to db-down: " if plan.target.verb is Verb.RESET else ""
-        raise
-    except errors.TimedOut as error:
-        raise _with_statement(error, session, plan) from None
+    except errors.GreylagError as error:
+        told = _with_statement(error, session, plan) if isinstance(error, errors.TimedOut) else error
+        if plan.target.verb is Verb.RESET and told.message.startswith("ERROR "):
+            session.error_prefix = "failed to db-down: "
+        raise told from None
     session.document.update(report.document())
     return report.plan, report.finished
 

@@ -126,14 +126,16 @@ class Session:
             message = f"ERROR {error.where.path.rpartition('/')[2]}: failed to parse SQL migration file: {message}"
         return f"goose run: {self.error_prefix}{message}"
 
-    def finish(self, exit_code: int) -> None:
-        """Writes the document."""
+    def finish(self, exit_code: int, documents: list[dict[str, object]] | None = None) -> None:
+        """Writes the document; one of several targets is put into `documents`, which are written together."""
         if not self.json:
             return
         from migrator.cli import json_output
 
         self.document["exit_code"] = exit_code
-        if self.invocation.verb.streams:
+        if documents is not None:
+            documents.append(self.document)
+        elif self.invocation.verb.streams:
             json_output.write_line({"event": "result", **self.document})
         else:
             json_output.write_document(self.document)

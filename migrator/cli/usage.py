@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from migrator.cli import flags, verbs
 from migrator.cli.go_flags import Flag
 
@@ -54,10 +56,12 @@ Each command is described in docs/commands/.
 """
 
 
-def text() -> str:
-    """The whole help."""
+def text(console: Sequence[str] = ()) -> str:
+    """The whole help; `console` names the verbs of the checkout, which tell more themselves."""
     parts = [HEAD, *map(_flag, flags.GOOSE), "\nCommands:\n", *map(_verb, verbs.GOOSE)]
     parts += ["\nOptions of greylag's own:\n", *map(_flag, flags.OWN), "\nCommands of greylag's own:\n", *map(_verb, verbs.OWN)]
+    if console:
+        parts.append(f"\nCommands of the checkout (greylag COMMAND -h):\n    {', '.join(console)}\n")
     return "".join([*parts, ENVIRONMENT])
 
 

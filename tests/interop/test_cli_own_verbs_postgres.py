@@ -9,12 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from migrator import addresses, urls
+from migrator.cli import invocation, main
 from tests.interop.postgres import objects, query, rows
 from tests.interop.runner import ROOT, Result, Tools, files, table, tables
 
@@ -339,6 +341,22 @@ def test_a_protected_environment_is_never_rolled_back(greylag: Greylag) -> None:
     for verb in (["down"], ["down-to", "0"], ["redo"], ["reset"]):
         greylag(*verb, expected=11, GREYLAG_PROTECTED="true")
     assert objects(greylag.url) == [("public", "t1")]
+
+
+def test_several_targets_run_one_after_the_other_and_a_failure_stops_a_changing_verb(
+    greylag: Greylag, new_postgres_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    databases = [new_postgres_url() for _ in range(3)]
+    query(databases[1], "CREATE TABLE t1 (id int)")
+    files(greylag.directory, tables(1))
+    located = [(f"@dev/{name}", "postgres", url, str(greylag.directory), name) for name, url in zip("abc", databases, strict=True)]
+    monkeypatch.setattr(invocation, "_resolver", lambda: lambda expression: iter(located))
+    assert main(["-json", "up", "@dev/*"]) == 14
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [(item["target"], item["exit_code"]) for item in lines[-1]["targets"]] == [("@dev/a", 0), ("@dev/b", 14)]
+    assert [objects(url) for url in databases] == [[("public", "t1")], [("public", "t1")], []]
+    assert main(["-json", "status", "@dev/*", "-exit-code"]) == 3
+    assert [item["pending"] for item in json.loads(capfd.readouterr().out)["targets"]] == [[], [1], [1]]
 
 
 def test_credentials_in_parts_need_no_encoding(greylag: Greylag) -> None:
