@@ -14,14 +14,21 @@ from deployments.sandbox.prefect_server import PrefectServer
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
-def eventually(read: Callable[[], Any], enough: Callable[[Any], bool]) -> Any:
+def eventually(read: Callable[[], Any], enough: Callable[[Any], bool], seconds: float = 60) -> Any:
     """What `read` gives once it is enough, or at last: task runs, logs and events reach the server's database a little later."""
+    deadline = time.monotonic() + seconds
     found = read()
-    for _ in range(300):
-        if enough(found):
-            break
-        time.sleep(0.1)
+    while not enough(found) and time.monotonic() < deadline:
+        time.sleep(0.2)
         found = read()
+    return found
+
+
+def ended(server: PrefectServer, run_id: str, seconds: float = 400) -> dict[str, Any]:
+    """A flow run once it has ended."""
+    found: dict[str, Any] = eventually(
+        lambda: server.request("GET", f"/flow_runs/{run_id}"), lambda run: run["state_type"] in FINAL, seconds
+    )
     return found
 
 

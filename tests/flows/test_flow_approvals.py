@@ -5,15 +5,15 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-import prefect_api
 import pytest
-from conftest import Stage, become
 from prefect import State
 
 from deployments.sandbox.postgres import identifier
 from deployments.sandbox.prefect_server import PrefectServer
 from flows import approvals
 from tasks import approval
+from tests.flows import prefect_api
+from tests.flows.conftest import Stage, become
 
 BOTH = [20250101000000, 20250102000000]
 MORE = "-- +goose Up\nCREATE TABLE more (id text);\n-- +goose Down\nDROP TABLE more;\n"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import prefect_api
 import pytest
-from conftest import Stage, become
 from prefect import State
 
 from deployments.sandbox.prefect_server import PrefectServer
+from tests.flows import prefect_api
+from tests.flows.conftest import Stage, become
 
 BROKEN = """\
     -- +goose Up

@@ -8,16 +8,16 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import prefect_api
 import psycopg
 import pytest
-from conftest import Stage
 from prefect import State
 
 from deployments.sandbox import ports
 from deployments.sandbox.prefect_server import PrefectServer
 from migrator import errors
 from tasks import limits, migration, settings
+from tests.flows import prefect_api
+from tests.flows.conftest import Stage
 
 TASKS = ["fetch credentials", "encode URL", "run migration", "verify tables", "await Deployment health"]
 BOTH = [20250101000000, 20250102000000]
