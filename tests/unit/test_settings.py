@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,10 @@ def test_a_bad_value_names_its_variable_and_is_not_quoted(variable: str, value: 
     assert caught.value.message.startswith(f"{variable}: ")
     assert part in caught.value.message
     assert value not in caught.value.message
+
+
+def test_the_page_of_settings_names_every_setting_and_no_other() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "settings.md").read_text()
+    named = set(re.findall(r"`GREYLAG_([A-Z_]+)`", page))
+    expected = {name.upper() for name in settings.Settings.model_fields} | {"APPLIED_BY"}
+    assert named == expected
