@@ -89,6 +89,13 @@ def settle(session: Session, line: str | None, query_id: str, since: datetime) -
     logged = _from_query_log(session, query_id, since)
     if logged is not None:
         return logged
+    verdict = _from_catalogue(session, shape, since)
+    if verdict.outcome is Outcome.UNKNOWN and shape.conditional and not shape.fills:
+        return Verdict(Outcome.NOT_DONE, "it says IF EXISTS or IF NOT EXISTS: running it again changes nothing")
+    return verdict
+
+
+def _from_catalogue(session: Session, shape: shapes.Shape, since: datetime) -> Verdict:
     if shape.sort is shapes.Sort.CREATE:
         return _settle_create(session, shape, since)
     if shape.sort is shapes.Sort.DROP:
@@ -191,10 +198,10 @@ def _settle_alter(session: Session, shape: shapes.Shape, since: datetime) -> Ver
 
 def _settle_command(session: Session, shape: shapes.Shape, command: shapes.Command, since: datetime) -> Verdict | None:
     """The verdict on one command of an ALTER; None when running it again makes no difference."""
-    if command.effect is not None:
-        return _settle_part(session, command.effect)
     if shapes.repeats(command):
         return None
+    if command.effect is not None:
+        return _settle_part(session, command.effect)
     if command.mutates and shape.subject is not None:
         return _settle_mutation(session, shape.subject, command, since)
     return Verdict(Outcome.UNKNOWN, f"the catalogue keeps no trace of {command.words}")

@@ -40,6 +40,7 @@ class Command:
     effect: Effect | None = None
     mutates: bool = False
     text: str = ""
+    conditional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +354,7 @@ def _index(reader: _Reader, action: Action) -> Shape:
     database, table = reader.qualified()
     effect = Effect(action, ObjectName(Kind.INDEX, database, name, table))
     subject = ObjectName(Kind.TABLE, database, table)
-    command = Command(f"{'ADD' if action is Action.CREATE else 'DROP'} INDEX", effect)
+    command = Command(f"{'ADD' if action is Action.CREATE else 'DROP'} INDEX", effect, conditional=conditional)
     return Shape(Sort.ALTER, (effect,), subject, (command,), _cluster(reader), conditional)
 
 
@@ -445,7 +446,7 @@ def _alter_commands(tokens: list[str]) -> list[list[str]]:
 
 def repeats(command: Command) -> bool:
     """Whether a command may run again without another result."""
-    return command.words.split(" ")[0] in _SAME_AGAIN
+    return command.conditional or command.words.split(" ")[0] in _SAME_AGAIN
 
 
 def _command(table: ObjectName, tokens: list[str]) -> Command:
@@ -458,8 +459,7 @@ def _command(table: ObjectName, tokens: list[str]) -> Command:
     if kind is None or verb not in ("ADD", "DROP", "RENAME"):
         return Command(words, None, mutates, text)
     reader.take()
-    if not reader.accept("IF NOT EXISTS"):
-        reader.accept("IF EXISTS")
+    conditional = reader.accept("IF NOT EXISTS") or reader.accept("IF EXISTS")
     name = plain(reader.take())
     while reader.peek() == "." and len(reader.rest()) > 1:  # a column of a Nested structure: `n`.`a` or n.a
         reader.take()
@@ -467,8 +467,8 @@ def _command(table: ObjectName, tokens: list[str]) -> Command:
     subject = _part(kind, table, name)
     if verb == "ADD":
         nested = kind is Kind.COLUMN and reader.peek() == "Nested"
-        return Command(words, None if nested else Effect(Action.CREATE, subject), False, text)
+        return Command(words, None if nested else Effect(Action.CREATE, subject), False, text, conditional)
     if verb == "DROP":
-        return Command(words, Effect(Action.DROP, subject), False, text)
+        return Command(words, Effect(Action.DROP, subject), False, text, conditional)
     reader.accept("TO")
-    return Command(words, Effect(Action.RENAME, subject, _part(kind, table, reader.name())), False, text)
+    return Command(words, Effect(Action.RENAME, subject, _part(kind, table, reader.name())), False, text, conditional)
