@@ -68,5 +68,8 @@ def test_a_bad_value_names_its_variable_and_is_not_quoted(variable: str, value: 
 def test_the_page_of_settings_names_every_setting_and_no_other() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "settings.md").read_text()
     named = set(re.findall(r"`GREYLAG_([A-Z_]+)`", page))
-    expected = {name.upper() for name in settings.Settings.model_fields} | {"APPLIED_BY", "FLEET"}  # read by migrator.engines and tasks.fleet
+    expected = {name.upper() for name in settings.Settings.model_fields} | {
+        "APPLIED_BY",
+        "FLEET",
+    }  # read by migrator.engines and tasks.fleet
     assert named == expected
