@@ -79,7 +79,7 @@ class Run:
         self.due: float | None = None  # when to start it (monotonic)
         self.ready = self.started = False
         self.restarts = 0
-        self.state = statuses.waiting("PodInitializing")
+        self.state = statuses.waiting("PodInitializing" if pod.object["spec"].get("initContainers") else "ContainerCreating")
         self.last_state: Object = {}
         self.process: containers.Process | None = None
         self._pod = pod
