@@ -11,7 +11,7 @@ from migrator.postgres.session import Session
 _WRITING_MODES = "'RowExclusiveLock','ShareUpdateExclusiveLock','ShareLock','ShareRowExclusiveLock','ExclusiveLock','AccessExclusiveLock'"
 _ALL_MODES = f"'AccessShareLock','RowShareLock',{_WRITING_MODES}"
 
-_QUERY = """SELECT l.pid, a.application_name, a.usename, a.state, coalesce(a.backend_type, ''),
+_QUERY = """SELECT l.pid, a.application_name, a.usename, a.state, a.usesysid IS NULL AND l.mode = 'ShareUpdateExclusiveLock',
   pg_catalog.round(extract(epoch FROM pg_catalog.clock_timestamp() - coalesce(a.xact_start, a.query_start))::numeric, 1),
   n.nspname, c.relname, c.relkind
 FROM pg_catalog.pg_locks AS l
@@ -48,14 +48,16 @@ def find(session: Session, statement: str, lock: LockClass) -> Blocker:
         return UNSEEN
     if not rows:
         return UNSEEN
-    pid, application, user, state, backend, age, schema, name, kind = (item or "" for item in rows[0])
+    pid, application, user, state, unowned, age, schema, name, kind = (item or "" for item in rows[0])
     relation = _quoted(schema, name)
     if not pid:
         return Blocker(f"a prepared transaction that holds {schema}.{name} (see pg_prepared_xacts)", relation)
-    who = application or backend or "no application_name"
+    # whose backend it is, only superusers are told; but of all sessions without a user only an autovacuum worker holds this lock
+    is_autovacuum = unowned == "t"
+    who = "autovacuum worker" if is_autovacuum else application or "no application_name"
     since = f", its transaction {age} s old" if age else ""
     text = f"pid {pid} ({who}{f', user {user}' if user else ''}, {state or 'state not visible'}{since}) on {schema}.{name}"
-    return Blocker(text, relation if kind in "rp" else "", backend == "autovacuum worker")
+    return Blocker(text, relation if kind in "rp" else "", is_autovacuum)
 
 
 def _quoted(schema: str, name: str) -> str:

@@ -118,7 +118,7 @@ def classify(failure: ServerFailure) -> tuple[type[errors.GreylagError], str | N
 
 def _cancelled(failure: ServerFailure) -> tuple[type[errors.GreylagError], str | None, str]:
     if "COPY" in failure.message:
-        hint = "goose sends no data either: use INSERT, or COPY FROM a file on the server"
+        hint = "a migration has no data to send (goose waits for it forever): use INSERT, or COPY FROM a file on the server"
         return errors.StatementRejected, "copy-from-stdin", hint
     if "timeout" in failure.message:
         return (

@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
+from deployments.sandbox import postgres
 from migrator import databases, errors, events
 from migrator.postgres import lock
 from tests.postgres.conftest import Playground
@@ -208,3 +210,34 @@ def test_two_databases_do_not_wait_for_each_other(new_playground: Callable[[], P
     with first.open() as database, database.lock(events.ignore):
         second.run(locks=QUICK)
     assert second.versions() == [0, 1]
+
+
+@pytest.mark.slow
+def test_an_autovacuum_worker_is_sent_away_without_stalling_anybody(
+    playground: Playground, postgres_server: postgres.PostgresServer
+) -> None:
+    """The server cancels an autovacuum only for a waiter older than deadlock_timeout (1 s), which a lock time-out of 0.2 s never is."""
+    playground.write(1, "CREATE TABLE t (id int, pad text);\nINSERT INTO t SELECT n, repeat('x', 500) FROM generate_series(1, 20000) AS n;")
+    playground.run()
+    postgres_server.execute("ALTER SYSTEM SET autovacuum_naptime = '1s'")
+    postgres_server.execute("SELECT pg_reload_conf()")
+    try:
+        playground.sql(
+            "ALTER TABLE t SET (autovacuum_vacuum_threshold = 1, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 100,"
+            " autovacuum_vacuum_cost_limit = 1)"
+        )
+        playground.sql("DELETE FROM t WHERE id % 2 = 0")
+        deadline = time.monotonic() + 60
+        busy = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker' AND query LIKE '%public.t%'"
+        busy += f" AND datname = '{urlsplit(playground.url).path[1:]}'"
+        while postgres_server.execute(busy).split() != ["1"]:
+            if time.monotonic() > deadline:
+                pytest.skip("the server started no autovacuum within a minute")
+            time.sleep(0.1)
+        playground.write(2, "ALTER TABLE t ADD COLUMN a int;")
+        playground.run(locks=databases.LockPolicy(budget=20.0))
+    finally:
+        postgres_server.execute("ALTER SYSTEM RESET autovacuum_naptime")
+        postgres_server.execute("SELECT pg_reload_conf()")
+    assert playground.versions() == [0, 1, 2]
+    assert "autovacuum worker" in playground.of(events.StatementRetried)[0].blocker  # type: ignore[attr-defined]
