@@ -59,8 +59,10 @@ def deploy_environment(
         rows, failures = _run(found, environment, pinned, {"approval": approval, **options})
     except errors.GreylagError as error:
         return Failed(message=error.describe())
-    reports.publish_table(f"result-{environment}", rows, f"bundle {ReleaseManifest(bundles=pinned).bundle}")
-    return _ending(environment, rows, failures)
+    ending = _ending(environment, rows, failures)
+    summary = (ending.message or "").partition("\n")[0]
+    reports.publish_table(f"result-{environment}", rows, f"{summary}\n\nbundle `{ReleaseManifest(bundles=pinned).bundle}`")
+    return ending
 
 
 @task(name="deploy service", task_run_name="deploy {service}", cache_policy=NO_CACHE, persist_result=False)

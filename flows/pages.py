@@ -23,9 +23,8 @@ def plan(target: Target, outcome: PlanOutcome) -> tuple[str, str, str]:
     head = [
         f"# Plan: {target.service} in {target.environment}",
         "",
-        "| | |",
+        f"| to do | {summary} |",  # as the header: an empty one would be drawn as a grey bar
         "|---|---|",
-        f"| to do | {summary} |",
         f"| database | `{target.database}` ({target.engine}), at version {outcome.current} |",
         f"| bundle | `{outcome.bundle}` |",
         f"| plan | `{outcome.plan}` |",

@@ -16,8 +16,11 @@ Row = dict[str, Any]
 
 
 def result_row(service: str, environment: str, outcome: str, **facts: Any) -> Row:
-    """One line of a result table; every row has the same columns, so that the table's header is complete."""
-    columns = ("versions", "migrations", "statements", "seconds", "verification", "rollout", "bundle")
+    """One line of a result table; every row has the same columns, so that the table's header is complete.
+
+    The UI cuts a wide table at its right edge: what a reader asks first stands first.
+    """
+    columns = ("migrations", "statements", "seconds", "verification", "rollout", "versions", "bundle")
     return {"service": service, "environment": environment, "outcome": outcome, **{name: facts.get(name, "") for name in columns}}
 
 

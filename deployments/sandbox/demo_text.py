@@ -78,9 +78,9 @@ class Teller:
             print(
                 "    Runs         the run `promote-release`: its graph links to each environment's run, and those to the five tasks of each service"
             )
-            print("    Artifacts    result-dev, result-release, result-prod, result-promotion; plan-prod is what was approved")
+            print(f"    {url}/artifacts    result-dev, result-release, result-prod, result-promotion; plan-prod is what was approved")
             print("    Deployments  deploy-service-dev: its form; approve: the approval's form")
-            print("    Events       release.promoted, release.awaiting-approval", flush=True)
+            print("    Event Feed   release.promoted, release.awaiting-approval", flush=True)
         else:
             self(f"all servers stop now; data, logs and passwords (mode 0600) stay in {state}")
             self("`make demo KEEP=1` starts them again on the same data and keeps the Prefect UI open")
