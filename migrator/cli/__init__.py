@@ -43,8 +43,9 @@ def _leave(code: int) -> None:
 
 def _run(arguments: list[str]) -> int:
     try:
-        if arguments and _is_unknown_word(arguments[0]):
-            found = _console(arguments)
+        at = _first_word(arguments)
+        if at is not None and _is_unknown_word(arguments[at]):
+            found = _console(arguments[at], arguments[:at] + arguments[at + 1 :])
             if found is not None:
                 return found
         from migrator.cli import command
@@ -54,6 +55,20 @@ def _run(arguments: list[str]) -> int:
         return 23
     except BrokenPipeError:
         return 0
+
+
+def _first_word(arguments: list[str]) -> int | None:
+    """Where the first word stands that is no flag: flags may come before a verb of the console, too. None when flags can't be read."""
+    if not arguments or not arguments[0].startswith("-"):
+        return 0 if arguments else None
+    from migrator.cli import flags, go_flags
+
+    found = go_flags.Values(flags.ALL)
+    try:
+        rest = go_flags.leading(arguments, flags.ALL, found)
+    except (go_flags.FlagError, go_flags.HelpRequested):
+        return None
+    return len(arguments) - len(rest) if rest and "--" not in arguments else None
 
 
 def _is_unknown_word(word: str) -> bool:
@@ -75,23 +90,23 @@ def console_verbs() -> dict[str, str]:
         return {}
 
 
-def _console(arguments: list[str]) -> int | None:
+def _console(verb: str, arguments: list[str]) -> int | None:
     """Runs a verb of `deployments.console`; None when there is no console or it doesn't know the verb.
 
     Only a checkout has one, so its absence is no error; a console whose own imports fail says which package is missing.
     """
     from importlib import import_module
 
-    module = console_verbs().get(arguments[0])
+    module = console_verbs().get(verb)
     if module is None:
         return None
     try:
-        return int(import_module(module).run(arguments[1:]))
+        return int(import_module(module).run(arguments))
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("deployments"):
             raise
         sys.stderr.write(
-            f"greylag: {arguments[0]} needs the package {error.name} [missing-extra]\n"
+            f"greylag: {verb} needs the package {error.name} [missing-extra]\n"
             'greylag: hint: pip install -e ".[flows]" in the checkout; tests and demo: ".[flows,sandbox,dev]"\n'
         )
         return 2

@@ -117,6 +117,11 @@ def parse(arguments: list[str], flags: tuple[Flag, ...]) -> Values:
     return found
 
 
+def leading(arguments: list[str], flags: tuple[Flag, ...], found: Values) -> list[str]:
+    """Reads the flags before the first word into `found` and returns the rest. Raises as `parse`."""
+    return _parse_run(arguments, {flag.name: flag for flag in flags}, found)
+
+
 def _parse_run(arguments: list[str], known: dict[str, Flag], found: Values) -> list[str]:
     """One pass of Go's FlagSet.Parse: flags up to the first word that is none, or past a `--`. Returns what is left."""
     index = 0

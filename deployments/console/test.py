@@ -1,0 +1,125 @@
+"""`greylag test`: the migrations of a service, up, down and up again, on a server that needs no installation and is gone afterwards."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from deployments.console import edge, rehearsal, targets
+from migrator import errors, history
+from migrator.cli import interruption, invocation
+from tasks import fleet
+
+SUMMARY = "runs all migrations up, down and up again on an embedded server and compares the schemas"
+
+ENGINES = {"postgres": history.Engine.POSTGRES, "pgx": history.Engine.POSTGRES, "clickhouse": history.Engine.CLICKHOUSE}
+
+DATABASE = "greylag_test"
+"""The database of a plain directory, which has no name of its own."""
+
+
+def arguments_of(verb: str, summary: str) -> edge.Parser:
+    """A parser with what `test` and `codegen` share."""
+    parser = edge.Parser(verb, summary)
+    parser.add_argument("--server", type=int, default=0, help="major version of PostgreSQL, 16 or 18 (default: 18)")
+    parser.add_argument("--timeout", default="", help="for the whole command, e.g. 5m")
+    return parser
+
+
+def seconds(text: str) -> float:
+    """The time-out. Raises UsageError."""
+    from migrator import durations
+
+    return durations.parse(text) if text else 0.0
+
+
+@edge.guarded
+def run(arguments: list[str]) -> int:
+    """`greylag test @/service [@…]`, `greylag -dir DIR test postgres|clickhouse`."""
+    parser = arguments_of("test", SUMMARY)
+    parser.add_argument("target", nargs="*", help="@/service (both parts may hold *), or a driver together with -dir")
+    parser.add_argument("--dir", default="", help="directory of migration files, instead of a service's")
+    parser.add_argument("--database", default="", help=f"name of the database (default: the service's, or {DATABASE})")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    options = parser.parse_args(arguments)
+    subjects = _subjects(options)
+    documents, codes = [], []
+    with interruption.guard(seconds(options.timeout)):
+        for subject in subjects:
+            code, document = _one(subject, quiet=options.json)
+            documents.append(document)
+            codes.append(code)
+    exit_code = next((code for code in codes if code), 0)
+    if options.json:
+        alone = len(subjects) == 1
+        edge.show_json(documents[0] if alone else {"verb": "test", "targets": documents, "exit_code": exit_code})
+    return exit_code
+
+
+def _subjects(options: Any) -> list[rehearsal.Subject]:
+    given = list(options.target) or [word for word in (invocation.configured(os.environ, "DRIVER"),) if word]
+    if not given:
+        raise errors.UsageError("what is to be tested?", hint="greylag test @/service, or greylag -dir DIR test postgres")
+    if not given[0].startswith("@"):
+        return [_plain(given, options)]
+    found = fleet.load()
+    chosen = {target.label: target for expression in given for target in targets.select(found, expression)}
+    if options.dir and len(chosen) > 1:
+        raise errors.UsageError("-dir is of one service", code="bad-target", hint="name one: @/service")
+    return [subject_of(target, options.dir, options.database, options.server) for target in chosen.values()]
+
+
+def subject_of(target: fleet.Target, directory: str, database: str, version: int) -> rehearsal.Subject:
+    """A service of the fleet, as it is in its environment."""
+    where = directory or _near(target.directory)
+    return rehearsal.Subject(f"@{target.label}", target.engine, where, database or target.database, version, target)
+
+
+def _near(directory: str) -> str:
+    """The directory as people write it: relative to where they are, if it lies below."""
+    try:
+        return str(Path(directory).relative_to(Path.cwd()))
+    except ValueError:
+        return directory
+
+
+def _plain(words: list[str], options: Any) -> rehearsal.Subject:
+    if len(words) > 1 or words[0] not in ENGINES:
+        raise errors.UsageError(
+            f'"{" ".join(words)}" is neither a target nor a driver',
+            hint="greylag test @/service, or greylag -dir DIR test postgres (or clickhouse); no address: the server is an embedded one",
+        )
+    directory = options.dir or invocation.configured(os.environ, "MIGRATION_DIR") or invocation.DEFAULT_DIRECTORY
+    return rehearsal.Subject(directory, ENGINES[words[0]], directory, options.database or DATABASE, options.server)
+
+
+def _one(subject: rehearsal.Subject, *, quiet: bool) -> tuple[int, dict[str, object]]:
+    record = rehearsal.Record(subject)
+    failure: errors.GreylagError | None = None
+    try:
+        rehearsal.rehearse(subject, record)
+    except (errors.Interrupted, errors.TimedOut):
+        raise
+    except errors.GreylagError as error:
+        failure = error
+    code = int(failure.exit_code) if failure else 0
+    document: dict[str, object] = {"verb": "test", **record.document(), "exit_code": code}
+    if not quiet:
+        edge.show(_text(record))
+    for path in record.irreversible:
+        edge.say(f"warning: {path}: no statement takes this migration back, so the way down ends above it [missing-down]")
+    if failure:
+        document["error"] = failure.document()
+        edge.say(failure.describe())
+    return code, document
+
+
+def _text(record: rehearsal.Record) -> str:
+    server = {history.Engine.POSTGRES: "PostgreSQL", history.Engine.CLICKHOUSE: "ClickHouse"}[record.subject.engine]
+    head = f"{record.subject.label}: {record.migrations} migration(s) on {server} {record.server}".rstrip()
+    rows = [
+        (f"  {item.name}", str(item.migrations) if item.name != "verify" else "", f"{item.seconds:.2f} s", item.result)
+        for item in record.phases
+    ]
+    return f"{head}\n{edge.table(rows[0], rows[1:])}" if rows else head
