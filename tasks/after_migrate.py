@@ -24,16 +24,17 @@ LAST_LINES = 5
 Told = Callable[[str, str], None]
 
 
-def run(target: Target, url: SecretStr, tell: Told) -> bool:
+def run(target: Target, url: SecretStr, tell: Told, *, stream: bool = False) -> bool:
     """Runs the target's commands in order, until one fails; whether all succeeded.
 
     Args:
         tell: is given a level (`info`, `warning`) and a line for each command.
+        stream: lets the commands write to this process's output as they go, unredacted: for a database whose URL is no secret.
     """
-    return all(_run(command, target, url, tell) for command in target.after_migrate)
+    return all(_run(command, target, url, tell, stream=stream) for command in target.after_migrate)
 
 
-def _run(command: Command, target: Target, url: SecretStr, tell: Told) -> bool:
+def _run(command: Command, target: Target, url: SecretStr, tell: Told, *, stream: bool) -> bool:
     words = " ".join(command.run)
     if shutil.which(command.run[0]) is None:
         tell("warning", f"after_migrate: {command.run[0]} is not installed here: {words} was not run")
@@ -44,8 +45,8 @@ def _run(command: Command, target: Target, url: SecretStr, tell: Told) -> bool:
             cwd=target.root,
             env={**os.environ, "DATABASE_URL": url.get_secret_value()},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stdout=None if stream else subprocess.PIPE,
+            stderr=None if stream else subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
             timeout=LONGEST_SECONDS,
@@ -58,8 +59,8 @@ def _run(command: Command, target: Target, url: SecretStr, tell: Told) -> bool:
         tell("warning", f"after_migrate: {words} can't be run: {error.strerror}")
         return False
     if done.returncode:
-        last = "\n".join(done.stdout.strip().splitlines()[-LAST_LINES:])
-        tell("warning", f"after_migrate: {words} failed with exit code {done.returncode}:\n{last}")
+        last = "\n".join((done.stdout or "").strip().splitlines()[-LAST_LINES:])
+        tell("warning", f"after_migrate: {words} failed with exit code {done.returncode}" + (f":\n{last}" if last else ""))
         return False
     tell("info", f"after_migrate: {words}")
     return True

@@ -8,6 +8,8 @@ from __future__ import annotations
 VERBS: dict[str, str] = {
     "fleet": "deployments.console.fleet",
     "targets": "deployments.console.targets",
+    "test": "deployments.console.test",
+    "codegen": "deployments.console.codegen",
     "deploy": "deployments.console.deploy",
     "promote": "deployments.console.promote",
     "approve": "deployments.console.approve",

@@ -1,0 +1,54 @@
+"""`greylag codegen`: the commands that regenerate a service's client, run against a database that has exactly the service's migrations.
+
+They are the `after_migrate` commands of fleet.yaml, as after a migration of the environment; DATABASE_URL leads to an embedded server that ends
+with the command.
+"""
+
+from __future__ import annotations
+
+from pydantic import SecretStr
+
+from deployments.console import edge, rehearsal, targets, test
+from migrator import errors
+from migrator.cli import interruption
+from migrator.targets import Target, Verb
+from tasks import after_migrate, fleet
+
+SUMMARY = "runs a service's after_migrate commands against an embedded server with all its migrations"
+
+
+@edge.guarded
+def run(arguments: list[str]) -> int:
+    """`greylag codegen @/service [@…]`."""
+    parser = test.arguments_of("codegen", SUMMARY)
+    parser.add_argument("target", nargs="+", help="@/service; both parts may hold *")
+    options = parser.parse_args(arguments)
+    found = fleet.load()
+    chosen = {target.label: target for expression in options.target for target in targets.select(found, expression)}
+    able = [target for target in chosen.values() if target.after_migrate]
+    if not able:
+        raise errors.UsageError(
+            f"{', '.join(chosen)}: {found.path.name} has no after_migrate command for it",
+            code="no-after-migrate",
+            hint="add `after_migrate: [{run: [prisma, db, pull]}]` to the service; its `environments` must name this one, if it has any",
+        )
+    with interruption.guard(test.seconds(options.timeout)):
+        for target in able:
+            _generate(target, options.server)
+    return 0
+
+
+def _generate(target: fleet.Target, version: int) -> None:
+    """Migrates an embedded database and runs the commands there. Raises VerificationFailed (`after-migrate-failed`), and as a run does."""
+    subject = test.subject_of(target, "", "", version)
+    migrations = rehearsal.load(subject)
+    with rehearsal.opened(subject) as (server, database, env):
+        count = rehearsal.migrate(database, migrations, Target(Verb.UP), env)
+        edge.say(f"@{target.label}: {count} migration(s) applied on an embedded server")
+        url = SecretStr(server.url)
+        if not after_migrate.run(target, url, lambda level, text: edge.say(f"@{target.label}: {text}"), stream=True):
+            raise errors.VerificationFailed(
+                f"@{target.label}: a command after the migration failed",
+                code="after-migrate-failed",
+                hint="its own lines are above; the commands are `after_migrate` in fleet.yaml and run in its `root`",
+            )
