@@ -189,7 +189,7 @@ def test_a_deleted_pod_gets_sigterm_and_time(namespace: Namespace) -> None:
     namespace.create(pod("polite", container("trap 'echo bye; exit 3' TERM; echo ready; sleep 600 & wait")))
     namespace.cluster.wait_until(lambda: namespace.get("pod", "polite") is not None, "is there")
     namespace.running("polite")
-    namespace.cluster.wait_until(lambda: "ready" in namespace.logs("polite"), "listens")
+    namespace.cluster.wait_until(lambda: "ready" in namespace.said("polite"), "listens")
     finalizer = {"metadata": {"finalizers": ["greylag.test/kept"]}}
     path = f"/api/v1/namespaces/{namespace.name}/pods/polite"
     namespace.cluster.api.patch(path, finalizer)

@@ -115,6 +115,10 @@ class Namespace:
         """`kubectl logs`."""
         return self.cluster.kubectl("logs", "--namespace", self.name, name, *options).stdout
 
+    def said(self, name: str) -> str:
+        """What a pod's log holds by now; empty while there is none."""
+        return self.cluster.kubectl("logs", "--namespace", self.name, name, check=False).stdout
+
     def reasons(self, name: str) -> set[str]:
         """The reasons of the events about an object."""
         return {event["reason"] for event in self.list("event") if event["involvedObject"]["name"] == name}

@@ -23,6 +23,9 @@ _LONGEST_BACKOFF_SECONDS = 300.0
 _STEADY_SECONDS = 600.0  # a container that ran for so long starts its backoff anew
 _MESSAGE_BYTES = 4096  # a termination message's limit
 _DEFAULT_GRACE_SECONDS = 30
+# Without a probe a container is ready once the kubelet has noticed that it runs. It looks once a second, so that a program which fails
+# at once is never ready; if it were, a Deployment would count it as available.
+_NO_READINESS_PROBE = {"initialDelaySeconds": 0.5, "periodSeconds": 86_400}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -198,21 +201,23 @@ class Run:
 
     def _begin_probes(self) -> None:
         self._probers = []
-        if self.container.get("startupProbe"):
+        if self.init:
+            self.started = True  # and ready when it has passed
+        elif self.container.get("startupProbe"):
             self.started = self.ready = False
-            self._probe("startupProbe", self._startup_verdict)
+            self._probe(self.container["startupProbe"], self._startup_verdict)
         else:
             self._started_up()
 
     def _started_up(self) -> None:
         self.started = True
-        self.ready = not self.container.get("readinessProbe")
-        self._probe("readinessProbe", self._readiness_verdict)
-        self._probe("livenessProbe", functools.partial(self._must_pass, "Liveness"))
+        self._probe(self.container.get("readinessProbe") or _NO_READINESS_PROBE, self._readiness_verdict)
+        if self.container.get("livenessProbe"):
+            self._probe(self.container["livenessProbe"], functools.partial(self._must_pass, "Liveness"))
 
-    def _probe(self, kind: str, verdict: Callable[[bool], None]) -> None:
-        probe, process = self.container.get(kind), self.process
-        if not probe or process is None:
+    def _probe(self, probe: Object, verdict: Callable[[bool], None]) -> None:
+        process = self.process
+        if process is None:
             return
 
         def execute(command: list[str], seconds: float) -> bool:

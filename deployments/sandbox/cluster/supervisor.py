@@ -90,10 +90,10 @@ def inside(root: Path, path: str) -> Path:
     return found
 
 
-def _hide(upper: Path, path: str) -> None:
+def _hide(upper: Path, path: Path) -> None:
     """Empties a directory of the machine in the overlay, keeping the mode and owner of every directory above it."""
     place = upper
-    for part in Path(path).parts[1:]:
+    for part in path.parts[1:]:
         place /= part
         original = Path("/") / place.relative_to(upper)
         if not place.exists():
@@ -110,9 +110,10 @@ def _make_root(scratch: Path, hidden: list[str]) -> Path:
     upper, work, root = (scratch / name for name in ("upper", "work", "root"))
     for directory in (upper, work, root):
         directory.mkdir()
-    for path in hidden:
-        if Path(path).is_dir():
-            _hide(upper, os.path.realpath(path))
+    real = {Path(os.path.realpath(path)) for path in hidden}
+    for path in real:
+        if path.is_dir() and real.isdisjoint(path.parents):
+            _hide(upper, path)
     _mount("overlay", root, "overlay", 0, f"lowerdir=/,upperdir={upper},workdir={work}")
     return root
 
