@@ -20,6 +20,7 @@ _LOOKUPS: dict[Kind, str] = {
     Kind.DATABASE: "SELECT '', '', name FROM {databases} WHERE true",
     Kind.FUNCTION: "SELECT '', '', name FROM {functions} WHERE origin = 'SQLUserDefined'",
 }
+_HOST = "concat(hostName(), ':', toString(tcpPort()))"
 _UNKNOWN_TO_SERVER = frozenset({failures.UNKNOWN_TABLE, 47})
 
 
@@ -63,7 +64,7 @@ def _missing(session: Session, kind: Kind, items: list[ObjectName]) -> list[Find
 def _hosts_by_object(session: Session, kind: Kind, items: Sequence[ObjectName]) -> dict[ObjectName, frozenset[str]]:
     tables = ("tables", "dictionaries", "columns", "data_skipping_indices", "projections", "databases", "functions")
     lookup = _LOOKUPS[kind].format(**{name: session.everywhere(f"system.{name}") for name in tables})
-    lookup = lookup.replace("SELECT ", "SELECT hostName(), ", 1)
+    lookup = lookup.replace("SELECT ", f"SELECT {_HOST}, ", 1)
     databases = sorted({item.schema or session.database for item in items})
     if kind not in (Kind.DATABASE, Kind.FUNCTION):
         lookup += f" AND database IN ({', '.join(literal(name) for name in databases)})"
@@ -80,14 +81,14 @@ def _hosts_by_object(session: Session, kind: Kind, items: Sequence[ObjectName]) 
 
 
 def _all_hosts(session: Session) -> frozenset[str]:
-    return frozenset(str(row[0]) for row in session.rows(f"SELECT DISTINCT hostName() FROM {session.everywhere('system.one')}"))
+    return frozenset(str(row[0]) for row in session.rows(f"SELECT DISTINCT {_HOST} FROM {session.everywhere('system.one')}"))
 
 
 def _failed_dictionaries(session: Session, items: Sequence[ObjectName]) -> list[Finding]:
     """A dictionary that exists but can't be loaded; one that nobody has asked for yet is loaded lazily and counts as fine."""
     wanted = {(item.schema or session.database, item.name): item for item in items}
     rows = session.rows(
-        f"SELECT hostName(), database, name, last_exception FROM {session.everywhere('system.dictionaries')} WHERE status LIKE 'FAILED%'"
+        f"SELECT {_HOST}, database, name, last_exception FROM {session.everywhere('system.dictionaries')} WHERE status LIKE 'FAILED%'"
     )
     return [
         Finding(str(wanted[database, name]), "invalid", f"it can't be loaded on {host}: {str(reason)[:200]}")

@@ -1,28 +1,30 @@
 """The lock's state in Keeper, for databases of several servers: one row of a KeeperMap table in strict mode (experimental).
 
-In strict mode (`keeper_map_strict_mode=1`) an INSERT of a key that exists fails in Keeper ("Node exists"), and an update or a delete carries the version of
-the node that was read, so that a change in between makes it fail. Without the setting every writer "wins". The state is looked up after each
-swap: no two swaps write the same state, so finding one's own is proof.
+In strict mode (`keeper_map_strict_mode=1`) an INSERT of a key that exists fails in Keeper ("Node exists"), and an update carries the version of the
+node that was read, so that a change in between makes it fail. Without the setting every writer "wins". An update that matches nothing
+succeeds, so the state is looked up after each swap: no two swaps write the same state, so finding one's own is proof.
 """
 
 from __future__ import annotations
 
 import contextlib
+import secrets
 from dataclasses import dataclass
 
 from migrator import errors
 from migrator.clickhouse import failures
+from migrator.clickhouse.lock import FREE, TABLE
 from migrator.clickhouse.session import Session, literal, quote
 
-TABLE = "greylag_lock"
-_FREE = "free"
+_KEY = "migration"
 _STRICT: dict[str, str | int] = {"keeper_map_strict_mode": 1}
-_NO_KEEPER_MAP = frozenset({36, 56, failures.KEEPER, 225})
+_NO_KEEPER_MAP = frozenset({36, 56})
+"""KeeperMap is not configured, or no such engine."""
 
 
 @dataclass
 class KeeperRow:
-    """A `lock.Cell`: an absent row is a free lock."""
+    """A `lock.Cell`: an absent row is a free lock, and so is every state that names no holder."""
 
     session: Session
 
@@ -49,19 +51,18 @@ class KeeperRow:
     def read(self) -> tuple[str | None, int]:
         """The state, and this server's clock in milliseconds."""
         rows = self.session.rows(
-            f"SELECT toUnixTimestamp64Milli(now64(3)), (SELECT groupArray(state) FROM {self._table} WHERE name = 'migration')"
+            f"SELECT toUnixTimestamp64Milli(now64(3)), (SELECT groupArray(state) FROM {self._table} WHERE name = '{_KEY}')"
         )
         states = rows[0][1]
-        return (str(states[0]) if states else _FREE), int(rows[0][0])
+        return (str(states[0]) if states else FREE), int(rows[0][0])
 
     def swap(self, old: str, new: str) -> bool:
         """Replaces `old` by `new` if it is the state; whether it was."""
+        written = f"{new} {secrets.token_hex(6)}" if new == FREE else new  # no two swaps write the same state
         with contextlib.suppress(failures.Refusal):  # somebody else was first; the state tells
-            if old == _FREE:
-                self.session.command(f"INSERT INTO {self._table} VALUES ('migration', {literal(new)})", _STRICT)
-            elif new == _FREE:
-                self.session.command(f"DELETE FROM {self._table} WHERE name = 'migration' AND state = {literal(old)}", _STRICT)
+            if old == FREE:
+                self.session.command(f"INSERT INTO {self._table} VALUES ('{_KEY}', {literal(written)})", _STRICT)
             else:
-                change = f"UPDATE state = {literal(new)} WHERE name = 'migration' AND state = {literal(old)}"
+                change = f"UPDATE state = {literal(written)} WHERE name = '{_KEY}' AND state = {literal(old)}"
                 self.session.command(f"ALTER TABLE {self._table} {change}", _STRICT)
-        return self.read()[0] == new
+        return self.read()[0] == written
