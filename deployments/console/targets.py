@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from deployments.console import edge
 from migrator import errors
@@ -28,6 +29,22 @@ def resolve(expression: str) -> Iterator[Located]:
     """
     targets = select(fleet.load(), expression)
     return (_located(target) for target in targets)
+
+
+def places(expression: str) -> Iterator[Located]:
+    """The services' directories of a target, for verbs that need no database: nothing is asked of Vault. Raises UsageError as `resolve`."""
+    return (
+        Located(f"@{target.label}", str(target.engine), "", near(target.directory), target.service)
+        for target in select(fleet.load(), expression)
+    )
+
+
+def near(directory: str) -> str:
+    """A directory as people write it: relative to where they are, if it lies below."""
+    try:
+        return str(Path(directory).relative_to(Path.cwd()))
+    except ValueError:
+        return directory
 
 
 def select(found: fleet.Fleet, expression: str) -> list[fleet.Target]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from deployments.console import edge, rehearsal, targets
@@ -72,16 +71,8 @@ def _subjects(options: Any) -> list[rehearsal.Subject]:
 
 def subject_of(target: fleet.Target, directory: str, database: str, version: int) -> rehearsal.Subject:
     """A service of the fleet, as it is in its environment."""
-    where = directory or _near(target.directory)
+    where = directory or targets.near(target.directory)
     return rehearsal.Subject(f"@{target.label}", target.engine, where, database or target.database, version, target)
-
-
-def _near(directory: str) -> str:
-    """The directory as people write it: relative to where they are, if it lies below."""
-    try:
-        return str(Path(directory).relative_to(Path.cwd()))
-    except ValueError:
-        return directory
 
 
 def _plain(words: list[str], options: Any) -> rehearsal.Subject:

@@ -1,4 +1,4 @@
-"""`create NAME [sql]`: a new migration file, named and filled as goose does.
+"""`create [@/service] NAME [sql]`: a new migration file, named and filled as goose does.
 
 goose's default type is a Go migration, which only a binary built with it can run. greylag writes SQL, and says so.
 """
@@ -26,7 +26,7 @@ def run(session: Session) -> int:
             hint=f"greylag -dir {session.invocation.directory} create {words[0]} sql",
         )
     write(session, session.invocation.directory, words[0])
-    if len(words) != 2:
+    if len(words) != 2 and not session.invocation.label:  # goose has no targets, and so no habit to break
         session.own("SQL was created; goose would have created a Go file, because no type was given [default-type]")
     return 0
 

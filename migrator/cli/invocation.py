@@ -99,9 +99,9 @@ def resolve(values: Values, environ: Mapping[str, str]) -> Iterable[Invocation]:
     """
     words = list(values.words)
     apply_environment(values, environ)
-    if words and words[0] in verbs.ALL and verbs.ALL[words[0]].standalone:
-        return [_invocation(verbs.ALL[words[0]], words[1:], values, environ)]
     at = target_word(words)
+    if words and words[0] in verbs.ALL and verbs.ALL[words[0]].standalone and at is None:
+        return [_invocation(verbs.ALL[words[0]], words[1:], values, environ)]
     if at is not None:
         return _targets(words[at], words[:at] + words[at + 1 :], values, environ)
     if len(words) > 2 and words[0] in verbs.ALL and words[1] in verbs.DRIVERS:  # verb first, as with @targets
@@ -188,10 +188,13 @@ def _targets(expression: str, words: list[str], values: Values, environ: Mapping
     if not words:
         raise errors.UsageError(f"no command for {expression}", hint=f"greylag status {expression}")
     verb = verbs.ALL.get(words[0])
-    if verb is None or verb.standalone:
+    if verb is None:
         raise errors.UsageError(f'"{words[0]}": no such command', code="unknown-command", hint="greylag -h lists the commands")
+    if verb.standalone:
+        yield from _places(verb, expression, words[1:], values, environ)
+        return
     none = True
-    for item in (Located(*located) for located in _resolver()(expression)):
+    for item in located(expression):
         more = item._asdict()
         more |= {name: values.string(flag) for name, flag in (("directory", "dir"), ("service", "service")) if flag in values.given}
         none = False
@@ -200,11 +203,34 @@ def _targets(expression: str, words: list[str], values: Values, environ: Mapping
         raise errors.UsageError(f"{expression} names no service", code="no-target", hint="fleet.yaml lists environments and services")
 
 
+def _places(verb: verbs.Verb, expression: str, words: list[str], values: Values, environ: Mapping[str, str]) -> Iterator[Invocation]:
+    """The directories of a target's services, for verbs that need files and no database; nothing is asked for a password."""
+    if verb.name not in ("create", "fix", "validate"):
+        raise errors.UsageError(f"{verb.name} has no use for {expression}", hint=f"greylag {verb.name}")
+    found: dict[str, Located] = {item.directory: item for item in (Located(*item) for item in _console_targets().places(expression))}
+    if len(found) > 1 and (verb.name == "create" or "dir" in values.given):
+        raise errors.UsageError(
+            f"{expression} stands for {len(found)} directories", code="bad-target", hint=f"name one service: greylag {verb.name} @/SERVICE"
+        )
+    for item in found.values():
+        directory = values.string("dir") if "dir" in values.given else item.directory
+        yield _invocation(verb, words, values, environ, directory=directory, label=item.label, service=item.service)
+
+
+def located(expression: str) -> Iterator[Located]:
+    """The databases of a target, each with its password when its turn comes. Raises UsageError, and as the fleet, Vault and the URL do."""
+    return (Located(*item) for item in _resolver()(expression))
+
+
 def _resolver() -> Any:
+    return _console_targets().resolve
+
+
+def _console_targets() -> Any:
     from importlib import import_module
 
     try:
-        return import_module(TARGETS_MODULE).resolve
+        return import_module(TARGETS_MODULE)
     except ModuleNotFoundError as error:
         missing = error.name or ""
         raise errors.UsageError(
