@@ -12,9 +12,9 @@ import time
 from collections.abc import Sequence
 
 from migrator import errors, events, gounicode, journal, planning
-from migrator.postgres import execution, failures, history, rejections, settling, shapes
+from migrator.postgres import execution, failures, history, journal_rows, rejections, settling, shapes
 from migrator.postgres.execution import Patience, Run
-from migrator.postgres.session import Command
+from migrator.postgres.pipelines import Command
 from migrator.statements import Statement
 
 _ENDS = ("COMMIT", "END")
@@ -43,7 +43,7 @@ def _record(run: Run, step: planning.Step, duration: float) -> None:
     item = history.record(run.where, step, run.author, clear_journal=True, seconds=duration)
     try:
         run.session.rollback()  # a file that left its own transaction open loses it, as with goose's connection
-        run.session.pipeline([Command(b"BEGIN"), item, Command(b"COMMIT")], lambda _index, _rows: None)
+        run.session.batch([Command(b"BEGIN"), item, Command(b"COMMIT")])
     except failures.ServerFailure as failure:
         run.session.rollback()
         raise rejections.of_step(step, failure, "failed to insert new goose version") from None
@@ -77,16 +77,16 @@ def _execute(run: Run, step: planning.Step, index: int) -> None:
 
 def _with_journal_row(run: Run, step: planning.Step, index: int, shape: shapes.Shape, patience: Patience) -> None:
     """The statement and its journal row in one transaction."""
-    done = history.journal_entry(run.where, step, index, journal.State.DONE, run.author)
+    done = journal_rows.entry(run.where, step, index, journal.State.DONE, run.author)
     statement = step.statements[index - 1]
     opening = ["BEGIN", *(execution.assistance(patience.assist) if patience.assist else []), *_settings(run, step, shape, local=True)]
     if shape.pipelined and run.session.standard_strings:
         commands = [*(Command(text.encode()) for text in opening), Command(_bytes(statement)), done, Command(b"COMMIT")]
-        run.session.pipeline(commands, lambda _index, _rows: None)
+        run.session.batch(commands)
         return
     execution.send(run.session, opening)
     run.session.simple(_bytes(statement))
-    run.session.pipeline([done, Command(b"COMMIT")], lambda _index, _rows: None)
+    run.session.batch([done, Command(b"COMMIT")])
 
 
 def _by_itself(run: Run, step: planning.Step, index: int, shape: shapes.Shape, patience: Patience) -> None:
@@ -153,7 +153,7 @@ def _bytes(statement: Statement) -> bytes:
 
 def _write(run: Run, step: planning.Step, index: int, state: journal.State, noted: str) -> None:
     try:
-        run.session.pipeline([history.journal_entry(run.where, step, index, state, run.author, noted or None)], lambda _index, _rows: None)
+        run.session.batch([journal_rows.entry(run.where, step, index, state, run.author, noted or None)])
     except failures.ServerFailure as failure:
         raise rejections.of_step(step, failure, f"failed to write {journal.TABLE}") from None
 
@@ -164,7 +164,7 @@ def _write(run: Run, step: planning.Step, index: int, state: journal.State, note
 def _resume(run: Run, step: planning.Step) -> int:
     """The first statement to execute, after what an earlier run left was settled."""
     try:
-        found = history.read_journal(run.session, run.where, step.version)
+        found = journal_rows.read(run.session, run.where, step.version)
     except failures.ServerFailure as failure:
         raise rejections.of_step(step, failure, f"failed to read {journal.TABLE}") from None
     if not found:

@@ -17,20 +17,20 @@ from migrator import addresses, errors, history, registry
 from migrator.engines import LockPolicy, Options
 from migrator.postgres import failures
 from migrator.postgres import history as tables
-from migrator.postgres.session import Session, command, milliseconds
+from migrator.postgres.pipelines import command, milliseconds
+from migrator.postgres.session import Session
 
 if TYPE_CHECKING:
     from migrator import events, objects, planning
     from migrator.engines import Finding
 
 _LONGEST_APPLICATION_NAME = 63  # bytes; the server cuts longer ones
+_CHECK_CLIENT = "SET client_connection_check_interval = '1s'"
 _CHECK_CLIENT_SINCE = 140000
 """client_connection_check_interval exists since PostgreSQL 14: a server whose client was killed ends the statement."""
 
-_IDENTIFY = "SELECT pg_catalog.current_database(), pg_catalog.current_setting('server_version'), lt.setting, st.setting" + (
-    " FROM (SELECT pg_catalog.current_setting('lock_timeout') AS setting) AS lt,"
-    " (SELECT pg_catalog.current_setting('statement_timeout') AS setting) AS st"
-)
+_IDENTIFY = """SELECT pg_catalog.current_database(), pg_catalog.current_setting('server_version'),
+  pg_catalog.current_setting('lock_timeout'), pg_catalog.current_setting('statement_timeout')"""
 
 
 def connect(dbstring: str, options: Options) -> PostgresDatabase:
@@ -75,42 +75,52 @@ def application_name(options: Options) -> str:
 
 
 def _prepared(session: Session, address: addresses.PostgresAddress, options: Options) -> PostgresDatabase:
-    """Asks who the server is, sets what every session is to have, and finds the history table's place."""
-    try:
-        if options.owner_role:
-            session.query(f"SET ROLE {tables.quote(options.owner_role)}")
-        if session.server_version >= _CHECK_CLIENT_SINCE:
-            with contextlib.suppress(failures.ServerFailure):  # a platform that can't watch sockets refuses it
-                session.query("SET client_connection_check_interval = '1s'")
-        name, version, lock_timeout, statement_timeout = session.query(_IDENTIFY)[0]
-        policy = _policy(address, options.locks, lock_timeout or "0", statement_timeout or "0")
-        timeout = milliseconds(policy.statement_timeout)
-        session.pipeline([command(f"SET statement_timeout = {timeout}"), command("SET lock_timeout = 0")], lambda _index, _rows: None)
-    except failures.ServerFailure as failure:
-        raise failures.of_server(failure, "to prepare the session") from None
-    try:
-        place = tables.place(options.table, session.query(tables.LOCATE, options.table))
-    except failures.ServerFailure as failure:
-        if failure.sqlstate == failures.INSUFFICIENT_PRIVILEGE:
-            raise failures.of_server(failure, f"to look for {options.table}") from None
-        raise errors.UsageError(
-            f"{options.table!r} is no table name: {failure.message}",
-            code="bad-table",
-            hint='write table, schema.table or "Quoted Name"; goose pastes it into SQL as it is',
-        ) from None
+    """Asks who the server is, sets what every session is to have, and finds the history table's place, in one round trip."""
+    own_lock, own_statement = _own_timeouts(address, options.locks)
+    opening = [f"SET ROLE {tables.quote(options.owner_role)}"] if options.owner_role else []
+    if session.server_version >= _CHECK_CLIENT_SINCE:
+        opening.append(_CHECK_CLIENT)
+    closing = ["SET lock_timeout = 0"]
+    if not own_statement:
+        closing.append(f"SET statement_timeout = {milliseconds(options.locks.statement_timeout)}")
+    while True:
+        commands = [*map(command, opening), command(_IDENTIFY), command(tables.LOCATE, options.table), *map(command, closing)]
+        try:
+            answers = session.batch(commands)
+            break
+        except failures.ServerFailure as failure:
+            if _CHECK_CLIENT in opening and failure.index == opening.index(_CHECK_CLIENT):
+                opening.remove(_CHECK_CLIENT)  # a platform that can't watch sockets refuses it
+                continue
+            raise _unprepared(failure, options, located=failure.index == len(opening) + 1) from None
+    name, version, lock_timeout, statement_timeout = answers[len(opening)][0]
+    policy = options.locks
+    if own_lock:
+        policy = replace(policy, statement_lock_timeout=_seconds(lock_timeout or "0"))
+    if own_statement:
+        policy = replace(policy, statement_timeout=_seconds(statement_timeout or "0"))
+    place = tables.place(options.table, answers[len(opening) + 1])
     return PostgresDatabase(session, address, options, policy, name or "", version or "", place)
 
 
-def _policy(address: addresses.PostgresAddress, given: LockPolicy, lock_timeout: str, statement_timeout: str) -> LockPolicy:
-    """The run's policy; a time-out that the DBSTRING sets is the user's own wish and replaces a default (goose.md §7.1)."""
+def _unprepared(failure: failures.ServerFailure, options: Options, *, located: bool) -> errors.GreylagError:
+    if not located or failure.sqlstate == failures.INSUFFICIENT_PRIVILEGE:
+        return failures.of_server(failure, "to prepare the session")
+    return errors.UsageError(
+        f"{options.table!r} is no table name: {failure.message}",
+        code="bad-table",
+        hint='write table, schema.table or "Quoted Name"; goose pastes it into SQL as it is',
+    )
+
+
+def _own_timeouts(address: addresses.PostgresAddress, given: LockPolicy) -> tuple[bool, bool]:
+    """Whether the DBSTRING sets lock_timeout and statement_timeout: the user's own wish (goose.md §7.1), which replaces a default of the run."""
     text = str(psycopg_conninfo.conninfo_to_dict(address.conninfo).get("options") or os.environ.get("PGOPTIONS", ""))
     usual = LockPolicy()
-    chosen = given
-    if "lock_timeout" in text and given.statement_lock_timeout == usual.statement_lock_timeout:
-        chosen = replace(chosen, statement_lock_timeout=_seconds(lock_timeout))
-    if "statement_timeout" in text and given.statement_timeout == usual.statement_timeout:
-        chosen = replace(chosen, statement_timeout=_seconds(statement_timeout))
-    return chosen
+    return (
+        "lock_timeout" in text and given.statement_lock_timeout == usual.statement_lock_timeout,
+        "statement_timeout" in text and given.statement_timeout == usual.statement_timeout,
+    )
 
 
 _UNITS = {"us": 1e-6, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "": 0.001}
@@ -227,9 +237,10 @@ class PostgresDatabase:
         Raises NotFound (`no-question`) when the journal holds no open question about it.
         """
         from migrator import journal
+        from migrator.postgres import journal_rows
 
         state = journal.State.DONE if done else journal.State.NOT_DONE
-        tables.answer(self._session, self._place, version, index, state, self._options.run_id)
+        journal_rows.answer(self._session, self._place, version, index, state, self._options.run_id)
 
     def cancel(self) -> None:
         """Cancels the running statement on the server; safe from signal handlers and other threads."""

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field, replace
 
 from migrator import engines, errors, events, gounicode, locks, planning
 from migrator.postgres import blockers, failures, history, rejections, shapes
-from migrator.postgres.session import Command, Rows, Session, command, milliseconds
+from migrator.postgres.pipelines import Command, Rows, command, milliseconds
+from migrator.postgres.session import Session
 
 _FLUSHED_EACH = 64
 """Migrations between two COMMITs that wait for the disk, which bounds what a loss of power can take back."""
@@ -106,7 +107,7 @@ class _Sent:
 
 
 def seconds(value: float) -> str:
-    """A time-out as the server takes it; see `session.milliseconds`."""
+    """A time-out as the server takes it; see `pipelines.milliseconds`."""
     return str(milliseconds(value))
 
 
@@ -347,17 +348,15 @@ def _try_alone(run: Run, step: planning.Step, patience: Patience, position: _Pos
 
 def record(run: Run, step: planning.Step, duration: float | None) -> float:
     """Records a step; returns its seconds. `duration` is given where the open transaction isn't the whole of it."""
-    rows: Rows = []
     item = replace(history.record(run.where, step, run.author, seconds=duration), name=b"")  # the file may have deallocated it
-    run.session.pipeline([item], lambda _index, found: rows.extend(found))
-    return float(rows[0][0] or 0)
+    return float(run.session.batch([item])[0][0][0] or 0)
 
 
 def send(session: Session, texts: Iterable[str]) -> None:
     """Commands of greylag's own without a result, in one round trip."""
     commands = [replace(command(text), wants_rows=False) for text in texts]
     if commands:
-        session.pipeline(commands, lambda _index, _rows: None)
+        session.batch(commands)
 
 
 def refuse_nul(step: planning.Step) -> None:

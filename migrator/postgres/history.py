@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 
 from migrator import errors, history, journal, planning
 from migrator.postgres import failures
-from migrator.postgres.session import BIGINT, DOUBLE, Command, Session, command
+from migrator.postgres.pipelines import BIGINT, DOUBLE, Command, command
+from migrator.postgres.session import Session
 
 FACTS = "greylag_migration"
 
@@ -51,7 +52,7 @@ _CREATE_JOURNAL = """CREATE TABLE IF NOT EXISTS {journal} (
   before text
 )"""
 
-_TIME = "'YYYY-MM-DD\"T\"HH24:MI:SS.US'"
+TIME = "'YYYY-MM-DD\"T\"HH24:MI:SS.US'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def read(session: Session, where: Place) -> history.History:
         found = session.query("SELECT pg_catalog.to_regclass($1), pg_catalog.to_regclass($2)", where.table, where.facts)[0]
         if found[0] is None:
             return absent
-        rows = session.query(f"SELECT version_id, is_applied, pg_catalog.to_char(tstamp, {_TIME}), id FROM {where.table} ORDER BY id DESC")
+        rows = session.query(f"SELECT version_id, is_applied, pg_catalog.to_char(tstamp, {TIME}), id FROM {where.table} ORDER BY id DESC")
         facts = session.query(_read_facts(where)) if found[1] else []
     except failures.ServerFailure as failure:
         raise failures.of_server(failure, f"to read {where.given}") from None
@@ -165,7 +166,7 @@ def _outline_of_facts(where: Place) -> str:
 def _read_facts(where: Place) -> str:
     return (
         "SELECT version, row_id, name, checksum, size, bundle, run_id, applied_by,"
-        f" pg_catalog.to_char(applied_at AT TIME ZONE 'UTC', {_TIME}), seconds, oldest_app FROM {where.facts}"
+        f" pg_catalog.to_char(applied_at AT TIME ZONE 'UTC', {TIME}), seconds, oldest_app FROM {where.facts}"
     )
 
 
@@ -233,7 +234,7 @@ def ensure(session: Session, where: Place) -> None:
         if missing[2]:
             wanted.append(command(_CREATE_JOURNAL.format(journal=where.journal)))
         if wanted:
-            session.pipeline([command("BEGIN"), *wanted, command("COMMIT")], lambda _index, _rows: None)
+            session.batch([command("BEGIN"), *wanted, command("COMMIT")])
     except failures.ServerFailure as failure:
         session.rollback()
         raise failures.of_server(failure, f"to create {where.given} and greylag's tables in schema {where.schema}") from None
@@ -320,88 +321,7 @@ def write_facts(session: Session, where: Place, facts: Sequence[history.Fact]) -
         for item in facts
     ]
     try:
-        session.pipeline([command("BEGIN"), *commands, command("COMMIT")], lambda _index, _rows: None)
+        session.batch([command("BEGIN"), *commands, command("COMMIT")])
     except failures.ServerFailure as failure:
         session.rollback()
         raise failures.of_server(failure, f"to write {FACTS}") from None
-
-
-# --- journal ----------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Journalled:
-    """A journal entry with what the catalogue held before its statement ran (`settling` wrote it, and reads it)."""
-
-    entry: journal.Entry
-    before: str
-
-
-def journal_entry(
-    where: Place, step: planning.Step, index: int, state: journal.State, author: Author, before: str | None = None
-) -> Command:
-    """Writes one entry of the journal."""
-    digest = journal.digest(step.statements[index - 1], step.direction)
-    return command(
-        f"INSERT INTO {where.journal} (version, direction, statement, digest, state, run_id, at, before)"
-        " SELECT $1, $2, $3, $4, $5, $6, pg_catalog.clock_timestamp(), $7",
-        step.version,
-        str(step.direction),
-        index,
-        digest,
-        str(state),
-        author.run_id,
-        before,
-    )
-
-
-def read_journal(session: Session, where: Place, version: int) -> list[Journalled]:
-    """The journal's entries of one migration, oldest first."""
-    rows = session.query(
-        f"SELECT run_id, version, direction, statement, digest, state, pg_catalog.to_char(at AT TIME ZONE 'UTC', {_TIME}), before"
-        f" FROM {where.journal} WHERE version = $1 ORDER BY id",
-        version,
-    )
-    return [_journalled(row) for row in rows]
-
-
-def _journalled(row: Sequence[str | None]) -> Journalled:
-    run_id, version, direction, index, digest, state, at, before = (item or "" for item in row)
-    entry = journal.Entry(
-        run_id=run_id,
-        version=int(version),
-        direction=planning.Direction(direction),
-        index=int(index),
-        digest=digest,
-        state=journal.State(state),
-        at=datetime.fromisoformat(at).replace(tzinfo=UTC),
-    )
-    return Journalled(entry, before)
-
-
-def answer(session: Session, where: Place, version: int, index: int, state: journal.State, run_id: str) -> None:
-    """Writes a person's answer about a statement whose outcome is unknown.
-
-    The empty digest says that the answer holds whatever the file says now. Raises NotFound (`no-question`) when no entry asks.
-    """
-    try:
-        if session.query("SELECT pg_catalog.to_regclass($1)", where.journal)[0][0] is None:
-            rows: list[tuple[str | None, ...]] = []
-        else:
-            rows = session.query(
-                f"INSERT INTO {where.journal} (version, direction, statement, digest, state, run_id, at, before)"
-                " SELECT version, direction, statement, '', $3, $4, pg_catalog.clock_timestamp(), before"
-                f" FROM (SELECT * FROM {where.journal} WHERE version = $1 AND statement = $2 ORDER BY id DESC LIMIT 1) AS newest RETURNING id",
-                version,
-                index,
-                str(state),
-                run_id,
-            )
-    except failures.ServerFailure as failure:
-        raise failures.of_server(failure, f"to write {journal.TABLE}") from None
-    if not rows:
-        raise errors.NotFound(
-            f"no question is open about statement {index} of version {version}",
-            code="no-question",
-            hint="run the migration again: it says which statement it asks about",
-        )

@@ -1,0 +1,89 @@
+"""The rows of `greylag_journal`: written and read for `postgres.autocommit`, answered by a person through `repair` (design §2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from migrator import errors, journal, planning
+from migrator.postgres import failures
+from migrator.postgres.history import TIME, Author, Place
+from migrator.postgres.pipelines import Command, command
+from migrator.postgres.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Journalled:
+    """A journal entry with what the catalogue held before its statement ran (`settling` wrote it, and reads it)."""
+
+    entry: journal.Entry
+    before: str
+
+
+def entry(where: Place, step: planning.Step, index: int, state: journal.State, author: Author, before: str | None = None) -> Command:
+    """Writes one entry of the journal."""
+    digest = journal.digest(step.statements[index - 1], step.direction)
+    return command(
+        f"INSERT INTO {where.journal} (version, direction, statement, digest, state, run_id, at, before)"
+        " SELECT $1, $2, $3, $4, $5, $6, pg_catalog.clock_timestamp(), $7",
+        step.version,
+        str(step.direction),
+        index,
+        digest,
+        str(state),
+        author.run_id,
+        before,
+    )
+
+
+def read(session: Session, where: Place, version: int) -> list[Journalled]:
+    """The journal's entries of one migration, oldest first."""
+    rows = session.query(
+        f"SELECT run_id, version, direction, statement, digest, state, pg_catalog.to_char(at AT TIME ZONE 'UTC', {TIME}), before"
+        f" FROM {where.journal} WHERE version = $1 ORDER BY id",
+        version,
+    )
+    return [_journalled(row) for row in rows]
+
+
+def _journalled(row: Sequence[str | None]) -> Journalled:
+    run_id, version, direction, index, digest, state, at, before = (item or "" for item in row)
+    entry = journal.Entry(
+        run_id=run_id,
+        version=int(version),
+        direction=planning.Direction(direction),
+        index=int(index),
+        digest=digest,
+        state=journal.State(state),
+        at=datetime.fromisoformat(at).replace(tzinfo=UTC),
+    )
+    return Journalled(entry, before)
+
+
+def answer(session: Session, where: Place, version: int, index: int, state: journal.State, run_id: str) -> None:
+    """Writes a person's answer about a statement whose outcome is unknown.
+
+    The empty digest says that the answer holds whatever the file says now. Raises NotFound (`no-question`) when no entry asks.
+    """
+    try:
+        if session.query("SELECT pg_catalog.to_regclass($1)", where.journal)[0][0] is None:
+            rows: list[tuple[str | None, ...]] = []
+        else:
+            rows = session.query(
+                f"INSERT INTO {where.journal} (version, direction, statement, digest, state, run_id, at, before)"
+                " SELECT version, direction, statement, '', $3, $4, pg_catalog.clock_timestamp(), before"
+                f" FROM (SELECT * FROM {where.journal} WHERE version = $1 AND statement = $2 ORDER BY id DESC LIMIT 1) AS newest RETURNING id",
+                version,
+                index,
+                str(state),
+                run_id,
+            )
+    except failures.ServerFailure as failure:
+        raise failures.of_server(failure, f"to write {journal.TABLE}") from None
+    if not rows:
+        raise errors.NotFound(
+            f"no question is open about statement {index} of version {version}",
+            code="no-question",
+            hint="run the migration again: it says which statement it asks about",
+        )
