@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -374,3 +375,39 @@ def test_credentials_in_parts_need_no_encoding(greylag: Greylag) -> None:
     }
     assert greylag.tools.greylag("-dir", "m", "up", **parts).code == 0
     assert objects(greylag.url) == [("public", "t1")]
+
+
+@pytest.mark.parametrize(("driver", "scheme"), [("postgres", "postgres"), ("clickhouse", "http")])
+@pytest.mark.parametrize(("words", "expected"), [(["-timeout", "500ms"], 22), ([], 23)], ids=["timeout", "SIGTERM"])
+def test_a_server_that_says_nothing_does_not_hold_the_command(
+    driver: str, scheme: str, words: list[str], expected: int, tools: Tools
+) -> None:
+    files(tools.cwd / "m", tables(1))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"{scheme}://u:s3cr3t@127.0.0.1:{silent.getsockname()[1]}/d"
+        command = [sys.executable, "-m", "migrator.cli", "-dir", "m", driver, url, "up", *words]
+        environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(command, cwd=tools.cwd, env=environ, stderr=subprocess.PIPE, encoding="utf-8")
+        connection, _ = silent.accept()
+        connection.recv(1)  # it has connected and waits for an answer
+        if not words:
+            process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+        connection.close()
+    assert process.returncode == expected, err
+    assert "s3cr3t" not in err
+
+
+def test_a_run_with_nothing_to_do_loads_neither_splitter_nor_executor(greylag: Greylag) -> None:
+    files(greylag.directory, tables(1))
+    greylag("up")
+    code = (
+        "import sys; from migrator.cli import main; assert main(sys.argv[1:]) == 0;"
+        "print(*[name for name in ('annotations', 'lexer', 'applying', 'postgres.execution', 'postgres.shapes') if f'migrator.{name}' in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, "-dir", "m", "postgres", greylag.url, "up"]
+    done = subprocess.run(
+        command, cwd=greylag.tools.cwd, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, encoding="utf-8", check=True
+    )
+    assert "no migrations to run" in done.stderr
+    assert done.stdout.strip() == ""
