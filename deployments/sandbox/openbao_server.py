@@ -13,6 +13,7 @@ import secrets
 import shlex
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class OpenBaoServer(vault_administration.Administration):
         port: None takes a free one.
         root_token: the root token's value; None makes one, or keeps that of the directory.
         tls: serve https with a certificate of an authority of its own, `ca_file`.
+        hosts: the names and addresses in that certificate.
         binary: the program; None takes the cached one.
 
     Raises:
@@ -48,6 +50,7 @@ class OpenBaoServer(vault_administration.Administration):
         port: int | None = None,
         root_token: str | None = None,
         tls: bool = False,
+        hosts: Sequence[str] = (ports.LOOPBACK, "localhost"),
         binary: Path | None = None,
     ) -> None:
         self.directory = directory.absolute()
@@ -61,7 +64,7 @@ class OpenBaoServer(vault_administration.Administration):
         command += ["-storage", self.directory / "data"]
         if tls:
             authority = certificates.Authority(self.directory, "OpenBao sandbox authority")
-            pair = authority.issue("server", "openbao", hosts=(ports.LOOPBACK, "localhost"))
+            pair = authority.issue("server", "openbao", hosts=hosts)
             command += ["-tls-certificate", pair.certificate, "-tls-key", pair.key]
             self.ca_file = authority.certificate
         self._process = processes.ServerProcess(
@@ -97,9 +100,17 @@ class OpenBaoServer(vault_administration.Administration):
                 self._initialise()
             self._recall()
             self.unseal()
-            self._process.wait_until(self.healthy, _READY_SECONDS)
+            self.wait_until_healthy()
             self._mount()
         return self
+
+    def wait_until_healthy(self) -> None:
+        """Returns once the server is unsealed and active: it takes over its mounts a moment after its key.
+
+        Raises:
+            Unavailable: it does not become healthy.
+        """
+        self._process.wait_until(self.healthy, _READY_SECONDS)
 
     def stop(self) -> None:
         """Stops the server; its data stay."""

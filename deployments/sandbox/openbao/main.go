@@ -24,6 +24,7 @@ import (
 	"github.com/openbao/openbao/builtin/credential/userpass"
 	"github.com/openbao/openbao/builtin/logical/database"
 	"github.com/openbao/openbao/builtin/logical/kv"
+	"github.com/openbao/openbao/command/server"
 	baohttp "github.com/openbao/openbao/http"
 	"github.com/openbao/openbao/internalshared/configutil"
 	"github.com/openbao/openbao/plugins/database/postgresql"
@@ -119,7 +120,9 @@ func newCore(chosen options, logger hclog.Logger) (*vault.Core, error) {
 		AuditBackends:      map[string]audit.Factory{"file": auditfile.Factory},
 		RedirectAddr:       chosen.address(),
 		ReloadFuncsLock:    &sync.RWMutex{},
-		DisableSSCTokens:   true, // tokens then look as they do on the full server in dev mode
+		// Tests switch an audit device on where they need one; there is no configuration file to name it.
+		RawConfig:        &server.Config{SharedConfig: &configutil.SharedConfig{}, UnsafeAllowAPIAuditCreation: true},
+		DisableSSCTokens: true, // tokens then look as they do on the full server in dev mode
 	})
 }
 
@@ -144,12 +147,12 @@ func run(chosen options) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{
+	web := &http.Server{
 		Handler:           baohttp.Handler.Handler(&vault.HandlerProperties{Core: core, ListenerConfig: &configutil.Listener{}}),
 		ReadHeaderTimeout: 10 * time.Second,
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(socket) }()
+	go func() { failed <- web.Serve(socket) }()
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	select {
