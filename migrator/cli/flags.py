@@ -36,6 +36,7 @@ GOOSE: tuple[Flag, ...] = (
 
 OWN: tuple[Flag, ...] = (
     Flag("accept-hazards", "bool", False, "run files with lossy hazards exactly as goose would", verbs=PLANNING),
+    Flag("against", "string", "", "also compare with what the databases of @environment/service have applied", verbs=("validate",)),
     Flag("approved-digest", "string", "", "run only the plan with this digest, or what is left of it", verbs=CHANGING),
     Flag("checksum", "strings", (), "record the present content of VERSION as what was applied", verbs=("repair",)),
     Flag("done", "strings", (), "answer that statement VERSION:INDEX was executed", verbs=("repair",)),

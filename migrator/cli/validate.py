@@ -1,4 +1,4 @@
-"""`validate`: checks files without running them and without a database.
+"""`validate`: checks files without running them, and without a database unless `-against` names some.
 
 goose looks at annotations and at names one by one, and stops at the first error. Here everything is looked at, in both directions:
 duplicate versions (on which goose panics at the next `up`), hazards, a Down section without statements, Go files.
@@ -12,26 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from migrator import annotations, errors, files, goquote, hazards
+from migrator.cli.findings import ERROR, WARNING, Finding
 from migrator.cli.session import Session
-
-ERROR, WARNING = "error", "warning"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One finding. `goose` is goose's own message where goose would stop here too."""
-
-    level: str
-    code: str
-    path: str
-    line: int | None
-    message: str
-    hint: str
-    goose: str = ""
-
-    def document(self) -> dict[str, object]:
-        """The finding as JSON-ready data."""
-        return {"level": self.level, "code": self.code, "file": self.path, "line": self.line, "message": self.message, "hint": self.hint}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,31 +28,59 @@ class Row:
 
 
 def run(session: Session) -> int:
-    """Prints findings, and goose's table with `-v`. Raises FileError with goose's message when there are errors (10)."""
-    paths = _paths(session.invocation.directory)
+    """Prints findings, and goose's table with `-v`.
+
+    Raises FileError with goose's message when files have errors (10), PlanRefused when only a database of `-against` stands against them (11).
+    """
+    beside = _beside(session) if session.values.string("against") else None
+    directories = list(dict.fromkeys(beside[0])) if beside else [session.invocation.directory]
+    checked = [_directory(session, item) for item in directories]
+    paths = sum(count for count, _ in checked)
+    found = [item for _, items in checked for item in items]
+    later = beside[1] if beside else []
+    session.document["files"] = paths
+    session.document["findings"] = [item.document() for item in (*found, *later)]
+    for item in (*found, *later):
+        place = f"{item.path}:{item.line}" if item.line else item.path
+        session.own(f"{item.level}: {place}: {item.message} [{item.code}]\nhint: {item.hint}")
+    problems = [item for item in (*found, *later) if item.level == ERROR]
+    if not problems:
+        return 0
+    of_files = [item for item in found if item.level == ERROR]
+    first = next((item for item in of_files if item.goose), problems[0])
+    raise (errors.FileError if of_files else errors.PlanRefused)(
+        first.goose or first.message,
+        code=first.code,
+        where=errors.Location(first.path, first.line),
+        hint=f"{len(problems)} error(s) in {paths} file(s), all listed above",
+    )
+
+
+def _beside(session: Session) -> tuple[list[str], list[Finding]]:
+    """The directories of `-against`'s databases, and what was found in those."""
+    from migrator.cli import against
+
+    directories: list[str] = []
+    found: list[Finding] = []
+    for label, directory, items in against.find(session):
+        directories.append(directory)
+        found += items
+        session.document.setdefault("against", []).append(label)  # type: ignore[attr-defined]
+    return directories, found
+
+
+def _directory(session: Session, directory: str) -> tuple[int, list[Finding]]:
+    """Number of files and findings of one directory; goose's table with `-v`."""
+    paths = _paths(directory)
     rows: list[Row] = []
     found = list(_duplicates(paths))
     for path in paths:
         row, more = _check(path)
         rows += [row] if row else []
         found += more
-    session.document["files"] = len(paths)
-    session.document["findings"] = [item.document() for item in found]
     if session.values.boolean("v") and not session.json and not any(item.goose for item in found):
         sys.stdout.write(_table(rows))
-    for item in found:
-        place = f"{item.path}:{item.line}" if item.line else item.path
-        session.own(f"{item.level}: {place}: {item.message} [{item.code}]\nhint: {item.hint}")
-    problems = [item for item in found if item.level == ERROR]
-    if not problems:
-        return 0
-    first = next((item for item in problems if item.goose), problems[0])
-    raise errors.FileError(
-        first.goose or first.message,
-        code=first.code,
-        where=errors.Location(first.path, first.line),
-        hint=f"{len(problems)} error(s) in {len(paths)} file(s), all listed above",
-    )
+    return len(paths), found
 
 
 def _paths(given: str) -> list[str]:

@@ -1,0 +1,116 @@
+"""`validate --against @environment/*`: the directory's files beside what databases have applied of them. Reads only.
+
+A merge may bring a file that is older than what is applied already: nobody notices before the deployment stops. This asks beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from migrator import errors
+from migrator.cli import invocation
+from migrator.cli.findings import ERROR, WARNING, Finding
+from migrator.cli.session import Session
+
+if TYPE_CHECKING:
+    from migrator import files, history
+
+
+def find(session: Session) -> Iterator[tuple[str, str, list[Finding]]]:
+    """Per database its label, the directory that belongs to it, and what was found.
+
+    With `-dir` or a target the directory is the given one; else each service's own of the fleet.
+
+    Raises UsageError for a target that does not fit, and whatever opening a database raises.
+    """
+    expression = _narrowed(session)
+    alone = _own_directory(session)
+    some = False
+    for item in invocation.located(expression):
+        some = True
+        directory = alone or item.directory
+        found = replace(
+            session.invocation,
+            driver=item.driver,
+            dbstring=item.dbstring,
+            owner_role=item.owner_role,
+            label=item.label,
+            directory=directory,
+        )
+        yield item.label, directory, _of_database(Session(found), item.label, accept_older=session.values.boolean("allow-missing"))
+    if not some:
+        raise errors.UsageError(f"{expression} names no service", code="no-target", hint="fleet.yaml lists environments and services")
+
+
+def _own_directory(session: Session) -> str:
+    chosen = session.invocation
+    return chosen.directory if chosen.label or chosen.directory != invocation.DEFAULT_DIRECTORY else ""
+
+
+def _narrowed(session: Session) -> str:
+    """The target, for the one service that the directory belongs to."""
+    expression = session.values.string("against")
+    if not expression.startswith("@"):
+        raise errors.UsageError(
+            f'"{expression}" is not a target', code="bad-target", hint="-against @environment/service, or @environment/*"
+        )
+    place, _, service = expression.partition("/")
+    if session.invocation.label and service in ("", "*"):
+        return f"{place}/{session.invocation.service}"
+    several = service in ("", "*") or any(letter in service for letter in "*?[")
+    if several and _own_directory(session):
+        raise errors.UsageError(
+            f"{session.invocation.directory} is the directory of one service, {expression} are several",
+            code="bad-target",
+            hint=f"-against {place}/SERVICE, or leave out -dir: each service is then checked with its own directory",
+        )
+    return expression
+
+
+def _of_database(session: Session, label: str, *, accept_older: bool) -> list[Finding]:
+    try:
+        migrations = session.load()
+    except errors.FileError as error:
+        if error.code in ("no-migration-files", "missing-directory"):
+            raise
+        return []  # bad names and duplicates are listed by the check of the files themselves
+    try:
+        with session.open() as database:
+            found = database.read_history()
+    except errors.GreylagError as error:
+        error.message = f"{label}: {error.message}"
+        raise
+    return compare(migrations, found, label, accept_older=accept_older)
+
+
+def compare(migrations: files.MigrationSet, found: history.History, label: str, *, accept_older: bool = False) -> list[Finding]:
+    """What a deployment of these files to this database would meet; pure but for reading the files of applied versions."""
+    applied = set(found.applied)
+    newest = max(applied, default=0)
+    findings: list[Finding] = []
+    for file in migrations.migrations:
+        if file.version not in applied:
+            if file.version < newest:
+                findings.append(_older(file, newest, label, WARNING if accept_older else ERROR))
+            continue
+        fact = found.living_facts.get(file.version)
+        if fact is not None and file.kind != "go" and (file.size != fact.size or file.checksum() != fact.checksum):
+            message = f"it changed after {label} applied it (recorded sha256 {fact.checksum[:12]}, now {file.checksum()[:12]})"
+            hint = "restore the file and put the change into a new migration"
+            findings.append(Finding(ERROR, "checksum-changed", file.path, 1, message, hint))
+    known = {file.version for file in migrations.migrations}
+    foreign = sorted(applied - known)
+    if foreign:
+        listed = ", ".join(str(version) for version in foreign[:5]) + (", …" if len(foreign) > 5 else "")
+        message = f"{label} has applied {len(foreign)} version(s) that this directory lacks: {listed}"
+        hint = "bring the branch up to date; expected where another branch is deployed"
+        findings.append(Finding(WARNING, "unknown-version", migrations.directory, None, message, hint))
+    return findings
+
+
+def _older(file: files.MigrationFile, newest: int, label: str, level: str) -> Finding:
+    message = f"version {file.version} is pending in {label}, which is at {newest} already: `up` refuses it"
+    hint = f"give the file a version above {newest}; or deploy with -allow-missing, if the order does not matter"
+    return Finding(level, "missing-versions", file.path, 1, message, hint)
