@@ -272,10 +272,14 @@ def stop_all() -> None:
 
 
 def exit_on_signals() -> None:
-    """Makes SIGTERM and SIGHUP end this process through SystemExit, so that `with` blocks and `stop_all` run. For entry points."""
+    """Makes SIGTERM and SIGHUP end this process through SystemExit, so that `with` blocks and `stop_all` run. For entry points.
+
+    A script's background job starts with SIGINT ignored, and so would every child: Prefect's workers turn SIGTERM into SIGINT and would not hear it.
+    """
 
     def leave(number: int, _frame: object) -> None:
         sys.exit(128 + number)
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, leave)
