@@ -115,7 +115,7 @@ class _Demo:
         if state.is_running():
             self.say(f"{run.name}: running in its own worker")
         elif state.is_final():
-            self.say(f"{run.name}: {(state.name or "").lower()}" + (f": {state.message}" if state.message and state.is_completed() else ""))
+            self.say(f"{run.name}: {(state.name or '').lower()}" + (f": {state.message}" if state.message and state.is_completed() else ""))
 
     def _approve(self, client: SyncPrefectClient, plan: FlowRun) -> None:
         """Gives the approval, or says how a person gives it, when prod's worker has published a plan with steps."""
