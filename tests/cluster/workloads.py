@@ -63,7 +63,7 @@ class Namespace:
 
     def create(self, found: Object) -> Object:
         """Creates a pod, a Job or a Deployment straight through the API: kubectl takes half a second to start."""
-        return self.cluster.api.create(self._path(found["kind"].lower() + "s"), found)
+        return self.cluster.api.create(self._path(_plural(found["kind"])), found)
 
     def get(self, kind: str, name: str) -> Object | None:
         """A pod, job, deployment, configmap or secret."""
@@ -126,6 +126,10 @@ class Namespace:
     def _path(self, plural: str) -> str:
         group = {"jobs": "/apis/batch/v1", "deployments": "/apis/apps/v1", "replicasets": "/apis/apps/v1"}.get(plural, "/api/v1")
         return f"{group}/namespaces/{self.name}/{plural}"
+
+
+def _plural(kind: str) -> str:
+    return kind.lower() + "s"
 
 
 def state(found: Object, name: str = "main") -> Object:

@@ -129,7 +129,7 @@ def test_bad_flow_tls_with_an_unknown_authority(secure: openbao_server.OpenBaoSe
 
 def test_bad_flow_tls_under_a_name_that_the_certificate_lacks(secure: openbao_server.OpenBaoServer) -> None:
     elsewhere = hvac.Client(url=secure.url.replace("127.0.0.1", "localhost"), verify=str(secure.ca_file), timeout=10)
-    with pytest.raises(requests.exceptions.SSLError, match="is not valid for|doesn't match"):
+    with pytest.raises(requests.exceptions.SSLError, match=r"is not valid for|doesn't match"):
         elsewhere.sys.read_health_status()
 
 

@@ -127,7 +127,9 @@ class Api:
             try:
                 kept.request(method, path, text, headers)
                 return kept.getresponse()
-            except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+            except TimeoutError:
+                raise
+            except (OSError, http.client.RemoteDisconnected):
                 kept.close()
         fresh = http.client.HTTPSConnection(self.host, self.port, timeout=_TIMEOUT_SECONDS, context=self._tls)
         self._local.connection = fresh

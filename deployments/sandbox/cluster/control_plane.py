@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -86,7 +87,8 @@ class ControlPlane:
         environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(directory)}
         controllers = environment | ({JOB_BACKOFF: job_backoff} if job_backoff else {})
         self.etcd = self._process("etcd", self._etcd(), environment)
-        self.api_server = self._process("kube-apiserver", self._api_server(), environment)
+        # It holds nothing that etcd does not; asked politely while etcd ends too, it waits for its answers for minutes.
+        self.api_server = self._process("kube-apiserver", self._api_server(), environment, signal.SIGKILL)
         self.controller_manager = self._process("kube-controller-manager", self._controller_manager(), controllers)
         self.scheduler = self._process("kube-scheduler", self._scheduler(), environment)
 
@@ -116,9 +118,12 @@ class ControlPlane:
         for process in (self.scheduler, self.controller_manager, self.api_server, self.etcd):
             process.stop(_STOP_SECONDS)
 
-    def _process(self, name: str, flags: Sequence[str], environment: dict[str, str]) -> processes.ServerProcess:
+    def _process(
+        self, name: str, flags: Sequence[str], environment: dict[str, str], stop_signal: signal.Signals = signal.SIGTERM
+    ) -> processes.ServerProcess:
         command = [*_nice(), str(self._binary), name, *flags]
-        return processes.ServerProcess(name, command, log=self.directory / "logs" / f"{name}.log", environment=environment)
+        log = self.directory / "logs" / f"{name}.log"
+        return processes.ServerProcess(name, command, log=log, environment=environment, stop_signal=stop_signal)
 
     def _etcd(self) -> list[str]:
         clients = f"http://{ports.LOOPBACK}:{self.ports.etcd}"
