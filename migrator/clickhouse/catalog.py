@@ -97,6 +97,9 @@ def _failed_dictionaries(session: Session, items: Sequence[ObjectName]) -> list[
     ]
 
 
-def exists(session: Session, item: ObjectName) -> bool:
-    """Whether one object is there."""
-    return item in _hosts_by_object(session, item.kind, [item])
+def exists(session: Session, item: ObjectName) -> bool | None:
+    """Whether one object is there; None when only some of a cluster's replicas have it."""
+    found = _hosts_by_object(session, item.kind, [item]).get(item, frozenset())
+    if found and session.cluster and found != _all_hosts(session):
+        return None
+    return bool(found)

@@ -11,7 +11,7 @@ from migrator.clickhouse import catalog, effects, failures, session
 from migrator.clickhouse import history as tables
 from migrator.clickhouse.execution import Run
 from migrator.clickhouse.keeper import KeeperRow
-from migrator.clickhouse.lock import LEASE, Cell, ColumnName, MigrationLock, Times, label, prefix_of
+from migrator.clickhouse.lock import LEASE, Cell, ColumnName, MigrationLock, Times, label, prefix_of, short
 from migrator.engines import Finding, Options
 
 _KEEPER_ENGINES = frozenset({"Replicated", "Shared"})
@@ -29,8 +29,7 @@ def connect(dbstring: str, options: Options) -> ClickHouseDatabase:
     Raises UsageError (DBSTRING, table name, profile), LoginFailed, NotFound (`unknown-database`), Unavailable, TimedOut.
     """
     address = addresses.parse_clickhouse(dbstring)
-    run = options.run_id.replace("-", "")[:12]
-    opened = session.connect(address, prefix_of(run), options.connect_timeout)
+    opened = session.connect(address, prefix_of(options.run_id), options.connect_timeout)
     try:
         if options.owner_role:
             opened.settings["role"] = options.owner_role
@@ -41,7 +40,7 @@ def connect(dbstring: str, options: Options) -> ClickHouseDatabase:
     except BaseException:
         opened.close()
         raise
-    database = ClickHouseDatabase(opened, options, place, run, times, _notes(address, opened, profile))
+    database = ClickHouseDatabase(opened, options, place, times, _notes(address, opened, profile))
     registry.register(database)
     return database
 
@@ -94,14 +93,11 @@ def _doing(what: str) -> Iterator[None]:
 class ClickHouseDatabase:
     """`engines.Database` for ClickHouse. `notes` is what a person should know about the connection; `lock` emits it."""
 
-    def __init__(
-        self, opened: session.Session, options: Options, place: tables.Place, run: str, times: Times, notes: Sequence[events.Note]
-    ) -> None:
+    def __init__(self, opened: session.Session, options: Options, place: tables.Place, times: Times, notes: Sequence[events.Note]) -> None:
         self.notes = tuple(notes)
         self._session = opened
         self._options = options
         self._place = place
-        self._run = run
         self._times = times
         self._lock: MigrationLock | None = None
 
@@ -143,7 +139,7 @@ class ClickHouseDatabase:
             listener(note)
         fenced = self._place.profile is not tables.Profile.REPLICATED
         by = label(self._options.service, self._options.applied_by)
-        held = MigrationLock(self._session, self._cell(), self._run, by, fenced, self._times)
+        held = MigrationLock(self._session, self._cell(), short(self._options.run_id), by, fenced, self._times)
         with contextlib.ExitStack() as stack:
             with _doing("to take the migration lock"):
                 stack.enter_context(held.holding(self._options.locks.migration_wait, listener))

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from migrator import errors, events, journal
-from migrator.clickhouse import failures, recovery, rejections, settling, shapes
+from migrator.clickhouse import clusters, failures, recovery, rejections, settling, shapes
 from migrator.clickhouse import history as tables
 from migrator.clickhouse.history import Place, Planned
 from migrator.clickhouse.lock import MigrationLock
@@ -118,7 +118,9 @@ class Run:
             with self.lock.using():
                 self.session.execute(body, self.query_id(step, index), self._limits(step))
         except failures.Refusal as refusal:
-            raise self._refused(step, statement, refusal, sent_at) from None
+            final = self._host_by_host(step, refusal)
+            if final is not None:
+                raise self._refused(step, statement, final, sent_at) from None
         except failures.Lost as lost:
             if not self._survived(step, index, statement, lost):
                 raise rejections.of_lost(step, statement, lost) from None
@@ -139,8 +141,22 @@ class Run:
             limits["max_execution_time"] = 0
         return limits
 
+    def _host_by_host(self, step: Step, refusal: failures.Refusal) -> failures.Refusal | None:
+        """For an ON CLUSTER statement that the server stopped waiting for: what its hosts did. None when all of them did it."""
+        entry = clusters.entry_of(refusal)
+        if entry is None:
+            return refusal
+        note = f"{step.name}: the server stopped waiting for {entry}; its hosts are asked one by one"
+        self.listener(events.Note("info", "cluster-wait", note))
+        try:
+            return clusters.verdict(clusters.await_end(self.session, entry, self.options.locks.migration_wait), refusal)
+        except failures.Refusal:  # no such table, or no right to read it
+            return refusal
+
     def _refused(self, step: Step, statement: Statement, refusal: failures.Refusal, sent_at: datetime) -> errors.GreylagError:
-        nothing_done = refusal.had_no_effect or (shapes.head(statement.text) == "INSERT" and refusal.written_rows == 0)
+        nothing_done = (refusal.had_no_effect and not clusters.failed_on_one_host(refusal)) or (
+            shapes.head(statement.text) == "INSERT" and refusal.written_rows == 0
+        )
         if refusal.code == failures.UNFINISHED:
             with contextlib.suppress(failures.Refusal, failures.Lost):
                 line = shapes.canonical(self.session, [statement.text])[0]

@@ -21,6 +21,9 @@ from migrator.targets import Direction
 
 FACTS = "greylag_migration"
 
+_DRAFT = "greylag_draft_"
+_DRAFT_SECONDS = 60  # far longer than the two statements between a draft and its renaming take
+
 
 class Profile(enum.StrEnum):
     """How the tables are kept. `single` is proven on real servers; the other two are experimental."""
@@ -251,7 +254,8 @@ def _create_history(session: Session, place: Place) -> None:
         session.command(_history_ddl(place, place.sql))
         session.command(f"INSERT INTO {place.sql} (version_id, is_applied) SELECT 0, 1 WHERE (SELECT count() FROM {place.sql}) = 0")
         return
-    draft = f"{quote(place.database)}.{quote(f'{place.name}_{secrets.token_hex(4)}')}"
+    _drop_old_drafts(session, place)
+    draft = f"{quote(place.database)}.{_DRAFT}{secrets.token_hex(4)}"
     session.command(_history_ddl(place, draft))
     try:
         session.command(f"INSERT INTO {draft} (version_id, is_applied) VALUES (0, 1)")
@@ -260,6 +264,16 @@ def _create_history(session: Session, place: Place) -> None:
         session.command(f"DROP TABLE IF EXISTS {draft}")
         if refusal.code != failures.TABLE_EXISTS:  # somebody else was first
             raise
+
+
+def _drop_old_drafts(session: Session, place: Place) -> None:
+    """A run killed between creating a draft and renaming it leaves it behind."""
+    rows = session.rows(
+        f"SELECT name FROM system.tables WHERE database = {literal(place.database)} AND startsWith(name, '{_DRAFT}')"
+        f" AND metadata_modification_time < now() - {_DRAFT_SECONDS}"
+    )
+    for row in rows:
+        session.command(f"DROP TABLE IF EXISTS {quote(place.database)}.{quote(str(row[0]))}")
 
 
 def _history_ddl(place: Place, name: str) -> str:

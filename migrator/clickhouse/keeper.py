@@ -2,7 +2,8 @@
 
 In strict mode (`keeper_map_strict_mode=1`) an INSERT of a key that exists fails in Keeper ("Node exists"), and an update carries the version of the
 node that was read, so that a change in between makes it fail. Without the setting every writer "wins". An update that matches nothing
-succeeds, so the state is looked up after each swap: no two swaps write the same state, so finding one's own is proof.
+succeeds, so the state is looked up after each swap: no two swaps write the same state, so finding one's own is proof. (Not finding it isn't:
+somebody may have moved on from it already; but nobody moves on from a fresh holder's state.)
 """
 
 from __future__ import annotations

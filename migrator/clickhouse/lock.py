@@ -7,9 +7,10 @@ checking the columns until the change is made, so of any number of swaps from on
 state that it did not read. The table's engine is Null: it holds no data, and dropping it only means that the lock is free.
 
 **The lease.** A state ends with a moment of the *server's* clock. The holder swaps in a later one every few seconds. Whoever waits may take
-over only when (a) the server's clock is past that moment plus the grace below, and (b) no statement of the holder is in `system.processes`.
-Two who take over at once both swap from the same old state: one wins, the other reads a fresh state and goes on waiting. A holder that was
-thought dead finds its state gone, raises `lock-lost` and sends nothing more.
+over only when (a) the server's clock is past that moment plus the grace below, (b) no statement of the holder is in `system.processes`, and
+(c) it has itself watched the state stay the same for two heartbeats: a living holder's state doesn't, even when the server's clock is set
+forward. Two who take over at once both swap from the same old state: one wins, the other reads a fresh state and goes on waiting. A holder
+that was thought dead finds its state gone, raises `lock-lost` and sends nothing more.
 
 **The fence.** Could a holder that stood still (a paused machine) send one statement after it was taken over? It looks at its lease before each
 statement, but may be paused between looking and sending. Everything that it does under the lock therefore goes through one HTTP session that
@@ -81,6 +82,7 @@ _POLL = (0.2, 1.0)
 
 _SAY_EVERY = 5.0
 FREE = "free"
+_NEVER = 1 << 62
 
 _HELD = re.compile(r"held run=(?P<run>\w+) token=(?P<token>\w+) until=(?P<until>\d+) since=(?P<since>\d+) by=(?P<by>.*)", re.DOTALL)
 
@@ -104,10 +106,19 @@ class Holder:
         return f"{self.by} (run {self.run}) since {since}"
 
 
+def is_free(state: str) -> bool:
+    """Whether nobody holds the lock in this state."""
+    return state == FREE or state.startswith(f"{FREE} ")
+
+
 def parse(state: str) -> Holder | None:
-    """The holder in a state; None for a free lock. A state that nobody here wrote counts as free of a holder too."""
+    """The holder in a state; None for a free lock. What can't be read (a later version's state) is a holder whose lease never ends."""
+    if is_free(state):
+        return None
     found = _HELD.fullmatch(state)
-    return Holder(found["run"], found["token"], int(found["until"]), int(found["since"]), found["by"]) if found else None
+    if found is None:
+        return Holder("unknown", "", _NEVER, 0, f"somebody unknown ({state[:100]!r})")
+    return Holder(found["run"], found["token"], int(found["until"]), int(found["since"]), found["by"])
 
 
 class Cell(Protocol):
@@ -240,6 +251,7 @@ class MigrationLock:
         self._token = secrets.token_hex(6)
         self.cell.prepare()
         first = True
+        watched: tuple[str | None, float] = (None, started)
         while True:
             before = time.monotonic()
             state, now = self.cell.read()
@@ -247,7 +259,10 @@ class MigrationLock:
             if state is None:
                 self.cell.prepare()
                 continue
-            if (holder is None or self._abandoned(holder, now)) and self._take(state, now, before):
+            if state != watched[0]:
+                watched = (state, before)
+            silent = before - watched[1] >= 2 * self.times.heartbeat
+            if (holder is None or (silent and self._abandoned(holder, now))) and self._take(state, now, before):
                 self.broke = holder
                 return time.monotonic() - started
             waited = time.monotonic() - started
@@ -318,9 +333,14 @@ class MigrationLock:
                 self.cell.swap(str(mine), FREE)
 
 
-def prefix_of(run: str) -> str:
+def short(run_id: str) -> str:
+    """A run's id as query ids and the lock show it: its first twelve letters and digits."""
+    return re.sub(r"[^A-Za-z0-9]", "", run_id)[:12] or "run"
+
+
+def prefix_of(run_id: str) -> str:
     """How the query ids of a run begin."""
-    return f"greylag-{run}-"
+    return f"greylag-{short(run_id)}-"
 
 
 def label(service: str, applied_by: str) -> str:

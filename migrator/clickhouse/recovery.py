@@ -16,7 +16,7 @@ from migrator import errors, events, files, journal
 from migrator.clickhouse import history as tables
 from migrator.clickhouse import rejections, settling, shapes
 from migrator.clickhouse.history import Planned
-from migrator.clickhouse.lock import prefix_of
+from migrator.clickhouse.lock import prefix_of, short
 from migrator.history import Fact
 from migrator.objects import ObjectName
 from migrator.plans import Step
@@ -124,7 +124,7 @@ def _settled(run: Run, left: Left, step: Step, index: int, earlier: str) -> int:
     if known.state is journal.State.PLANNED and shapes.leaves_no_trace(statement.text):
         verdict = settling.Verdict(settling.Outcome.NOT_DONE, "the journal would say if it had been begun")
     else:
-        query_id = f"{prefix_of(earlier[:12])}{step.version}-{step.direction}-{index}"
+        query_id = f"{prefix_of(earlier)}{step.version}-{step.direction}-{index}"
         verdict = settling.settle(run.session, line, query_id, since)
     if verdict.outcome is settling.Outcome.UNKNOWN:
         raise rejections.question(step, index, verdict.evidence, earlier)
@@ -133,7 +133,7 @@ def _settled(run: Run, left: Left, step: Step, index: int, earlier: str) -> int:
 
 
 def _await_end(run: Run, step: Step, earlier: str, since: datetime, line: str | None) -> None:
-    prefix = prefix_of(earlier[:12])
+    prefix = prefix_of(earlier)
     if prefix == run.session.prefix:  # an attempt of this same run: its statements carry the version behind the prefix
         prefix = f"{prefix}{step.version}-"
     shape = shapes.read(line, run.session.database) if line else None
@@ -179,9 +179,7 @@ def _repay_facts(run: Run, left: Left) -> None:
     dead = run.lock.broke
     if dead is None:
         return
-    owed = [
-        item.entry for item in left.entries if item.entry.run_id.replace("-", "")[:12] == dead.run and item.entry.direction is Direction.UP
-    ]
+    owed = [item.entry for item in left.entries if short(item.entry.run_id) == dead.run and item.entry.direction is Direction.UP]
     known = {fact.version for fact in tables.read(run.session, run.place).living_facts.values()}
     versions = {entry.version for entry in owed if entry.version in left.recorded} - known
     rows = tables.identities(run.session, run.place, versions) if versions else {}

@@ -131,8 +131,10 @@ def _settle_create(session: Session, shape: shapes.Shape, since: datetime) -> Ve
     subject = shape.subject
     if subject is None:
         return Verdict(Outcome.UNKNOWN, "its name can't be read")
-    if subject.kind in (Kind.DATABASE, Kind.FUNCTION):
-        there = exists(session, subject)
+    there = exists(session, subject)
+    if there is None:
+        return Verdict(Outcome.UNKNOWN, f"{subject} exists on some replicas only")
+    if not there or subject.kind in (Kind.DATABASE, Kind.FUNCTION):
         return Verdict(Outcome.DONE if there else Outcome.NOT_DONE, f"{subject} {'exists' if there else 'does not exist'}")
     rows = session.rows(
         "SELECT engine, toUnixTimestamp(metadata_modification_time) FROM system.tables"
@@ -161,13 +163,14 @@ def _looks_like(session: Session, subject: ObjectName, shape: shapes.Shape, engi
 
 def _settle_drop(session: Session, shape: shapes.Shape) -> Verdict:
     subjects = {(effect.subject.schema, effect.subject.name): effect.subject for effect in reversed(shape.effects)}.values()
-    present = [item for item in subjects if exists(session, item)]
+    there = {item: exists(session, item) for item in subjects}
+    present = [item for item, found in there.items() if found is not False]
     named = ", ".join(str(item) for item in (present or subjects))
     if not present:
         return Verdict(Outcome.DONE, f"{named} is gone")
-    if len(present) == len(subjects):
+    if all(there.values()):
         return Verdict(Outcome.NOT_DONE, f"{named} still exists")
-    return Verdict(Outcome.UNKNOWN, f"only some of its objects are gone: {named} still exists")
+    return Verdict(Outcome.UNKNOWN, f"only some of its objects are gone, or only on some replicas: {named} still exists")
 
 
 def _settle_rename(session: Session, shape: shapes.Shape) -> Verdict:
@@ -178,9 +181,9 @@ def _settle_rename(session: Session, shape: shapes.Shape) -> Verdict:
         return Verdict(Outcome.UNKNOWN, "the names are the same before and after")
     old_there = [exists(session, item) for item in olds]
     new_there = [exists(session, item) for item in news]
-    if not any(old_there) and all(new_there):
+    if all(found is False for found in old_there) and all(new_there):
         return Verdict(Outcome.DONE, "the new names exist, the old ones don't")
-    if all(old_there) and not any(new_there):
+    if all(old_there) and all(found is False for found in new_there):
         return Verdict(Outcome.NOT_DONE, "the old names exist, the new ones don't")
     return Verdict(Outcome.UNKNOWN, "some old and some new names exist")
 
@@ -209,11 +212,13 @@ def _settle_command(session: Session, shape: shapes.Shape, command: shapes.Comma
 
 def _settle_part(session: Session, effect: Effect) -> Verdict:
     there = exists(session, effect.subject)
+    if there is None:
+        return Verdict(Outcome.UNKNOWN, f"{effect.subject} exists on some replicas only")
     if effect.action is Action.CREATE:
         return Verdict(Outcome.DONE if there else Outcome.NOT_DONE, f"{effect.subject} {'exists' if there else 'does not exist'}")
     if effect.action is Action.DROP:
         return Verdict(Outcome.NOT_DONE if there else Outcome.DONE, f"{effect.subject} {'still exists' if there else 'is gone'}")
-    renamed = effect.renamed is not None and exists(session, effect.renamed)
+    renamed = effect.renamed is not None and bool(exists(session, effect.renamed))
     if there == renamed:
         return Verdict(Outcome.UNKNOWN, f"{effect.subject} and {effect.renamed} {'both exist' if there else 'are both absent'}")
     return Verdict(Outcome.DONE if renamed else Outcome.NOT_DONE, f"{effect.renamed if renamed else effect.subject} exists")

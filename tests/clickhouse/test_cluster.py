@@ -100,7 +100,6 @@ def test_of_many_swaps_in_keeper_from_one_state_one_succeeds(keeper_node: clickh
     froms = [old for old, _ in won]
     assert len(won) >= 8
     assert len(froms) == len(set(froms))
-    assert set(froms) - {new for _, new in won} == {"free"} - {new for _, new in won}
 
 
 def test_runs_with_the_lock_in_keeper_exclude_each_other(keeper_node: clickhouse.ClickHouseServer) -> None:

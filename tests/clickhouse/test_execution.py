@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from migrator import databases, errors, events, planning, verification
+from deployments.sandbox import clickhouse
+from migrator import applying, databases, errors, events, planning, verification
 from migrator import files as migration_files
 from migrator.clickhouse import connection
 from tests.clickhouse.conftest import Playground, refusal
@@ -209,6 +210,42 @@ def test_substituted_values_are_neither_shown_nor_stored(playground: Playground,
     assert secret not in str(stored) and secret not in str([event.document() for event in playground.seen])
 
 
+def test_substituted_values_travel_in_the_body_never_in_the_url(playground: Playground, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "s3cr3t of envsub"
+    monkeypatch.setenv("API_KEY", secret)
+    playground.write(1, TABLE.format("t"), "-- +goose ENVSUB ON", "INSERT INTO t VALUES (1, '$API_KEY');")
+    sent: list[str] = []
+    with playground.open() as database:
+        pool = database._session.client.http
+        request = pool.request
+
+        def listening(method: str, url: str, **options: object) -> object:
+            sent.append(url)
+            return request(method, url, **options)
+
+        pool.request = listening
+        applying.apply(database, playground.plan(database))
+    assert playground.sql("SELECT name FROM t") == [[secret]]
+    assert len(sent) > 5
+    assert not [url for url in sent if "s3cr3t" in url or "INSERT" in url]
+
+
+def test_services_own_login_may_do_all_that_is_needed(tmp_path: Path) -> None:
+    owner = clickhouse.User("owner", "secret word", grants=clickhouse.owner_grants("one"))
+    directory = tmp_path / "migrations"
+    directory.mkdir()
+    with clickhouse.ClickHouseServer(tmp_path / "server", users=[owner]) as server:
+        server.create_database("one")
+        playground = Playground(f"{server.url('owner', 'secret word', 'one')}&greylag_lease=2s", server, "one", directory)
+        playground.write(1, TABLE.format("t"), "ALTER TABLE t ADD COLUMN more Int8;", down="DROP TABLE t;")
+        playground.write(2, "INSERT INTO t VALUES (1, 'a', 1);", "ALTER TABLE t UPDATE more = 2 WHERE true;")
+        playground.run()
+        with playground.open() as database:
+            assert verification.verify(database, migration_files.load(directory)).problems() == []
+        playground.run(RESET)
+        assert playground.versions() == [0]
+
+
 def test_failing_mutation_is_killed_and_can_be_corrected(playground: Playground) -> None:
     playground.write(
         1, TABLE.format("t"), "INSERT INTO t VALUES (1, 'x');", "ALTER TABLE t UPDATE name = toString(throwIf(id = 1)) WHERE true;"
@@ -250,8 +287,6 @@ def test_cancel_from_another_thread_ends_the_statement_on_the_server(playground:
                 opened.cancel()
 
             threading.Thread(target=cancel).start()
-
-        from migrator import applying
 
         with pytest.raises(errors.Interrupted):
             applying.apply(database, playground.plan(database), cancel_when_it_runs)

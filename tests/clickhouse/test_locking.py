@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from migrator import databases, errors, events
+from migrator import applying, databases, errors, events
 from migrator.clickhouse import lock, session
 from migrator.clickhouse.lock import FREE, ColumnName, Holder, Times
 from tests.clickhouse.conftest import Playground, finish, refusal, start
@@ -166,8 +166,6 @@ def test_owner_that_lost_its_lock_stops_before_the_next_statement(playground: Pl
                 assert cell.swap(state, str(Holder("thief", "token", now + 60_000, now, "a thief")))
                 time.sleep(2 * Times(2).heartbeat)
 
-        from migrator import applying
-
         error = refusal(lambda: applying.apply(database, playground.plan(database), steal))
     assert (type(error), error.code, error.transient) == (errors.LockUnavailable, "lock-lost", True)
     assert playground.sql("SHOW TABLES LIKE 'too_late'") == []
@@ -188,7 +186,6 @@ def test_statement_sent_after_the_session_expired_is_refused_by_the_server(playg
 def test_session_stays_alive_while_the_run_is_busy_elsewhere(playground: Playground) -> None:
     playground.write(1, "SET max_threads = 3;", "SELECT throwIf(getSetting('max_threads') != 3);")
     with playground.open() as database:
-        from migrator import applying
 
         def dawdle(event: events.Event) -> None:
             if isinstance(event, events.StatementFinished) and event.index == 1:
@@ -196,6 +193,46 @@ def test_session_stays_alive_while_the_run_is_busy_elsewhere(playground: Playgro
 
         applying.apply(database, playground.plan(database), dawdle)
     assert playground.versions() == [0, 1]
+
+
+def test_clock_set_forward_does_not_free_the_lock_of_a_living_owner(playground: Playground) -> None:
+    """A waiting run sees an expired lease, but also that the state changes with every heartbeat."""
+    cell = ColumnName(_session(playground))
+    cell.prepare()
+    stop = threading.Event()
+
+    def beat() -> None:
+        state, number = FREE, 0
+        while not stop.wait(0.2):
+            number += 1
+            new = str(Holder("other", "token", number, 1, "a run whose lease ended in 1970, as it seems"))
+            assert cell.swap(state, new)
+            state = new
+
+    heart = threading.Thread(target=beat)
+    heart.start()
+    with playground.open(locks=databases.LockPolicy(migration_wait=4.0)) as waiting:
+        time.sleep(0.5)
+        error = refusal(lambda: waiting.lock(events.ignore).__enter__())
+    stop.set()
+    heart.join()
+    assert error.code == "lock-held"
+
+
+def test_state_that_can_not_be_read_is_not_taken_for_a_free_lock(playground: Playground) -> None:
+    cell = ColumnName(_session(playground))
+    cell.prepare()
+    assert cell.swap(FREE, "held by a later version")
+    with playground.open(locks=databases.LockPolicy(migration_wait=2.0)) as waiting:
+        error = refusal(lambda: waiting.lock(events.ignore).__enter__())
+    assert "held by a later version" in error.message
+
+
+def test_run_id_of_any_form_holds_the_lock(playground: Playground) -> None:
+    with playground.open(run_id="ci/run #7.1") as first, first.lock(events.ignore):
+        first._held().require()
+        with playground.open(locks=databases.LockPolicy(migration_wait=0.3)) as second:
+            assert refusal(lambda: second.lock(events.ignore).__enter__()).code == "lock-held"
 
 
 def test_dropped_lock_table_frees_the_lock(playground: Playground) -> None:

@@ -1,0 +1,104 @@
+"""What the server's messages mean, without a server."""
+
+from __future__ import annotations
+
+import pytest
+
+from migrator import errors
+from migrator.clickhouse import clusters, failures
+from migrator.clickhouse.clusters import HostResult
+from migrator.clickhouse.failures import Lost, Refusal
+
+
+class DriverError(Exception):
+    """As clickhouse-connect raises it."""
+
+    def __init__(self, text: str, code: int | None = None) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def test_refusal_is_read_as_goose_prints_it() -> None:
+    text = (
+        "Received ClickHouse exception, code: 60, server response: Code: 60. DB::Exception: Unknown table x."
+        " (UNKNOWN_TABLE) (version 26.9.2.1 (official build))"
+    )
+    found = failures.read(DriverError(text, 60))
+    assert isinstance(found, Refusal)
+    assert str(found) == "code: 60, message: Unknown table x. (UNKNOWN_TABLE)"
+
+
+def test_code_is_found_in_the_text_where_a_proxy_drops_the_header() -> None:
+    found = failures.read(DriverError("HTTP driver received HTTP status 500, server response: Code: 159. DB::Exception: Timeout exceeded"))
+    assert isinstance(found, Refusal)
+    assert (found.code, found.message) == (159, "Timeout exceeded")
+
+
+def test_stack_trace_of_the_server_is_left_out() -> None:
+    found = failures.read(DriverError("server response: Code: 341. DB::Exception: failed\n\n0. ? @ 0x01\n1. ? @ 0x02\n", 341))
+    assert isinstance(found, Refusal)
+    assert found.message == "failed"
+
+
+def test_answer_of_something_that_is_not_clickhouse_is_no_answer() -> None:
+    found = failures.read(DriverError("HTTP driver received HTTP status 502, server response: <html>Bad Gateway</html>"))
+    assert isinstance(found, Lost)
+    assert str(found) == "HTTP status 502, server response: <html>Bad Gateway</html>"
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "name"),
+    [
+        (516, errors.LoginFailed, "login-failed"),
+        (497, errors.LoginFailed, "permission-denied"),
+        (164, errors.LoginFailed, "permission-denied"),
+        (81, errors.NotFound, "unknown-database"),
+        (372, errors.LockUnavailable, "lock-lost"),
+        (373, errors.LockUnavailable, "still-running"),
+        (394, errors.Interrupted, "cancelled"),
+        (159, errors.TimedOut, "statement-timeout"),
+        (202, errors.Unavailable, "server-busy"),
+        (209, errors.Unavailable, "server-busy"),
+        (210, errors.Unavailable, "server-busy"),
+        (242, errors.Unavailable, "server-busy"),
+        (252, errors.Unavailable, "server-busy"),
+        (999, errors.Unavailable, "server-busy"),
+        (62, errors.StatementRejected, "sql-rejected"),
+        (395, errors.StatementRejected, "sql-rejected"),
+    ],
+)
+def test_codes_become_classes(code: int, kind: type[errors.GreylagError], name: str) -> None:
+    error = failures.of_server(Refusal(code, "said"), "to do it")
+    assert (type(error), error.code) == (kind, name)
+
+
+@pytest.mark.parametrize("code", [341, 159, 394, 395, 241, 210, 999])
+def test_refusals_on_the_way_are_not_taken_for_harmless(code: int) -> None:
+    assert not Refusal(code, "said").had_no_effect
+
+
+def test_time_out_of_a_cluster_names_its_entry() -> None:
+    message = "Distributed DDL task /clickhouse/task_queue/ddl/query-0000000004 is not finished on 1 of 2 hosts"
+    assert clusters.entry_of(Refusal(159, message)) == "query-0000000004"
+    assert clusters.entry_of(Refusal(57, message)) is None
+    assert clusters.entry_of(Refusal(159, "Timeout exceeded: elapsed 1 s")) is None
+
+
+def test_time_out_of_a_cluster_is_no_failure_when_every_host_finished() -> None:
+    timeout = Refusal(159, "not finished on 1 of 2 hosts")
+    assert clusters.verdict([HostResult("a:9000", True), HostResult("b:9000", True)], timeout) is None
+
+
+def test_error_of_one_host_counts_before_the_time_out() -> None:
+    timeout = Refusal(159, "not finished on 1 of 2 hosts")
+    found = clusters.verdict([HostResult("a:9000", True, 57, "exists"), HostResult("b:9000", False)], timeout)
+    assert found is not None
+    assert (found.code, found.message) == (57, "There was an error on [a:9000]: exists")
+    assert clusters.failed_on_one_host(found)
+
+
+def test_host_that_is_still_to_do_it_is_named() -> None:
+    found = clusters.verdict([HostResult("a:9000", True), HostResult("b:9000", False)], Refusal(159, "not finished"))
+    assert found is not None
+    assert (found.code, found.message) == (159, "not finished (still to do it: b:9000)")
+    assert clusters.verdict([], Refusal(159, "not finished")) is not None
