@@ -188,19 +188,20 @@ def classify(failure: Refusal) -> tuple[type[errors.GreylagError], str | None, s
     return errors.StatementRejected, None, ""
 
 
-def at_login(failure: Refusal | Lost, place: str, guessed: str) -> errors.GreylagError:
+def at_login(failure: Refusal | Lost, place: str, guessed: str, username: str) -> errors.GreylagError:
     """The error of a connection that could not be opened. Never holds a password.
 
     Args:
         place: `host:port` as it was tried.
         guessed: the native port from which the HTTP port was guessed, as a sentence, or nothing.
+        username: who wanted to log in.
     """
     hint = f"{guessed}; name the HTTP port with ?http_port= in the address or CLICKHOUSE_HTTP_PORT" if guessed else ""
     if isinstance(failure, Refusal):
         kind, code, usual = classify(failure)
         if kind is errors.StatementRejected:
             kind, code = errors.Unavailable, "unexpected-answer"
-        said = "wrong user or password" if failure.code in _LOGIN else failure.message
+        said = f'wrong user or password for "{username}"' if failure.code in _LOGIN else failure.message
         return kind(f"ClickHouse at {place} refused the connection: code: {failure.code}, {said}", code=code, hint=usual or hint)
     if failure.reason == "timed out":
         return errors.TimedOut(f"ClickHouse at {place} did not answer in time", code="connect-timeout", hint=hint or "check host and port")

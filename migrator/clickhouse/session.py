@@ -234,9 +234,9 @@ def connect(address: addresses.ClickHouseAddress, prefix: str, timeout: float) -
         try:
             return _open(address, host, port, place, prefix, timeout)
         except failures.Refusal as refusal:
-            raise failures.at_login(refusal, place, guessed) from None
+            raise failures.at_login(refusal, place, guessed, address.username) from None
         except failures.Lost as lost:
-            last = failures.at_login(lost, place, guessed)
+            last = failures.at_login(lost, place, guessed, address.username)
     raise last or errors.UsageError("the address names no host", code="empty-host")
 
 
