@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from migrator import errors, events, journal
-from migrator.clickhouse import clusters, failures, recovery, rejections, settling, shapes
+from migrator.clickhouse import clusters, failures, recovery, rejections, settling, wording
 from migrator.clickhouse import history as tables
 from migrator.clickhouse.history import Place, Planned
 from migrator.clickhouse.lock import MigrationLock
@@ -96,13 +96,13 @@ class Run:
     def _replay_session(self, step: Step, first: int) -> None:
         """SET, USE and temporary tables of the statements that are done: they ended with the session of the run that executed them."""
         for index, statement in enumerate(step.statements[: first - 1], start=1):
-            if shapes.belongs_to_session(statement.text):
+            if wording.belongs_to_session(statement.text):
                 self._send(step, index, statement)
 
     def _statement(self, position: int, step: Step, index: int) -> None:
         statement = step.statements[index - 1]
         started = time.monotonic()
-        if self._journalled and shapes.leaves_no_trace(statement.text):
+        if self._journalled and wording.leaves_no_trace(statement.text):
             self._note(position, step, index, journal.State.STARTED)
         self._send(step, index, statement)
         if self._journalled and (index < len(step.statements) or step.version in self._twice):
@@ -155,11 +155,11 @@ class Run:
 
     def _refused(self, step: Step, statement: Statement, refusal: failures.Refusal, sent_at: datetime) -> errors.GreylagError:
         nothing_done = (refusal.had_no_effect and not clusters.failed_on_one_host(refusal)) or (
-            shapes.head(statement.text) == "INSERT" and refusal.written_rows == 0
+            wording.head(statement.text) == "INSERT" and refusal.written_rows == 0
         )
         if refusal.code == failures.UNFINISHED:
             with contextlib.suppress(failures.Refusal, failures.Lost):
-                line = shapes.canonical(self.session, [statement.text])[0]
+                line = wording.canonical(self.session, [statement.text])[0]
                 killed = settling.kill_failed_mutations(self.session, line, sent_at)
                 nothing_done = bool(killed)
                 for mutation in killed:
@@ -183,7 +183,7 @@ class Run:
                 if self.session.running(self.query_id(step, index)):
                     time.sleep(1.0)
                     continue
-                line = shapes.canonical(self.session, [statement.text])[0]
+                line = wording.canonical(self.session, [statement.text])[0]
                 verdict = settling.settle(self.session, line, self.query_id(step, index), self.began)
             except failures.Refusal:
                 return False

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from migrator import annotations as parsing
 from migrator import errors, events, files, journal
 from migrator.clickhouse import history as tables
-from migrator.clickhouse import rejections, settling, shapes
+from migrator.clickhouse import rejections, settling, shapes, wording
 from migrator.clickhouse.history import Planned
 from migrator.clickhouse.lock import prefix_of, short
 from migrator.history import Fact
@@ -119,9 +119,9 @@ def _settled(run: Run, left: Left, step: Step, index: int, earlier: str) -> int:
     statement = step.statements[index - 1]
     known = journal.latest([item.entry for item in left.entries], step.version, step.direction)[index]
     since = min(item.entry.at for item in left.entries if item.entry.run_id == earlier)
-    line = shapes.canonical(run.session, [statement.text])[0]
+    line = wording.canonical(run.session, [statement.text])[0]
     _await_end(run, step, earlier, since, line)
-    if known.state is journal.State.PLANNED and shapes.leaves_no_trace(statement.text):
+    if known.state is journal.State.PLANNED and wording.leaves_no_trace(statement.text):
         verdict = settling.Verdict(settling.Outcome.NOT_DONE, "the journal would say if it had been begun")
     else:
         query_id = f"{prefix_of(earlier)}{step.version}-{step.direction}-{index}"

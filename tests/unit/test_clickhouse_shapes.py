@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator.clickhouse import lock, shapes
+from migrator.clickhouse import lock, shapes, wording
 from migrator.clickhouse.history import Place, Profile, place
 from migrator.clickhouse.session import literal, quote
 from migrator.clickhouse.shapes import Sort
@@ -156,7 +156,7 @@ def test_sort_of_statement(line: str, sort: Sort, fills: bool) -> None:
     ],
 )
 def test_statements_without_a_trace_in_the_catalogue_are_known_by_their_words(text: str, answer: bool) -> None:
-    assert shapes.leaves_no_trace(text) is answer
+    assert wording.leaves_no_trace(text) is answer
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_statements_without_a_trace_in_the_catalogue_are_known_by_their_words(te
     [("SET a = 1", True), ("/* x */ use db", True), ("create or replace temporary table x (a Int8)", True), ("SELECT 1", False)],
 )
 def test_what_ends_with_the_session(text: str, answer: bool) -> None:
-    assert shapes.belongs_to_session(text) is answer
+    assert wording.belongs_to_session(text) is answer
 
 
 _NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
@@ -187,8 +187,8 @@ def test_quoted_names_are_read_back(database: str, table: str, column: str) -> N
 def test_no_text_breaks_the_reader(text: str) -> None:
     for word in ("CREATE TABLE ", "ALTER TABLE ", "DROP ", "RENAME TABLE ", ""):
         assert shapes.read(word + text, "db").sort in Sort
-    assert shapes.head(text) == shapes.head(text).upper()
-    assert shapes.leaves_no_trace(text) in (True, False)
+    assert wording.head(text) == wording.head(text).upper()
+    assert wording.leaves_no_trace(text) in (True, False)
 
 
 @given(_NAMES, _NAMES)
