@@ -14,11 +14,17 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from deployments.sandbox import cache, clickhouse, postgres, processes
 from deployments.sandbox.prefect_server import PrefectServer
 from deployments.sandbox.secrets_server import SecretsServer
+from tests import demonstration
+
+# No test asserts a timing: a busy machine must not fail a property.
+hypothesis.settings.register_profile("greylag", deadline=None)
+hypothesis.settings.load_profile("greylag")
 
 GOOSE_VERSION = "v3.27.3"  # the version whose behaviour greylag promises (goose.md)
 
@@ -194,3 +200,19 @@ def prefect_server(session_directory: Path) -> Iterator[PrefectServer]:
         with temporary_settings({PREFECT_API_URL: server.api_url}):  # for Prefect, which may have been imported before
             yield server
         del os.environ["PREFECT_API_URL"]
+
+
+@pytest.fixture(scope="session")
+def first_demo(session_directory: Path) -> Iterator[demonstration.Demonstration]:
+    """The demo on a fresh state directory, run to its end: the whole fleet promoted to prod."""
+    with demonstration.running(session_directory / "demo") as demo:
+        assert demo.finish() == 0, demo.output
+        yield demo
+
+
+@pytest.fixture(scope="session")
+def kept_demo(first_demo: demonstration.Demonstration) -> Iterator[demonstration.Demonstration]:
+    """The demo's second run on the same state, with `--keep`: servers, workers and the UI stay until the session ends."""
+    with demonstration.running(first_demo.state, "--keep") as demo:
+        demo.wait_for(demonstration.READY)
+        yield demo

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.parse
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -161,7 +162,8 @@ def test_bad_flow_a_secret_that_was_never_written(team: Team) -> None:
 
 @pytest.mark.parametrize("key", ["host", "username", "password", "database", "port"])
 def test_bad_flow_a_secret_without_one_of_its_keys(team: Team, key: str) -> None:
-    team.write(**{key: None})
+    changes: dict[str, Any] = {key: None}
+    team.write(**changes)
     refused(team.place.greylag("up", "@dev/shop-service"), errors.ExitCode.NOT_FOUND, "key-missing", f'"{key}"', "vault kv patch")
     error = plain(team)
     assert (error.code, error.exit_code, error.transient) == ("key-missing", 13, False)

@@ -1,0 +1,164 @@
+"""The demo as a newcomer runs it, checked from outside: by its words, by SQL past greylag, by `greylag status`, and by what is left of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from deployments.sandbox import stack, stack_state
+from migrator import errors
+from tasks import fleet
+from tests import demonstration
+from tests.demonstration import Demonstration
+
+pytestmark = pytest.mark.slow
+
+ROOT = demonstration.ROOT
+TARGETS = {target.label: target for target in fleet.load().targets()}
+
+
+def result_rows(demo: Demonstration) -> dict[str, dict[str, str]]:
+    """The result table that the demo printed, by target."""
+    start = next(number for number, line in enumerate(demo.lines) if line.startswith("environment  service"))
+    header, rule = demo.lines[start], demo.lines[start + 1]
+    edges = [number for number, letter in enumerate(rule) if letter == "-" and (number == 0 or rule[number - 1] == " ")]
+    rows = {}
+    for line in demo.lines[start + 2 :]:
+        if line.startswith("["):
+            break
+        if line:
+            names, cells = ([text[a:b].strip() for a, b in zip(edges, [*edges[1:], None], strict=True)] for text in (header, line))
+            row = dict(zip(names, cells, strict=True))
+            rows[f"{row['environment']}/{row['service']}"] = row
+    return rows
+
+
+def newest(target: fleet.Target) -> int:
+    return max(int(path.name.partition("_")[0]) for path in Path(target.directory).glob("*.sql"))
+
+
+def version_by_sql(state: Path, target: fleet.Target) -> int:
+    """The newest applied version, read with the service's own login."""
+    addresses = stack_state.running(state)
+    login = f"{target.service}-{target.environment}"
+    password = stack_state.Passwords(state).password(login)
+    question = "SELECT max(version_id) FROM goose_db_version WHERE is_applied"
+    if target.engine == "postgres":
+        with psycopg.connect(
+            host="127.0.0.1", port=addresses.postgres_port, user=login, password=password, dbname=target.database
+        ) as connection:
+            row = connection.execute(question.replace("is_applied", "is_applied AND version_id > 0")).fetchone()
+        return int(row[0]) if row else 0
+    import clickhouse_connect
+
+    client = clickhouse_connect.get_client(
+        host="127.0.0.1", port=addresses.clickhouse_http_port, username=login, password=password, database=target.database
+    )
+    try:
+        return int(client.command(question))
+    finally:
+        client.close()
+
+
+def greylag(state: Path, environment: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command in a shell that acts as an environment's worker, as the demo's last lines tell to do it."""
+    variables = stack.client_environment(state, stack_state.running(state), environment)
+    return subprocess.run(
+        [sys.executable, "-m", "migrator.cli", *arguments],
+        cwd=ROOT,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_first_run_promotes_six_services_through_three_environments(first_demo: Demonstration) -> None:
+    rows = result_rows(first_demo)
+    assert set(rows) == set(TARGETS)
+    assert len(rows) == 18
+    for label, row in rows.items():
+        files = sorted(int(path.name.partition("_")[0]) for path in Path(TARGETS[label].directory).glob("*.sql"))
+        assert row["outcome"] == "migrated", row
+        assert row["versions"] == f"{files[0]} to {files[-1]}"
+        assert int(row["migrations"]) == len(files)
+        assert int(row["statements"]) >= len(files)
+        assert float(row["seconds"]) > 0
+        assert int(row["verified"].split(" ")[0]) > 0
+        assert row["health gate"].startswith("skipped: no cluster configured")
+    assert "read back by SQL: 18 of 18 databases are at their newest version" in first_demo.output
+    assert "nothing was to be done" not in first_demo.output
+    approval = first_demo.wait_for(r"prod: approval given by starting approve-release/approve over the API \(run ([0-9a-f-]{36})\)")
+    assert first_demo.output.index("deploy-environment release") < first_demo.output.index(approval.group(0))
+    assert first_demo.output.index(approval.group(0)) < first_demo.output.index("deploy-environment prod")
+
+
+def test_the_second_run_says_that_nothing_was_to_be_done(kept_demo: Demonstration) -> None:
+    rows = result_rows(kept_demo)
+    assert set(rows) == set(TARGETS)
+    for label, row in rows.items():
+        assert (row["outcome"], row["versions"]) == ("nothing to do", str(newest(TARGETS[label])))
+        assert int(row["verified"].split(" ")[0]) > 0
+    assert "nothing was to be done: every database already held this release" in kept_demo.output
+    assert "approval given" not in kept_demo.output
+
+
+def test_every_database_is_at_its_newest_version_by_sql_and_by_greylag_status(kept_demo: Demonstration) -> None:
+    told = {}
+    for environment in fleet.load().environments:
+        done = greylag(kept_demo.state, environment, "status", f"@{environment}/*", "-json")
+        assert done.returncode == 0, done.stderr
+        for document in json.loads(done.stdout)["targets"]:
+            assert document["pending"] == []
+            assert {item["state"] for item in document["migrations"]} == {"applied"}
+            told[document["target"].removeprefix("@")] = document["current"]
+    assert told == {label: newest(target) for label, target in TARGETS.items()}
+    assert told == {label: version_by_sql(kept_demo.state, target) for label, target in TARGETS.items()}
+
+
+def test_every_database_verifies_after_the_promotion(kept_demo: Demonstration) -> None:
+    for environment in fleet.load().environments:
+        done = greylag(kept_demo.state, environment, "verify", f"@{environment}/*")
+        assert done.returncode == 0, done.stderr
+
+
+def test_bad_flow_a_login_of_dev_reads_nothing_of_prod(kept_demo: Demonstration) -> None:
+    done = greylag(kept_demo.state, "dev", "status", "@prod/auth-service")
+    assert done.returncode == 12, done.stderr
+    assert "greylag: hint: " in done.stderr
+
+
+def test_no_password_is_in_what_the_demo_prints_or_writes_into_its_logs(first_demo: Demonstration) -> None:
+    passwords = json.loads((first_demo.state / "passwords.json").read_text(encoding="utf-8"))
+    logs = [path for path in first_demo.state.rglob("*.log") if path.is_file()]
+    assert len(passwords) >= 18 and logs
+    texts = {"the output": first_demo.output, **{str(path): path.read_text(encoding="utf-8", errors="replace") for path in logs}}
+    assert not [(name, login) for name, text in texts.items() for login, word in passwords.items() if word in text]
+
+
+def test_nothing_is_left_of_a_demo_that_has_ended(first_demo: Demonstration) -> None:
+    assert first_demo.finish() == 0
+    assert not first_demo.processes()
+
+
+@pytest.mark.parametrize(
+    "moment", ["OpenBao|secrets server", r"deploy-environment dev \S+: running"], ids=["while-servers-start", "while-promoting"]
+)
+def test_ctrl_c_leaves_no_process_behind_and_the_data_usable(moment: str, session_directory: Path, request: pytest.FixtureRequest) -> None:
+    state = session_directory / f"demo-{request.node.callspec.id}"
+    with demonstration.running(state) as demo:
+        demo.wait_for(moment)
+        assert len(demo.processes()) > 1
+        code = demo.interrupt()
+        assert code == 23, demo.output
+        assert not demo.processes()
+    assert "stopped by Ctrl-C: every server has ended, data are kept" in demo.output
+    assert "Traceback" not in demo.output
+    with pytest.raises(errors.Unavailable, match="no sandbox is running"):
+        stack_state.running(state)
