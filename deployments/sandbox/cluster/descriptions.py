@@ -91,7 +91,7 @@ def _capabilities(wanted: Mapping[str, Any]) -> list[str]:
 
 
 def _image_mounts(image: Image) -> list[dict[str, Any]]:
-    return [{"source": source, "target": target, "writable": False} for target, source in image.mounts.items()]
+    return [{"source": source, "target": target, "writable": False, "reachable": True} for target, source in image.mounts.items()]
 
 
 def _volume_mounts(container: Object, variables: Mapping[str, str], volumes: Mapping[str, Volume]) -> list[dict[str, Any]]:
@@ -103,9 +103,10 @@ def _volume_mounts(container: Object, variables: Mapping[str, str], volumes: Map
         if below and not source.exists():
             source.mkdir(parents=True)
         writable = volume.writable and not mount.get("readOnly")
-        mounts.append({"source": str(source), "target": mount["mountPath"], "writable": writable})
+        mounts.append({"source": str(source), "target": mount["mountPath"], "writable": writable, "reachable": False})
     return mounts
 
 
 def _termination(container: Object, place: Place) -> dict[str, Any]:
-    return {"source": str(place.termination), "target": container.get("terminationMessagePath", TERMINATION_PATH), "writable": True}
+    target = container.get("terminationMessagePath", TERMINATION_PATH)
+    return {"source": str(place.termination), "target": target, "writable": True, "reachable": False}

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -109,13 +110,15 @@ def checkout(
     Args:
         name: the image's.
         root: the checkout; it keeps its place, because a virtual environment's programs name it.
-        python: the virtual environment's interpreter.
+        python: the virtual environment's interpreter (`sys.executable`).
         mounts: further places, e.g. a service's migrations (`Image.mounts`).
         environment: further variables.
     """
+    # The virtual environment leads to the Python that made it, which may lie in somebody's home.
+    places = {str(root), str(python.parent.parent), sys.base_prefix} - {"/usr", "/usr/local"}
     return Image(
         name,
         environment={"PATH": f"{python.parent}:{DEFAULT_PATH}", "PYTHONDONTWRITEBYTECODE": "1"} | dict(environment or {}),
-        mounts={str(root): str(root)} | dict(mounts or {}),
+        mounts={place: place for place in sorted(places)} | dict(mounts or {}),
         working_directory=str(root),
     )

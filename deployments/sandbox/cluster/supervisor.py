@@ -134,12 +134,19 @@ def _make_system_directories(root: Path) -> None:
 
 
 def _bind_volume(root: Path, mount: dict[str, Any]) -> None:
+    """Binds a directory or file to its place. What belongs to the image can be reached by every user, as in a real image: the machine
+    may keep it below a directory that only root enters."""
     source, target = mount["source"], inside(root, mount["target"])
     if Path(source).is_dir():
         target.mkdir(parents=True, exist_ok=True)
     else:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.touch()
+    if mount["reachable"]:
+        for above in target.parents[: len(target.parts) - len(root.parts) - 1]:
+            mode = above.stat().st_mode
+            if mode & 0o111 != 0o111:
+                above.chmod(mode | 0o111)
     _bind(source, target, writable=mount["writable"], recursive=True)
 
 
