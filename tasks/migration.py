@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from migrator import databases, errors, events, files, planning
 from migrator.applying import apply
+from migrator.lint import examination
 from migrator.plans import ACCEPT_NOTHING, Plan, Policy
 from tasks.credentials.secret import Credentials
 from tasks.fleet_models import Engine, Target
@@ -213,4 +214,6 @@ def _plan(
 
 
 def _remarks(plan: Plan) -> tuple[Remark, ...]:
-    return tuple(Remark(code=item.code, message=item.message, hint=item.hint) for item in plan.remarks)
+    """The plan's own remarks, then what to know before it runs on a database in use."""
+    found = (*plan.remarks, *(examination.examine(plan) if plan.steps else ()))
+    return tuple(Remark(code=item.code, message=item.message, hint=item.hint) for item in found)

@@ -54,6 +54,15 @@ def make_plan(session: Session, database: databases.Database, migrations: files.
     )
 
 
+def warned(plan: plans.Plan) -> plans.Plan:
+    """The plan with the warnings of `migrator.lint` among its remarks."""
+    if not plan.steps:
+        return plan
+    from migrator.lint import examination
+
+    return replace(plan, remarks=(*plan.remarks, *examination.examine(plan)))
+
+
 def policy(session: Session, wanted: Target) -> plans.Policy:
     """What the flags accept; `redo` exists to apply an edited file again, so its change is what is asked for."""
     if wanted.verb is Verb.REDO:
@@ -72,11 +81,13 @@ def run(session: Session, verb: Verb) -> int:
     with session.open() as database:
         plan = _settled(database, migrations, wanted) or make_plan(session, database, migrations, wanted)
         finished: Finished = ()
+        remarks = plan.remarks
         if plan.steps:  # else nothing is locked, and what executes is not even imported
+            remarks = warned(plan).remarks
             plan, finished = _apply(session, database, plan)
         code = _close(session, plan, finished, database)
-    session.document["remarks"] = [{"code": item.code, "message": item.message, "hint": item.hint} for item in plan.remarks]
-    for remark in plan.remarks:
+    session.document["remarks"] = [{"code": item.code, "message": item.message, "hint": item.hint} for item in remarks]
+    for remark in remarks:
         session.own(f"warning: {remark.message} [{remark.code}]" + (f"\nhint: {remark.hint}" if remark.hint else ""))
     return code
 

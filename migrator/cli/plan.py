@@ -30,7 +30,7 @@ def run(session: Session) -> int:
     wanted = migrating.target(Verb(words[0]), session, words[1:])
     migrations = session.load()
     with session.open() as database:
-        plan = migrating.make_plan(session, database, migrations, wanted)
+        plan = migrating.warned(migrating.make_plan(session, database, migrations, wanted))
     session.document.update({**plan.document(), "verb": "plan", "planned": str(wanted.verb)})
     if not session.json:
         sys.stdout.write("\n".join([*lines(plan, expand=expand), ""]))

@@ -1,0 +1,20 @@
+"""P13: another type for a column that holds data."""
+
+from __future__ import annotations
+
+from migrator.lint.rules import Part, Rule
+
+
+def check(part: Part) -> str | None:
+    """ALTER COLUMN … TYPE. From which type is not in the statement, so the harmless changes are warned of, too (lint.md §2)."""
+    if part.kind != "AT_AlterColumnType":
+        return None
+    return f"another type for {part.node.name} rewrites {part.table} and its indexes, and nobody can read or write it meanwhile"
+
+
+RULE = Rule(
+    "P13",
+    "changing-column-type",
+    check,
+    "harmless are a longer varchar, varchar to text, more digits at the same scale; else a new column, filled in batches, and the readers moved over",
+)

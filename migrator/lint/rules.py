@@ -1,0 +1,66 @@
+"""What a rule is, and what it looks at: one part of a statement on a table that exists already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A command, or one of the parts of an ALTER TABLE.
+
+    Args:
+        kind: `CreateIndex`, `Vacuum`, `Cluster`, or the grammar's name of the part of ALTER TABLE (`AT_AddColumn`).
+        table: the table as the file writes it, empty for all of them.
+        node: the grammar's node: of the command, or of the part.
+        location: where it stands, in bytes from 0.
+        proven: whether a valid CHECK shows that the column is never NULL (`AT_SetNotNull`).
+    """
+
+    kind: str
+    table: str
+    node: Any
+    location: int
+    proven: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule.
+
+    Args:
+        id: the stable id, `P01`; squawk's order up to P40 (lint.md §1).
+        name: squawk's or strong_migrations' name where there is one.
+        check: the message for a part, None where the rule has nothing to say.
+        hint: what to write instead.
+        once: says it once per table and plan.
+    """
+
+    id: str
+    name: str
+    check: Callable[[Part], str | None]
+    hint: str
+    once: bool = False
+
+
+def column_constraints(part: Part) -> list[tuple[str, Any]]:
+    """The constraints of an ADD COLUMN: kind (`CONSTR_DEFAULT`) and node; none for other parts."""
+    if part.kind != "AT_AddColumn":
+        return []
+    return [(_kind(item.constraint), item.constraint) for item in getattr(part.node, "def").column_def.constraints]
+
+
+def added_constraint(part: Part) -> tuple[str, Any]:
+    """Kind and node of the constraint that an ADD CONSTRAINT adds; an empty kind for other parts."""
+    if part.kind != "AT_AddConstraint":
+        return "", None
+    node = getattr(part.node, "def").constraint
+    return _kind(node), node
+
+
+def _kind(constraint: Any) -> str:
+    import postgast
+
+    return str(postgast.pg_query_pb2.ConstrType.Name(constraint.contype))
