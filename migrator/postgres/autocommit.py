@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from migrator import errors, events, gounicode, journal, planning
 from migrator.postgres import execution, failures, history, journal_rows, rejections, settling, shapes
@@ -25,6 +25,7 @@ _ONLY_IN_TRANSACTION = ("LOCAL", "TRANSACTION", "CONSTRAINTS")
 def execute(run: Run, step: planning.Step) -> None:
     """Executes one step. Raises what `engines.Database.execute` says; NeedsAnswer when an earlier run left a question."""
     execution.refuse_nul(step)
+    execution.note_touches(run, step)
     began = time.monotonic()
     run.listener(events.MigrationStarted(step.version, step.name, step.direction, len(step.statements)))
     first = _resume(run, step) if run.versioning else 1
@@ -79,9 +80,18 @@ def _with_journal_row(run: Run, step: planning.Step, index: int, shape: shapes.S
     """The statement and its journal row in one transaction."""
     done = journal_rows.entry(run.where, step, index, journal.State.DONE, run.author)
     statement = step.statements[index - 1]
-    opening = ["BEGIN", *(execution.assistance(patience.assist) if patience.assist else []), *_settings(run, step, shape, local=True)]
+    opening = [
+        "BEGIN",
+        *(execution.assistance(patience.assist) if patience.assist else []),
+        *_setting(_timeouts(run, step, shape), local=True),
+    ]
     if shape.pipelined and run.session.standard_strings:
-        commands = [*(Command(text.encode()) for text in opening), Command(_bytes(statement)), done, Command(b"COMMIT")]
+        commands = [
+            *(Command(text.encode()) for text in opening),
+            Command(_bytes(statement), streams=shape.returns),
+            done,
+            Command(b"COMMIT"),
+        ]
         run.session.batch(commands)
         return
     execution.send(run.session, opening)
@@ -96,7 +106,8 @@ def _by_itself(run: Run, step: planning.Step, index: int, shape: shapes.Shape, p
     if run.versioning:
         noted = settling.before(run.session, statement.text)
         _write(run, step, index, journal.State.STARTED, noted)
-    execution.send(run.session, _settings(run, step, shape, local=False))
+    given = _timeouts(run, step, shape)
+    execution.send(run.session, _setting(given, local=False))
     try:
         run.session.simple(_bytes(statement))
     except failures.ServerFailure:
@@ -110,7 +121,8 @@ def _by_itself(run: Run, step: planning.Step, index: int, shape: shapes.Shape, p
     finally:
         if not run.session.closed and not run.session.in_transaction:
             with contextlib.suppress(errors.GreylagError, failures.ServerFailure), run.session.cleaning():
-                execution.send(run.session, ["SET lock_timeout = 0"])
+                usual = {"statement_timeout": run.policy.statement_timeout, "lock_timeout": 0.0}
+                execution.send(run.session, _setting({name: usual[name] for name in given}, local=False))
     if run.versioning:
         _write(run, step, index, journal.State.DONE, noted)
 
@@ -123,8 +135,8 @@ def _not_done(run: Run, step: planning.Step, index: int, noted: str, *, sweep: b
         run.session.rollback()
         _write(run, step, index, journal.State.NOT_DONE, noted)
         if sweep:
-            verdict = settling.settle(run.session, step.statements[index - 1].text, noted)
             with contextlib.suppress(failures.ServerFailure):  # an old transaction is in the way: the next run drops it
+                verdict = settling.settle(run.session, step.statements[index - 1].text, noted)
                 _swept(run, step, settling.sweep(run.session, verdict.leftovers))
 
 
@@ -138,13 +150,16 @@ def _within_own_transaction(run: Run, step: planning.Step, index: int, shape: sh
         _write(run, step, index, journal.State.DONE, "")
 
 
-def _settings(run: Run, step: planning.Step, shape: shapes.Shape, *, local: bool) -> list[str]:
+def _timeouts(run: Run, step: planning.Step, shape: shapes.Shape) -> dict[str, float]:
+    """The time-outs that one statement is given, in seconds; those that the file sets itself are left to it."""
     timeouts = run.timeouts(step, shape.lock)
-    word = "SET LOCAL" if local else "SET"
-    found = [f"{word} statement_timeout = {execution.seconds(timeouts.statement)}"]
-    if not any(shapes.shape(item.text).sets_lock_timeout for item in step.statements):
-        found.append(f"{word} lock_timeout = {execution.seconds(timeouts.lock)}")
-    return found
+    own = frozenset[str]().union(*(shapes.shape(item.text).sets for item in step.statements))
+    wanted = {"statement_timeout": timeouts.statement, "lock_timeout": timeouts.lock}
+    return {name: value for name, value in wanted.items() if name not in own}
+
+
+def _setting(values: Mapping[str, float], *, local: bool) -> list[str]:
+    return [f"SET {'LOCAL ' if local else ''}{name} = {execution.seconds(value)}" for name, value in values.items()]
 
 
 def _bytes(statement: Statement) -> bytes:

@@ -14,6 +14,7 @@ Settings that a migration changes with SET stay for the later migrations of the 
 from __future__ import annotations
 
 import enum
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -111,21 +112,36 @@ def seconds(value: float) -> str:
     return str(milliseconds(value))
 
 
+_TOUCHES_TIMEOUTS = re.compile(r"timeout|\breset\b|\bdiscard\b", re.IGNORECASE)
+
+
 def settings(run: Run, step: planning.Step) -> list[tuple[int, str]]:
     """The SETs of a step: (index of the statement before which it is sent, text).
 
     The lock time-out begins with the first statement that stalls others and holds from there on; a file that sets lock_timeout itself is left alone.
+    What the session has anyway is not sent, as long as no file has touched it.
     """
-    found = [(1, f"SET LOCAL statement_timeout = {seconds(run.timeouts(step, locks.LockClass.NONE).statement)}")]
     texts = [statement.text for statement in step.statements]
-    if any(shapes.shape(text).sets_lock_timeout for text in texts):
+    touched = note_touches(run, step)
+    found: list[tuple[int, str]] = []
+    statement_timeout = run.timeouts(step, locks.LockClass.NONE).statement
+    if touched or statement_timeout != run.policy.statement_timeout:
+        found.append((1, f"SET LOCAL statement_timeout = {seconds(statement_timeout)}"))
+    if any("lock_timeout" in shapes.shape(text).sets for text in texts):
         return found
     blocking = next((index for index, lock in enumerate(shapes.locks_in_order(texts), start=1) if lock.blocks), None)
-    if blocking != 1:
+    if blocking != 1 and touched:
         found.append((1, "SET LOCAL lock_timeout = 0"))
     if blocking is not None:
         found.append((blocking, f"SET LOCAL lock_timeout = {seconds(run.timeouts(step, locks.LockClass.EVERYONE).lock)}"))
     return found
+
+
+def note_touches(run: Run, step: planning.Step) -> bool:
+    """Whether this step, or one before it in the session, may change the session's time-outs."""
+    session = run.session
+    session.timeouts_touched = session.timeouts_touched or any(_TOUCHES_TIMEOUTS.search(item.text) for item in step.statements)
+    return session.timeouts_touched
 
 
 def assistance(table: str) -> list[str]:
@@ -154,7 +170,8 @@ def _composed(run: Run, step: planning.Step, sending: _Sending, *, waits: bool) 
     for index, statement in enumerate(step.statements, start=1):
         while pending and pending[0][0] == index:
             yield _Sent(Command(pending.pop(0)[1].encode()), _Role.SETTING, step)
-        yield _Sent(Command(gounicode.encode(statement.text), flush=each), _Role.STATEMENT, step, index)
+        returns = shapes.shape(statement.text).returns
+        yield _Sent(Command(gounicode.encode(statement.text), flush=each, streams=returns), _Role.STATEMENT, step, index)
     if run.versioning:
         yield _Sent(history.record(run.where, step, run.author), _Role.RECORD, step)
     yield _Sent(Command(b"COMMIT", flush=True), _Role.COMMIT, step)

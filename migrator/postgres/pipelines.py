@@ -23,15 +23,22 @@ TEXT, BIGINT, BYTEA, DOUBLE = 25, 20, 17, 701
 class Command:
     """One command of a pipeline: SQL with `$1` parameters of greylag's own, or a migration's statement without any.
 
-    `name` makes it a prepared statement, parsed once in a session. `flush` asks the server to send its result at once.
+    `name` makes it a prepared statement, parsed once in a session. `flush` asks the server to send its result at once,
+    `streams` says that it may return many rows, which are to be thrown away as they come.
     """
 
     text: bytes
     parameters: tuple[bytes | None, ...] = ()
     types: tuple[int, ...] = ()
     wants_rows: bool = False
+    formats: tuple[int, ...] | None = None
     name: bytes = b""
     flush: bool = False
+    streams: bool = False
+
+
+_PREPARING = Command(b"")
+"""Stands for the preparing of a statement, which has no rows."""
 
 
 def command(text: str, *parameters: str | int | float | bytes | None) -> Command:
@@ -40,12 +47,13 @@ def command(text: str, *parameters: str | int | float | bytes | None) -> Command
     types: list[int] = []
     for value in parameters:
         if isinstance(value, bytes):
-            values.append(b"\\x" + value.hex().encode())
+            values.append(value)
             types.append(BYTEA)
         else:
             values.append(None if value is None else str(value).encode("utf-8", "surrogateescape"))
             types.append(_type_of(value))
-    return Command(text.encode(), tuple(values), tuple(types), wants_rows=True)
+    formats = tuple(int(kind == BYTEA) for kind in types) if BYTEA in types else None  # a file is sent as it is, not as hexadecimal text
+    return Command(text.encode(), tuple(values), tuple(types), wants_rows=True, formats=formats)
 
 
 def _type_of(value: str | int | float | None) -> int:
@@ -92,7 +100,7 @@ class Flight:
             if not sent_all and self.unasked == len(self.waiting):
                 self.ask()
             position += self.receive(position)
-        self.session.results(False)  # the answer to Sync
+        self.session.results()  # the answer to Sync
         return self.failure
 
     def send(self, item: Command) -> None:
@@ -101,9 +109,9 @@ class Flight:
             self.session.prepared.add(item.name)
             self.append(item, preparing=True)
         if item.name:
-            self.pgconn.send_query_prepared(item.name, item.parameters or None)
+            self.pgconn.send_query_prepared(item.name, item.parameters or None, item.formats)
         else:
-            self.pgconn.send_query_params(item.text, item.parameters or None, item.types or None)
+            self.pgconn.send_query_params(item.text, item.parameters or None, item.types or None, item.formats)
         self.append(item)
         if item.flush:
             self.ask()
@@ -121,7 +129,7 @@ class Flight:
         item, preparing = self.waiting.popleft()
         self.unasked = min(self.unasked, len(self.waiting))
         try:
-            rows = self.session.results(item.wants_rows and not preparing)
+            rows = self.session.results(_PREPARING if preparing else item)
         except failures.ServerFailure as error:
             if self.failure is None:
                 self.failure = error.at(position)

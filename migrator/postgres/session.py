@@ -59,6 +59,7 @@ class Session:
         self._sync = _Sync.NONE
         self.prepared: set[bytes] = set()
         """Names of the statements that this session has prepared; whoever finds one gone empties the set."""
+        self.timeouts_touched = False  # whether a migration may have changed statement_timeout or lock_timeout
         self.was_cancelled = False  # whether the wait that broke last ended with the server's "query canceled"
 
     @property
@@ -205,17 +206,19 @@ class Session:
         self.pgconn.pipeline_sync()
         self._sync = _Sync.SENT
 
-    def results(self, wanted: bool) -> Rows:
-        """All results of one command of a pipeline. Pipelines hold migrations' statements, so rows nobody wants are streamed too."""
+    def results(self, item: Command | None = None) -> Rows:
+        """All results of one command of a pipeline (None: of its Sync). Rows that nobody wants are thrown away as they come."""
+        wanted = item is not None and item.wants_rows
+        streamed = item is not None and item.streams
         rows: Rows = []
         failure: failures.ServerFailure | None = None
         while True:
             try:
-                result = self._result(streamed=not wanted)
+                result = self._result(streamed=streamed)
             except failures.ServerFailure as error:
                 failure = error
                 continue
-            if result is None or result.status == pq.ExecStatus.PIPELINE_SYNC:
+            if result is None or self._sync is _Sync.ANSWERED:
                 break
             if wanted:
                 rows += [tuple(_text(result.get_value(row, column)) for column in range(result.nfields)) for row in range(result.ntuples)]
@@ -228,22 +231,25 @@ class Session:
         if streamed:
             with contextlib.suppress(psycopg.Error):  # not every state of the connection takes it
                 pgconn.set_chunked_rows_mode(_CHUNK_ROWS) if _HAS_CHUNKS else pgconn.set_single_row_mode()
-        self._wait_for_result()
+        if pgconn.is_busy():
+            self._wait_for_result()
         result = pgconn.get_result()
-        if result is None:
-            return None
-        status = result.status
+        if result is not None and (status := result.status) != _COMMAND_OK:
+            self._handle(result, status)
+        return result
+
+    def _handle(self, result: pq.abc.PGresult, status: int) -> None:
+        """What a result other than a finished command asks for."""
         if status == pq.ExecStatus.PIPELINE_SYNC:
             self._sync = _Sync.ANSWERED
         elif status == pq.ExecStatus.COPY_IN:
-            pgconn.put_copy_end(b"a migration has no data to send")
+            self.pgconn.put_copy_end(b"a migration has no data to send")
         elif status in (pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH):
             self._discard_copy()
         elif status in (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE, pq.ExecStatus.PIPELINE_ABORTED):
             if self.closed:
                 raise failures.connection_lost(failures.text_of(result))
             raise failures.from_result(result)
-        return result
 
     def _discard_copy(self) -> None:
         while True:
@@ -320,6 +326,7 @@ class Session:
         return False
 
 
+_COMMAND_OK = int(pq.ExecStatus.COMMAND_OK)
 _HAS_CHUNKS = psycopg.capabilities.has_stream_chunked() if hasattr(psycopg, "capabilities") else False
 
 

@@ -27,7 +27,8 @@ class Shape:
         pipelined: whether it can be sent through the extended protocol with goose's effect.
         transactional: whether it may share a transaction with a journal row.
         controls: whether it begins or ends a transaction itself.
-        sets_lock_timeout: whether it sets lock_timeout, which then is the file's own affair.
+        sets: which of `lock_timeout` and `statement_timeout` it sets; they are the file's own affair then.
+        returns: whether it may return rows.
         head: first words of its first command.
     """
 
@@ -36,10 +37,14 @@ class Shape:
     pipelined: bool
     transactional: bool
     controls: bool
-    sets_lock_timeout: bool
+    sets: frozenset[str]
+    returns: bool
     head: tuple[str, ...]
 
 
+_RETURNING = frozenset(
+    {"SELECT", "WITH", "VALUES", "TABLE", "INSERT", "UPDATE", "DELETE", "MERGE", "EXPLAIN", "SHOW", "FETCH", "EXECUTE", "CALL", "ANALYZE"}
+)
 _COPY = re.compile(r"\bcopy\b", re.IGNORECASE)
 _PARAMETER = re.compile(r"\$[0-9]")
 _READING_RULES = re.compile(r"standard_conforming_strings|client_encoding|set\s+names|\bdiscard\b|\bdeallocate\b", re.IGNORECASE)
@@ -48,7 +53,9 @@ _ON_TABLE = re.compile(
     r'^(?:create\s+(?:unique\s+)?index\s+(?:if\s+not\s+exists\s+)?(?:[\w."$]+\s+)?on\s+(?:only\s+)?|alter\s+table\s+(?:only\s+)?)([\w.$"]+)',
     re.IGNORECASE,
 )
-_LOCK_TIMEOUT = re.compile(r"\bset\s+(?:local\s+|session\s+)?lock_timeout\b|\bset_config\s*\(\s*'lock_timeout'", re.IGNORECASE)
+_SETS_TIMEOUT = re.compile(
+    r"\bset\s+(?:local\s+|session\s+)?(lock|statement)_timeout\b|\bset_config\s*\(\s*'(lock|statement)_timeout'", re.IGNORECASE
+)
 _REFERENCES = re.compile(r"\breferences\b|\bpartition\b|\binherit\b", re.IGNORECASE)
 _COMMITS = re.compile(r"\b(?:commit|rollback)\b", re.IGNORECASE)
 _CONCURRENTLY = re.compile(r"\b(?:concurrently|finalize)\b", re.IGNORECASE)
@@ -70,7 +77,8 @@ def shape(text: str) -> Shape:
         pipelined=len(commands) <= 1 and not controls and not awkward,
         transactional=not controls and all(_transactional(words, body) for words, body in commands),
         controls=controls,
-        sets_lock_timeout=_LOCK_TIMEOUT.search(text) is not None,
+        sets=frozenset(f"{(found[1] or found[2]).lower()}_timeout" for found in _SETS_TIMEOUT.finditer(text)),
+        returns=any(words and words[0] in _RETURNING for words, _ in commands),
         head=commands[0][0] if commands else (),
     )
 

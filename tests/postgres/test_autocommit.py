@@ -204,6 +204,19 @@ def test_settings_of_skipped_statements_hold_for_the_resumed_ones(playground: Pl
     assert playground.exists("app.t")
 
 
+def test_time_outs_hold_for_one_statement_and_the_files_own_are_left_alone(playground: Playground) -> None:
+    look = "INSERT INTO seen SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
+    playground.write(1, "CREATE TABLE seen (st text, lt text);")
+    playground.write(
+        2, f"{look};\nVACUUM seen;\nCREATE INDEX CONCURRENTLY i ON seen (st);", head=f"{NO_TRANSACTION}-- greylag: statement-timeout 7s\n"
+    )
+    playground.write(3, f"{look};")
+    playground.write(4, f"SET statement_timeout = '9s';\nSET lock_timeout = '8s';\n{look};\nVACUUM seen;\n{look};", head=NO_TRANSACTION)
+    playground.write(5, f"{look};")
+    playground.run()
+    assert playground.sql("SELECT st, lt FROM seen") == [("7s", "0"), ("0", "0"), ("9s", "8s"), ("9s", "8s"), ("0", "0")]
+
+
 @pytest.mark.parametrize("failing", [False, True])
 def test_a_file_with_its_own_transaction_keeps_it(playground: Playground, failing: bool) -> None:
     last = "SELEC 1" if failing else "SELECT 1"
