@@ -74,6 +74,23 @@ class Finding:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class RestorePoint:
+    """A name to which a backup can be recovered: `position` in the server's log, or the `reason` why there is none."""
+
+    name: str
+    position: str = ""
+    reason: str = ""
+
+    def note(self) -> events.Note:
+        """What to tell about it."""
+        from migrator import events
+
+        if self.position:
+            return events.Note("info", "restore-point", f"restore point {self.name} at {self.position}")
+        return events.Note("info", "no-restore-point", f"no restore point: {self.reason}")
+
+
 class Database(Protocol):
     """One open database of either engine. Not for use by several threads, except `cancel`, which may be called from any."""
 
@@ -134,6 +151,10 @@ class Database(Protocol):
 
         Raises NotFound (`no-question`) when the journal holds no open question about it.
         """
+        ...
+
+    def create_restore_point(self, name: str) -> RestorePoint:
+        """Marks the present in the server's log, where the engine can and the role may; else says why not."""
         ...
 
     def cancel(self) -> None:

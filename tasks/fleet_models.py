@@ -72,6 +72,12 @@ class Command(Model):
     environments: tuple[str, ...] = ()
 
 
+class Check(Model):
+    """A command that must succeed before a migration. It gets references, never a password; `{service}` and `{environment}` are replaced."""
+
+    run: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
 class Keys(Model):
     """What the secret's keys may be called; the first one present is taken.
 
@@ -97,7 +103,8 @@ class Vault(Model):
 class Environment(Model):
     """One environment. `suffix` ends its databases' names; a protected one is entered through an approval and never rolled back.
 
-    `parameters` are added to the connection URL, per engine (`postgres: {sslmode: require}`).
+    `parameters` are added to the connection URL, per engine (`postgres: {sslmode: require}`). Each `preflight` command must succeed before
+    a migration that would change something.
     """
 
     suffix: str = ""
@@ -107,6 +114,7 @@ class Environment(Model):
     work_pool: str = ""
     kube_context: str = ""
     parameters: Mapping[Engine, Mapping[str, str]] = {}
+    preflight: tuple[Check, ...] = ()
 
 
 class Service(Model):
@@ -162,6 +170,7 @@ class Target(BaseModel):
     env: Mapping[str, str] = {}
     substitute_password: bool = False
     after_migrate: tuple[Command, ...] = ()
+    preflight: tuple[Check, ...] = ()
 
     @property
     def database(self) -> str:
@@ -297,6 +306,7 @@ class Fleet(Model):
                 for item in found.after_migrate
                 if not item.environments or name in map(self.environment_name, item.environments)
             ),
+            preflight=tuple(Check(run=tuple(_filled(word, words) for word in item.run)) for item in place.preflight),
         )
 
     def targets(self) -> tuple[Target, ...]:

@@ -17,6 +17,7 @@ from migrator import databases, errors, events, files, planning
 from migrator.applying import apply
 from migrator.lint import examination
 from migrator.plans import ACCEPT_NOTHING, Plan, Policy
+from tasks import preflight
 from tasks.credentials.secret import Credentials
 from tasks.fleet_models import Engine, Target
 from tasks.outcomes import AppliedMigration, MigrationOutcome, PlannedStep, PlanOutcome, Remark
@@ -129,14 +130,19 @@ def run(
         deadline: seconds until the running statement is cancelled (activeDeadlineSeconds' rest).
 
     Raises:
-        PlanRefused, ParseError, FileError, StatementRejected, NeedsAnswer, LoginFailed, NotFound: permanent.
+        PlanRefused (`preflight-failed` included), ParseError, FileError, StatementRejected, NeedsAnswer, LoginFailed, NotFound: permanent.
         LockUnavailable, Unavailable, TimedOut, Interrupted: transient; what was finished before is recorded.
     """
     migrations = load_bundle(target, bundle)
+    run_id = run_id or uuid.uuid4().hex
     protecting = dataclasses.replace(policy, protected=policy.protected or target.protected)
     with opened(target, url, settings or load(), run_id) as database, _cancelled_after(deadline, database.cancel) as expired:
         try:
             made = _plan(target, migrations, database, env, protecting)
+            if made.steps:
+                preflight.run(target, made, listener, limit=deadline)
+                if target.protected:
+                    listener(database.create_restore_point(f"greylag_{run_id[:12]}").note())
             report = apply(database, made, listener, approved_digest=plan, policy=protecting, env=env)
         except errors.Interrupted:
             if expired.is_set():

@@ -104,6 +104,8 @@ def _apply(session: Session, database: databases.Database, plan: plans.Plan) -> 
     from migrator import applying
 
     approved = session.values.string("approved-digest")
+    if session.policy.protected:
+        session.listen(database.create_restore_point(f"greylag_{session.run_id[:12]}").note())
     try:
         accepted = policy(session, plan.target)
         report = applying.apply(database, plan, session.listen, approved_digest=approved, policy=accepted, env=session.invocation.env)

@@ -26,6 +26,8 @@ class Session:
         """goose's words before an error at the present stage ("failed to collect migrations: ")."""
         self.running: tuple[int, int] | None = None
         """Version and index (from 1) of the statement that was last known to run; for the message of a time-out."""
+        self.run_id = ""
+        """How the newest connection calls its run."""
         self._print = text.listener(self.values.boolean("v"))
 
     @property
@@ -67,6 +69,7 @@ class Session:
             locks=locks,
             owner_role=self.values.string("role") or self.invocation.owner_role,
         )
+        self.run_id = options.run_id
         return databases.open_database(self.invocation.driver, self.invocation.dbstring, options)
 
     def listen(self, event: events.Event) -> None:

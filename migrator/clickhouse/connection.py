@@ -12,7 +12,7 @@ from migrator.clickhouse import history as tables
 from migrator.clickhouse.execution import Run
 from migrator.clickhouse.keeper import KeeperRow
 from migrator.clickhouse.lock import LEASE, Cell, ColumnName, MigrationLock, Times, label, prefix_of, short
-from migrator.engines import Finding, Options
+from migrator.engines import Finding, Options, RestorePoint
 
 _KEEPER_ENGINES = frozenset({"Replicated", "Shared"})
 """Engines of databases whose DDL is replicated by Keeper."""
@@ -206,6 +206,10 @@ class ClickHouseDatabase:
                 )
             answered = tables.answered(open_entries[-1], journal.State.DONE if done else journal.State.NOT_DONE)
             self._session.command(tables.journal_statement(self._place, [answered]))
+
+    def create_restore_point(self, name: str) -> RestorePoint:
+        """ClickHouse has no log to mark."""
+        return RestorePoint(name, reason="ClickHouse has none: BACKUP DATABASE before the run is its like")
 
     def cancel(self) -> None:
         """Kills the run's statements on the server; safe from signal handlers and other threads."""

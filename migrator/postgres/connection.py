@@ -22,7 +22,7 @@ from migrator.postgres.session import Session
 
 if TYPE_CHECKING:
     from migrator import events, objects, planning
-    from migrator.engines import Finding
+    from migrator.engines import Finding, RestorePoint
 
 _LONGEST_APPLICATION_NAME = 63  # bytes; the server cuts longer ones
 _CHECK_CLIENT = "SET client_connection_check_interval = '1s'"
@@ -241,6 +241,12 @@ class PostgresDatabase:
 
         state = journal.State.DONE if done else journal.State.NOT_DONE
         journal_rows.answer(self._session, self._place, version, index, state, self._options.run_id)
+
+    def create_restore_point(self, name: str) -> RestorePoint:
+        """`pg_create_restore_point`, where the role may call it."""
+        from migrator.postgres import restore_points
+
+        return restore_points.create(self._session, name)
 
     def cancel(self) -> None:
         """Cancels the running statement on the server; safe from signal handlers and other threads."""
