@@ -76,3 +76,14 @@ def test_a_pod_that_stands_alone_is_ready_as_soon_as_it_runs(namespace: Namespac
     namespace.create(pod("alone", container(SERVE)))
     found = namespace.wait("pod", "alone", lambda each: condition(each, "Ready"), "is ready")
     assert "running" in state(found)
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet"])
+def test_the_other_workloads_roll_out_too(namespace: Namespace, kind: str) -> None:
+    template = {"metadata": {"labels": {"app": "web"}}, "spec": {"terminationGracePeriodSeconds": 1, "containers": [container(SERVE)]}}
+    spec: Object = {"selector": {"matchLabels": {"app": "web"}}, "template": template}
+    more = {"serviceName": "web", "replicas": 2} if kind == "StatefulSet" else {}
+    namespace.apply({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "web"}, "spec": spec | more})
+    told = namespace.cluster.kubectl("rollout", "status", f"{kind}/web", "--namespace", namespace.name, "--timeout=60s")
+    assert "roll" in told.stdout
+    assert len(namespace.list("pod", labelSelector="app=web")) == (2 if kind == "StatefulSet" else 1)
