@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 from prefect import State
 
 from deployments.sandbox.prefect_server import PrefectServer
+from migrator import errors
 
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
@@ -19,9 +22,34 @@ def eventually(read: Callable[[], Any], enough: Callable[[Any], bool], seconds: 
     deadline = time.monotonic() + seconds
     found = read()
     while not enough(found) and time.monotonic() < deadline:
-        time.sleep(0.2)
+        time.sleep(0.5)
         found = read()
     return found
+
+
+def patiently(server: PrefectServer, method: str, path: str, body: dict[str, Any]) -> Any:
+    """A request that is made again where a busy SQLite answers 503, as Prefect's own client does."""
+    for _ in range(20):
+        try:
+            return server.request(method, path, body)
+        except errors.Unavailable as error:
+            if ": 503 " not in error.message:
+                raise
+            time.sleep(1)
+    return server.request(method, path, body)
+
+
+def create_run(server: PrefectServer, deployment: str, parameters: dict[str, Any]) -> str:
+    """Starts a deployment (FLOW/NAME); the run's id. With a key, as a CI job must: a request may have been heeded and answered with 503."""
+    found = server.request("GET", f"/deployments/name/{deployment}")
+    body = {"parameters": parameters, "idempotency_key": uuid.uuid4().hex}
+    return str(patiently(server, "POST", f"/deployments/{found['id']}/create_flow_run", body)["id"])
+
+
+def free_limit(server: PrefectServer, name: str) -> None:
+    """Removes a concurrency limit with the slot that a killed run still holds; the next run makes it again."""
+    with contextlib.suppress(errors.Unavailable):  # there is none
+        server.request("DELETE", f"/v2/concurrency_limits/{name}")
 
 
 def ended(server: PrefectServer, run_id: str, seconds: float = 400) -> dict[str, Any]:

@@ -1,0 +1,266 @@
+"""dev -> release -> prod through prefect.yaml's deployments and one real worker per environment, each with its own login."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from contextvars import copy_context
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import State
+
+from deployments.sandbox.prefect_server import PrefectServer, PrefectWorker, clean_environment, create_work_pool
+from migrator.cli import main
+from tests.flows import prefect_api
+from tests.flows.conftest import ENVIRONMENTS, ROOT, Stage, become
+
+pytestmark = pytest.mark.slow
+
+VERSIONS = {
+    "auth-service": [20250101000000, 20250102000000],
+    "personal-service": [20250101000000],
+    "identity-service": [20250101000000],
+}
+
+
+@pytest.fixture(scope="module")
+def workers(session_stage: Stage, prefect_server: PrefectServer) -> Iterator[dict[str, PrefectWorker]]:
+    """prefect.yaml applied, and a worker for every pool. Only GREYLAG_HOME tells where the checkout is."""
+    session_stage.fresh("dev")
+    pools = {environment: f"greylag-{environment}" for environment in ENVIRONMENTS} | {"promotion": "greylag-promotion"}
+    for pool in pools.values():
+        create_work_pool(prefect_server, pool)
+    variables = clean_environment() | prefect_server.environment() | {"GREYLAG_FLEET": str(session_stage.directory / "fleet.yaml")}
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+        cwd=ROOT,
+        env=variables,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {}
+    for environment, pool in pools.items():
+        held = session_stage.variables(environment)
+        if environment == "promotion":
+            held = {name: value for name, value in held.items() if "VAULT" not in name}
+        found[environment] = PrefectWorker(prefect_server, pool, environment=held)
+    with ExitStack() as stack, ThreadPoolExecutor() as threads:
+        for worker in found.values():
+            stack.callback(worker.stop)
+        list(threads.map(PrefectWorker.start, found.values()))
+        for pool in pools.values():
+            use_engine(prefect_server, pool)
+        session_stage.drop()
+        yield found
+
+
+def use_engine(server: PrefectServer, pool: str) -> None:
+    """Lets the pool's runs start Prefect's engine at once. By default a process of its own runs the pull step first, and imports Prefect again."""
+    template = server.request("GET", f"/work_pools/{pool}")["base_job_template"]
+    template["variables"]["properties"]["command"]["default"] = f"{sys.executable} -m prefect.engine"
+    prefect_api.patiently(server, "PATCH", f"/work_pools/{pool}", {"base_job_template": template})
+
+
+def promote(**given: Any) -> State[Any]:
+    from flows.promote_release import promote_release
+
+    state: State[Any] = promote_release(**given, return_state=True)
+    return state
+
+
+def promoting(pool: ThreadPoolExecutor, **given: Any) -> Future[State[Any]]:
+    """A promotion in another thread, as this one goes on to approve it."""
+    return pool.submit(copy_context().run, lambda: promote(**given))
+
+
+def approve(asked: dict[str, Any]) -> State[Any]:
+    from flows.approve_release import approve_release
+
+    state: State[Any] = approve_release(**asked, approver="Ada", reason="CHG-1", return_state=True)
+    return state
+
+
+def awaited(server: PrefectServer, since: str) -> dict[str, Any]:
+    """What the promotion asks for, from its event."""
+    wanted = {
+        "filter": {
+            "event": {"name": ["release.awaiting-approval"]},
+            "resource": {"id": ["greylag.release.prod"]},
+            "occurred": {"since": since, "until": "2100-01-01T00:00:00Z"},
+        }
+    }
+    found = prefect_api.eventually(lambda: server.request("POST", "/events/filter", wanted)["events"], bool, 300)
+    assert found, server.request("POST", "/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 3})
+    parameters: dict[str, Any] = found[0]["payload"]["parameters"]
+    return parameters
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+def ready_for_prod(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """dev and release hold the files as they are, by their own logins, without waiting for workers."""
+    from flows.deploy_environment import deploy_environment
+
+    for environment in ("dev", "release"):
+        become(monkeypatch, stage, environment)
+        assert deploy_environment(environment=environment, return_state=True).is_completed()
+
+
+def test_good_flow_a_release_goes_through_all_environments_by_its_deployments(
+    whole_stage: Stage, prefect_server: PrefectServer, workers: dict[str, PrefectWorker]
+) -> None:
+    since = now()
+    run_id = prefect_api.create_run(prefect_server, "promote-release/promote", {"approval_timeout_seconds": 300})
+    asked = awaited(prefect_server, since)
+    assert [whole_stage.versions(service, "prod") for service in VERSIONS] == [[], [], []]
+    assert {service: whole_stage.versions(service, "release") for service in VERSIONS} == VERSIONS
+
+    form = prefect_server.request("GET", "/deployments/name/approve-release/approve")
+    assert {"confirm", "approver", "reason"} <= set(form["parameter_openapi_schema"]["required"])
+    prefect_api.create_run(prefect_server, "approve-release/approve", {**asked, "approver": "Ada", "reason": "CHG-1"})
+
+    ended = prefect_api.ended(prefect_server, run_id)
+    assert ended["state_type"] == "COMPLETED", ended["state"]["message"] + workers["promotion"].log.read_text()
+    for environment in ENVIRONMENTS:
+        assert {service: whole_stage.versions(service, environment) for service in VERSIONS} == VERSIONS
+        assert prefect_api.events(prefect_server, "release.promoted", f"greylag.release.{environment}", 1)
+    rows = prefect_api.artifact(prefect_server, "result-promotion")
+    assert [row["outcome"] for row in rows] == ["entered", "entered", "entered, approved by Ada (claimed)"]
+
+    again = promote()
+    assert again.is_completed(), again.message
+    rows = prefect_api.artifact(prefect_server, "result-promotion")
+    assert rows[-1]["outcome"] == "entered, nothing to apply"
+    assert all("0 of them migrated" in row["message"] for row in rows)
+
+
+def test_bad_flow_a_failure_in_release_keeps_prod_out_until_the_file_is_mended(
+    whole_stage: Stage,
+    prefect_server: PrefectServer,
+    workers: dict[str, PrefectWorker],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stage = whole_stage
+    name = "auth-service/migrations/20250103000000_add_email.sql"
+    text = "-- +goose Up\nALTER TABLE users ADD COLUMN email text NOT NULL;\n-- +goose Down\nALTER TABLE users DROP COLUMN email;\n"
+    path = stage.write(name, text)
+    # release has a user already, dev has none
+    become(monkeypatch, stage, "release")
+    held = stage.write(name, "-- +goose Up\nINSERT INTO users (id) VALUES ('u1');\n-- +goose Down\nSELECT 1;\n").rename(
+        path.with_suffix(".held")
+    )
+    from flows.deploy_service import deploy_service
+
+    assert deploy_service(service="auth-service", environment="release", return_state=True).is_completed()
+    stage.sql("auth-service", "release", "INSERT INTO users (id) VALUES ('u1')")
+    held.unlink()
+    stage.write(name, text)
+
+    state = promote()
+    assert state.is_failed()
+    message = state.message or ""
+    for part in (f"{path}:2", 'column "email" of relation "users" contains null values', "ALTER TABLE users ADD COLUMN email", "hint: "):
+        assert part in message
+    assert "personal-service: blocked by auth-service" in message
+    assert stage.versions("auth-service", "dev")[-1] == 20250103000000
+    assert stage.versions("auth-service", "release") == VERSIONS["auth-service"]
+    assert stage.versions("personal-service", "release") == []
+    assert [stage.versions(service, "prod") for service in VERSIONS] == [[], [], []]
+    blocked = prefect_api.events(prefect_server, "release.blocked", "greylag.release.release", 1)[-1]
+    assert blocked["payload"]["code"] == "run-failed"
+
+    # dev rolls the file back, as a developer does, and takes the mended one
+    url = stage.postgres.superuser_url(stage.database("auth-service", "dev"))
+    assert main(["-dir", str(path.parent), "postgres", url, "down"]) == 0
+    capsys.readouterr()
+    stage.write(name, text.replace("text NOT NULL", "text"))
+    state = promote(until="release")
+    assert state.is_completed(), state.message
+    for environment in ("dev", "release"):
+        assert stage.versions("auth-service", environment)[-1] == 20250103000000
+        assert stage.versions("personal-service", environment) == VERSIONS["personal-service"]
+
+
+def test_bad_flow_a_bundle_that_changed_after_release_was_proven_does_not_enter_prod(
+    whole_stage: Stage, prefect_server: PrefectServer, workers: dict[str, PrefectWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready_for_prod(whole_stage, monkeypatch)
+    since = now()
+    with ThreadPoolExecutor(1) as pool:
+        future = promoting(pool, start="prod", approval_timeout_seconds=240)
+        asked = awaited(prefect_server, since)
+        whole_stage.write("auth-service/migrations/20250105000000_late.sql", "-- +goose Up\nSELECT 1;\n-- +goose Down\nSELECT 1;\n")
+        assert approve(asked).is_completed()
+        state = future.result()
+    assert state.is_failed()
+    assert "[bundle-changed]" in (state.message or "")
+    assert [whole_stage.versions(service, "prod") for service in VERSIONS] == [[], [], []]
+
+
+def test_bad_flow_prod_is_not_entered_by_a_worker_with_only_devs_policy_nor_without_approval_nor_from_an_unproven_release(
+    whole_stage: Stage, prefect_server: PrefectServer, workers: dict[str, PrefectWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = whole_stage
+    unproven = promote(start="prod")
+    assert unproven.is_failed()
+    assert "verify-environment release" in (unproven.message or "") and "not applied" in (unproven.message or "")
+
+    ready_for_prod(stage, monkeypatch)
+    unapproved = promote(start="prod", approval_timeout_seconds=0)
+    assert unapproved.is_failed()
+    assert "[approval-missing]" in (unapproved.message or "")
+    other = promote(start="prod", bundle="1" * 64)
+    assert other.is_failed()
+    assert "[bundle-changed]" in (other.message or "")
+
+    stage.admit("prod", to="dev")
+    intruder = promote(start="prod")
+    assert intruder.is_failed()
+    assert "permission denied" in (intruder.message or "")
+    assert [stage.versions(service, "prod") for service in VERSIONS] == [[], [], []]
+
+
+def test_good_flow_the_uis_retry_of_a_run_whose_process_was_killed_completes(
+    whole_stage: Stage, prefect_server: PrefectServer, workers: dict[str, PrefectWorker]
+) -> None:
+    stage = whole_stage
+    slow = "-- +goose Up\nCREATE TABLE slow (id text);\nSELECT pg_sleep(300);\n-- +goose Down\nDROP TABLE slow;\n"
+    stage.write("auth-service/migrations/20250103000000_slow.sql", slow)
+    run_id = prefect_api.create_run(prefect_server, "deploy-service/deploy-service-dev", {"service": "auth-service"})
+    sleeping = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+    assert prefect_api.eventually(lambda: stage.sql("auth-service", "dev", sleeping), lambda found: found == ["1"], 120) == ["1"]
+    pid = prefect_server.request("GET", f"/flow_runs/{run_id}")["infrastructure_pid"]
+    os.kill(int(pid.rpartition(":")[2]), signal.SIGKILL)
+    assert prefect_api.ended(prefect_server, run_id)["state_type"] == "CRASHED"
+    assert stage.versions("auth-service", "dev") == VERSIONS["auth-service"]
+
+    stage.write("auth-service/migrations/20250103000000_slow.sql", slow.replace("300", "0"))
+    prefect_api.free_limit(prefect_server, "greylag-auth-service-dev")
+    asked = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}}
+    answer = prefect_api.patiently(prefect_server, "POST", f"/flow_runs/{run_id}/set_state", asked)
+    assert answer["status"] == "ACCEPT"
+    ended = prefect_api.eventually(
+        lambda: prefect_server.request("GET", f"/flow_runs/{run_id}"), lambda run: run["state_type"] in ("COMPLETED", "FAILED"), 240
+    )
+    assert (ended["state_type"], ended["run_count"]) == ("COMPLETED", 2), ended["state"]["message"]
+    assert stage.versions("auth-service", "dev") == [*VERSIONS["auth-service"], 20250103000000]
+
+
+def test_bad_flow_a_release_that_is_started_backwards_is_refused(whole_stage: Stage, prefect_server: PrefectServer) -> None:
+    state = promote(start="prod", until="dev")
+    assert state.is_failed()
+    assert "[bad-path]" in (state.message or "")
+    assert Path(whole_stage.directory, "fleet.yaml").exists()
