@@ -17,7 +17,7 @@ from tasks import fleet
 from tests import demonstration
 from tests.demonstration import Demonstration
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # the fixtures run the whole demo, twice
 
 ROOT = demonstration.ROOT
 TARGETS = {target.label: target for target in fleet.load().targets()}

@@ -13,7 +13,7 @@ from deployments.sandbox.prefect_server import PrefectServer
 from flows import approvals
 from tasks import approval
 from tests.flows import prefect_api
-from tests.flows.conftest import Stage, become
+from tests.flows.stage import Stage, become
 
 BOTH = [20250101000000, 20250102000000]
 MORE = "-- +goose Up\nCREATE TABLE more (id text);\n-- +goose Down\nDROP TABLE more;\n"

@@ -9,7 +9,7 @@ from prefect import State
 
 from deployments.sandbox.prefect_server import PrefectServer
 from tests.flows import prefect_api
-from tests.flows.conftest import Stage, become
+from tests.flows.stage import Stage, become
 
 BROKEN = """\
     -- +goose Up

@@ -17,7 +17,7 @@ from deployments.sandbox.prefect_server import PrefectServer
 from migrator import errors
 from tasks import limits, migration, settings
 from tests.flows import prefect_api
-from tests.flows.conftest import Stage
+from tests.flows.stage import Stage
 
 TASKS = ["fetch credentials", "encode URL", "run migration", "verify tables", "await Deployment health"]
 BOTH = [20250101000000, 20250102000000]

@@ -20,7 +20,7 @@ from prefect import State
 from deployments.sandbox.prefect_server import PrefectServer, PrefectWorker, clean_environment, create_work_pool
 from migrator.cli import main
 from tests.flows import prefect_api
-from tests.flows.conftest import ENVIRONMENTS, ROOT, Stage, become
+from tests.flows.stage import ENVIRONMENTS, ROOT, Stage, become
 
 pytestmark = pytest.mark.slow
 
