@@ -148,12 +148,14 @@ class ColumnName:
         return f"{quote(self.session.database)}.{TABLE}"
 
     def prepare(self) -> None:
+        """Makes the table if it isn't there."""
         comment = "greylag's migration lock; the name of the second column says who holds it"
         self.session.command(
             f"CREATE TABLE IF NOT EXISTS {self._table} (lock UInt8, {FREE} UInt8) ENGINE = Null COMMENT {literal(comment)}"
         )
 
     def read(self) -> tuple[str | None, int]:
+        """The state (None when the table is gone) and the server's clock in milliseconds."""
         rows = self.session.rows(
             "SELECT toUnixTimestamp64Milli(now64(3)), (SELECT groupArray(name) FROM system.columns"
             f" WHERE database = {literal(self.session.database)} AND table = '{TABLE}' AND name != 'lock')"
@@ -162,6 +164,7 @@ class ColumnName:
         return (str(names[0]) if names else None), int(rows[0][0])
 
     def swap(self, old: str, new: str) -> bool:
+        """Replaces `old` by `new` if it is the state; whether it was."""
         try:
             self.session.command(f"ALTER TABLE {self._table} DROP COLUMN {quote(old)}, ADD COLUMN {quote(new)} UInt8")
         except failures.Refusal as refusal:
