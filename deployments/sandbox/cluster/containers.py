@@ -85,8 +85,7 @@ class Process:
         return done.returncode == 0
 
     def _signal(self, number: signal.Signals) -> None:
-        # While the supervisor has not been waited for, its child's pid can't have been given to another process by much; the
-        # supervisor reaps it and ends at once.
+        # The pid is the container's for as long as its supervisor, which alone reaps it, has not ended.
         if self.running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)

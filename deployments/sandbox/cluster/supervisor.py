@@ -59,10 +59,12 @@ def _checked(result: int, what: str) -> None:
 
 
 def _mount(source: str, target: Path, kind: str | None, flags: int, options: str | None = None) -> None:
-    encoded = (None if text is None else os.fsencode(text) for text in (source, str(target), kind))
-    data = None if options is None else options.encode()
-    first, second, third = encoded
-    _checked(_libc.mount(first, second, third, ctypes.c_ulong(flags), data), f"mount {kind or source} on {target}")
+    result = _libc.mount(_encoded(source), _encoded(str(target)), _encoded(kind), ctypes.c_ulong(flags), _encoded(options))
+    _checked(result, f"mount {kind or source} on {target}")
+
+
+def _encoded(text: str | None) -> bytes | None:
+    return None if text is None else os.fsencode(text)
 
 
 def _bind(source: str, target: Path, *, writable: bool, recursive: bool = False) -> None:
