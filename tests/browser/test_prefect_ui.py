@@ -13,7 +13,7 @@ from tests import demonstration
 if TYPE_CHECKING:
     from tests.browser.ui import PrefectUI
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # the fixtures run the whole demo, twice
 TASKS = ["fetch credentials", "encode URL", "run migration", "verify tables", "await Deployment health"]
 DIGEST = "0123456789abcdef" * 4
 
