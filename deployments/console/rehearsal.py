@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from deployments.console import embedded
-from migrator import annotations, applying, databases, errors, files, history, planning, verification
+from migrator import annotations as migration_text
+from migrator import applying, databases, errors, files, history, planning, verification
 from migrator.targets import Direction, Target, Verb
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def rehearse(subject: Subject, record: Record) -> None:
 def _bottom(migrations: files.MigrationSet, record: Record) -> int:
     """The newest version without a statement in Down, 0 where every file has one. Raises ParseError."""
     for file in migrations.migrations:
-        if file.kind != "go" and not annotations.parse(file.read(), Direction.DOWN, path=file.path).statements:
+        if file.kind != "go" and not migration_text.parse(file.read(), Direction.DOWN, path=file.path).statements:
             record.irreversible.append(file.path)
     names = set(record.irreversible)
     return max((file.version for file in migrations.migrations if file.path in names), default=0)
@@ -234,5 +235,5 @@ def _culprit(subject: Subject, migrations: files.MigrationSet, base: int) -> tup
 
 
 def _down_of(file: files.MigrationFile) -> errors.Location:
-    statements = annotations.parse(file.read(), Direction.DOWN, path=file.path).statements
+    statements = migration_text.parse(file.read(), Direction.DOWN, path=file.path).statements
     return errors.Location(file.path, statements[0].first_line if statements else None)
