@@ -55,7 +55,7 @@ def _record(run: Run, step: planning.Step, duration: float) -> None:
 
 def _execute(run: Run, step: planning.Step, index: int) -> None:
     """One statement, tried again while it doesn't get its lock."""
-    shape = shapes.shape(step.statements[index - 1].text)
+    shape = run.shapes_of(step)[index - 1]
     patience = Patience()
     shared = shape.transactional and run.versioning
     while True:
@@ -153,7 +153,7 @@ def _within_own_transaction(run: Run, step: planning.Step, index: int, shape: sh
 def _timeouts(run: Run, step: planning.Step, shape: shapes.Shape) -> dict[str, float]:
     """The time-outs that one statement is given, in seconds; those that the file sets itself are left to it."""
     timeouts = run.timeouts(step, shape.lock)
-    own = frozenset[str]().union(*(shapes.shape(item.text).sets for item in step.statements))
+    own = frozenset[str]().union(*(item.sets for item in run.shapes_of(step)))
     wanted = {"statement_timeout": timeouts.statement, "lock_timeout": timeouts.lock}
     return {name: value for name, value in wanted.items() if name not in own}
 

@@ -14,7 +14,6 @@ Settings that a migration changes with SET stay for the later migrations of the 
 from __future__ import annotations
 
 import enum
-import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -47,6 +46,13 @@ class Run:
     author: history.Author
     listener: events.Listener
     versioning: bool
+    _shaped: tuple[planning.Step, list[shapes.Shape]] | None = None
+
+    def shapes_of(self, step: planning.Step) -> list[shapes.Shape]:
+        """The shapes of a step's statements; remembered for one step, as one may have 200,000."""
+        if self._shaped is None or self._shaped[0] is not step:
+            self._shaped = (step, [shapes.shape(item.text) for item in step.statements])
+        return self._shaped[1]
 
     def timeouts(self, step: planning.Step, lock: locks.LockClass) -> locks.Timeouts:
         return locks.timeouts(
@@ -112,24 +118,22 @@ def seconds(value: float) -> str:
     return str(milliseconds(value))
 
 
-_TOUCHES_TIMEOUTS = re.compile(r"timeout|\breset\b|\bdiscard\b", re.IGNORECASE)
-
-
 def settings(run: Run, step: planning.Step) -> list[tuple[int, str]]:
     """The SETs of a step: (index of the statement before which it is sent, text).
 
     The lock time-out begins with the first statement that stalls others and holds from there on; a file that sets lock_timeout itself is left alone.
     What the session has anyway is not sent, as long as no file has touched it.
     """
-    texts = [statement.text for statement in step.statements]
     touched = note_touches(run, step)
     found: list[tuple[int, str]] = []
     statement_timeout = run.timeouts(step, locks.LockClass.NONE).statement
     if touched or statement_timeout != run.policy.statement_timeout:
         found.append((1, f"SET LOCAL statement_timeout = {seconds(statement_timeout)}"))
-    if any("lock_timeout" in shapes.shape(text).sets for text in texts):
+    shaped = run.shapes_of(step)
+    if any("lock_timeout" in shape.sets for shape in shaped):
         return found
-    blocking = next((index for index, lock in enumerate(shapes.locks_in_order(texts), start=1) if lock.blocks), None)
+    in_order = shapes.locks_in_order(zip((item.text for item in step.statements), shaped, strict=True))
+    blocking = next((index for index, lock in enumerate(in_order, start=1) if lock.blocks), None)
     if blocking != 1 and touched:
         found.append((1, "SET LOCAL lock_timeout = 0"))
     if blocking is not None:
@@ -140,7 +144,7 @@ def settings(run: Run, step: planning.Step) -> list[tuple[int, str]]:
 def note_touches(run: Run, step: planning.Step) -> bool:
     """Whether this step, or one before it in the session, may change the session's time-outs."""
     session = run.session
-    session.timeouts_touched = session.timeouts_touched or any(_TOUCHES_TIMEOUTS.search(item.text) for item in step.statements)
+    session.timeouts_touched = session.timeouts_touched or any(shape.touches for shape in run.shapes_of(step))
     return session.timeouts_touched
 
 
@@ -170,7 +174,7 @@ def _composed(run: Run, step: planning.Step, sending: _Sending, *, waits: bool) 
     for index, statement in enumerate(step.statements, start=1):
         while pending and pending[0][0] == index:
             yield _Sent(Command(pending.pop(0)[1].encode()), _Role.SETTING, step)
-        returns = shapes.shape(statement.text).returns
+        returns = run.shapes_of(step)[index - 1].returns
         yield _Sent(Command(gounicode.encode(statement.text), flush=each, streams=returns), _Role.STATEMENT, step, index)
     if run.versioning:
         yield _Sent(history.record(run.where, step, run.author), _Role.RECORD, step)
@@ -321,7 +325,7 @@ def _budget_used_up(error: errors.GreylagError, blocker: blockers.Blocker, patie
 def _execute_alone(run: Run, step: planning.Step) -> None:
     """One migration in a transaction over the simple protocol, as goose sends it."""
     refuse_nul(step)
-    again = not any(shapes.shape(item.text).controls for item in step.statements)
+    again = not any(shape.controls for shape in run.shapes_of(step))
     patience, started = Patience(), set[int]()
     while True:
         position = _Position()

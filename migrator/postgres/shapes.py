@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ class Shape:
         transactional: whether it may share a transaction with a journal row.
         controls: whether it begins or ends a transaction itself.
         sets: which of `lock_timeout` and `statement_timeout` it sets; they are the file's own affair then.
+        touches: whether it may change any time-out of the session.
         returns: whether it may return rows.
         head: first words of its first command.
     """
@@ -38,6 +39,7 @@ class Shape:
     transactional: bool
     controls: bool
     sets: frozenset[str]
+    touches: bool
     returns: bool
     head: tuple[str, ...]
 
@@ -45,9 +47,15 @@ class Shape:
 _RETURNING = frozenset(
     {"SELECT", "WITH", "VALUES", "TABLE", "INSERT", "UPDATE", "DELETE", "MERGE", "EXPLAIN", "SHOW", "FETCH", "EXECUTE", "CALL", "ANALYZE"}
 )
-_COPY = re.compile(r"\bcopy\b", re.IGNORECASE)
+_DATA = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "COPY"})
+"""Commands that may be large and whose text decides nothing: it is not searched."""
+
+_SETTING = frozenset({"SET", "RESET", "DISCARD", "DEALLOCATE", "SELECT", "WITH", "VALUES", "DO", "CALL", "EXECUTE", "ALTER"})
+"""Commands that may change a setting of the session."""
+
 _PARAMETER = re.compile(r"\$[0-9]")
 _READING_RULES = re.compile(r"standard_conforming_strings|client_encoding|set\s+names|\bdiscard\b|\bdeallocate\b", re.IGNORECASE)
+_TIMEOUTS = re.compile(r"timeout|\breset\b|\bdiscard\b", re.IGNORECASE)
 _NEW_TABLE = re.compile(r'^create\s+(?:unlogged\s+)?table\s+(?:if\s+not\s+exists\s+)?([\w.$"]+)', re.IGNORECASE)
 _ON_TABLE = re.compile(
     r'^(?:create\s+(?:unique\s+)?index\s+(?:if\s+not\s+exists\s+)?(?:[\w."$]+\s+)?on\s+(?:only\s+)?|alter\s+table\s+(?:only\s+)?)([\w.$"]+)',
@@ -63,33 +71,55 @@ _REINDEX_ALL = re.compile(r"^[\s\S]*?\breindex\s*(?:\([^)]*\)\s*)?(?:database|sy
 _MILD_ALTER = re.compile(r"\b(?:validate|statistics|cluster|detach)\b|\b(?:set|reset)\s*\(", re.IGNORECASE)
 
 
-@functools.lru_cache(maxsize=4096)
 def shape(text: str) -> Shape:
     """Reads one statement of a migration, as it would be sent."""
+    return _remembered(text) if len(text) <= _REMEMBERED_LENGTH else _read(text)
+
+
+_REMEMBERED_LENGTH = 4096  # characters; what is longer is asked about once or twice, and would be held in memory for it
+
+
+@functools.lru_cache(maxsize=4096)
+def _remembered(text: str) -> Shape:
+    return _read(text)
+
+
+_seen: dict[Shape, Shape] = {}
+"""Equal shapes are one object: a dump has 200,000 INSERTs of one shape."""
+
+_SEEN_MOST = 4096
+
+
+def _read(text: str) -> Shape:
     scan = lexer.scan(text, Engine.POSTGRES)
-    commands = [(item.words, text[item.start : item.end]) for item in scan.commands]
+    commands = [(item.words, "" if item.words[:1] and item.words[0] in _DATA else text[item.start : item.end]) for item in scan.commands]
+    firsts = {words[0] if words else "" for words, _ in commands}
     controls = any(_controls(words) for words, _ in commands)
-    lock = max((_lock(words, body) for words, body in commands), default=LockClass.NONE)
-    awkward = scan.open is not None or _COPY.search(text) or _PARAMETER.search(text) or _READING_RULES.search(text)
-    return Shape(
-        lock=lock,
+    setting = not firsts.isdisjoint(_SETTING)
+    rules = setting and _READING_RULES.search(text) is not None
+    awkward = scan.open is not None or "COPY" in firsts or ("$" in text and _PARAMETER.search(text) is not None) or rules
+    found = Shape(
+        lock=max((_lock(words, body) for words, body in commands), default=LockClass.NONE),
         commands=len(commands),
         pipelined=len(commands) <= 1 and not controls and not awkward,
         transactional=not controls and all(_transactional(words, body) for words, body in commands),
         controls=controls,
-        sets=frozenset(f"{(found[1] or found[2]).lower()}_timeout" for found in _SETS_TIMEOUT.finditer(text)),
-        returns=any(words and words[0] in _RETURNING for words, _ in commands),
+        sets=frozenset(f"{(item[1] or item[2]).lower()}_timeout" for item in _SETS_TIMEOUT.finditer(text)) if setting else frozenset(),
+        touches=setting and _TIMEOUTS.search(text) is not None,
+        returns=not firsts.isdisjoint(_RETURNING),
         head=commands[0][0] if commands else (),
     )
+    if len(_seen) >= _SEEN_MOST:
+        _seen.clear()
+    return _seen.setdefault(found, found)
 
 
-def locks_in_order(texts: Sequence[str]) -> Iterator[LockClass]:
+def locks_in_order(statements: Iterable[tuple[str, Shape]]) -> Iterator[LockClass]:
     """The class of each statement of one transaction: work on a table that the same transaction created stalls nobody."""
     created: set[str] = set()
-    for text in texts:
-        found = shape(text)
-        table = _NEW_TABLE.match(text)
-        if table and found.commands == 1:
+    for text, found in statements:
+        table = _NEW_TABLE.match(text) if found.commands == 1 and found.head[0] == "CREATE" else None
+        if table:
             created.add(table[1].lower())
         subject = _ON_TABLE.match(text) if created and found.lock.blocks and found.commands == 1 else None
         own = subject is not None and subject[1].lower() in created and not _REFERENCES.search(text)
