@@ -7,6 +7,7 @@ setting exactly as they would with goose.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -33,6 +34,7 @@ _CREATE_FACTS = """CREATE TABLE IF NOT EXISTS {facts} (
   size bigint NOT NULL,
   bundle text NOT NULL,
   file_content bytea NOT NULL,
+  file_encoding text NOT NULL,
   run_id text NOT NULL,
   applied_by text NOT NULL,
   applied_at timestamptz NOT NULL,
@@ -200,10 +202,24 @@ def read_content(session: Session, where: Place, version: int) -> bytes | None:
     try:
         if session.query("SELECT pg_catalog.to_regclass($1)", where.facts)[0][0] is None:
             return None
-        rows = session.query(f"SELECT pg_catalog.encode(file_content, 'hex') FROM {where.facts} WHERE version = $1", version)
+        query = f"SELECT pg_catalog.encode(file_content, 'hex'), file_encoding FROM {where.facts} WHERE version = $1"
+        rows = session.query(query, version)
     except failures.ServerFailure as failure:
         raise failures.of_server(failure, f"to read {FACTS}") from None
-    return bytes.fromhex(rows[0][0] or "") if rows else None
+    if not rows:
+        return None
+    content = bytes.fromhex(rows[0][0] or "")
+    return zlib.decompress(content) if rows[0][1] == _ZLIB else content
+
+
+_ZLIB = "zlib"
+_COMPRESSED_FROM = 64 * 1024
+"""Bytes of a file from which it is stored compressed: a dump of 200 MB would otherwise lie in the memory of both sides twice."""
+
+
+def _stored(content: bytes) -> tuple[bytes, str]:
+    """A file's content as it is stored, and its encoding."""
+    return (zlib.compress(content, 1), _ZLIB) if len(content) >= _COMPRESSED_FROM else (content, "")
 
 
 # --- creating ---------------------------------------------------------------------------------------------------------------------
@@ -245,7 +261,9 @@ def ensure(session: Session, where: Place) -> None:
 _SECONDS = "extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.now())::double precision"
 """How long the transaction has lasted, by the server's clock: now() is when it began."""
 
-_FACT_COLUMNS = "version, row_id, name, checksum, size, bundle, file_content, run_id, applied_by, applied_at, seconds, oldest_app"
+_FACT_COLUMNS = (
+    "version, row_id, name, checksum, size, bundle, file_content, file_encoding, run_id, applied_by, applied_at, seconds, oldest_app"
+)
 
 _UPSERT = " ON CONFLICT (version) DO UPDATE SET " + ", ".join(
     f"{column} = excluded.{column}" for column in _FACT_COLUMNS.split(", ") if column != "version"
@@ -279,20 +297,20 @@ def record(where: Place, step: planning.Step, author: Author, *, clear_journal: 
     item = command(
         f"WITH recorded AS (INSERT INTO {where.table} (version_id, is_applied, tstamp) VALUES ($1, true, pg_catalog.clock_timestamp())"
         f" RETURNING id){clear} INSERT INTO {where.facts} AS f ({_FACT_COLUMNS})"
-        f" SELECT $1, id, $2, $3, $4, $5, $6, $7, $8, pg_catalog.clock_timestamp(), coalesce($9, {_SECONDS}), $10 FROM recorded"
+        f" SELECT $1, id, $2, $3, $4, $5, $6, $7, $8, $9, pg_catalog.clock_timestamp(), coalesce($10, {_SECONDS}), $11 FROM recorded"
         f"{_UPSERT} RETURNING f.seconds",
         step.version,
         step.name,
         step.checksum,
         step.size,
         author.bundle,
-        step.down_text,
+        *_stored(step.down_text),
         author.run_id,
         author.applied_by,
         seconds,
         step.notes.oldest_app,
     )
-    types = (*item.types[:8], DOUBLE, BIGINT)  # so that one prepared statement serves rows with and without the last two
+    types = (*item.types[:9], DOUBLE, BIGINT)  # so that one prepared statement serves rows with and without the last two
     return replace(item, types=types, name=_PREPARED if not clear_journal and seconds is None else b"")
 
 
@@ -304,14 +322,14 @@ def write_facts(session: Session, where: Place, facts: Sequence[history.Fact]) -
     """Writes facts for rows that exist (baseline), all or none."""
     commands = [
         command(
-            f"INSERT INTO {where.facts} ({_FACT_COLUMNS}) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10::timestamptz, $11, $12::bigint{_UPSERT}",
+            f"INSERT INTO {where.facts} ({_FACT_COLUMNS}) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::timestamptz, $12, $13::bigint{_UPSERT}",
             item.version,
             int(item.row_identity),
             item.name,
             item.checksum,
             item.size,
             item.bundle,
-            item.down_text,
+            *_stored(item.down_text),
             item.run_id,
             item.applied_by,
             item.applied_at.isoformat(),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from migrator import errors, events, planning
+from migrator.history import Fact
 from tests.postgres.conftest import Playground
 
 Verb = planning.Verb
@@ -193,9 +196,12 @@ def test_events_tell_each_statement_with_its_lines(playground: Playground) -> No
 
 def test_a_file_larger_than_the_pipelines_limit_is_executed(playground: Playground) -> None:
     rows = "\n".join(f"INSERT INTO big VALUES ('{'x' * 1000}{number}');" for number in range(1200))
-    playground.write(1, f"CREATE TABLE big (what text);\n{rows}")
+    path = playground.write(1, f"CREATE TABLE big (what text);\n{rows}")
     playground.run()
     assert playground.sql("SELECT count(*) FROM big") == [(1200,)]
+    with playground.open() as database:
+        assert database.read_down_text(1) == path.read_bytes()
+    assert playground.sql("SELECT length(file_content) < 100000, file_encoding FROM greylag_migration") == [(True, "zlib")]
 
 
 def test_values_from_the_environment_are_masked_everywhere(playground: Playground, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,3 +272,22 @@ def test_many_databases_have_their_own_rows(new_playground: Callable[[], Playgro
         one.write(1, "CREATE TABLE a (id int);")
         one.run()
     assert first.versions() == second.versions() == [0, 1]
+
+
+def test_facts_can_be_recorded_for_rows_that_goose_wrote(playground: Playground) -> None:
+    path = playground.write(1, "SELECT 1;")
+    playground.sql(
+        "CREATE TABLE goose_db_version (id serial PRIMARY KEY, version_id bigint, is_applied boolean, tstamp timestamp DEFAULT now())"
+    )
+    playground.sql("INSERT INTO goose_db_version (version_id, is_applied) VALUES (0, true), (1, true)")
+    with playground.open() as database:
+        before = database.read_history()
+        assert before.unproven == (1,)
+        content = path.read_bytes()
+        fact = Fact(
+            1, before.rows[0].identity, path.name, "c" * 64, len(content), "b" * 64, content, "run", "me", datetime.now(UTC), 0.0, 7
+        )
+        database.record_facts([fact, replace(fact, checksum="d" * 64)])
+        after = database.read_history()
+        assert after.unproven == () and after.living_facts[1].checksum == "d" * 64 and after.living_facts[1].oldest_app == 7
+        assert database.read_down_text(1) == content
