@@ -31,6 +31,8 @@ class Demonstration:
     state: Path
     options: tuple[str, ...] = ()
     lines: list[str] = field(default_factory=list)
+    left: dict[int, str] | None = None
+    """The processes that were still there at the moment of its end; None before."""
     _mark: str = field(default_factory=lambda: secrets.token_hex(16))
     _process: subprocess.Popen[str] | None = None
     _grown: threading.Condition = field(default_factory=threading.Condition)
@@ -73,6 +75,8 @@ class Demonstration:
         """Waits for its end and returns its exit code."""
         assert self._process is not None and self._reader is not None
         code = self._process.wait(PATIENCE_SECONDS)
+        if self.left is None:
+            self.left = self.processes()
         self._reader.join(30)
         return code
 
