@@ -108,7 +108,7 @@ def test_good_flow_two_runs_on_one_database_at_once_both_succeed(stage: Stage, p
 def test_good_flow_a_lock_that_another_run_holds_is_waited_for_in_further_attempts(
     stage: Stage, prefect_server: PrefectServer, monkeypatch: pytest.MonkeyPatch, on_failure: Any
 ) -> None:
-    monkeypatch.setenv("GREYLAG_LOCK_WAIT_SECONDS", "0.3")
+    monkeypatch.setenv("GREYLAG_LOCK_WAIT_SECONDS", "2")
     with psycopg.connect(stage.postgres.superuser_url(stage.database("auth-service", "dev")), autocommit=True) as other:
         other.execute("SELECT pg_advisory_lock(%s)", [GOOSE_LOCK])
         attempts = on_failure(errors.LockUnavailable, lambda: other.execute("SELECT pg_advisory_unlock(%s)", [GOOSE_LOCK]))
@@ -131,14 +131,14 @@ def test_good_flow_a_restarting_server_is_tried_again(stage: Stage, prefect_serv
 def test_bad_flow_attempts_end_with_the_backoff_limit(
     stage: Stage, prefect_server: PrefectServer, monkeypatch: pytest.MonkeyPatch, on_failure: Any
 ) -> None:
-    monkeypatch.setenv("GREYLAG_LOCK_WAIT_SECONDS", "0.1")
+    monkeypatch.setenv("GREYLAG_LOCK_WAIT_SECONDS", "2")
     attempts = on_failure(errors.LockUnavailable, lambda: None)
     with psycopg.connect(stage.postgres.superuser_url(stage.database("auth-service", "dev")), autocommit=True) as other:
         other.execute("SELECT pg_advisory_lock(%s)", [GOOSE_LOCK])
-        state = deploy(backoff_limit=2)
+        state = deploy(backoff_limit=1)
     assert state.is_failed()
-    assert attempts == ["lock-held"] * 3
-    assert migration_attempts(prefect_server, state, 3) == 3
+    assert attempts == ["lock-held"] * 2
+    assert migration_attempts(prefect_server, state, 3) == 2
     assert stage.versions("auth-service", "dev") == []
 
 

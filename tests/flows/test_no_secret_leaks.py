@@ -51,12 +51,10 @@ REJECTED = """\
 IN_A_BLOCK = """\
     -- +goose Up
     -- +goose ENVSUB ON
-    -- +goose StatementBegin
-    DO $$ BEGIN RAISE EXCEPTION 'found %', '${TENANT} and ${POSTGRES_PASSWORD}' USING DETAIL = '${TENANT}', HINT = '${POSTGRES_PASSWORD}'; END $$;
-    -- +goose StatementEnd
+    DO 'BEGIN RAISE EXCEPTION ''found %'', ''${TENANT} and ${POSTGRES_PASSWORD}'' USING DETAIL = ''${TENANT}'', HINT = ''${POSTGRES_PASSWORD}''; END';
     -- +goose Down
     SELECT 1;
-    """
+    """  # not in dollar quotes: goose's ENVSUB makes one dollar of two
 
 UNFINISHED = """\
     -- +goose Up
@@ -68,7 +66,7 @@ UNFINISHED = """\
 ON_CLICKHOUSE = """\
     -- +goose Up
     -- +goose ENVSUB ON
-    SELECT toUInt8('${CLICKHOUSE_USER} ${CLICKHOUSE_PASSWORD}');
+    SELECT toUInt8('${TENANT}');
     -- +goose Down
     SELECT 1;
     """
@@ -132,15 +130,15 @@ def leaks(stage: Stage, places: list[tuple[str, bytes]]) -> list[str]:
     ]
 
 
-def substituting(stage: Stage, before: str) -> None:
-    """Lets a service's files name its password. The line stands before the one that is given, in fleet.yaml."""
+def add_setting(stage: Stage, line: str, before: str) -> None:
+    """Adds a line to fleet.yaml, before the one that begins as given."""
     path = stage.directory / "fleet.yaml"
-    path.write_text(path.read_text(encoding="utf-8").replace(before, f"    substitute_password: true\n{before}"), encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace(before, f"    {line}\n{before}"), encoding="utf-8")
 
 
 def good(stage: Stage) -> State[Any]:
     """A password without a quotation mark, because goose's ENVSUB escapes nothing; the others keep theirs."""
-    substituting(stage, f'    env: {{TENANT: "{TENANT}"}}\n')
+    add_setting(stage, "substitute_password: true", f'    env: {{TENANT: "{TENANT}"}}\n')
     password = "marker-plain-71d0c2f4%/:@#?&+"
     name = stage.database("auth-service", "dev")
     stage.postgres.create_role(name, password)
@@ -199,7 +197,7 @@ def unapproved(stage: Stage) -> State[Any]:
 def locked(stage: Stage) -> State[Any]:
     with psycopg.connect(stage.postgres.superuser_url(stage.database("personal-service", "dev")), autocommit=True) as other:
         other.execute("SELECT pg_advisory_lock(4097083626)")
-        os.environ["GREYLAG_LOCK_WAIT_SECONDS"] = "0.2"
+        os.environ["GREYLAG_LOCK_WAIT_SECONDS"] = "2"
         state = deploy("personal-service")
         os.environ["GREYLAG_LOCK_WAIT_SECONDS"] = "20"
     return state
