@@ -311,11 +311,13 @@ def record(where: Place, step: planning.Step, author: Author, *, clear_journal: 
         step.notes.oldest_app,
     )
     types = (*item.types[:9], DOUBLE, BIGINT)  # so that one prepared statement serves rows with and without the last two
-    return replace(item, types=types, name=_PREPARED if not clear_journal and seconds is None else b"")
+    return replace(item, types=types, name=_prepared_name(author) if not clear_journal and seconds is None else b"")
 
 
-_PREPARED = b"greylag_record"
-"""Nearly every transaction of a run ends with this statement: parsed and planned once it costs the server a third."""
+def _prepared_name(author: Author) -> bytes:
+    """Nearly every transaction of a run ends with this statement: parsed and planned once it costs the server a third. The name is the run's
+    own, as a pooler of sessions may hand on a session with what an earlier run prepared."""
+    return f"greylag_record_{author.run_id[:12]}".encode()
 
 
 def write_facts(session: Session, where: Place, facts: Sequence[history.Fact]) -> None:

@@ -66,6 +66,11 @@ def of_step(step: planning.Step, failure: failures.ServerFailure, doing: str) ->
         if text
     )
     kind, code, hint = failures.classify(failure)
+    if hint == failure.hint:
+        hint = (
+            statements.masked(hint, substitutions)
+            or f"nothing of this file was recorded: correct {step.name} and run the same command again"
+        )
     message = f"ERROR {step.name}: failed to run SQL migration: {doing}: {said}"
     return kind(message, code=code, hint=hint, where=errors.Location(step.path), detail=context)
 

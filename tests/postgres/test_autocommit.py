@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 
 import psycopg
@@ -277,3 +279,20 @@ def test_every_file_of_a_run_has_its_own_journal(new_playground: Callable[[], Pl
         playground.write(version, f"CREATE TABLE t{version} (id int);\nVACUUM t{version};", head=NO_TRANSACTION)
     playground.run()
     assert playground.versions() == [0, 1, 2, 3] and journalled(playground) == []
+
+
+def test_a_statement_that_does_not_get_its_lock_is_tried_again(playground: Playground) -> None:
+    playground.write(1, "CREATE TABLE t (id int);")
+    playground.run()
+    playground.write(2, "INSERT INTO t VALUES (1);\nALTER TABLE t ADD COLUMN a int;\nVACUUM FULL t;", head=NO_TRANSACTION)
+    with psycopg.connect(playground.url) as other:
+        other.execute("SELECT * FROM t")
+        thread = threading.Thread(target=playground.run)
+        thread.start()
+        while not playground.of(events.StatementRetried):
+            time.sleep(0.02)
+        other.rollback()
+        thread.join()
+    assert playground.versions() == [0, 1, 2]
+    assert playground.sql("SELECT id FROM t") == [(1,)]
+    assert {event.index for event in playground.of(events.StatementRetried)} <= {2, 3}  # type: ignore[attr-defined]
