@@ -34,7 +34,7 @@ own libraries, for one, took 9 MB more from 3.3.0 to 3.3.8 than before and after
 
 CHEAP = {
     # What a start may load: Python's own, small, most of it loaded by `site` or the console script anyway.
-    "__future__", "abc", "collections", "contextlib", "copyreg", "enum", "functools", "itertools", "keyword", "operator", "os", "re", "reprlib",
+    "__future__", "abc", "collections", "contextlib", "copyreg", "enum", "functools", "importlib", "itertools", "keyword", "operator", "os", "re", "reprlib",
     "stat", "sys", "types", "typing", "warnings", "gc",
 }  # fmt: skip
 
