@@ -13,11 +13,17 @@ from uuid import UUID
 
 from flows import remote_runs
 from migrator import errors
-from tasks import approval, settings
-from tasks.fleet_models import Target
+from tasks import approval, fleet, settings
 
 NO_APPROVAL = "0" * 64
 """Given to step 3 as the approved plan's digest where there is no approval: no plan digests to it, and a plan without steps needs none."""
+
+
+PROVING_FLOWS = ("verify-environment", "deploy-environment")
+
+PROOF_SECONDS = 3_600.0
+"""How old the proof may be when a protected environment's worker acts on it. promote-release has it renewed after 5 minutes; the rest is for a
+deployment of many services, and for the UI's Retry of it."""
 
 
 def table_key(environment: str) -> str:
@@ -62,21 +68,49 @@ def certified_by(environment: str, given: approval.Approval) -> approval.Release
         return None
 
 
-def agreed_for(target: Target, bundle: str, plan: str, run_id: str) -> tuple[str, str]:
-    """The bundle and plan digests that step 3 is bound to for one service: what the approval says for it.
+def agreed(found: fleet.Fleet, environment: str, services: Iterable[str], run_id: str) -> approval.ReleaseManifest:
+    """What the worker of a protected environment may do for these services: what an approval says, for bundles that the environment before holds.
 
-    Raises PlanRefused: `approval-mismatch` when the approval is for another bundle or plan of this service, and as `approved` does.
+    Raises PlanRefused: as `approved` does, `approval-mismatch` when a service is not in the approval, `release-unproven`.
     """
-    manifest = approved(target.environment, run_id)
-    expected = {"bundle": (bundle, manifest.bundles.get(target.service, "")), "plan": (plan, manifest.plans.get(target.service, ""))}
-    for what, (given, agreed) in expected.items():
-        if not agreed or (given and given != agreed):
-            raise errors.PlanRefused(
-                f"the approval does not cover this {what} of {target.label}: it is for {agreed[:12] or 'other services'}, not {given[:12]}",
-                code="approval-mismatch",
-                hint="look at the new plan and approve that one",
-            )
-    return manifest.bundles[target.service], manifest.plans[target.service]
+    manifest = approved(environment, run_id)
+    bundles = {}
+    for name in services:
+        if name not in manifest.plans:
+            raise _mismatch(f"the approval does not cover {environment}/{name}: it is for {', '.join(manifest.plans)}")
+        bundles[name] = manifest.bundles[name]
+    require_proof(found, environment, bundles)
+    return manifest
+
+
+def require_same(manifest: approval.ReleaseManifest, service: str, bundle: str, plan: str) -> None:
+    """Raises PlanRefused (`approval-mismatch`) when a run asks for another bundle or plan of a service than was approved; an empty one asks for none."""
+    for what, given, expected in (("bundle", bundle, manifest.bundles[service]), ("plan", plan, manifest.plans[service])):
+        if given and given != expected:
+            raise _mismatch(f"the approval is for {what} {expected[:12]} of {service}, this run is for {given[:12]}")
+
+
+def require_proof(found: fleet.Fleet, environment: str, bundles: Mapping[str, str]) -> None:
+    """The environment before must have verified these very bundles a short while ago, by its own worker.
+
+    A completed run of verify-environment is that proof, and one of deploy-environment, whose last steps verify. Raises PlanRefused
+    (`release-unproven`).
+    """
+    previous = found.previous(environment)
+    if previous is None:
+        return
+    proven: set[str] = set()
+    for run in remote_runs.completed(PROVING_FLOWS, datetime.now(UTC) - timedelta(seconds=PROOF_SECONDS)):
+        given = run.parameters
+        if given.get("environment") == previous:
+            selected = set(given.get("services") or bundles)
+            proven |= {name for name, digest in (given.get("bundles") or {}).items() if name in selected and bundles.get(name) == digest}
+    if missing := sorted(bundles.keys() - proven):
+        raise errors.PlanRefused(
+            f"{previous} has not verified this bundle of {', '.join(missing)} within the last {PROOF_SECONDS / 60:.0f} minutes",
+            code="release-unproven",
+            hint=f"start promote-release, which has it verified first; or verify-environment/verify-environment-{previous} with these bundles",
+        )
 
 
 def covers(agreed: approval.ReleaseManifest, wanted: approval.ReleaseManifest, idle: Iterable[str]) -> bool:
@@ -99,6 +133,10 @@ def _certified(given: approval.Approval, environment: str) -> approval.ReleaseMa
             ) from None
         raise
     return manifest
+
+
+def _mismatch(message: str) -> errors.PlanRefused:
+    return errors.PlanRefused(message, code="approval-mismatch", hint="look at the new plan and approve that one")
 
 
 def _identity(run_id: str) -> str:

@@ -79,13 +79,17 @@ def _deploy(service: str, environment: str, bundle: str, options: dict[str, Any]
 
 def _pinned(found: fleet.Fleet, environment: str, services: tuple[str, ...], bundles: dict[str, str], approval: str) -> dict[str, str]:
     """Per service the bundle of this run, dependencies first. Everything that can be refused is refused here, before any service is touched."""
+    names = [name for wave in found.order(services) for name in wave]
+    approved = None
+    if approval and found.environment(environment).protected:
+        approved = approvals.agreed(found, environment, names, approval)
     pinned = {}
-    for name in (name for wave in found.order(services) for name in wave):
-        target = found.target(name, environment)
+    for name in names:
         bundle = bundles.get(name, "")
-        if target.protected and approval:
-            bundle, _ = approvals.agreed_for(target, bundle, "", approval)
-        pinned[name] = migration.load_bundle(target, bundle).digest()
+        if approved is not None:
+            approvals.require_same(approved, name, bundle, "")
+            bundle = approved.bundles[name]
+        pinned[name] = migration.load_bundle(found.target(name, environment), bundle).digest()
     return pinned
 
 

@@ -60,7 +60,9 @@ def _sequence(target: Target, bundle: str, plan: str, approval: str, image: str,
     _require_inline(mode or str(chosen.mode or ""))
     agreed = plan
     if target.protected and approval:
-        bundle, agreed = approvals.agreed_for(target, bundle, plan, approval)
+        manifest = approvals.agreed(fleet.load(), target.environment, [target.service], approval)
+        approvals.require_same(manifest, target.service, bundle, plan)
+        bundle, agreed = manifest.bundles[target.service], manifest.plans[target.service]
     elif target.protected:
         agreed = approvals.NO_APPROVAL
     policy = interruption.policy(backoff.policy(limit, chosen.backoff_base_seconds, deadline))

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
-from prefect.client.schemas.objects import FlowRun
-from prefect.client.schemas.sorting import ArtifactSort
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterEndTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run as current
@@ -23,6 +34,9 @@ Row = dict[str, Any]
 
 MOST_ARTIFACTS = 50
 """Versions of one artifact that are looked through; an older plan is not what a database needs today."""
+
+MOST_RUNS = 200
+"""Runs that are looked through, newest first: the page that Prefect's API gives at once."""
 
 POLL_SECONDS = 1.0
 """A run takes seconds to start; one small request a second is nothing to the server."""
@@ -85,6 +99,20 @@ def require_completed(child: FlowRun) -> None:
         detail=detail,
         hint="see that run in the UI; after the cause is gone, start this flow again with the same parameters",
     )
+
+
+def completed(flow_names: Iterable[str], since: datetime) -> list[FlowRun]:
+    """The completed runs of some flows that ended since then, newest first."""
+    with get_client(sync_client=True) as client:
+        return client.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=list(flow_names))),
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.COMPLETED])),
+                end_time=FlowRunFilterEndTime.model_validate({"after_": since}),
+            ),
+            sort=FlowRunSort.END_TIME_DESC,
+            limit=MOST_RUNS,
+        )
 
 
 def table(run_id: UUID, key: str) -> list[Row]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import uuid
 from typing import Any
 
 import pytest
 from prefect import State
+from prefect.client.orchestration import get_client
+from prefect.states import Completed
 
 from deployments.sandbox.postgres import identifier
 from deployments.sandbox.prefect_server import PrefectServer
@@ -36,6 +39,14 @@ def planned(server: PrefectServer, *services: str) -> approval.ReleaseManifest:
     return approvals.manifest_of(prefect_api.artifact(server, "plan-prod"))
 
 
+def prove(manifest: approval.ReleaseManifest, *, environment: str = "release", flow_name: str = "verify_environment", **given: Any) -> None:
+    """What release's worker leaves behind once it has verified these bundles."""
+    flow = getattr(importlib.import_module(f"flows.{flow_name}"), flow_name)
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(flow, parameters={"environment": environment, "bundles": dict(manifest.bundles), **given})
+        client.set_flow_run_state(run.id, Completed(), force=True)
+
+
 def approve(bundle: str, plan: str, **changes: str) -> State[Any]:
     from flows.approve_release import approve_release
 
@@ -45,7 +56,8 @@ def approve(bundle: str, plan: str, **changes: str) -> State[Any]:
 
 
 def approved(manifest: approval.ReleaseManifest) -> str:
-    """Approves a plan; the approval's run id."""
+    """Approves a plan that release has proven; the approval's run id."""
+    prove(manifest)
     state = approve(manifest.bundle, manifest.plan)
     assert state.is_completed(), state.message
     return str(state.state_details.flow_run_id)
@@ -129,6 +141,26 @@ def test_good_flow_what_is_left_of_an_approved_plan_passes(prod: Stage, prefect_
     state = deploy(approval=run_id)
     assert state.is_completed(), state.message
     assert prod.versions("auth-service", "prod") == [*BOTH, 20250103000000]
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        {"environment": "dev"},
+        {"services": ["identity-service"]},
+        {"bundles": {"auth-service": "1" * 64}},
+        {"flow_name": "plan_environment"},
+        None,
+    ],
+)
+def test_bad_flow_an_approval_is_not_enough_where_release_has_not_verified_these_bundles(
+    prod: Stage, prefect_server: PrefectServer, evidence: dict[str, Any] | None
+) -> None:
+    manifest = planned(prefect_server)
+    if evidence is not None:
+        prove(manifest, **evidence)
+    state = approve(manifest.bundle, manifest.plan)
+    refused(prod, deploy(approval=str(state.state_details.flow_run_id)), "release-unproven")
 
 
 def test_bad_flow_an_old_approval_has_expired(prod: Stage, prefect_server: PrefectServer, monkeypatch: pytest.MonkeyPatch) -> None:
