@@ -19,7 +19,7 @@ import select
 import shutil
 import signal
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
 START_FAILED = 128  # containerd's exit code where the program could not be started
@@ -159,7 +159,8 @@ def _enter(container: dict[str, Any]) -> None:
     _checked(_libc.sethostname(hostname, len(hostname)), "sethostname")
     root = _make_root(Path(container["scratch"]), container["hidden"])
     _make_system_directories(root)
-    for mount in container["mounts"]:
+    # As container runtimes do, the outer places first: a volume at /tmp must not cover what the image has below it.
+    for mount in sorted(container["mounts"], key=lambda item: len(PurePosixPath(item["target"]).parts)):
         _bind_volume(root, mount)
     where = inside(root, container["working_directory"])
     where.mkdir(parents=True, exist_ok=True)
