@@ -155,7 +155,7 @@ def _approval(promotion: _Promotion, environment: str) -> tuple[str, str]:
     told = False
     while True:
         try:
-            found = _covering(environment, wanted, idle)
+            found = remote_runs.patiently(lambda: _covering(environment, wanted, idle))
         except errors.PlanRefused as error:
             if not told:
                 _ask(environment, wanted, error)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
@@ -32,6 +33,8 @@ from migrator import errors
 
 Row = dict[str, Any]
 
+_Answer = TypeVar("_Answer")
+
 MOST_ARTIFACTS = 50
 """Versions of one artifact that are looked through; an older plan is not what a database needs today."""
 
@@ -40,6 +43,11 @@ MOST_RUNS = 200
 
 POLL_SECONDS = 1.0
 """A run takes seconds to start; one small request a second is nothing to the server."""
+
+OUTAGE_SECONDS = 900.0
+"""A server that is away for longer is not being restarted."""
+
+OUTAGE_POLL_SECONDS = 5.0
 
 UNSTARTED_SECONDS = 60.0
 """A process worker polls every 10 s by default; after a minute nobody seems to be there, and the log says so once."""
@@ -72,11 +80,12 @@ def start(flow_name: str, deployment: str, parameters: Mapping[str, Any], *, env
 
 def wait(child: FlowRun, pool: str) -> FlowRun:
     """Waits until a run has ended, however it ended, and returns it with its last state."""
+    run_id = child.id
     started = time.monotonic()
     told = False
     with get_client(sync_client=True) as client:
         while True:
-            child = client.read_flow_run(child.id)
+            child = patiently(lambda: client.read_flow_run(run_id))
             if child.state is not None and child.state.is_final():
                 return child
             unstarted = child.state is None or child.state.is_scheduled() or child.state.is_pending()
@@ -84,6 +93,23 @@ def wait(child: FlowRun, pool: str) -> FlowRun:
                 told = True
                 labels.logger().warning("%s has not started: is a worker running?  prefect worker start --pool %s", child.name, pool)
             time.sleep(POLL_SECONDS)
+
+
+def patiently(read: Callable[[], _Answer]) -> _Answer:
+    """What `read` gives, tried again while the Prefect server does not answer: a promotion waits for hours, a server is restarted now and then.
+
+    Raises what `read` raises once the server has been away for `OUTAGE_SECONDS`, and at once where it answers with a refusal.
+    """
+    started = time.monotonic()
+    while True:
+        try:
+            return read()
+        except (httpx.TransportError, httpx.HTTPStatusError, errors.Unavailable) as error:
+            refused = isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500
+            if refused or time.monotonic() - started > OUTAGE_SECONDS:
+                raise
+            labels.logger().warning("the Prefect server does not answer; asked again in %.0f s", OUTAGE_POLL_SECONDS)
+            time.sleep(OUTAGE_POLL_SECONDS)
 
 
 def require_completed(child: FlowRun) -> None:

@@ -18,6 +18,9 @@ from tasks import backoff
 LOGGERS = ("", "prefect", "prefect.flow_runs", "prefect.task_runs", "prefect.flow_runs.worker", "migrator", "tasks", "flows")
 """Loggers whose handlers are filtered. Handlers, not loggers: a logger's filter does not see what its children hand up."""
 
+LONGEST_TEXT = 6_000
+"""Characters of a stored message: Prefect keeps it five times and sends it in events, which end at 1.5 MB; a statement may be larger."""
+
 _guard = threading.Lock()
 _known: set[str] = set()
 
@@ -38,6 +41,14 @@ def known() -> Iterable[str]:
     """The registered secrets."""
     with _guard:
         return tuple(_known)
+
+
+def brief(text: str) -> str:
+    """The text with its middle left out where it is long: goose quotes the whole statement before it says what the server said."""
+    if len(text) <= LONGEST_TEXT:
+        return text
+    head, tail = text[: LONGEST_TEXT * 2 // 3], text[-LONGEST_TEXT // 3 :]
+    return f"{head} … ({len(text) - len(head) - len(tail)} characters left out) … {tail}"
 
 
 class Filter(logging.Filter):
@@ -78,11 +89,12 @@ def sanitised(error: Exception) -> errors.GreylagError:
     unless it is a programming error (`backoff.permanent`).
     """
     if isinstance(error, errors.GreylagError):
-        copy = type(error)(clean(error.message), hint=clean(error.hint), code=error.code, where=error.where, detail=clean(error.detail))
+        message, detail = brief(clean(error.message)), brief(clean(error.detail))
+        copy = type(error)(message, hint=clean(error.hint), code=error.code, where=error.where, detail=detail)
     else:
         kind = errors.GreylagError if backoff.permanent(error) else errors.Unavailable
         copy = kind(
-            f"{type(error).__name__}: {clean(str(error))}",
+            f"{type(error).__name__}: {brief(clean(str(error)))}",
             code="unexpected",
             hint="nobody expected this: the traceback is in the task's log",
         )

@@ -169,6 +169,19 @@ def test_bad_flow_a_rejected_statement_makes_exactly_one_attempt_and_names_file_
     assert stage.sql("auth-service", "dev", "SELECT to_regclass('fine') IS NULL") == ["t"]
 
 
+def test_bad_flow_a_huge_statement_leaves_a_message_that_can_be_read(stage: Stage, prefect_server: PrefectServer) -> None:
+    rows = ",\n".join(f"('{number}', now())" for number in range(40_000))
+    path = stage.write("auth-service/migrations/20250103000000_seed.sql", "")
+    path.write_text(f"-- +goose Up\nINSERT INTO absent VALUES\n{rows};\n-- +goose Down\nSELECT 1;\n", encoding="utf-8")
+    state = deploy()
+    assert state.is_failed()
+    message = prefect_api.flow_run(prefect_server, state)["state"]["message"]
+    assert len(message) < 20_000
+    for part in (f"{path}:2", "INSERT INTO absent", "characters left out", 'relation "absent" does not exist', "hint: "):
+        assert part in message
+    assert len(prefect_api.artifact(prefect_server, "plan-auth-service-dev")) < 300_000
+
+
 def _bad_directory(stage: Stage) -> None:
     (stage.directory / "services/auth-service").rename(stage.directory / "services/elsewhere")
 
