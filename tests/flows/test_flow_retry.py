@@ -18,6 +18,8 @@ from deployments.sandbox.prefect_server import PrefectServer, clean_environment
 from tests.flows import prefect_api
 from tests.flows.stage import ROOT, Stage
 
+pytestmark = pytest.mark.slow
+
 DEATHS = [
     ("before", "tasks.credentials", "fetch"),
     ("before", "tasks.database_url", "encode"),
