@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from migrator import errors
-from migrator.history import History
+from migrator.history import Engine, History
 from migrator.targets import Direction, Target, Verb
 
 NO_CURRENT_VERSION = "no current version found"
@@ -77,10 +77,23 @@ def _up(versions: Sequence[int], history: History, target: Target) -> tuple[Choi
 
 
 def _reset(versions: Sequence[int], history: History) -> tuple[Choice, ...]:
+    if not history.exists:  # reset is the one verb of goose that never creates the table (goose.md §6.1)
+        raise errors.AsGoose(
+            f"failed to get status of migrations: {_absent(history)}",
+            code="no-table",
+            hint="nothing was ever applied to this database, so there is nothing to roll back",
+        )
     newest: dict[int, bool] = {}
     for row in history.rows:
         newest.setdefault(row.version, row.is_applied)
     return tuple(Choice(version, Direction.DOWN) for version in reversed(versions) if newest.get(version))
+
+
+def _absent(history: History) -> str:
+    """What the server tells goose of a table that is not there."""
+    if history.engine is Engine.CLICKHOUSE:
+        return f"code: 60, message: Unknown table expression identifier '{history.table}'"
+    return f'ERROR: relation "{history.table}" does not exist (SQLSTATE 42P01)'
 
 
 def _down_to(versions: Sequence[int], history: History, limit: int) -> tuple[Choice, ...]:

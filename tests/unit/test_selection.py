@@ -101,6 +101,11 @@ def test_reset_rolls_back_all_that_have_files_in_descending_order() -> None:
     assert chosen([1, 2, 4], history(1, 2, 3, 4), Verb.RESET) == downs(4, 2, 1)
 
 
+def test_reset_without_a_table_ends_as_goose_does() -> None:
+    with pytest.raises(errors.AsGoose, match=r'failed to get status of migrations: ERROR: relation "goose_db_version" does not exist'):
+        chosen([1], History(Engine.POSTGRES, False), Verb.RESET)
+
+
 def test_a_table_without_any_applied_row_is_an_error_of_goose() -> None:
     with pytest.raises(errors.AsGoose, match="no next version found"):
         chosen([1], History(Engine.POSTGRES, True), Verb.DOWN)
