@@ -32,6 +32,22 @@ class State(enum.StrEnum):
     DONE = "done"  # known to be executed
 
 
+class Outcome(enum.StrEnum):
+    """What became of a statement whose run was broken off."""
+
+    DONE = "done"
+    NOT_DONE = "not-done"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of such a statement, and how it is known."""
+
+    outcome: Outcome
+    evidence: str
+
+
 _RANK = {state: rank for rank, state in enumerate(State)}
 
 

@@ -159,8 +159,8 @@ def _with_statement(error: errors.TimedOut, session: Session, plan: plans.Plan) 
     """A time-out in goose's words, which name the statement; the text is the file's own, before ENVSUB."""
     if error.code != "deadline" or session.running is None:
         return error
-    from migrator import goquote
-    from migrator.cli import interruption, text
+    from migrator import excerpts, goquote
+    from migrator.cli import interruption
 
     version, index = session.running
     step = next((step for step in plan.steps if step.version == version), None)
@@ -169,7 +169,7 @@ def _with_statement(error: errors.TimedOut, session: Session, plan: plans.Plan) 
     statement = step.statements[index - 1]
     return errors.TimedOut(
         f"ERROR {step.name}: failed to run SQL migration: failed to execute SQL query "
-        f"{goquote.quote(text.clear_statement(statement.source))}: {interruption.TIMEOUT_TEXT}",
+        f"{goquote.quote(excerpts.quoted_query(statement.source))}: {interruption.TIMEOUT_TEXT}",
         code=error.code,
         where=errors.Location(step.path, statement.first_line),
         hint=error.hint,

@@ -62,13 +62,6 @@ def finished_line(event: events.MigrationFinished) -> str:
     return f"{word} {event.name} ({durations.format_rounded(event.seconds)})"
 
 
-def clear_statement(statement: str) -> str:
-    """A statement as goose quotes it: without lines that begin with `--` and without blank lines."""
-    import re
-
-    return re.sub(r"(?m)^$[\r\n]*", "", re.sub(r"(?m)^--.*$[\r\n]*", "", statement))
-
-
 def listener(verbose: bool) -> Callable[[events.Event], None]:
     """Prints events as they come: goose's line per migration, greylag's lines for waiting, retries and remarks."""
 

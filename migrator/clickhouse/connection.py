@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
-from migrator import addresses, durations, errors, events, history, journal, objects, planning, registry
+from migrator import addresses, durations, errors, events, history, journal, objects, planning, questions, registry
 from migrator.clickhouse import catalog, effects, failures, session
 from migrator.clickhouse import history as tables
 from migrator.clickhouse.execution import Run
@@ -199,11 +199,7 @@ class ClickHouseDatabase:
                 if item.entry.version == version and item.entry.index == index
             ]
             if not open_entries:
-                raise errors.NotFound(
-                    f"there is no open question about statement {index} of version {version}",
-                    code="no-question",
-                    hint="`greylag up` says what it needs to know, if anything",
-                )
+                raise questions.none_open(version, index)
             answered = tables.answered(open_entries[-1], journal.State.DONE if done else journal.State.NOT_DONE)
             self._session.command(tables.journal_statement(self._place, [answered]))
 

@@ -192,7 +192,7 @@ class Run:
                     return False
                 time.sleep(1.0)
                 continue
-            if verdict.outcome is not settling.Outcome.DONE:  # what is on its way still may arrive: the next run looks again
+            if verdict.outcome is not journal.Outcome.DONE:  # what is on its way still may arrive: the next run looks again
                 return False
             self.listener(events.StatementSettled(step.version, index, verdict.outcome, verdict.evidence))
             return True

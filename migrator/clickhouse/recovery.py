@@ -12,9 +12,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from migrator import annotations as parsing
-from migrator import errors, events, files, journal
+from migrator import errors, events, files, journal, questions
 from migrator.clickhouse import history as tables
-from migrator.clickhouse import rejections, settling, shapes, wording
+from migrator.clickhouse import settling, shapes, wording
 from migrator.clickhouse.history import Planned
 from migrator.clickhouse.lock import prefix_of, short
 from migrator.history import Fact
@@ -108,7 +108,7 @@ def _resumed(run: Run, left: Left, step: Step) -> int:
     found = journal.resume(entries, step, planned_may_have_run=True)
     earlier = found.earlier_run or ""
     if found.changed_index is not None:
-        raise rejections.changed(step, found.changed_index)
+        raise questions.changed(step, found.changed_index)
     if found.unknown_index is not None:
         return _settled(run, left, step, found.unknown_index, earlier)
     return found.first_index_to_run
@@ -122,14 +122,14 @@ def _settled(run: Run, left: Left, step: Step, index: int, earlier: str) -> int:
     line = wording.canonical(run.session, [statement.text])[0]
     _await_end(run, step, earlier, since, line)
     if known.state is journal.State.PLANNED and wording.leaves_no_trace(statement.text):
-        verdict = settling.Verdict(settling.Outcome.NOT_DONE, "the journal would say if it had been begun")
+        verdict = journal.Verdict(journal.Outcome.NOT_DONE, "the journal would say if it had been begun")
     else:
         query_id = f"{prefix_of(earlier)}{step.version}-{step.direction}-{index}"
         verdict = settling.settle(run.session, line, query_id, since)
-    if verdict.outcome is settling.Outcome.UNKNOWN:
-        raise rejections.question(step, index, verdict.evidence, earlier)
+    if verdict.outcome is journal.Outcome.UNKNOWN:
+        raise questions.unknown(step, index, verdict.evidence)
     run.listener(events.StatementSettled(step.version, index, verdict.outcome, verdict.evidence))
-    return index + 1 if verdict.outcome is settling.Outcome.DONE else index
+    return index + 1 if verdict.outcome is journal.Outcome.DONE else index
 
 
 def _await_end(run: Run, step: Step, earlier: str, since: datetime, line: str | None) -> None:

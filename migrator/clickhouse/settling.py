@@ -8,33 +8,15 @@ remains open is a question for a person.
 from __future__ import annotations
 
 import contextlib
-import enum
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from migrator.clickhouse import failures, shapes
 from migrator.clickhouse.catalog import exists
 from migrator.clickhouse.session import Session, literal
+from migrator.journal import Outcome, Verdict
 from migrator.objects import Action, Effect, Kind, ObjectName
-
-
-class Outcome(enum.StrEnum):
-    """What became of a statement."""
-
-    DONE = "done"
-    NOT_DONE = "not-done"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """An outcome and how it is known."""
-
-    outcome: Outcome
-    evidence: str
-
 
 _POLL_SECONDS = 1.0
 _CLOCK_SECONDS = 1

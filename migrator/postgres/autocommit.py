@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 
-from migrator import errors, events, gounicode, journal, planning
+from migrator import errors, events, gounicode, journal, planning, questions
 from migrator.postgres import execution, failures, history, journal_rows, rejections, settling, shapes
 from migrator.postgres.execution import Patience, Run
 from migrator.postgres.pipelines import Command
@@ -187,7 +187,7 @@ def _resume(run: Run, step: planning.Step) -> int:
     resume = journal.resume([item.entry for item in found], step)
     index = resume.first_index_to_run
     if resume.changed_index is not None:
-        raise _changed(step, resume.changed_index)
+        raise questions.changed(step, resume.changed_index)
     if index > len(step.statements):
         _replay_settings(run, step.statements)
         return index
@@ -203,8 +203,8 @@ def _settled(run: Run, step: planning.Step, index: int, noted: str, *, unknown: 
     statement = step.statements[index - 1]
     try:
         verdict = settling.settle(run.session, statement.text, noted)
-        if verdict.outcome is settling.Outcome.UNKNOWN and unknown:
-            raise _question(step, index, verdict)
+        if verdict.outcome is journal.Outcome.UNKNOWN and unknown:
+            raise questions.unknown(step, index, verdict.evidence)
         _swept(run, step, settling.sweep(run.session, verdict.leftovers))
         if verdict.finish and unknown:
             run.session.simple(verdict.finish.encode())
@@ -213,7 +213,7 @@ def _settled(run: Run, step: planning.Step, index: int, noted: str, *, unknown: 
     if not unknown:
         return index
     run.listener(events.StatementSettled(step.version, index, str(verdict.outcome), verdict.evidence))
-    done = verdict.outcome is settling.Outcome.DONE
+    done = verdict.outcome is journal.Outcome.DONE
     _write(run, step, index, journal.State.DONE if done else journal.State.NOT_DONE, noted)
     return index + 1 if done else index
 
@@ -234,26 +234,3 @@ def _swept(run: Run, step: planning.Step, names: Sequence[str]) -> None:
         run.listener(
             events.Note("info", "invalid-index-dropped", f"{step.name}: dropped the invalid index {name} that a failed build left")
         )
-
-
-def _question(step: planning.Step, index: int, verdict: settling.Verdict) -> errors.NeedsAnswer:
-    statement = step.statements[index - 1]
-    return errors.NeedsAnswer(
-        f"{step.name}: statement {index} was begun by a run that was broken off, and {verdict.evidence}",
-        where=errors.Location(step.path, statement.first_line),
-        detail=rejections.excerpt(statement, None),
-        hint=f"look whether it took effect, then say so: `greylag repair -done {step.version}:{index}`"
-        f" or `greylag repair -not-done {step.version}:{index}`, and run the migration again",
-    )
-
-
-def _changed(step: planning.Step, index: int) -> errors.NeedsAnswer:
-    statement = step.statements[index - 1]
-    return errors.NeedsAnswer(
-        f"{step.name}: statement {index} was executed by an earlier run with another text than the file has now",
-        code="statement-changed",
-        where=errors.Location(step.path, statement.first_line),
-        detail=rejections.excerpt(statement, None),
-        hint=f"put the text back; or, if what the database has is what the file means: `greylag repair -done {step.version}:{index}`;"
-        f" or `greylag repair -not-done {step.version}:{index}` to have the new text executed",
-    )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from migrator import errors, journal, planning
+from migrator import journal, planning, questions
 from migrator.postgres import failures
 from migrator.postgres.history import TIME, Author, Place
 from migrator.postgres.pipelines import Command, command
@@ -82,8 +82,4 @@ def answer(session: Session, where: Place, version: int, index: int, state: jour
     except failures.ServerFailure as failure:
         raise failures.of_server(failure, f"to write {journal.TABLE}") from None
     if not rows:
-        raise errors.NotFound(
-            f"no question is open about statement {index} of version {version}",
-            code="no-question",
-            hint="run the migration again: it says which statement it asks about",
-        )
+        raise questions.none_open(version, index)

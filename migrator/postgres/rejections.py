@@ -7,30 +7,13 @@ excerpt and the quoted query hold no value that ENVSUB filled in, and the server
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-from migrator import errors, goquote, gounicode, planning, statements
+from migrator import errors, excerpts, goquote, gounicode, planning, statements
 from migrator.postgres import failures, shapes
 
-_COMMENT_LINES = re.compile(r"^--.*$[\r\n]*", re.MULTILINE)
-_EMPTY_LINES = re.compile(r"^$[\r\n]*", re.MULTILINE)
 _INLINE_BLOCK = re.compile(r"\binline_code_block\b\D*(\d+)")
 _DOLLAR_QUOTE = re.compile(r"\$(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?\$|'")
 _DO = re.compile(r"\bdo\b", re.IGNORECASE)
-_TOKEN = re.compile(r"\w+|\S")
-_CONTEXT_LINES = 2  # lines shown before and after the failing one
-_LONGEST_EXCERPT = 7  # lines of a statement shown when no line is known to be the failing one
-_LONGEST_LINE = 160  # characters of one shown line
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A line of the file, from 1; `row` is the line of the statement's text, from 0. `column` counts from 1; None where the line holds a
-    substituted value."""
-
-    line: int
-    row: int
-    column: int | None = None
 
 
 def of_statement(
@@ -44,8 +27,10 @@ def of_statement(
     found = place(statement, failure, characters=characters)
     shown = statements.masked(statement.text, statement.substitutions)
     said = statements.masked(str(failure), statement.substitutions)
-    message = f"ERROR {step.name}: failed to run SQL migration: failed to execute SQL query {goquote.quote(cleaned(shown))}: {said}"
-    more = [excerpt(statement, found)]
+    message = (
+        f"ERROR {step.name}: failed to run SQL migration: failed to execute SQL query {goquote.quote(excerpts.quoted_query(shown))}: {said}"
+    )
+    more = [excerpts.excerpt(statement, found)]
     for label, text in (("DETAIL", failure.detail), ("HINT", failure.hint), ("CONTEXT", failure.context)):
         if text:
             more.append(f"{label}: {statements.masked(text, statement.substitutions)}")
@@ -86,71 +71,18 @@ def nul_byte(step: planning.Step, statement: statements.Statement) -> errors.Gre
     )
 
 
-def cleaned(text: str) -> str:
-    """A statement as goose quotes it: without lines that begin with `--` and without empty lines (goose.md §5.5)."""
-    return _EMPTY_LINES.sub("", _COMMENT_LINES.sub("", text))
-
-
-def place(statement: statements.Statement, failure: failures.ServerFailure, *, characters: bool = True) -> Place | None:
+def place(statement: statements.Statement, failure: failures.ServerFailure, *, characters: bool = True) -> excerpts.Place | None:
     """Where in the file the server found the error; None when it didn't say."""
     text = statement.text
     if failure.position is not None:
-        before = text[: failure.position - 1] if characters else _prefix(text, failure.position - 1)
-        row = before.count("\n")
-        untouched = _line(text, row) == _line(statement.source, row)
-        column = len(before) - (before.rfind("\n") + 1) + 1
-        return Place(statement.line_of(len(before)), row, column if untouched else None)
+        return excerpts.place_of(statement, failure.position - 1 if characters else len(_prefix(text, failure.position - 1)))
     inside = _INLINE_BLOCK.findall(failure.context)
     opening = _DOLLAR_QUOTE.search(text)
     if not inside or opening is None or len(_DO.findall(text[: opening.start()])) != 1 or shapes.shape(text).commands != 1:
         return None
     row = text.count("\n", 0, opening.end()) + int(inside[-1]) - 1
-    return Place(statement.line_of(_start_of(text, row)), row) if row <= text.count("\n") else None
+    return excerpts.place_of_row(statement, row) if row <= text.count("\n") else None
 
 
 def _prefix(text: str, size: int) -> str:
     return gounicode.decode(gounicode.encode(text)[:size])
-
-
-def _line(text: str, row: int) -> str:
-    lines = text.split("\n")
-    return lines[row] if row < len(lines) else ""
-
-
-def _start_of(text: str, row: int) -> int:
-    return sum(len(line) + 1 for line in text.split("\n")[:row])
-
-
-def excerpt(statement: statements.Statement, found: Place | None) -> str:
-    """Lines of the file around the failing one, which is underlined; the beginning of the statement when no line is known."""
-    lines = statement.source.split("\n")
-    if found is None or statement.text.count("\n") != len(lines) - 1:  # values of several lines: rows of text and source differ
-        first, last, failing = 0, min(len(lines), _LONGEST_EXCERPT) - 1, None
-    else:
-        first, last, failing = max(found.row - _CONTEXT_LINES, 0), min(found.row + _CONTEXT_LINES, len(lines) - 1), found.row
-    numbers = [statement.line_of(_start_of(statement.text, row)) for row in range(first, last + 1)]
-    width = len(str(numbers[-1]))
-    shown: list[str] = []
-    for row, number in zip(range(first, last + 1), numbers, strict=True):
-        line = _printable(lines[row])
-        shown.append(f"{number:>{width}} | {line[:_LONGEST_LINE]}".rstrip())
-        if row == failing and found is not None:
-            shown.append(f"{' ' * width} | {_underline(line, found.column)}")
-    if failing is None and last < len(lines) - 1:
-        shown.append(f"{' ' * width} | … (to line {statement.last_line})")
-    return "\n".join(shown)
-
-
-def _printable(line: str) -> str:
-    """The line with bytes that aren't UTF-8 and control characters replaced one for one, so that columns stay."""
-    return "".join(
-        character if character.isprintable() or character == "\t" else "\N{REPLACEMENT CHARACTER}" for character in line.rstrip()
-    )
-
-
-def _underline(line: str, column: int | None) -> str:
-    start = column - 1 if column is not None and column <= len(line) else len(line) - len(line.lstrip())
-    token = _TOKEN.match(line, start) if column is not None else None
-    length = len(token[0]) if token else max(len(line.rstrip()) - start, 1)
-    lead = "".join("\t" if character == "\t" else " " for character in line[:start])
-    return lead[:_LONGEST_LINE] + "^" * min(length, _LONGEST_LINE)

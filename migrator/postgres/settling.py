@@ -6,12 +6,13 @@ with those noted before the statement began: an index that was there before is n
 
 from __future__ import annotations
 
-import enum
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from migrator import journal
+from migrator.journal import Outcome
 from migrator.postgres import failures, shapes
 from migrator.postgres.session import Session
 
@@ -19,20 +20,10 @@ _SWEEP_LOCK_TIMEOUT = 5000
 """Milliseconds that the dropping of an invalid index waits for old transactions; the next run tries again."""
 
 
-class Outcome(enum.StrEnum):
-    """What became of a statement."""
-
-    DONE = "done"
-    NOT_DONE = "not-done"
-    UNKNOWN = "unknown"
-
-
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """The outcome and how it is known. `leftovers` are OIDs of invalid indexes that the statement made; `finish` completes a half-done one."""
+class Verdict(journal.Verdict):
+    """`leftovers` are OIDs of invalid indexes that the statement made; `finish` completes a half-done one."""
 
-    outcome: Outcome
-    evidence: str
     leftovers: tuple[int, ...] = ()
     finish: str = ""
 
@@ -72,7 +63,7 @@ def settle(session: Session, text: str, noted: str) -> Verdict:
     known = frozenset(json.loads(noted)) if noted else frozenset()
     shape = shapes.shape(text)
     if shape.commands != 1:
-        return Verdict(Outcome.UNKNOWN, "several commands in one statement")
+        return Verdict(Outcome.UNKNOWN, "it holds several commands")
     if shape.head[0] in _REPEATABLE or shape.head[:2] == ("ALTER", "SYSTEM"):
         return Verdict(Outcome.NOT_DONE, f"{shape.head[0]} can be repeated")
     if len(shape.head) > 1 and shape.head[1] in _CATALOGUED and shape.head[0] in ("CREATE", "DROP"):
@@ -80,7 +71,7 @@ def settle(session: Session, text: str, noted: str) -> Verdict:
     node = _node(text)
     settler = _SETTLERS.get(node[0]) if node else None
     if node is None or settler is None:
-        return Verdict(Outcome.UNKNOWN, "the catalogue doesn't show whether it was executed")
+        return Verdict(Outcome.UNKNOWN, "the catalogue keeps no trace of such a statement")
     return settler(session, node[1], known)
 
 
@@ -134,7 +125,7 @@ def _settle_detach(session: Session, node: Any, _known: frozenset[int]) -> Verdi
     parts = [getattr(item.alter_table_cmd, "def").partition_cmd for item in node.cmds]
     child = _name(parts[0].name) if len(parts) == 1 else ""
     if not child:
-        return Verdict(Outcome.UNKNOWN, "the catalogue doesn't show whether it was executed")
+        return Verdict(Outcome.UNKNOWN, "the catalogue keeps no trace of such a statement")
     parent = _name(node.relation)
     rows = session.query(
         "SELECT inhdetachpending FROM pg_catalog.pg_inherits WHERE inhparent = pg_catalog.to_regclass($1)"
@@ -162,7 +153,7 @@ def _settle_catalogued(session: Session, text: str, head: tuple[str, ...]) -> Ve
     node = _node(text)
     name = next((getattr(node[1], key) for key in ("dbname", "tablespacename", "subname") if hasattr(node[1], key)), "") if node else ""
     if not name:
-        return Verdict(Outcome.UNKNOWN, "the catalogue doesn't show whether it was executed")
+        return Verdict(Outcome.UNKNOWN, "the catalogue keeps no trace of such a statement")
     exists = bool(session.query(_CATALOGUED[head[1]], name))
     done = exists == (head[0] == "CREATE")
     return Verdict(Outcome.DONE if done else Outcome.NOT_DONE, f"{head[1].lower()} {name} {'exists' if exists else 'does not exist'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -274,7 +275,9 @@ def test_killed_at_random_points_every_statement_takes_effect_once(playground: P
 
 def _answer(playground: Playground, question: dict[str, Any]) -> None:
     """As a person would: looks into the data."""
-    version, index = (int(part) for part in question["hint"].split("-done ")[1].split(" ")[0].split(":"))
+    asked = re.search(r"-done (\d+):(\d+)", question["hint"])
+    assert asked is not None, question
+    version, index = int(asked[1]), int(asked[2])
     evidence = {(1, 2): "SELECT count() FROM a", (2, 3): "SELECT count() FROM c", (5, 3): "SELECT count() FROM d"}
     done = playground.sql(evidence[version, index]) != [[0]]
     playground.answer(version, index, done=done)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from migrator import errors, events, planning
+from migrator import errors, events, journal, planning
 from migrator.postgres import failures, settling
 from migrator.postgres.session import Session
 from tests.postgres.conftest import Playground
@@ -166,7 +166,7 @@ def test_a_statement_that_commits_by_itself_ends_in_a_question(playground: Playg
         with pytest.raises(errors.NeedsAnswer) as caught:
             playground.run()
     assert caught.value.exit_code == errors.ExitCode.QUESTION
-    assert "greylag repair -done 3:1" in caught.value.hint and "CALL fill()" in caught.value.detail
+    assert "repair -done 3:1" in caught.value.hint and "CALL fill()" in caught.value.detail
     with playground.open() as database:
         with pytest.raises(errors.NotFound):
             database.answer(3, 7, done=True)
@@ -248,18 +248,18 @@ def test_detach_concurrently_is_settled_and_finalized(playground: Playground, mo
 @pytest.mark.parametrize(
     ("text", "outcome"),
     [
-        ("VACUUM", settling.Outcome.NOT_DONE),
-        ("REINDEX INDEX CONCURRENTLY i", settling.Outcome.NOT_DONE),
-        ("DROP INDEX CONCURRENTLY i", settling.Outcome.NOT_DONE),
-        ("DROP INDEX CONCURRENTLY nosuch", settling.Outcome.NOT_DONE),
-        ("CREATE DATABASE postgres", settling.Outcome.DONE),
-        ("DROP DATABASE nosuch", settling.Outcome.DONE),
-        ("CALL p()", settling.Outcome.UNKNOWN),
-        ("SELECT 1; SELECT 2", settling.Outcome.UNKNOWN),
+        ("VACUUM", journal.Outcome.NOT_DONE),
+        ("REINDEX INDEX CONCURRENTLY i", journal.Outcome.NOT_DONE),
+        ("DROP INDEX CONCURRENTLY i", journal.Outcome.NOT_DONE),
+        ("DROP INDEX CONCURRENTLY nosuch", journal.Outcome.NOT_DONE),
+        ("CREATE DATABASE postgres", journal.Outcome.DONE),
+        ("DROP DATABASE nosuch", journal.Outcome.DONE),
+        ("CALL p()", journal.Outcome.UNKNOWN),
+        ("SELECT 1; SELECT 2", journal.Outcome.UNKNOWN),
     ],
 )
 def test_each_kind_of_statement_is_settled_by_what_the_catalogue_can_tell(
-    playground: Playground, text: str, outcome: settling.Outcome
+    playground: Playground, text: str, outcome: journal.Outcome
 ) -> None:
     playground.sql("CREATE TABLE t (id int); CREATE INDEX i ON t (id)")
     with playground.open() as database:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator import events
+from migrator import events, excerpts
 from migrator.cli import json_output, text
 from migrator.targets import Direction
 
@@ -36,7 +36,7 @@ def test_a_finished_migration_is_goose_line(statements: int, seconds: float, lin
 
 
 def test_statements_are_quoted_without_comment_lines_and_blank_lines() -> None:
-    assert text.clear_statement("-- head\nSELECT 1\n\n-- inner\n  -- kept\n, 2;") == "SELECT 1\n  -- kept\n, 2;"
+    assert excerpts.quoted_query("-- head\nSELECT 1\n\n-- inner\n  -- kept\n, 2;") == "SELECT 1\n  -- kept\n, 2;"
 
 
 def test_json_survives_names_that_are_not_utf8() -> None:

@@ -1,0 +1,91 @@
+"""What an error shows of a statement: the lines of the file around the failing one, underlined, and the query as goose quotes it.
+
+An excerpt is the file's own text, before ENVSUB: it holds no value that was filled in.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from migrator.statements import Statement
+
+_COMMENT_LINES = re.compile(r"^--.*$[\r\n]*", re.MULTILINE)
+_EMPTY_LINES = re.compile(r"^$[\r\n]*", re.MULTILINE)
+_TOKEN = re.compile(r"\w+|\S")
+_CONTEXT_LINES = 2  # lines shown before and after the failing one
+_LONGEST = 7  # lines of a statement shown when no line is known to be the failing one
+_LONGEST_LINE = 160  # characters of one shown line
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A line of the file, from 1; `row` is the line of the statement's text, from 0. `column` counts from 1; None where the line holds a
+    substituted value, or where only the line is known."""
+
+    line: int
+    row: int
+    column: int | None = None
+
+
+def place_of(statement: Statement, offset: int) -> Place:
+    """The place of the character at `offset` (from 0) of the statement's text."""
+    before = statement.text[:offset]
+    row = before.count("\n")
+    column = len(before) - (before.rfind("\n") + 1) + 1
+    untouched = _line(statement.text, row) == _line(statement.source, row)
+    return Place(statement.line_of(len(before)), row, column if untouched else None)
+
+
+def place_of_row(statement: Statement, row: int) -> Place:
+    """The place of a whole line of the statement's text, from 0."""
+    return Place(_number(statement, row), row)
+
+
+def excerpt(statement: Statement, found: Place | None) -> str:
+    """Lines of the file around the failing one, which is underlined; the beginning of the statement when no line is known."""
+    lines = statement.source.split("\n")
+    if found is None or statement.text.count("\n") != len(lines) - 1:  # values of several lines: rows of text and source differ
+        first, last, failing = 0, min(len(lines), _LONGEST) - 1, None
+    else:
+        first, last, failing = max(found.row - _CONTEXT_LINES, 0), min(found.row + _CONTEXT_LINES, len(lines) - 1), found.row
+    numbers = [_number(statement, row) for row in range(first, last + 1)]
+    width = len(str(numbers[-1]))
+    shown: list[str] = []
+    for row, number in zip(range(first, last + 1), numbers, strict=True):
+        line = _printable(lines[row])
+        shown.append(f"{number:>{width}} | {line[:_LONGEST_LINE]}".rstrip())
+        if row == failing and found is not None:
+            shown.append(f"{' ' * width} | {_underline(line, found.column)}")
+    if failing is None and last < len(lines) - 1:
+        shown.append(f"{' ' * width} | … (to line {statement.last_line})")
+    return "\n".join(shown)
+
+
+def quoted_query(text: str) -> str:
+    """A statement as goose quotes it in errors: without lines that begin with `--` and without empty lines (goose.md §5.5)."""
+    return _EMPTY_LINES.sub("", _COMMENT_LINES.sub("", text))
+
+
+def _line(text: str, row: int) -> str:
+    lines = text.split("\n")
+    return lines[row] if row < len(lines) else ""
+
+
+def _number(statement: Statement, row: int) -> int:
+    return statement.line_of(sum(len(line) + 1 for line in statement.text.split("\n")[:row]))
+
+
+def _printable(line: str) -> str:
+    """The line with bytes that aren't UTF-8 and control characters replaced one for one, so that columns stay."""
+    return "".join(
+        character if character.isprintable() or character == "\t" else "\N{REPLACEMENT CHARACTER}" for character in line.rstrip()
+    )
+
+
+def _underline(line: str, column: int | None) -> str:
+    start = column - 1 if column is not None and column <= len(line) else len(line) - len(line.lstrip())
+    token = _TOKEN.match(line, start) if column is not None else None
+    length = len(token[0]) if token else max(len(line.rstrip()) - start, 1)
+    lead = "".join("\t" if character == "\t" else " " for character in line[:start])
+    return lead[:_LONGEST_LINE] + "^" * min(length, _LONGEST_LINE)

@@ -1,0 +1,46 @@
+"""What only a person can answer (exit code 15): the outcome of a statement that no catalogue shows, and the command that answers it.
+
+Nothing is ever blindly run again: where an outcome can't be found out, the run stops with one of these.
+"""
+
+from __future__ import annotations
+
+from migrator import errors, excerpts
+from migrator.plans import Step
+
+
+def unknown(step: Step, index: int, evidence: str) -> errors.NeedsAnswer:
+    """Statement `index` (from 1) may have been executed; `evidence` says why the database doesn't tell."""
+    statement = step.statements[index - 1]
+    return errors.NeedsAnswer(
+        f"{step.name}: was statement {index} executed? A run was broken off at it; {evidence}",
+        where=errors.Location(step.path, statement.first_line),
+        detail=excerpts.excerpt(statement, None),
+        hint=f"look whether it took effect, then answer {_options(step, index)}, and run the migration again",
+    )
+
+
+def changed(step: Step, index: int) -> errors.NeedsAnswer:
+    """Statement `index` was executed, or may have been, with another text than the file has now."""
+    statement = step.statements[index - 1]
+    return errors.NeedsAnswer(
+        f"{step.name}: statement {index} was executed by an earlier run, or may have been, with another text than the file has now",
+        code="statement-changed",
+        where=errors.Location(step.path, statement.first_line),
+        detail=excerpts.excerpt(statement, None),
+        hint=f"put the text back; or answer {_options(step, index, 'the database has what the file means', 'have the new text executed')}",
+    )
+
+
+def none_open(version: int, index: int) -> errors.NotFound:
+    """An answer to something that was not asked."""
+    return errors.NotFound(
+        f"there is no open question about statement {index} of version {version}",
+        code="no-question",
+        hint="run the migration again: it says which statement it asks about, if any",
+    )
+
+
+def _options(step: Step, index: int, done: str = "it did", not_done: str = "it did not") -> str:
+    answer = f"greylag DRIVER DBSTRING repair -done {step.version}:{index}"
+    return f"with `{answer}` ({done}) or with -not-done {step.version}:{index} ({not_done})"
