@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ class Api:
         self.connection = connection
         self._apps = client.AppsV1Api(connection)
         self._core = client.CoreV1Api(connection)
+        self._batch = client.BatchV1Api(connection)
 
     def workload(self, kind: WorkloadKind, namespace: str, name: str) -> dict[str, Any] | None:
         """A Deployment, StatefulSet or DaemonSet; None where there is none."""
@@ -47,6 +49,22 @@ class Api:
     def pods(self, namespace: str, selector: str) -> Sequence[dict[str, Any]]:
         """Pods by label selector, those being deleted included."""
         return self._list(self._core.list_namespaced_pod, namespace, selector, "pods")
+
+    def jobs(self, namespace: str, selector: str = "") -> Sequence[dict[str, Any]]:
+        """Jobs by label selector; all of the namespace where none is given."""
+        return self._list(self._batch.list_namespaced_job, namespace, selector, "Jobs")
+
+    def log(self, namespace: str, pod: str, *, container: str, lines: int) -> str:
+        """The last lines of a container's log; empty where it has not started, or is gone."""
+
+        def read() -> str:
+            answer = self._core.read_namespaced_pod_log(pod, namespace, container=container, tail_lines=lines, **_RAW)
+            return str(answer.data.decode("utf-8", "replace"))
+
+        try:
+            return str(call(read, f"reading the log of pod {namespace}/{pod}", missing=""))
+        except errors.UsageError:  # 400: "waiting to start"
+            return ""
 
     def _list(self, read: Callable[..., Any], namespace: str, selector: str, what: str) -> list[dict[str, Any]]:
         answer = call(lambda: _json(read(namespace, label_selector=selector, **_RAW)), f"listing {what} in {namespace}", missing={})
@@ -78,7 +96,8 @@ def connect(context: str) -> Api:
 def call(action: Callable[[], Any], doing: str, *, missing: Any = ...) -> Any:
     """Runs one call to the API; `missing` is the answer for 404, where one is given.
 
-    Raises LoginFailed (401, 403), NotFound (404), Unavailable (conflicts, throttling, the server's own failures), UsageError (the rest of 4xx).
+    Raises LoginFailed (401 `kube-unauthenticated`, 403 `kube-forbidden` naming verb, resource and namespace), NotFound (404),
+    Unavailable (conflicts, throttling, the server's own failures), UsageError (the rest of 4xx).
     """
     try:
         return action()
@@ -92,11 +111,38 @@ def call(action: Callable[[], Any], doing: str, *, missing: Any = ...) -> Any:
         ) from None
 
 
+_DENIED = re.compile(
+    r'cannot (?P<verb>\S+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
+    r'(?: in the namespace "(?P<namespace>[^"]*)"| (?P<cluster>at the cluster scope))?'
+)
+"""How the RBAC authorizer words a refusal. Its Status has the kind and the name as fields, the verb and the namespace only in the message."""
+
+
+def missing_rule(said: str) -> str:
+    """The rule that a refusal asks for, as a Role spells it, and where; empty for a refusal of another kind (admission, quota)."""
+    found = _DENIED.search(said)
+    if found is None:
+        return ""
+    place = f"in namespace {found['namespace']}" if found["namespace"] else "in a ClusterRole"
+    return f'{{apiGroups: ["{found["group"]}"], resources: ["{found["resource"]}"], verbs: ["{found["verb"]}"]}} {place}'
+
+
 def _refused(error: client.ApiException, doing: str) -> errors.GreylagError:
     said = _said(error)
-    if error.status in (401, 403):
+    if error.status == 401:
         return errors.LoginFailed(
-            f"{doing}: the API server refused: {said}", code="kube-forbidden", hint="the role needs get and list on it in that namespace"
+            f"{doing}: the API server does not know the caller: {said}",
+            code="kube-unauthenticated",
+            hint="the token or the certificate has expired, or belongs to another cluster: renew the kubeconfig or the service account's token",
+        )
+    if error.status == 403:
+        rule = missing_rule(said)
+        return errors.LoginFailed(
+            f"{doing}: the API server refused: {said}",
+            code="kube-forbidden",
+            hint=f"the role needs {rule}; `greylag privileges` prints all that is needed"
+            if rule
+            else "the cluster's own rules refuse this",
         )
     if error.status == 404:
         return errors.NotFound(f"{doing}: there is none", code="kube-not-found", hint="check the namespace and the name in fleet.yaml")

@@ -8,12 +8,13 @@ The order is that of the promotion, dependencies first. `greylag targets` lists 
 from __future__ import annotations
 
 import fnmatch
+import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from deployments.console import edge
 from migrator import errors
-from migrator.cli.invocation import Located
+from migrator.cli.invocation import Located, Observation
 from tasks import fleet
 
 SUMMARY = "lists the databases that a target stands for"
@@ -92,7 +93,14 @@ def _located(target: fleet.Target) -> Located:
         protected=target.protected,
         owner_role=target.owner_role,
         env=migration.substitutions(target, found),
+        observe=functools.partial(_observed, target),
     )
+
+
+def _observed(target: fleet.Target) -> Observation:
+    from deployments.console import observation
+
+    return observation.observe(target)
 
 
 @edge.guarded

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,9 +17,18 @@ TARGETS_MODULE = "deployments.console.targets"
 """Resolves `@environment/service`. Not part of the wheel: only a checkout knows a fleet."""
 
 
+class Observation(NamedTuple):
+    """What surrounds a database and is not in it: how its last migration Job ended, how its workload is. `problem` is raised once everything
+    else has been said."""
+
+    lines: tuple[str, ...]
+    document: Mapping[str, object]
+    problem: errors.GreylagError | None = None
+
+
 class Located(NamedTuple):
     """One database that `@environment/service` stands for, as `deployments.console.targets` finds it. `env` is what ENVSUB reads: the service's
-    own names, so that a file means the same here and in a flow."""
+    own names, so that a file means the same here and in a flow. `observe` looks at what surrounds it."""
 
     label: str
     driver: str
@@ -29,6 +38,7 @@ class Located(NamedTuple):
     protected: bool = False
     owner_role: str = ""
     env: Mapping[str, str] | None = None
+    observe: Callable[[], Observation] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,7 @@ class Invocation:
     protected: bool = False
     owner_role: str = ""
     env: Mapping[str, str] | None = field(default=None, repr=False)
+    observe: Callable[[], Observation] | None = field(default=None, repr=False)
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ from migrator import standing
 from migrator.cli import text
 from migrator.cli.session import Session
 from migrator.errors import ExitCode
+from migrator.files import MigrationSet
+from migrator.history import History
 
 
 def run(session: Session) -> int:
@@ -22,31 +24,34 @@ def run(session: Session) -> int:
     session.error_prefix = "failed to ensure DB version: "
     with session.open() as database:
         history = database.read_history()
+    document = show(session, history, migrations)
+    session.document.update(document)
+    return int(ExitCode.PENDING) if document["pending"] and session.values.boolean("exit-code") else 0
+
+
+def show(session: Session, history: History, migrations: MigrationSet) -> dict[str, object]:
+    """Prints goose's status lines and returns the same as JSON-ready data."""
     found = standing.status(history, migrations)
     for line in text.STATUS_HEAD:
         session.log(line)
     for entry in found:
         session.log(text.status_line(text.ansic(entry.applied_at) if entry.applied_at else "Pending", entry.name))
-    pending = [entry.version for entry in found if entry.applied_at is None]
     foreign = sorted(set(history.applied) - {entry.version for entry in found})
     if foreign:
         session.own(f"applied, but not in this directory: {', '.join(map(str, foreign))}")
     facts = history.living_facts
-    session.document.update(
-        {
-            "current": history.current,
-            "pending": pending,
-            "not_in_directory": foreign,
-            "migrations": [
-                {
-                    "version": entry.version,
-                    "name": entry.name,
-                    "state": "applied" if entry.applied_at else "pending",
-                    "applied_at": entry.applied_at,
-                    "recorded": entry.version in facts,
-                }
-                for entry in found
-            ],
-        }
-    )
-    return int(ExitCode.PENDING) if pending and session.values.boolean("exit-code") else 0
+    return {
+        "current": history.current,
+        "pending": [entry.version for entry in found if entry.applied_at is None],
+        "not_in_directory": foreign,
+        "migrations": [
+            {
+                "version": entry.version,
+                "name": entry.name,
+                "state": "applied" if entry.applied_at else "pending",
+                "applied_at": entry.applied_at,
+                "recorded": entry.version in facts,
+            }
+            for entry in found
+        ],
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 import time
 from pathlib import Path
@@ -184,6 +185,12 @@ def test_a_verb_works_on_a_target_of_the_fleet(
     assert cli.main(["up", "@prod/shop"]) == 0, capsys.readouterr().err
     assert cli.main(["verify", "@prod"]) == 0, capsys.readouterr().err
     capsys.readouterr()
+    assert cli.main(["verify", "@prod/shop", "-json"]) == 0
+    told = capsys.readouterr()
+    assert "no cluster is configured" in told.err and "Applied At" in told.err
+    document = json.loads(told.out)
+    assert document["verified"] is True and document["job"] is None
+    assert [item["state"] for item in document["status"]["migrations"]] == ["applied"]
     assert cli.main(["down", "@prod/shop"]) == 11
     told = capsys.readouterr()
     assert "[protected-environment]" in told.err

@@ -109,6 +109,54 @@ def test_bad_flow_refusals(server: ApiServer, status: int, kind: type[errors.Gre
     assert "said by the server" in caught.value.message and "t0ken" not in caught.value.describe()
 
 
+@pytest.mark.parametrize(
+    ("said", "rule"),
+    [
+        (
+            'deployments.apps "auth-service" is forbidden: User "system:serviceaccount:dev-my-girok:greylag-worker" cannot get resource '
+            '"deployments" in API group "apps" in the namespace "dev-my-girok"',
+            '{apiGroups: ["apps"], resources: ["deployments"], verbs: ["get"]} in namespace dev-my-girok',
+        ),
+        (
+            'pods "x" is forbidden: User "u" cannot get resource "pods/log" in API group "" in the namespace "n"',
+            '{apiGroups: [""], resources: ["pods/log"], verbs: ["get"]} in namespace n',
+        ),
+        (
+            'namespaces is forbidden: User "u" cannot list resource "namespaces" in API group "" at the cluster scope',
+            '{apiGroups: [""], resources: ["namespaces"], verbs: ["list"]} in a ClusterRole',
+        ),
+    ],
+)
+def test_bad_flow_a_missing_permission_names_the_rule(server: ApiServer, said: str, rule: str) -> None:
+    server.status, server.document = 403, {"kind": "Status", "message": said}
+    with pytest.raises(errors.LoginFailed) as caught:
+        kubernetes_api.connect("dev").jobs("n")
+    assert caught.value.code == "kube-forbidden"
+    assert rule in caught.value.hint
+
+
+def test_bad_flow_a_refusal_that_is_not_about_permissions_claims_no_rule(server: ApiServer) -> None:
+    server.status, server.document = 403, {"kind": "Status", "message": 'jobs "x" is forbidden: exceeded quota: pods=1'}
+    with pytest.raises(errors.LoginFailed) as caught:
+        kubernetes_api.connect("dev").jobs("n")
+    assert "exceeded quota" in caught.value.message and "role needs" not in caught.value.hint
+
+
+def test_bad_flow_an_expired_login_is_no_missing_permission(server: ApiServer) -> None:
+    server.status, server.document = 401, {"kind": "Status", "message": "Unauthorized"}
+    with pytest.raises(errors.LoginFailed) as caught:
+        kubernetes_api.connect("dev").jobs("n")
+    assert caught.value.code == "kube-unauthenticated"
+
+
+def test_the_log_of_a_container_that_waits_is_empty(server: ApiServer) -> None:
+    server.status, server.document = 400, {"kind": "Status", "message": 'container "migrate" in pod "p" is waiting to start'}
+    assert kubernetes_api.connect("dev").log("n", "p", container="migrate", lines=5) == ""
+    assert server.asked[-1] == "/api/v1/namespaces/n/pods/p/log?container=migrate&tailLines=5"
+    server.status, server.document = 200, b"one\ntwo\xff\n"
+    assert kubernetes_api.connect("dev").log("n", "p", container="migrate", lines=5) == "one\ntwo\ufffd\n"
+
+
 def test_bad_flow_an_answer_that_is_no_status_object(server: ApiServer) -> None:
     server.status, server.document = 502, b"<html>gateway</html>"
     with pytest.raises(errors.Unavailable) as caught:

@@ -1,0 +1,108 @@
+"""Which migration Job of a service is the newest, and how it ended: pure functions over the API's own JSON (kubernetes.md §3.4, §3.7).
+
+A migration Job is known by the label `app.kubernetes.io/component=migration`, or by its name where a chart leaves the label out, as the usual
+recipe does.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tasks.fleet_models import Target
+
+Json = Mapping[str, Any]
+
+COMPONENT = "app.kubernetes.io/component"
+MIGRATION = "migration"
+
+NAMES = ("app.kubernetes.io/name", "app.kubernetes.io/instance")
+"""Labels that name a service: Helm's two."""
+
+SUFFIXES = ("-migrate", "-migration", "-mig")
+"""What follows a service's name in its Job's name."""
+
+
+class JobState(enum.StrEnum):
+    """How a Job stands."""
+
+    COMPLETE = "complete"
+    FAILED = "failed"
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+
+
+def newest(jobs: Sequence[Json], target: Target) -> Json | None:
+    """The service's newest migration Job; None where there is none."""
+    own = [job for job in jobs if belongs(job, target)]
+    return max(own, key=lambda job: str(job["metadata"].get("creationTimestamp") or ""), default=None)
+
+
+def belongs(job: Json, target: Target) -> bool:
+    """Whether a Job is a migration of this service."""
+    metadata = job["metadata"]
+    labels: Json = metadata.get("labels") or {}
+    own = {target.service, target.workload.name}
+    if any(_named(str(metadata.get("name", "")), name + suffix) for name in own for suffix in SUFFIXES):
+        return True
+    return labels.get(COMPONENT) == MIGRATION and any(labels.get(name) in own for name in NAMES)
+
+
+def _named(name: str, wanted: str) -> bool:
+    return name == wanted or name.startswith(wanted + "-")
+
+
+def state(job: Json) -> JobState:
+    """A Job's state. It has failed as soon as the controller has decided so (`FailureTarget`), though its pods may still be ending."""
+    true = {item["type"] for item in (job.get("status") or {}).get("conditions") or () if item.get("status") == "True"}
+    if true & {"Failed", "FailureTarget"}:
+        return JobState.FAILED
+    if true & {"Complete", "SuccessCriteriaMet"}:
+        return JobState.COMPLETE
+    return JobState.SUSPENDED if "Suspended" in true else JobState.RUNNING
+
+
+def ended(job: Json) -> str:
+    """How a Job stands, in one line: state, since when, why, how many pods."""
+    found, status = state(job), job.get("status") or {}
+    words = [str(found)]
+    deciding = {JobState.FAILED: ("Failed", "FailureTarget"), JobState.COMPLETE: ("Complete",)}.get(found, ())
+    condition: Json = next((item for kind in deciding for item in status.get("conditions") or () if item["type"] == kind), {})
+    if when := status.get("completionTime") or condition.get("lastTransitionTime") or status.get("startTime"):
+        words.append(f"{'since' if found is JobState.RUNNING else 'at'} {when}")
+    counts = [f"{status[key]} {key}" for key in ("succeeded", "failed", "active") if status.get(key)]
+    why = (
+        f"{condition['reason']}: {condition.get('message', '')}".rstrip(": ")
+        if found is JobState.FAILED and condition.get("reason")
+        else ""
+    )
+    return ", ".join([" ".join(words), *([f"pods: {', '.join(counts)}"] if counts else []), *([why] if why else [])])
+
+
+def pods_of(job: Json, pods: Sequence[Json]) -> list[Json]:
+    """A Job's own pods, oldest first: by owner, because a label may be anybody's."""
+    uid = job["metadata"].get("uid")
+    own = [pod for pod in pods if any(owner.get("uid") == uid for owner in pod["metadata"].get("ownerReferences") or ())]
+    return sorted(own, key=lambda pod: str(pod["metadata"].get("creationTimestamp") or ""))
+
+
+def pod_ended(pod: Json) -> str:
+    """How a pod stands, in a few words: its phase, its containers' exit codes or what they wait for."""
+    status = pod.get("status") or {}
+    words = [str(status.get("phase", "Unknown")).lower()]
+    if status.get("reason"):
+        words.append(str(status["reason"]))
+    for item in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
+        now: Json = item.get("state") or {}
+        if end := now.get("terminated"):
+            words.append(f"{item['name']} ended with exit code {end.get('exitCode')}")
+        elif (wait := now.get("waiting")) and wait.get("reason") != "PodInitializing":
+            words.append(f"{item['name']} waits: {wait.get('reason')}: {wait.get('message', '')}".rstrip(": "))
+    return ", ".join(words)
+
+
+def containers(pod: Json) -> list[str]:
+    """The names of a pod's containers, in the order in which they run."""
+    spec = pod.get("spec") or {}
+    return [str(item["name"]) for item in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]]
