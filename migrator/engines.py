@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class LockPolicy:
     """Time-outs around locks, in seconds (design §2, lock etiquette).
 
-    `migration_wait`: how long to wait for another run's migration lock. `statement_lock_timeout`: PostgreSQL's lock_timeout for work that
-    blocks readers or writers; `budget`: how long such work is retried before the attempt ends as transient. `statement_timeout`: 0 means none, and
-    is always sent explicitly.
+    `migration_wait`: how long to wait for another run's migration lock. `statement_lock_timeout`: how long a PostgreSQL transaction waits, all in all,
+    for locks that block readers or writers; `budget`: how long such work is retried before the attempt ends as transient. `statement_timeout`: 0 means
+    none, and is always sent explicitly.
     """
 
     migration_wait: float = 300.0  # goose's own session locker gives up after about 5 minutes

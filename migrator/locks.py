@@ -33,7 +33,7 @@ class LockClass(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """What a transaction is given, in seconds; 0 is no limit. `budget` bounds the retries of lock waits."""
+    """What a transaction is given, in seconds; 0 is no limit. `lock` is for all its waits together, `budget` bounds their retries."""
 
     lock: float
     statement: float
@@ -51,6 +51,22 @@ def timeouts(lock_class: LockClass, file: notes.Notes, *, lock_timeout: float, s
         statement=statement_timeout if file.statement_timeout is None else file.statement_timeout,
         budget=budget if file.lock_budget is None else file.lock_budget,
     )
+
+
+def least(whole: float) -> float:
+    """Seconds that a wait is always given, whatever earlier ones have used up: enough for a lock that is about to become free."""
+    return whole / 8
+
+
+def share(whole: float, waits: int) -> float:
+    """Seconds for each of the waits of one statement, so that all together take no longer than `whole`; 0 stays 0, no limit."""
+    return max(whole / max(waits, 1), least(whole))
+
+
+def longest(whole: float) -> float:
+    """Seconds after its first strong lock beyond which a transaction can't only have waited: it works, others are stalled by that, and a lock that
+    is given up too soon would only have the work done again."""
+    return 2 * whole
 
 
 _FIRST_DELAY = 0.3
@@ -87,6 +103,7 @@ _DDL_IN_BODY = re.compile(
 _CONCURRENTLY = re.compile(r"\bconcurrently\b", re.IGNORECASE)
 _FULL = re.compile(r"\bfull\b", re.IGNORECASE)
 _REFERENCES = re.compile(r"\breferences\b", re.IGNORECASE)
+_PARTITION = re.compile(r"\b(?:partition\s+of|(?:attach|detach)\s+partition|inherits?)\b", re.IGNORECASE)
 _PARTITION_OF = re.compile(r"\b(?:partition\s+of|inherits)\b", re.IGNORECASE)
 # fmt: off
 _GLOBAL_OBJECTS = frozenset({
@@ -125,6 +142,17 @@ def of_words(words: Sequence[str], text: str) -> LockClass:
     if first in ("ALTER", "DROP"):
         return _of_change(first, words[1:], text)
     return LockClass.EVERYONE
+
+
+def waits(words: Sequence[str], text: str) -> int:
+    """How many tables one command that blocks others asks for, one after the other, as far as its words tell.
+
+    (The partitions of a table and what CASCADE reaches are not in the words.)
+    """
+    listed = words[:1] and words[0] in ("DROP", "TRUNCATE", "LOCK")
+    others = text.count(",") if listed else len(_REFERENCES.findall(text)) + len(_PARTITION.findall(text))
+    is_new = words[:1] == ("CREATE",) and "TABLE" in words  # nobody else can hold its lock
+    return max(others, 1) if is_new else 1 + others
 
 
 def _of_create(words: Sequence[str], text: str, *, replace: bool) -> LockClass:

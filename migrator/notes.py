@@ -29,7 +29,7 @@ class Notes:
     """What the file asks for; None where it says nothing.
 
     Args:
-        lock_timeout: seconds that one statement may wait for its lock before it is retried.
+        lock_timeout: seconds that a transaction may wait for locks before it is rolled back and retried.
         lock_budget: seconds within which lock waits are retried.
         statement_timeout: seconds that one statement may run; 0 for no limit.
         oldest_app: the newest version that the oldest application image must know to run on this database.

@@ -11,8 +11,8 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 
-from migrator import errors, events, gounicode, journal, planning, questions
-from migrator.postgres import execution, failures, history, journal_rows, rejections, settling, shapes
+from migrator import errors, events, gounicode, journal, locks, planning, questions
+from migrator.postgres import etiquette, execution, failures, history, journal_rows, rejections, settling, shapes
 from migrator.postgres.execution import Patience, Run
 from migrator.postgres.pipelines import Command
 from migrator.statements import Statement
@@ -25,7 +25,7 @@ _ONLY_IN_TRANSACTION = ("LOCAL", "TRANSACTION", "CONSTRAINTS")
 def execute(run: Run, step: planning.Step) -> None:
     """Executes one step. Raises what `engines.Database.execute` says; NeedsAnswer when an earlier run left a question."""
     execution.refuse_nul(step)
-    execution.note_touches(run, step)
+    etiquette.note_touches(run, step)
     began = time.monotonic()
     run.listener(events.MigrationStarted(step.version, step.name, step.direction, len(step.statements)))
     first = _resume(run, step) if run.versioning else 1
@@ -82,7 +82,7 @@ def _with_journal_row(run: Run, step: planning.Step, index: int, shape: shapes.S
     statement = step.statements[index - 1]
     opening = [
         "BEGIN",
-        *(execution.assistance(patience.assist) if patience.assist else []),
+        *(etiquette.assistance(patience.assist) if patience.assist else []),
         *_setting(_timeouts(run, step, shape), local=True),
     ]
     if shape.pipelined and run.session.standard_strings:
@@ -154,12 +154,12 @@ def _timeouts(run: Run, step: planning.Step, shape: shapes.Shape) -> dict[str, f
     """The time-outs that one statement is given, in seconds; those that the file sets itself are left to it."""
     timeouts = run.timeouts(step, shape.lock)
     own = frozenset[str]().union(*(item.sets for item in run.shapes_of(step)))
-    wanted = {"statement_timeout": timeouts.statement, "lock_timeout": timeouts.lock}
+    wanted = {"statement_timeout": timeouts.statement, "lock_timeout": locks.share(timeouts.lock, shape.waits)}
     return {name: value for name, value in wanted.items() if name not in own}
 
 
 def _setting(values: Mapping[str, float], *, local: bool) -> list[str]:
-    return [f"SET {'LOCAL ' if local else ''}{name} = {execution.seconds(value)}" for name, value in values.items()]
+    return [f"SET {'LOCAL ' if local else ''}{name} = {etiquette.seconds(value)}" for name, value in values.items()]
 
 
 def _bytes(statement: Statement) -> bytes:

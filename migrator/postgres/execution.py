@@ -19,8 +19,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from migrator import engines, errors, events, gounicode, locks, planning
-from migrator.postgres import blockers, failures, history, rejections, shapes
-from migrator.postgres.pipelines import Command, Rows, command, milliseconds
+from migrator.postgres import blockers, etiquette, failures, history, rejections, shapes
+from migrator.postgres.pipelines import Command, Rows, command
 from migrator.postgres.session import Session
 
 _FLUSHED_EACH = 64
@@ -31,9 +31,6 @@ _BULK = 20
 
 _LARGEST_PIPELINED = 1024 * 1024
 """Bytes of statements; a larger file goes statement by statement, so that it doesn't lie in memory twice."""
-
-_AUTOVACUUM_WAIT = 3.0
-"""Seconds to wait for an autovacuum worker to be sent away: the server does that after deadlock_timeout, 1 s by default."""
 
 
 @dataclass
@@ -113,46 +110,6 @@ class _Sent:
     index: int = 0  # of a statement, from 1
 
 
-def seconds(value: float) -> str:
-    """A time-out as the server takes it; see `pipelines.milliseconds`."""
-    return str(milliseconds(value))
-
-
-def settings(run: Run, step: planning.Step) -> list[tuple[int, str]]:
-    """The SETs of a step: (index of the statement before which it is sent, text).
-
-    The lock time-out begins with the first statement that stalls others and holds from there on; a file that sets lock_timeout itself is left alone.
-    What the session has anyway is not sent, as long as no file has touched it.
-    """
-    touched = note_touches(run, step)
-    found: list[tuple[int, str]] = []
-    statement_timeout = run.timeouts(step, locks.LockClass.NONE).statement
-    if touched or statement_timeout != run.policy.statement_timeout:
-        found.append((1, f"SET LOCAL statement_timeout = {seconds(statement_timeout)}"))
-    shaped = run.shapes_of(step)
-    if any("lock_timeout" in shape.sets for shape in shaped):
-        return found
-    in_order = shapes.locks_in_order(zip((item.text for item in step.statements), shaped, strict=True))
-    blocking = next((index for index, lock in enumerate(in_order, start=1) if lock.blocks), None)
-    if blocking != 1 and touched:
-        found.append((1, "SET LOCAL lock_timeout = 0"))
-    if blocking is not None:
-        found.append((blocking, f"SET LOCAL lock_timeout = {seconds(run.timeouts(step, locks.LockClass.EVERYONE).lock)}"))
-    return found
-
-
-def note_touches(run: Run, step: planning.Step) -> bool:
-    """Whether this step, or one before it in the session, may change the session's time-outs."""
-    session = run.session
-    session.timeouts_touched = session.timeouts_touched or any(shape.touches for shape in run.shapes_of(step))
-    return session.timeouts_touched
-
-
-def assistance(table: str) -> list[str]:
-    """Sends an autovacuum worker away before a strong lock is asked for: SHARE UPDATE EXCLUSIVE conflicts with it, but stalls no reader and no writer."""
-    return [f"SET LOCAL lock_timeout = {seconds(_AUTOVACUUM_WAIT)}", f"LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE"]
-
-
 @dataclass(frozen=True, slots=True)
 class _Sending:
     """How the steps of one pipeline are sent."""
@@ -166,14 +123,14 @@ def _composed(run: Run, step: planning.Step, sending: _Sending, *, waits: bool) 
     each = not sending.bulk
     yield _Sent(Command(b"BEGIN"), _Role.BEGIN, step)
     if sending.assist and step is sending.retried:
-        for text in assistance(sending.assist):
+        for text in etiquette.assistance(sending.assist):
             yield _Sent(Command(text.encode()), _Role.SETTING, step)
     if not waits and not any("synchronous_commit" in statement.text for statement in step.statements):
         yield _Sent(Command(b"SET LOCAL synchronous_commit = off"), _Role.SETTING, step)
-    pending = settings(run, step)
+    settings = etiquette.settings(run, step)
     for index, statement in enumerate(step.statements, start=1):
-        while pending and pending[0][0] == index:
-            yield _Sent(Command(pending.pop(0)[1].encode()), _Role.SETTING, step)
+        for text in settings.get(index, ()):
+            yield _Sent(Command(text.encode()), _Role.SETTING, step)
         returns = run.shapes_of(step)[index - 1].returns
         yield _Sent(Command(gounicode.encode(statement.text), flush=each, streams=returns), _Role.STATEMENT, step, index)
     if run.versioning:
@@ -346,14 +303,14 @@ class _Position:
 def _try_alone(run: Run, step: planning.Step, patience: Patience, position: _Position, started: set[int]) -> None:
     session = run.session
     began = time.monotonic()
-    pending = settings(run, step)
+    settings = etiquette.settings(run, step)
     session.simple(b"BEGIN")
     announce(run, step, started)
     if patience.assist:
-        send(session, assistance(patience.assist))
+        send(session, etiquette.assistance(patience.assist))
     for index, statement in enumerate(step.statements, start=1):
         position.index, position.doing = 0, "failed to prepare the transaction"
-        send(session, [text for before, text in pending if before == index])
+        send(session, settings.get(index, ()))
         position.index = index
         sent_at = time.monotonic()
         session.simple(gounicode.encode(statement.text))

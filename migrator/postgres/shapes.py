@@ -23,6 +23,7 @@ class Shape:
 
     Args:
         lock: the strongest class of its commands.
+        waits: how many tables those that block others ask for, at least 1.
         commands: how many commands it holds; 0 for an empty one.
         pipelined: whether it can be sent through the extended protocol with goose's effect.
         transactional: whether it may share a transaction with a journal row.
@@ -34,6 +35,7 @@ class Shape:
     """
 
     lock: LockClass
+    waits: int
     commands: int
     pipelined: bool
     transactional: bool
@@ -98,8 +100,10 @@ def _read(text: str) -> Shape:
     setting = not firsts.isdisjoint(_SETTING)
     rules = setting and _READING_RULES.search(text) is not None
     awkward = scan.open is not None or "COPY" in firsts or ("$" in text and _PARAMETER.search(text) is not None) or rules
+    classes = [_lock(words, body) for words, body in commands]
     found = Shape(
-        lock=max((_lock(words, body) for words, body in commands), default=LockClass.NONE),
+        lock=max(classes, default=LockClass.NONE),
+        waits=sum(locks.waits(*command) for command, lock in zip(commands, classes, strict=True) if lock.blocks) or 1,
         commands=len(commands),
         pipelined=len(commands) <= 1 and not controls and not awkward,
         transactional=not controls and all(_transactional(words, body) for words, body in commands),

@@ -65,6 +65,36 @@ def test_the_first_words_tell_whom_a_statement_stops(text: str, expected: LockCl
     assert of(text) is expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ALTER TABLE t ADD COLUMN a int", 1),
+        ("ALTER TABLE t ADD COLUMN a int, DROP COLUMN b", 1),
+        ("ALTER TABLE t ADD CONSTRAINT c FOREIGN KEY (a) REFERENCES u (id)", 2),
+        ("CREATE TABLE t (a int REFERENCES u (id), b int REFERENCES v (id))", 2),
+        ("CREATE TABLE t PARTITION OF p DEFAULT", 1),
+        ("ALTER TABLE p ATTACH PARTITION t DEFAULT", 2),
+        ("DROP TABLE a, b, c", 3),
+        ("TRUNCATE a, b", 2),
+        ("LOCK TABLE a, b IN ACCESS EXCLUSIVE MODE", 2),
+    ],
+)
+def test_a_statement_waits_for_every_table_that_it_names(text: str, expected: int) -> None:
+    command = lexer.scan(text, Engine.POSTGRES).commands[0]
+    assert locks.waits(command.words, text[command.start : command.end]) == expected
+
+
+@given(st.floats(0, 3600), st.integers(1, 8))
+def test_the_waits_of_one_statement_together_take_no_longer_than_the_whole(whole: float, waits: int) -> None:
+    assert locks.share(whole, waits) * waits <= whole * (1 + 1e-9)
+
+
+@given(st.floats(0.001, 3600), st.integers(1, 1000))
+def test_no_wait_is_without_time_and_none_without_limit(whole: float, waits: int) -> None:
+    assert locks.least(whole) <= locks.share(whole, waits) <= whole
+    assert locks.share(0.0, waits) == 0.0
+
+
 def timeouts(lock: LockClass, file: notes.Notes = notes.EMPTY) -> locks.Timeouts:
     return locks.timeouts(lock, file, lock_timeout=0.2, statement_timeout=0.0, budget=60.0)
 
