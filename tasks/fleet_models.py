@@ -52,6 +52,7 @@ class WorkloadKind(enum.StrEnum):
     DEPLOYMENT = "Deployment"
     STATEFUL_SET = "StatefulSet"
     DAEMON_SET = "DaemonSet"
+    ROLLOUT = "Rollout"
 
 
 class Workload(Model):

@@ -10,12 +10,16 @@ from typing import Any
 from kubernetes import client, config
 from kubernetes.config.config_exception import ConfigException
 from urllib3.exceptions import HTTPError
+from urllib3.util.retry import Retry
 
 from migrator import errors
 from tasks.fleet_models import WorkloadKind
 
 IN_CLUSTER = "in-cluster"
 """The kube context that means the pod's own service account."""
+
+ROLLOUTS = ("argoproj.io", "v1alpha1")
+"""Group and version of Argo Rollouts' objects; the only version there has been."""
 
 TIMEOUT = (5.0, 30.0)
 """Seconds to connect and to answer: a hung API server must not hang a step."""
@@ -29,13 +33,15 @@ class Api:
         self._apps = client.AppsV1Api(connection)
         self._core = client.CoreV1Api(connection)
         self._batch = client.BatchV1Api(connection)
+        self._custom = client.CustomObjectsApi(connection)
 
     def workload(self, kind: WorkloadKind, namespace: str, name: str) -> dict[str, Any] | None:
-        """A Deployment, StatefulSet or DaemonSet; None where there is none."""
+        """A Deployment, StatefulSet, DaemonSet or Argo Rollout; None where there is none."""
         read = {
             WorkloadKind.DEPLOYMENT: self._apps.read_namespaced_deployment,
             WorkloadKind.STATEFUL_SET: self._apps.read_namespaced_stateful_set,
             WorkloadKind.DAEMON_SET: self._apps.read_namespaced_daemon_set,
+            WorkloadKind.ROLLOUT: self._rollout,
         }[kind]
         found: dict[str, Any] | None = call(
             lambda: _json(read(name, namespace, **_RAW)), f"reading {kind} {namespace}/{name}", missing=None
@@ -46,6 +52,10 @@ class Api:
         """ReplicaSets by label selector."""
         return self._list(self._apps.list_namespaced_replica_set, namespace, selector, "ReplicaSets")
 
+    def controller_revisions(self, namespace: str, selector: str) -> Sequence[dict[str, Any]]:
+        """ControllerRevisions (of StatefulSets and DaemonSets) by label selector."""
+        return self._list(self._apps.list_namespaced_controller_revision, namespace, selector, "ControllerRevisions")
+
     def pods(self, namespace: str, selector: str) -> Sequence[dict[str, Any]]:
         """Pods by label selector, those being deleted included."""
         return self._list(self._core.list_namespaced_pod, namespace, selector, "pods")
@@ -54,11 +64,13 @@ class Api:
         """Jobs by label selector; all of the namespace where none is given."""
         return self._list(self._batch.list_namespaced_job, namespace, selector, "Jobs")
 
-    def log(self, namespace: str, pod: str, *, container: str, lines: int) -> str:
-        """The last lines of a container's log; empty where it has not started, or is gone."""
+    def log(self, namespace: str, pod: str, *, container: str, lines: int, previous: bool = False) -> str:
+        """The last lines of a container's log, or of its previous instance's; empty where it has not started, or is gone."""
+
+        options = _RAW | ({"previous": True} if previous else {})
 
         def read() -> str:
-            answer = self._core.read_namespaced_pod_log(pod, namespace, container=container, tail_lines=lines, **_RAW)
+            answer = self._core.read_namespaced_pod_log(pod, namespace, container=container, tail_lines=lines, **options)
             return str(answer.data.decode("utf-8", "replace"))
 
         try:
@@ -66,10 +78,16 @@ class Api:
         except errors.UsageError:  # 400: "waiting to start"
             return ""
 
+    def _rollout(self, name: str, namespace: str, **options: Any) -> Any:
+        return self._custom.get_namespaced_custom_object(*ROLLOUTS, namespace, "rollouts", name, **options)
+
     def _list(self, read: Callable[..., Any], namespace: str, selector: str, what: str) -> list[dict[str, Any]]:
         answer = call(lambda: _json(read(namespace, label_selector=selector, **_RAW)), f"listing {what} in {namespace}", missing={})
         return list((answer or {}).get("items") or ())
 
+
+_RETRIES = Retry(total=1, status=0, redirect=0, respect_retry_after_header=False)
+"""One more try for a connection that the server closed while it was idle; all other retries are the steps' own, which say so."""
 
 _RAW: dict[str, Any] = {"_preload_content": False, "_request_timeout": TIMEOUT}
 
@@ -80,11 +98,12 @@ def connect(context: str) -> Api:
     Raises UsageError (`kube-context`).
     """
     try:
+        settings = client.Configuration()
+        settings.retries = _RETRIES
         if context == IN_CLUSTER:
-            settings = client.Configuration()
             config.load_incluster_config(client_configuration=settings)
             return Api(client.ApiClient(settings))
-        return Api(config.new_client_from_config(context=context))
+        return Api(config.new_client_from_config(context=context, client_configuration=settings))
     except ConfigException as error:
         raise errors.UsageError(
             f'the kube context "{context}" can\'t be used: {error}',
@@ -146,7 +165,7 @@ def _refused(error: client.ApiException, doing: str) -> errors.GreylagError:
         )
     if error.status == 404:
         return errors.NotFound(f"{doing}: there is none", code="kube-not-found", hint="check the namespace and the name in fleet.yaml")
-    if error.status in (0, 408, 409, 429) or (error.status or 0) >= 500:
+    if error.status in (0, 408, 409, 410, 429) or (error.status or 0) >= 500:
         return errors.Unavailable(f"{doing}: the API server answered {error.status}: {said}", code="kube-unavailable")
     return errors.UsageError(f"{doing}: the API server answered {error.status}: {said}", code="kube-refused")
 

@@ -82,6 +82,18 @@ def test_objects_come_as_the_apis_own_json(server: ApiServer) -> None:
     assert server.asked[3] == "/api/v1/namespaces/n/pods?labelSelector=app%3Dauth%2Ctier%20in%20%28x%29"
 
 
+def test_a_rollout_is_a_custom_object(server: ApiServer) -> None:
+    server.document = {"metadata": {"name": "auth-service"}, "spec": {}, "status": {"phase": "Healthy"}}
+    api = kubernetes_api.connect("dev")
+    assert api.workload(WorkloadKind.ROLLOUT, "n", "auth-service") == server.document
+    server.document = {"items": []}
+    assert api.controller_revisions("n", "app=auth") == []
+    assert server.asked == [
+        "/apis/argoproj.io/v1alpha1/namespaces/n/rollouts/auth-service",
+        "/apis/apps/v1/namespaces/n/controllerrevisions?labelSelector=app%3Dauth",
+    ]
+
+
 def test_what_does_not_exist_is_none(server: ApiServer) -> None:
     server.status, server.document = 404, {"message": 'deployments.apps "x" not found'}
     assert kubernetes_api.connect("dev").workload(WorkloadKind.DEPLOYMENT, "n", "x") is None
@@ -94,6 +106,7 @@ def test_what_does_not_exist_is_none(server: ApiServer) -> None:
         (401, errors.LoginFailed, False),
         (403, errors.LoginFailed, False),
         (409, errors.Unavailable, True),
+        (410, errors.Unavailable, True),
         (429, errors.Unavailable, True),
         (500, errors.Unavailable, True),
         (503, errors.Unavailable, True),
@@ -147,6 +160,12 @@ def test_bad_flow_an_expired_login_is_no_missing_permission(server: ApiServer) -
     with pytest.raises(errors.LoginFailed) as caught:
         kubernetes_api.connect("dev").jobs("n")
     assert caught.value.code == "kube-unauthenticated"
+
+
+def test_the_log_of_the_instance_before_is_asked_for_by_name(server: ApiServer) -> None:
+    server.document = b"panic\n"
+    assert kubernetes_api.connect("dev").log("n", "p", container="app", lines=5, previous=True) == "panic\n"
+    assert server.asked == ["/api/v1/namespaces/n/pods/p/log?container=app&previous=true&tailLines=5"]
 
 
 def test_the_log_of_a_container_that_waits_is_empty(server: ApiServer) -> None:

@@ -1,0 +1,173 @@
+"""What a release's pods suffer from: images that can't be pulled, missing references, crash loops; and what they merely wait for. Pure.
+
+None of these ends by itself in a failure of the pod (kubernetes.md §3.7); a Deployment notices after its progress deadline, ten minutes by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from migrator import errors
+from tasks.rollout import objects
+from tasks.rollout.objects import Json
+
+PATIENCE = 60.0
+"""Seconds after which a container that can't be made counts as stuck: registries hiccup, a Secret may come a moment after its pod, and the
+kubelet's first tries fall into this time."""
+
+HOPELESS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+"""Reasons for waiting that no time will mend."""
+
+BACKING_OFF = frozenset({"ImagePullBackOff", "ErrImagePull", "CreateContainerConfigError", "CreateContainerError"})
+"""Reasons for waiting that may mend themselves within `PATIENCE`."""
+
+CRASHES = 3
+"""Restarts that make a crash loop. Two are what a program does that comes up before the proxy or the DNS it needs; the third comes after the
+kubelet has waited 10 and then 20 seconds."""
+
+CRASH_LOOP = "CrashLoopBackOff"
+
+ORDINARY = frozenset({"", "ContainerCreating", "PodInitializing", CRASH_LOOP})
+"""Reasons for waiting that say nothing about why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ailment:
+    """A container in trouble.
+
+    Args:
+        reason: what is wrong, in one line.
+        message: what it left as its termination message, or what the kubelet says about it.
+        previous: whether its last words are the previous instance's log. None where no log can be there.
+    """
+
+    pod: str
+    container: str
+    reason: str
+    message: str = ""
+    previous: bool | None = None
+
+
+def worst(pods: Sequence[Json], gates: Sequence[str], now: datetime) -> Ailment | None:
+    """A container that will not come up by itself; None while all still may.
+
+    Args:
+        pods: this release's only: an older one's troubles may be the reason for the release.
+        gates: init containers that run `greylag wait`. One that waits, or ended with a transient code and is started again, is not in trouble;
+            one that ended with a permanent code will end so again.
+    """
+    for pod, item in _statuses(pods):
+        found = _stuck(pod, item, now) or _crashing(pod, item, gates)
+        if found is not None:
+            return found
+    return None
+
+
+def suspect(pods: Sequence[Json]) -> Ailment | None:
+    """The container that most likely holds a rollout up, once the rollout has failed: whose last words are worth reading."""
+    seen = [(pod, item) for pod, item in _statuses(pods) if not item.get("ready")]
+    for pod, item in seen:
+        if _code(item) or (_code(item) is not None and item.get("restartCount")):
+            return _ended(pod, item, f"container {item['name']} of pod {objects.name(pod)} {_story(item)}")
+    for pod, item in seen:
+        if ((item.get("state") or {}).get("waiting") or {}).get("reason", "") not in ORDINARY:
+            return _waiting(pod, item)
+    for pod, item in seen:
+        if "running" in (item.get("state") or {}):
+            reason = f"container {item['name']} of pod {objects.name(pod)} runs and is not ready"
+            return Ailment(objects.name(pod), item["name"], reason, previous=False)
+    return None
+
+
+def remark(pods: Sequence[Json], gates: Sequence[str]) -> str:
+    """What a rollout that goes on waits for, in words; empty where the pods don't say."""
+    for pod in pods:
+        for condition in (pod.get("status") or {}).get("conditions") or ():
+            if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+                return f"pod {objects.name(pod)} can't be scheduled: {condition.get('message') or condition.get('reason')}"
+    for pod, item in _statuses(pods):
+        state, code = item.get("state") or {}, _code(item)
+        if item.get("name") in gates and ("running" in state or code):
+            return f"pod {objects.name(pod)} waits for the schema"
+        waiting = state.get("waiting") or {}
+        if code and not item.get("ready"):
+            return f"container {item['name']} of pod {objects.name(pod)} {_story(item)}"
+        if waiting.get("reason", "") not in ORDINARY:
+            return _waiting(pod, item).reason
+    return ""
+
+
+def _stuck(pod: Json, item: Json, now: datetime) -> Ailment | None:
+    reason = ((item.get("state") or {}).get("waiting") or {}).get("reason", "")
+    if reason in HOPELESS or (reason in BACKING_OFF and _waited(pod, item, now) > PATIENCE):
+        return _waiting(pod, item)
+    return None
+
+
+def _crashing(pod: Json, item: Json, gates: Sequence[str]) -> Ailment | None:
+    code, state = _code(item), item.get("state") or {}
+    if code is None:
+        return None
+    if item.get("name") in gates:
+        if code == 0 or code in errors.TRANSIENT:
+            return None
+        if code in errors.PERMANENT:
+            words = f"init container {item['name']} of pod {objects.name(pod)} ended with {code}, which no retry mends"
+            return _ended(pod, item, words)
+    looping = (state.get("waiting") or {}).get("reason") == CRASH_LOOP or (code != 0 and "terminated" in state)
+    if not looping or int(item.get("restartCount", 0)) < CRASHES:
+        return None
+    return _ended(pod, item, f"crash loop: container {item['name']} of pod {objects.name(pod)} {_story(item)}")
+
+
+def _ended(pod: Json, item: Json, reason: str) -> Ailment:
+    # While it waits or runs again, the words are the instance's before; "terminated" is still the current one.
+    previous = "terminated" not in (item.get("state") or {})
+    return Ailment(objects.name(pod), item["name"], reason, str((_end(item) or {}).get("message") or ""), previous)
+
+
+def _waiting(pod: Json, item: Json) -> Ailment:
+    waiting = item["state"]["waiting"]
+    reason = f"{waiting.get('reason')}: pod {objects.name(pod)}, container {item.get('name')}, image {item.get('image')}"
+    return Ailment(objects.name(pod), item["name"], reason, str(waiting.get("message") or ""))
+
+
+def _story(item: Json) -> str:
+    end = _end(item) or {}
+    word = end.get("reason", "")
+    said = f" ({word})" if word not in ("", "Error", "Completed") else ""
+    restarts = int(item.get("restartCount", 0))
+    again = f", restarted {restarts} {'time' if restarts == 1 else 'times'}" if restarts else ""
+    return f"ended with exit code {end.get('exitCode')}{said}{again}"
+
+
+def _statuses(pods: Iterable[Json]) -> Iterator[tuple[Json, Json]]:
+    for pod in sorted(pods, key=objects.name):
+        state = pod.get("status") or {}
+        for item in [*(state.get("initContainerStatuses") or ()), *(state.get("containerStatuses") or ())]:
+            yield pod, item
+
+
+def _end(item: Json) -> Json | None:
+    """How the container ended last; None where it has not."""
+    now = (item.get("state") or {}).get("terminated")
+    found: Json | None = now if now is not None else (item.get("lastState") or {}).get("terminated")
+    return found
+
+
+def _code(item: Json) -> int | None:
+    end = _end(item)
+    return None if end is None else int(end.get("exitCode", 0))
+
+
+def _waited(pod: Json, item: Json, now: datetime) -> float:
+    """Seconds since it could have been made: an init container may have waited long for the schema before."""
+    seconds = objects.age(pod, now)
+    before = (pod.get("status") or {}).get("initContainerStatuses") or ()
+    for each in (*before, item):
+        finished = (_end(each) or {}).get("finishedAt")
+        if finished:
+            seconds = min(seconds, objects.since(finished, now))
+    return seconds

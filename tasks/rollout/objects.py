@@ -1,0 +1,92 @@
+"""Reading the API's own JSON: what every room here needs of an object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+Json = Mapping[str, Any]
+
+
+def template(workload: Json) -> Json:
+    """The pod template."""
+    found: Json = workload["spec"].get("template") or {}
+    return found
+
+
+def containers(workload: Json, name: str = "") -> list[Json]:
+    """The pod template's containers; the one of this name, all where none is named."""
+    found = (template(workload).get("spec") or {}).get("containers") or ()
+    return [item for item in found if not name or item.get("name") == name]
+
+
+def init_containers(workload: Json) -> list[Json]:
+    """The pod template's init containers."""
+    return list((template(workload).get("spec") or {}).get("initContainers") or ())
+
+
+def images(workload: Json, container: str) -> list[str]:
+    """Images of the named container, of all where none is named: a sidecar's image does not matter, but which one is the sidecar?"""
+    return [str(item.get("image", "")) for item in containers(workload, container)]
+
+
+def controller(item: Json) -> Json:
+    """The owner reference of the object's controller; empty where it has none."""
+    owners = item["metadata"].get("ownerReferences") or ()
+    found: Json = next((owner for owner in owners if owner.get("controller")), {})
+    return found
+
+
+def label(item: Json, name: str) -> str:
+    """A label's value; empty where it is not set."""
+    return str((item["metadata"].get("labels") or {}).get(name, ""))
+
+
+def annotation(item: Json, name: str) -> str:
+    """An annotation's value; empty where it is not set."""
+    return str((item["metadata"].get("annotations") or {}).get(name, ""))
+
+
+def name(item: Json) -> str:
+    """The object's name."""
+    return str(item["metadata"]["name"])
+
+
+def deleting(item: Json) -> bool:
+    """Whether the object is being deleted."""
+    return bool(item["metadata"].get("deletionTimestamp"))
+
+
+def generation(item: Json) -> int:
+    """The generation of its specification."""
+    return int(item["metadata"].get("generation", 0))
+
+
+def age(item: Json, now: datetime) -> float:
+    """Seconds since it was created."""
+    created = item["metadata"].get("creationTimestamp")
+    return since(created, now) if created else 0.0
+
+
+def since(moment: str | datetime, now: datetime) -> float:
+    """Seconds since a moment of the API's."""
+    found = moment if isinstance(moment, datetime) else datetime.fromisoformat(moment.replace("Z", "+00:00"))
+    return (now - found).total_seconds()
+
+
+def selector(workload: Json) -> str:
+    """A label selector as the API takes it, `matchExpressions` included."""
+    found = workload["spec"].get("selector") or {}
+    parts = [f"{key}={value}" for key, value in sorted((found.get("matchLabels") or {}).items())]
+    for item in found.get("matchExpressions") or ():
+        values = ",".join(item.get("values") or ())
+        parts.append(
+            {
+                "In": f"{item['key']} in ({values})",
+                "NotIn": f"{item['key']} notin ({values})",
+                "Exists": item["key"],
+                "DoesNotExist": f"!{item['key']}",
+            }[item["operator"]]
+        )
+    return ",".join(parts)
