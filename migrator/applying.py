@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from migrator import errors, events, planning
+from migrator import events, planning, refusals
 from migrator.databases import Database
 from migrator.plans import ACCEPT_NOTHING, Plan, Policy
 
@@ -69,12 +69,8 @@ def apply(
     with database.lock(listen):
         history = database.ensure_history() if plan.target.versioning else database.read_history()
         rest = planning.remaining(plan, history, policy=policy, env=env)
-        if approved_digest and not planning.approves(approved_digest, rest, history):
-            raise errors.PlanRefused(
-                f"the approval is for another plan ({approved_digest[:12]}); this database needs {rest.digest[:12]}",
-                code="approval-mismatch",
-                hint="the database or the files changed since the approval: look at the new plan and approve that one",
-            )
+        if approved_digest:
+            refusals.require_approved(approved_digest, rest, history)
         if rest.steps:
             database.execute(rest, rest.steps, listen)
     return Report(rest, tuple(finished), time.monotonic() - started)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from migrator import errors, selection
 from migrator.history import History
-from migrator.plans import Policy, Step
+from migrator.plans import Plan, Policy, Step, approves
 from migrator.targets import UPWARDS, Target, Verb
 
 if TYPE_CHECKING:
@@ -98,3 +98,13 @@ def require_faithful(steps: Sequence[Step], policy: Policy) -> None:
                     where=errors.Location(step.path, hazard.line),
                     hint=f"{hazard.hint}; -accept-hazards runs the file as goose would",
                 )
+
+
+def require_approved(digest: str, candidate: Plan, history: History) -> None:
+    """Raises PlanRefused (`approval-mismatch`) unless an approval of the plan with this digest covers the candidate."""
+    if not approves(digest, candidate, history):
+        raise errors.PlanRefused(
+            f"the approval is for another plan ({digest[:12]}); this database needs {candidate.digest[:12]}",
+            code="approval-mismatch",
+            hint="the database or the files changed since the approval: look at the new plan and approve that one",
+        )

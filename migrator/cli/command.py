@@ -145,6 +145,11 @@ def _refuse(error: errors.GreylagError, values: Values, *, document: bool = True
     text.log(redaction.redact(error.message if own_line else f"goose run: {error.message}"))
     text.own(f"{error.where}: [{error.code}]" if error.where else f"[{error.code}]")
     text.own(f"hint: {error.hint}" if error.hint else "")
+    if place := os.environ.get("GREYLAG_TERMINATION_LOG"):
+        from migrator.cli import termination
+
+        told = {"verb": "", "error": {**error.document(), "message": redaction.redact(error.message)}}
+        termination.write(termination.outcome(told, int(error.exit_code), ()), place)
     if document and values.boolean("json"):
         from migrator.cli import json_output
 

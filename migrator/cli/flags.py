@@ -7,6 +7,7 @@ from migrator.cli.go_flags import Flag
 UPWARDS = ("up", "up-by-one", "up-to")
 CHANGING = (*UPWARDS, "down", "down-to", "redo", "reset")
 PLANNING = (*CHANGING, "plan")
+WITH_FILES = (*PLANNING, "status", "verify", "wait")
 
 GOOSE: tuple[Flag, ...] = (
     Flag("allow-missing", "bool", False, "applies missing (out-of-order) migrations", variable="GREYLAG_ALLOW_MISSING", goose=True),
@@ -37,11 +38,20 @@ GOOSE: tuple[Flag, ...] = (
 OWN: tuple[Flag, ...] = (
     Flag("accept-hazards", "bool", False, "run files with lossy hazards exactly as goose would", verbs=PLANNING),
     Flag("against", "string", "", "also compare with what the databases of @environment/service have applied", verbs=("validate",)),
-    Flag("approved-digest", "string", "", "run only the plan with this digest, or what is left of it", verbs=CHANGING),
+    Flag(
+        "approved-digest",
+        "string",
+        "",
+        "run only the plan with this digest, or what is left of it",
+        variable="GREYLAG_APPROVED_DIGEST",
+        verbs=CHANGING,
+    ),
+    Flag("bundle", "string", "", "the digest that the directory's files must have", variable="GREYLAG_BUNDLE", verbs=WITH_FILES),
     Flag("checksum", "strings", (), "record the present content of VERSION as what was applied", verbs=("repair",)),
     Flag("done", "strings", (), "answer that statement VERSION:INDEX was executed", verbs=("repair",)),
     Flag("exit-code", "bool", False, "end with 3 when migrations are pending", verbs=("status",)),
     Flag("expand", "bool", False, "show statements with ENVSUB's values filled in, on a terminal only", verbs=("plan",)),
+    Flag("expected-database", "string", "", "the database that must be reached, and no other", variable="GREYLAG_EXPECTED_DATABASE"),
     Flag("json", "bool", False, "write one JSON document (up, down, …: one event per line) to standard output", variable="GREYLAG_JSON"),
     Flag("lock-budget", "duration", 60.0, "how long a statement is retried that can't get its lock", variable="GREYLAG_LOCK_BUDGET"),
     Flag(

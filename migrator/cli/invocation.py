@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from migrator import errors, redaction
 from migrator.cli import flags, verbs
 from migrator.cli.go_flags import FlagError, Values
+
+if TYPE_CHECKING:
+    from migrator.cli.credentials import Parts
 
 DEFAULT_DIRECTORY = "."
 DEFAULT_TABLE = "goose_db_version"
@@ -116,13 +119,14 @@ def resolve(values: Values, environ: Mapping[str, str]) -> Iterable[Invocation]:
     if at is not None:
         return _targets(words[at], words[:at] + words[at + 1 :], values, environ)
     if len(words) > 2 and words[0] in verbs.ALL and words[1] in verbs.DRIVERS:  # verb first, as with @targets
-        words = [words[1], words[2], words[0], *words[3:]]
+        words, parts = [words[1], words[2], words[0], *words[3:]], None
     else:
-        words = _merge(words, environ)
+        words, parts = _merge(words, environ)
     if len(words) < 3:
         raise errors.UsageError(
             f'too few words: driver, address or command is missing in "{" ".join(_shown(values.words))}"' if values.words else "no command",
-            hint="greylag -dir DIR DRIVER DBSTRING COMMAND, or GOOSE_DRIVER and GOOSE_DBSTRING in the environment; greylag -h shows all",
+            hint="greylag -dir DIR DRIVER DBSTRING COMMAND, or GOOSE_DRIVER and GOOSE_DBSTRING in the environment, or the credentials in parts "
+            "(POSTGRES_HOST and its siblings); greylag -h shows all",
         )
     driver, dbstring, name = words[:3]
     _require_driver(driver, dbstring)
@@ -132,7 +136,8 @@ def resolve(values: Values, environ: Mapping[str, str]) -> Iterable[Invocation]:
         if configured(environ, "DRIVER") and (name in verbs.DRIVERS or dbstring in verbs.DRIVERS):
             hint = "GOOSE_DRIVER is set, so leave the driver out of the command line"
         raise errors.UsageError(f'"{redaction.redact(name)}": no such command', code="unknown-command", hint=hint)
-    return [_invocation(verb, words[3:], values, environ, driver=driver, dbstring=dbstring)]
+    env = {**parts.substitutions(driver), **environ} if parts else None
+    return [_invocation(verb, words[3:], values, environ, driver=driver, dbstring=dbstring, env=env)]
 
 
 def _invocation(verb: verbs.Verb, arguments: list[str], values: Values, environ: Mapping[str, str], **more: Any) -> Invocation:
@@ -152,34 +157,27 @@ def _invocation(verb: verbs.Verb, arguments: list[str], values: Values, environ:
     return Invocation(verb=verb, arguments=tuple(arguments), values=values, **{**settings, **more})
 
 
-def _merge(words: list[str], environ: Mapping[str, str]) -> list[str]:
-    """goose's merge: a driver from the environment goes first, an address second (goose.md §5.1)."""
+def _merge(words: list[str], environ: Mapping[str, str]) -> tuple[list[str], Parts | None]:
+    """goose's merge: a driver from the environment goes first, an address second (goose.md §5.1).
+
+    Where goose would find too few words, because a command follows the driver, the address is made of credentials in parts; they come with it.
+    """
     if not words:
-        return words
+        return words, None
     driver = configured(environ, "DRIVER")
     if driver:
         words = [driver, *words]
     dbstring = configured(environ, "DBSTRING")
-    if not dbstring and environ.get("GREYLAG_HOST"):
-        dbstring = _from_parts(words[0], environ)
     if dbstring:
-        words = [words[0], dbstring, *words[1:]]
-    return words
+        return [words[0], dbstring, *words[1:]], None
+    if len(words) < 2 or words[1] not in verbs.ALL or words[0] not in verbs.DRIVERS:
+        return words, None
+    from migrator.cli import credentials
 
-
-def _from_parts(driver: str, environ: Mapping[str, str]) -> str:
-    """A DBSTRING from GREYLAG_HOST and its companions: what a chart's Job has in its Secret, without a shell that percent-encodes."""
-    from migrator import addresses
-
-    _require_driver(driver, "")
-    return addresses.build(
-        driver,
-        host=environ["GREYLAG_HOST"],
-        port=environ.get("GREYLAG_PORT") or ("9000" if driver == "clickhouse" else "5432"),
-        username=environ.get("GREYLAG_USERNAME", ""),
-        password=environ.get("GREYLAG_PASSWORD", ""),
-        database=environ.get("GREYLAG_DATABASE", ""),
-    )
+    parts = credentials.find(words[0], environ)
+    if parts is None:
+        return words, None
+    return [words[0], parts.dbstring(words[0], environ.get(credentials.PARAMETERS, "")), *words[1:]], parts
 
 
 def _require_driver(driver: str, dbstring: str) -> None:
@@ -189,10 +187,17 @@ def _require_driver(driver: str, dbstring: str) -> None:
 
     reason = verbs.REFUSED_DRIVERS.get(driver, "greylag drives postgres (or pgx) and clickhouse")
     raise errors.UsageError(
-        f'-dbstring={goquote.quote(redaction.redact(dbstring))}: "{driver}": unknown dialect',
+        f'-dbstring={goquote.quote(_masked(dbstring))}: "{driver}": unknown dialect',
         code="unknown-driver",
         hint=reason if driver not in verbs.ALL else f"the driver comes before the command: greylag postgres DBSTRING {driver}",
     )
+
+
+def _masked(dbstring: str) -> str:
+    """An address of any driver without its password: MySQL's are no URLs, `user:password@tcp(host)/database`."""
+    head, at, tail = redaction.redact(dbstring).rpartition("@")
+    user, colon, _ = head.partition(":")
+    return f"{user}:{redaction.MASK}@{tail}" if at and colon and "://" not in dbstring else head + at + tail
 
 
 def _targets(expression: str, words: list[str], values: Values, environ: Mapping[str, str]) -> Iterator[Invocation]:

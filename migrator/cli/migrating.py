@@ -79,12 +79,13 @@ def run(session: Session, verb: Verb) -> int:
     refusals.require_files(migrations, wanted)  # up-to looks at files up to its version; goose says so before it connects
     session.error_prefix = ""
     with session.open() as database:
-        plan = _settled(database, migrations, wanted) or make_plan(session, database, migrations, wanted)
+        plan = session.plan = _settled(database, migrations, wanted) or make_plan(session, database, migrations, wanted)
         finished: Finished = ()
         remarks = plan.remarks
         if plan.steps:  # else nothing is locked, and what executes is not even imported
             remarks = warned(plan).remarks
             plan, finished = _apply(session, database, plan)
+            session.plan = plan
         code = _close(session, plan, finished, database)
     session.document["remarks"] = [{"code": item.code, "message": item.message, "hint": item.hint} for item in remarks]
     for remark in remarks:

@@ -28,6 +28,10 @@ class Session:
         """Version and index (from 1) of the statement that was last known to run; for the message of a time-out."""
         self.run_id = ""
         """How the newest connection calls its run."""
+        self.finished: list[events.MigrationFinished] = []
+        """What was recorded so far, also when the run fails afterwards."""
+        self.plan: plans.Plan | None = None
+        """The plan as it was made last."""
         self._print = text.listener(self.values.boolean("v"))
 
     @property
@@ -40,7 +44,10 @@ class Session:
         )
 
     def load(self) -> files.MigrationSet:
-        """The migrations of the directory. Raises FileError, also when there are none (goose.md §3.2)."""
+        """The migrations of the directory.
+
+        Raises FileError, also when there are none (goose.md §3.2); PlanRefused (`bundle-changed`) where others are asked for.
+        """
         from migrator import files
 
         found = files.load(self.invocation.directory)
@@ -50,10 +57,17 @@ class Session:
                 code="no-migration-files",
                 hint=f"files in {self.invocation.directory} are named VERSION_name.sql; `greylag -dir DIR create NAME sql` writes one",
             )
+        wanted = self.values.string("bundle")
+        if wanted and (actual := found.digest()) != wanted:
+            raise errors.PlanRefused(
+                f"the files in {self.invocation.directory} are bundle {actual[:12]}, asked for is bundle {wanted[:12]}",
+                code="bundle-changed",
+                hint="run the image or the commit that has this bundle, or start the release again for the files that are here now",
+            )
         return found
 
     def open(self) -> databases.Database:
-        """Connects. Raises as `databases.open_database`."""
+        """Connects. Raises as `databases.open_database`; NotFound (`wrong-database`) where another database is asked for."""
         from migrator import databases
 
         seconds = self.values.seconds
@@ -70,7 +84,17 @@ class Session:
             owner_role=self.values.string("role") or self.invocation.owner_role,
         )
         self.run_id = options.run_id
-        return databases.open_database(self.invocation.driver, self.invocation.dbstring, options)
+        database = databases.open_database(self.invocation.driver, self.invocation.dbstring, options)
+        expected = self.values.string("expected-database")
+        if expected and database.name != expected:
+            reached = database.name
+            database.close()
+            raise errors.NotFound(
+                f'the credentials lead to the database "{reached}", this environment\'s database is "{expected}"',
+                code="wrong-database",
+                hint=f'put "{expected}" into the secret, or correct what is expected (-expected-database)',
+            )
+        return database
 
     def listen(self, event: events.Event) -> None:
         """Takes the engine's events: prints them, and writes them as JSON lines where the verb streams."""
@@ -82,6 +106,7 @@ class Session:
             self.running = (event.version, event.index + 1)
         elif isinstance(event, events.MigrationFinished):
             self.running = None
+            self.finished.append(event)
         self._print(event)
         if self.json and self.invocation.verb.streams:
             from migrator.cli import json_output
@@ -114,6 +139,7 @@ class Session:
         self.document["error"] = {
             **error.document(),
             "message": redaction.redact(error.message, secrets),
+            "hint": hint,
             "detail": detail or None,
         }
         return int(error.exit_code)
@@ -131,6 +157,7 @@ class Session:
 
     def finish(self, exit_code: int, documents: list[dict[str, object]] | None = None) -> None:
         """Writes the document; one of several targets is put into `documents`, which are written together."""
+        self._leave_last_words(exit_code)
         if not self.json:
             return
         from migrator.cli import json_output
@@ -142,3 +169,18 @@ class Session:
             json_output.write_line({"event": "result", **self.document})
         else:
             json_output.write_document(self.document)
+
+    def _leave_last_words(self, exit_code: int) -> None:
+        """Leaves the outcome where the pod's status takes it from, if this is a pod that asks for it."""
+        import os
+
+        place = os.environ.get("GREYLAG_TERMINATION_LOG")
+        if not place:
+            return
+        from migrator.cli import termination
+
+        applied = [(item.version, item.statements, item.seconds) for item in self.finished]
+        known = {"bundle": self.plan.bundle, "plan": self.plan.digest} if self.plan else {}
+        problem = termination.write(termination.outcome(self.document, exit_code, applied, **known), place)
+        if problem:
+            text.own(f"warning: the termination message can't be written: {problem} [no-termination-message]")

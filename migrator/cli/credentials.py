@@ -1,0 +1,138 @@
+"""A DBSTRING out of credentials in parts: what a Kubernetes Secret holds, without a shell that percent-encodes.
+
+Three sources, the first that is there: the files of `GREYLAG_CREDENTIALS_DIRECTORY` (a mounted Secret), the variables `GREYLAG_HOST` and its
+siblings, and the usual recipe's own `POSTGRES_*` or `CLICKHOUSE_*`. All of them stand behind a DBSTRING that is written out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from migrator import addresses, errors
+
+DIRECTORY = "GREYLAG_CREDENTIALS_DIRECTORY"
+PARAMETERS = "GREYLAG_PARAMETERS"
+"""A query string of connection parameters, such as `sslmode=verify-full`: no secret, so it need not lie in the Secret."""
+
+FILES: Mapping[str, tuple[str, ...]] = {
+    "host": ("host",),
+    "port": ("port",),
+    "username": ("username", "user"),
+    "password": ("password",),
+    "database": ("database", "dbname"),
+    "http_port": ("http_port",),
+}
+"""What the files may be called; the first one present is taken."""
+
+REQUIRED = ("host", "username", "password", "database")
+
+DEFAULT_PORTS = {"postgres": "5432", "pgx": "5432", "clickhouse": "9000"}
+
+
+class Parts(NamedTuple):
+    """Credentials in parts, as they were found; what was not is empty."""
+
+    host: str
+    port: str = ""
+    username: str = ""
+    password: str = ""
+    database: str = ""
+    http_port: str = ""
+
+    def dbstring(self, driver: str, parameters: str = "") -> str:
+        """The address, every part percent-encoded. Raises UsageError as `addresses.build`."""
+        from urllib.parse import parse_qsl
+
+        query = dict(parse_qsl(parameters, keep_blank_values=True))
+        if driver == "clickhouse" and self.http_port:
+            query.setdefault("http_port", self.http_port)
+        return addresses.build(
+            driver,
+            host=self.host,
+            port=self.port or DEFAULT_PORTS[driver],
+            username=self.username,
+            password=self.password,
+            database=self.database,
+            parameters=query,
+        )
+
+    def substitutions(self, driver: str) -> dict[str, str]:
+        """What `${NAME}` in a migration may name besides the process's own variables. The password is not among them: it is in the environment
+        only where somebody put it there.
+        """
+        prefix = _prefix(driver)
+        return {
+            f"{prefix}_HOST": self.host,
+            f"{prefix}_PORT": self.port or DEFAULT_PORTS[driver],
+            f"{prefix}_USER": self.username,
+            f"{prefix}_USERNAME": self.username,
+            f"{prefix}_DATABASE": self.database,
+        }
+
+
+def find(driver: str, environ: Mapping[str, str]) -> Parts | None:
+    """The credentials for a driver; None where no source is there.
+
+    Raises NotFound: `secret-missing` (there is no such directory), `key-missing` (it lacks a file). UsageError (`bad-address`) for a file that is
+    not UTF-8.
+    """
+    if environ.get(DIRECTORY):
+        return _from_files(Path(environ[DIRECTORY]), environ)
+    if environ.get("GREYLAG_HOST"):
+        return _from_variables("GREYLAG", environ)
+    if environ.get(f"{_prefix(driver)}_HOST"):
+        return _from_variables(_prefix(driver), environ)
+    return None
+
+
+def _prefix(driver: str) -> str:
+    return "CLICKHOUSE" if driver == "clickhouse" else "POSTGRES"
+
+
+def _from_variables(prefix: str, environ: Mapping[str, str]) -> Parts:
+    def named(*names: str) -> str:
+        return next((found for name in names if (found := environ.get(f"{prefix}_{name}"))), "")
+
+    return Parts(named("HOST"), named("PORT"), named("USERNAME", "USER"), named("PASSWORD"), named("DATABASE", "DB"))
+
+
+def _from_files(directory: Path, environ: Mapping[str, str]) -> Parts:
+    try:
+        # Kubernetes keeps the real files in hidden directories beside the links.
+        present = sorted(item.name for item in directory.iterdir() if not item.name.startswith("."))
+    except OSError as error:
+        raise errors.NotFound(
+            f"the credentials directory {directory} can't be read: {(error.strerror or '').lower()}",
+            code="secret-missing",
+            hint=f"mount the Secret there, or correct {DIRECTORY}",
+        ) from None
+    found: dict[str, str] = {}
+    for part, names in FILES.items():
+        name = next((item for item in names if item in present), None)
+        if name is not None:
+            found[part] = _read(directory / name, part)
+    missing = [part for part in REQUIRED if not found.get(part)]
+    if missing:
+        raise errors.NotFound(
+            f"the credentials directory {directory} lacks {', '.join(missing)}; it has {', '.join(present) or 'nothing'}",
+            code="key-missing",
+            hint="add the key to the Secret: host, port, username, password, database",
+        )
+    return Parts(**{"port": environ.get("GREYLAG_PORT", ""), **found})
+
+
+def _read(path: Path, part: str) -> str:
+    try:
+        # Only an editor's or echo's line end: spaces may belong to a password.
+        text = path.read_bytes().decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise errors.UsageError(f"the {part} in {path} is not UTF-8", code="bad-address", hint="store it again as UTF-8") from None
+    except OSError as error:
+        raise errors.NotFound(
+            f"{path} can't be read: {(error.strerror or '').lower()}",
+            code="key-missing",
+            hint="the container's user must be allowed to read it",
+        ) from None
+    return text if part == "password" else text.strip()
