@@ -13,5 +13,6 @@ VERBS: dict[str, str] = {
     "deploy": "deployments.console.deploy",
     "promote": "deployments.console.promote",
     "approve": "deployments.console.approve",
+    "privileges": "deployments.console.privileges",
 }
 """Verb -> module, imported when the verb is used."""

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 from migrator import errors
 from migrator.cli.invocation import Observation
-from tasks import migration_jobs, redaction, rollout
+from tasks import migration_jobs, redaction
 from tasks.fleet_models import Target, WorkloadKind
 from tasks.migration_jobs import JobState
+from tasks.rollout import statuses
 from tasks.settings import load
 
 LAST_LINES = 10
@@ -123,6 +124,6 @@ def _workload(target: Target, cluster: Cluster) -> Observation:
     workload = cluster.workload(kind, target.namespace, name)
     if workload is None:
         return Observation((f"{place} does not exist",), {"workload": None})
-    found = rollout.status(kind, workload)
+    found = statuses.status(kind, workload)
     document = {"kind": str(kind), "name": name, "state": found.progress.name.lower(), "reason": found.reason}
     return Observation((f"{place}: {found.progress.value}: {found.reason}",), {"workload": document})

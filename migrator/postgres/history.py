@@ -225,17 +225,38 @@ def _stored(content: bytes) -> tuple[bytes, str]:
 # --- creating ---------------------------------------------------------------------------------------------------------------------
 
 
+_UNUSABLE = """SELECT n.nspname, current_user FROM pg_catalog.unnest(pg_catalog.string_to_array(current_setting('search_path'), ',')) AS named
+JOIN pg_catalog.pg_namespace n ON n.nspname = replace(pg_catalog.btrim(named, ' "'), '$user', current_user)
+WHERE NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') LIMIT 1"""
+"""A schema of the search path that exists and may not be used: PostgreSQL passes it over as if it did not exist."""
+
+
+def _without_schema(session: Session, where: Place) -> errors.GreylagError:
+    try:
+        unusable = session.query(_UNUSABLE)
+    except failures.ServerFailure as failure:
+        return failures.of_server(failure, f"to find a schema for {where.given}")
+    if unusable:
+        schema, role = unusable[0]
+        return errors.LoginFailed(
+            f"permission denied for schema {schema}: {role} may not use it, so {where.given} has no place",
+            code="permission-denied",
+            hint=f'GRANT USAGE, CREATE ON SCHEMA "{schema}" TO "{role}", or name the owning role (owner_role) to SET ROLE to',
+        )
+    return errors.PlanRefused(
+        f"no schema of the search path exists, so {where.given} has no place",
+        code="no-schema",
+        hint="create the schema, set search_path in the address, or name the table with its schema (-table app.goose_db_version)",
+    )
+
+
 def ensure(session: Session, where: Place) -> None:
     """Creates goose's table with row 0, and greylag's tables, in one transaction; what exists stays as it is.
 
-    Raises LoginFailed when the role may not create tables there, PlanRefused (`no-schema`) when no schema would take the table.
+    Raises LoginFailed when the role may not create tables there or use the schema, PlanRefused (`no-schema`) when no schema would take the table.
     """
     if not where.schema:
-        raise errors.PlanRefused(
-            f"no schema of the search path exists, so {where.given} has no place",
-            code="no-schema",
-            hint="create the schema, set search_path in the address, or name the table with its schema (-table app.goose_db_version)",
-        )
+        raise _without_schema(session, where)
     try:
         tables = session.query(
             "SELECT " + ", ".join(f"pg_catalog.to_regclass(${n})" for n in (1, 2, 3)), where.table, where.facts, where.journal

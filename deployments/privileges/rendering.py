@@ -1,0 +1,102 @@
+"""The privileges of an environment's identities: the files of this directory, filled in for the targets of a fleet. Pure apart from reading them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from string import Template
+
+from tasks.fleet_models import Engine, Target, WorkloadKind
+
+DIRECTORY = Path(__file__).resolve().parent
+
+WORKER = "greylag-worker"
+"""The service account of an environment's worker."""
+
+KIND = re.compile(r" +# (" + "|".join(WorkloadKind) + r")$")
+"""What ends a rule that only a workload of this kind needs."""
+
+
+def kubernetes(targets: Sequence[Target]) -> str:
+    """Service accounts, Roles and bindings, per namespace; `kubectl apply --filename -` takes them."""
+    parts = []
+    for namespace in dict.fromkeys(target.namespace for target in targets):
+        inside = [target for target in targets if target.namespace == namespace]
+        parts.append(_worker(inside))
+        parts += [_filled("kubernetes/migration.yaml", words(target)) for target in inside]
+    return "---\n".join(parts)
+
+
+def vault(targets: Sequence[Target]) -> str:
+    """One policy for the environment's worker; `vault policy write NAME -` takes it."""
+    return "\n".join(_filled("vault/kv.hcl", words(target)) for target in targets)
+
+
+def postgres(targets: Sequence[Target]) -> str:
+    """The roles of each PostgreSQL database, as input for psql; each database must exist."""
+    return "\n".join(
+        f'\\connect "{target.database}"\n{_migrator(target)}\n{_filled("postgres/application.sql", words(target))}'
+        for target in targets
+        if target.engine is Engine.POSTGRES
+    )
+
+
+def clickhouse(targets: Sequence[Target]) -> str:
+    """The grants of each ClickHouse database, as input for `clickhouse client --multiquery`; each user must exist."""
+    return "\n".join(_filled("clickhouse/migrator.sql", words(target)) for target in targets if target.engine is Engine.CLICKHOUSE)
+
+
+PARTS: Mapping[str, Callable[[Sequence[Target]], str]] = {
+    "kubernetes": kubernetes,
+    "vault": vault,
+    "postgres": postgres,
+    "clickhouse": clickhouse,
+}
+"""What can be printed, by the directory that it comes from."""
+
+
+def words(target: Target) -> dict[str, str]:
+    """What the files may name of one target. Roles are named after the database, so that two environments on one server have different ones."""
+    return {
+        "environment": target.environment,
+        "service": target.service,
+        "namespace": target.namespace,
+        "worker": WORKER,
+        "mount": target.vault_mount,
+        "path": target.vault_path,
+        "database": target.database,
+        "owner": target.owner_role or f"{target.database}_owner",
+        "migrator": f"{target.database}_migrator",
+        "application": f"{target.database}_application",
+    }
+
+
+def _worker(targets: Sequence[Target]) -> str:
+    names = {str(kind): sorted({target.workload.name for target in targets if target.workload.kind is kind}) for kind in WorkloadKind}
+    lines = []
+    for line in _text("kubernetes/worker.yaml").splitlines():
+        kind = KIND.search(line)
+        if kind is None or names[kind[1]]:
+            lines.append(KIND.sub("", line))
+    listed = {kind: ", ".join(found) for kind, found in names.items()}
+    return _substituted("\n".join(lines) + "\n", words(targets[0]) | listed)
+
+
+def _migrator(target: Target) -> str:
+    text = _text("postgres/migrator.sql")
+    if target.owner_role:  # greylag itself takes the role after login: it need not be the login's default
+        text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("ALTER ROLE"))
+    return _substituted(text, words(target))
+
+
+def _filled(name: str, given: Mapping[str, str]) -> str:
+    return _substituted(_text(name), given)
+
+
+def _substituted(text: str, given: Mapping[str, str]) -> str:
+    return Template(text).substitute(given)
+
+
+def _text(name: str) -> str:
+    return (DIRECTORY / name).read_text(encoding="utf-8")

@@ -1,0 +1,4 @@
+# ${service} in ${environment}: its login, from the key-value store.
+path "${mount}/data/${path}" {
+  capabilities = ["read"]
+}

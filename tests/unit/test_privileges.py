@@ -1,0 +1,109 @@
+"""The shipped privileges, filled in for a fleet: complete, valid, and never a way to list Secrets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deployments.privileges import rendering
+from deployments.sandbox import vault_policies
+from migrator import cli
+from tasks import fleet
+from tasks.fleet_models import Target, WorkloadKind
+
+DEV = [target for target in fleet.load().targets() if target.environment == "dev"]
+
+
+def objects(targets: list[Target]) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(rendering.kubernetes(targets)))
+
+
+def rules(targets: list[Target]) -> list[dict[str, Any]]:
+    return [rule for found in objects(targets) if found["kind"] == "Role" for rule in found["rules"]]
+
+
+def with_workload(kind: WorkloadKind, name: str = "auth") -> Target:
+    return DEV[0].model_copy(update={"workload": DEV[0].workload.model_copy(update={"kind": kind, "name": name})})
+
+
+@pytest.mark.parametrize("part", rendering.PARTS)
+def test_every_part_is_filled_in(part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["privileges", part, "@dev"]) == 0
+    told = capsys.readouterr().out
+    assert "${" not in told and "dev" in told
+
+
+def test_every_file_of_the_directory_is_printed() -> None:
+    texts = "\n".join(part(DEV) for part in rendering.PARTS.values())
+    for path in rendering.DIRECTORY.rglob("*.*"):
+        if path.suffix in (".yaml", ".hcl", ".sql"):
+            last = path.read_text(encoding="utf-8").rstrip().splitlines()[-1]
+            assert last.partition("$")[0].strip() in texts, path.name
+
+
+def test_no_rule_reads_a_secret_and_none_is_for_everything() -> None:
+    for rule in rules(DEV):
+        assert "secrets" not in rule["resources"]
+        assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+
+
+def test_every_object_lies_in_the_environments_namespace() -> None:
+    for found in objects(DEV):
+        assert found["metadata"]["namespace"] == "dev-my-girok"
+        assert all(subject["namespace"] == "dev-my-girok" for subject in found.get("subjects", []))
+
+
+@pytest.mark.parametrize(
+    ("kind", "resources"),
+    [
+        (WorkloadKind.DEPLOYMENT, {"deployments", "replicasets"}),
+        (WorkloadKind.STATEFUL_SET, {"statefulsets"}),
+        (WorkloadKind.DAEMON_SET, {"daemonsets", "controllerrevisions"}),
+        (WorkloadKind.ROLLOUT, {"rollouts"}),
+    ],
+)
+def test_only_the_kinds_in_use_are_allowed_and_by_name(kind: WorkloadKind, resources: set[str]) -> None:
+    found = [rule for rule in rules([with_workload(kind)]) if rule["apiGroups"][0] in ("apps", "argoproj.io")]
+    assert {resource for rule in found for resource in rule["resources"]} == resources
+    assert [rule["resourceNames"] for rule in found if rule["verbs"] == ["get"]] == [["auth"]]
+
+
+def test_a_migration_pod_has_an_identity_and_no_access() -> None:
+    accounts = [found for found in objects(DEV) if found["kind"] == "ServiceAccount" and found["metadata"]["name"] != rendering.WORKER]
+    assert len(accounts) == len(DEV)
+    assert all(found["automountServiceAccountToken"] is False for found in accounts)
+    bound = {subject["name"] for found in objects(DEV) for subject in found.get("subjects", [])}
+    assert bound == {rendering.WORKER}
+
+
+def test_a_vault_policy_reads_its_own_environments_secrets_alone() -> None:
+    policy = vault_policies.parse(rendering.vault(DEV))
+    assert set(policy.rules) == {f"secret/data/{target.vault_path}" for target in DEV}
+    assert all(allowed == {"read"} for allowed in policy.rules.values())
+
+
+def test_two_environments_on_one_server_have_roles_of_their_own() -> None:
+    names = [rendering.words(target)[role] for target in fleet.load().targets() for role in ("owner", "migrator", "application")]
+    assert len(set(names)) == len(names)
+
+
+def test_bad_flow_a_part_that_a_target_has_no_use_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["privileges", "clickhouse", "@dev/auth-service"]) == 2
+    assert "[bad-target]" in capsys.readouterr().err
+    assert cli.main(["privileges", "everything", "@dev"]) == 2
+
+
+def test_the_fleets_own_names_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "namespace: team-{environment}\nvault: {mount: kv, path: 'x/{service}'}\nenvironments: {qa: {suffix: _qa}}\n"
+    text += "services: {shop: {engine: postgres, database: shop, migrations: sql, owner_role: shop_boss}}\n"
+    (tmp_path / "fleet.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("GREYLAG_FLEET", str(tmp_path / "fleet.yaml"))
+    told = ""
+    for part in ("kubernetes", "vault", "postgres"):
+        assert cli.main(["privileges", part, "@qa"]) == 0
+        told += capsys.readouterr().out
+    for expected in ("namespace: team-qa", 'path "kv/data/x/shop"', '"shop_boss"', '"shop_qa_migrator"'):
+        assert expected in told
