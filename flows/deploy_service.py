@@ -10,8 +10,7 @@ from prefect.states import Failed
 
 from flows import approvals, interruption, labels, pages, parameters, reports
 from migrator import errors
-from tasks import backoff, fleet, migration, settings, steps
-from tasks.credentials import Credentials
+from tasks import backoff, credentials, fleet, migration, settings, steps
 from tasks.fleet_models import Target
 from tasks.outcomes import MigrationOutcome
 
@@ -66,17 +65,30 @@ def _sequence(target: Target, bundle: str, plan: str, approval: str, image: str,
     elif target.protected:
         agreed = approvals.NO_APPROVAL
     policy = interruption.policy(backoff.policy(limit, chosen.backoff_base_seconds, deadline))
+    with credentials.Session(target, chosen, labels.logger()) as session:
+        return _steps(target, session, policy, bundle, agreed, image, approval, deadline)
 
+
+def _steps(
+    target: Target,
+    session: credentials.Session,
+    policy: dict[str, Any],
+    bundle: str,
+    agreed: str,
+    image: str,
+    approval: str,
+    deadline: float,
+) -> reports.Row:
     interruption.check()
-    found = steps.fetch_credentials.with_options(**policy)(target)
+    found = steps.fetch_credentials.with_options(**policy)(target, session)
     interruption.check()
     url = steps.encode_url.with_options(**policy)(found, target)
     _publish_plan(target, url, found, bundle)
     before = steps.observe(target)
     interruption.check()
-    migrated = _migrate(policy, target, url, found, bundle, agreed, deadline, approval)
+    migrated = _migrate(policy, target, url, found, session, bundle, agreed, deadline, approval)
     interruption.check()
-    verified = steps.verify_tables.with_options(**policy)(target, url, found, migrated.bundle)
+    verified = steps.verify_tables.with_options(**policy)(target, url, found, migrated.bundle, session)
     interruption.check()
     health = steps.await_health.with_options(
         name="await Deployment health", task_run_name="await Deployment health {target.label}", **policy
@@ -100,14 +112,17 @@ def _migrate(
     policy: dict[str, Any],
     target: Target,
     url: Any,
-    found: Credentials,
+    found: credentials.Credentials,
+    session: credentials.Session,
     bundle: str,
     agreed: str,
     deadline: float,
     approval: str,
 ) -> MigrationOutcome:
     try:
-        return steps.run_migration.with_options(**policy)(target, url, found, bundle=bundle, plan=agreed, deadline=deadline)
+        return steps.run_migration.with_options(**policy)(
+            target, url, found, bundle=bundle, plan=agreed, deadline=deadline, session=session
+        )
     except errors.PlanRefused as error:
         if approval or not target.protected or error.code != "approval-mismatch":
             raise
@@ -118,7 +133,7 @@ def _migrate(
         ) from None
 
 
-def _publish_plan(target: Target, url: Any, found: Credentials, bundle: str) -> None:
+def _publish_plan(target: Target, url: Any, found: credentials.Credentials, bundle: str) -> None:
     """Shows what step 3 is about to do. A page that can't be made stops nothing: step 3 meets the same cause and reports it."""
     try:
         outcome = migration.preview(target, url, bundle=bundle, env=migration.substitutions(target, found))

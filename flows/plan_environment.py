@@ -9,7 +9,7 @@ from prefect.states import Completed, Failed
 
 from flows import approvals, interruption, labels, pages, parameters, reports
 from migrator import errors
-from tasks import approval, backoff, fleet, settings, steps
+from tasks import approval, backoff, credentials, fleet, settings, steps
 from tasks.outcomes import PlanOutcome
 
 
@@ -53,9 +53,10 @@ def plan_environment(
 
 def _planned(found: fleet.Fleet, service: str, environment: str, bundle: str, policy: dict[str, Any]) -> PlanOutcome:
     target = found.target(service, environment)
-    secret = steps.fetch_credentials.with_options(**policy)(target)
-    url = steps.encode_url.with_options(**policy)(secret, target)
-    outcome: PlanOutcome = steps.plan_migration.with_options(**policy)(target, url, secret, bundle)
+    with credentials.Session(target, settings.load(), labels.logger()) as session:
+        secret = steps.fetch_credentials.with_options(**policy)(target, session)
+        url = steps.encode_url.with_options(**policy)(secret, target)
+        outcome: PlanOutcome = steps.plan_migration.with_options(**policy)(target, url, secret, bundle, session)
     reports.publish_markdown(*pages.plan(target, outcome))
     return outcome
 

@@ -9,7 +9,7 @@ from prefect.states import Completed, Failed
 
 from flows import interruption, labels, parameters, reports
 from migrator import errors
-from tasks import backoff, fleet, settings, steps
+from tasks import backoff, credentials, fleet, settings, steps
 from tasks.approval import ReleaseManifest
 from tasks.fleet_models import Target
 
@@ -59,9 +59,10 @@ def verify_environment(
 
 
 def _verified(target: Target, bundle: str, policy: dict[str, Any]) -> reports.Row:
-    found = steps.fetch_credentials.with_options(**policy)(target)
-    url = steps.encode_url.with_options(**policy)(found, target)
-    outcome = steps.verify_tables.with_options(**policy)(target, url, found, bundle)
+    with credentials.Session(target, settings.load(), labels.logger()) as session:
+        found = steps.fetch_credentials.with_options(**policy)(target, session)
+        url = steps.encode_url.with_options(**policy)(found, target)
+        outcome = steps.verify_tables.with_options(**policy)(target, url, found, bundle, session)
     return _row(target, "verified", f"{outcome.objects_checked} checked, {len(outcome.not_checked)} not", outcome.bundle, outcome.current)
 
 

@@ -6,18 +6,22 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from migrator import events, planning, refusals
+from migrator import engines, events, planning, refusals
 from migrator.databases import Database
 from migrator.plans import ACCEPT_NOTHING, Plan, Policy
 
 
 @dataclass(frozen=True)
 class Report:
-    """What one run did. `plan` is the plan as it was made again under the lock; `finished` holds one event per recorded migration."""
+    """What one run did. `plan` is the plan as it was made again under the lock; `finished` holds one event per recorded migration.
+
+    `left`: the connection's `Options.leave` asked to stop at a boundary; planning and applying again, on another connection, does the rest.
+    """
 
     plan: Plan
     finished: tuple[events.MigrationFinished, ...]
     seconds: float
+    left: bool = False
 
     @property
     def statements(self) -> int:
@@ -71,6 +75,10 @@ def apply(
         rest = planning.remaining(plan, history, policy=policy, env=env)
         if approved_digest:
             refusals.require_approved(approved_digest, rest, history)
-        if rest.steps:
-            database.execute(rest, rest.steps, listen)
-    return Report(rest, tuple(finished), time.monotonic() - started)
+        left = False
+        try:
+            if rest.steps:
+                database.execute(rest, rest.steps, listen)
+        except engines.Left:
+            left = True
+    return Report(rest, tuple(finished), time.monotonic() - started, left)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from migrator import errors
-from migrator.engines import Database, Finding, LockPolicy, Options, default_actor
+from migrator.engines import Database, Finding, LockPolicy, Options, default_actor, stay
 
-__all__ = ["Database", "Finding", "LockPolicy", "Options", "default_actor", "open_database"]
+__all__ = ["Database", "Finding", "LockPolicy", "Options", "default_actor", "open_database", "stay"]
 
 
 def open_database(driver: str, dbstring: str, options: Options | None = None) -> Database:

@@ -7,7 +7,7 @@ before, by the pure modules.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -31,12 +31,22 @@ class LockPolicy:
     statement_timeout: float = 0.0
 
 
+def stay() -> bool:
+    """The usual `Options.leave`: a connection is kept to the end."""
+    return False
+
+
+class Left(Exception):
+    """A run was left at a boundary, because `Options.leave` asked for it: what is finished is recorded, another connection goes on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to open a database.
 
     `service` and `run_id` name the run to the server (application_name, journal, facts). `owner_role` is taken with SET ROLE after login.
-    `timeout` bounds connecting, in seconds.
+    `connect_timeout` bounds connecting, in seconds. `leave` is asked wherever another connection could go on with the work: it says yes when this
+    one's login is about to end. (PostgreSQL only: ClickHouse is logged in to with each request.)
     """
 
     table: str = "goose_db_version"
@@ -46,6 +56,7 @@ class Options:
     locks: LockPolicy = field(default_factory=LockPolicy)
     owner_role: str = ""
     connect_timeout: float = 10.0
+    leave: Callable[[], bool] = stay
 
 
 def default_actor() -> str:
@@ -126,7 +137,8 @@ class Database(Protocol):
         `plan.target.versioning` is False). Emits MigrationStarted, StatementFinished, MigrationFinished. On an error what was finished stays
         finished and recorded.
 
-        Raises StatementRejected (file:line, statement, server's message), LockUnavailable, Unavailable, TimedOut, Interrupted, NeedsAnswer.
+        Raises StatementRejected (file:line, statement, server's message), LockUnavailable, Unavailable, TimedOut, Interrupted, NeedsAnswer;
+        Left between two migrations, or two statements of a file that isn't one transaction, when `Options.leave` says so.
         """
         ...
 

@@ -6,7 +6,7 @@ from pydantic import SecretStr
 
 from migrator import addresses, errors, naming
 from tasks import redaction
-from tasks.credentials.secret import Credentials, place
+from tasks.credentials.secret import Credentials, keys, place, remedy
 from tasks.fleet_models import Target
 
 
@@ -20,13 +20,13 @@ def encode(credentials: Credentials, target: Target) -> SecretStr:
     for name, value in (("host", credentials.host), ("username", credentials.username)):
         if not value:
             raise errors.UsageError(
-                f"the {name} in {place(target)} is empty", code=f"empty-{name}", hint=f"`vault kv patch {place(target)} {name}=…`"
+                f"the {name} in {place(target)} is empty", code=f"empty-{name}", hint=remedy(target, keys(target)[name][0])
             )
     if not 1 <= credentials.port <= 65535:
         raise errors.UsageError(
             f"the port in {place(target)} is not a number from 1 to 65535",
             code="bad-port",
-            hint=f"`vault kv patch {place(target)} port=…`",
+            hint=remedy(target, keys(target)["port"][0]),
         )
     naming.check(target.base, target.suffix, credentials.database)
     url = addresses.build(

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from migrator import errors, naming
 from tasks.fleet_models import Command, Engine, Environment, Fleet, Keys, Service, Target, Workload, WorkloadKind, words_of
+from tasks.sources import SourceKind
 
 __all__ = [
     "Command",
@@ -42,6 +43,7 @@ TEMPLATE_WORDS = {
     ("work_pool",): {"environment"},
     ("vault", "path"): {"environment", "service", "store"},
 }
+SERVICE_WORDS = {"environment", "service", "store"}
 """The words that may stand in braces, per template."""
 
 Place = tuple[str | int, ...]
@@ -194,6 +196,40 @@ def _contradictions(fleet: Fleet) -> Iterator[tuple[Place, str, str]]:
         if (cycle := _cycle(fleet, name)) is not None:
             yield ("services", name, "depends_on"), f"services depend on each other in a circle: {' -> '.join(cycle)}", "remove one of them"
     yield from _bad_databases(fleet)
+    yield from _bad_sources(fleet)
+
+
+def _bad_sources(fleet: Fleet) -> Iterator[tuple[Place, str, str]]:
+    """Sources of credentials that don't fit their service; shown where the source is written."""
+    for name, service in fleet.services.items():
+        for place, environment in fleet.environments.items():
+            source = fleet.source(name, place)
+            if service.credentials is not None:
+                at: Place = ("services", name, "credentials")
+            else:
+                at = ("credentials",) if environment.credentials is None else ("environments", place, "credentials")
+            for word in sorted((words_of(source.place) | words_of(source.host)) - SERVICE_WORDS):
+                yield (
+                    at,
+                    f'credentials: "{{{word}}}" means nothing',
+                    f"known here: {', '.join(f'{{{item}}}' for item in sorted(SERVICE_WORDS))}",
+                )
+            if source.kind is not SourceKind.DYNAMIC:
+                continue
+            if service.engine is not Engine.POSTGRES:
+                yield at, f"{name}: short-lived logins exist for PostgreSQL only", f"write `credentials: vault` under services.{name}"
+            elif not service.owner_role:
+                yield (
+                    ("services", name),
+                    f"{name}: with short-lived logins what a migration creates needs an owner that stays: owner_role is missing",
+                    "write `owner_role: ROLE`, a role without login of which every login is a member",
+                )
+            elif service.substitute_password:
+                yield (
+                    ("services", name, "substitute_password"),
+                    f"{name}: a short-lived login's password means nothing in a migration",
+                    "remove substitute_password, or take the credentials from another source",
+                )
 
 
 def _unknown_words(fleet: Fleet) -> Iterator[tuple[Place, str, str]]:

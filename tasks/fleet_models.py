@@ -17,6 +17,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from migrator import errors, history, naming
+from tasks import sources
+from tasks.sources import Source, SourceKind
 
 Engine = history.Engine
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?")
@@ -103,6 +105,7 @@ class Vault(Model):
 
 class Environment(Model):
     """One environment. `suffix` ends its databases' names; a protected one is entered through an approval and never rolled back.
+    `credentials` is where those of its services come from that name no source themselves.
 
     `parameters` are added to the connection URL, per engine (`postgres: {sslmode: require}`). Each `preflight` command must succeed before
     a migration that would change something.
@@ -116,6 +119,7 @@ class Environment(Model):
     kube_context: str = ""
     parameters: Mapping[Engine, Mapping[str, str]] = {}
     preflight: tuple[Check, ...] = ()
+    credentials: Source | None = None
 
 
 class Service(Model):
@@ -123,6 +127,7 @@ class Service(Model):
 
     `port` is used where the secret has none; `owner_role` is taken with SET ROLE after login (PostgreSQL). `env` and the connection's own
     POSTGRES_* or CLICKHOUSE_* values are what `${NAME}` in a migration may name; the password is among them only with `substitute_password`.
+    `credentials` is where the database's credentials come from: else the environment's, else the fleet's.
     """
 
     engine: Engine
@@ -136,6 +141,7 @@ class Service(Model):
     env: Mapping[str, str] = {}
     substitute_password: bool = False
     after_migrate: tuple[Command, ...] = ()
+    credentials: Source | None = None
 
     @model_validator(mode="after")
     def _names(self) -> Service:
@@ -165,6 +171,7 @@ class Target(BaseModel):
     root: str
     directory: str
     protected: bool
+    source: Source = sources.VAULT
     port: int | None = None
     owner_role: str = ""
     parameters: Mapping[str, str] = {}
@@ -184,6 +191,13 @@ class Target(BaseModel):
         return f"{self.environment}/{self.service}"
 
     @property
+    def secret(self) -> str:
+        """Where its credentials lie, as a reference: a Vault path, a directory, names of variables."""
+        if self.source.kind is SourceKind.VAULT:
+            return f"{self.vault_mount}/{self.vault_path}"
+        return f"{self.source.place}{self.engine.upper()}_*" if self.source.kind is SourceKind.VARIABLES else self.source.place
+
+    @property
     def limit(self) -> str:
         """The global concurrency limit that keeps one migration per database (prefect.md §2.3)."""
         return f"greylag-{self.service}-{self.environment}"
@@ -196,6 +210,7 @@ class Fleet(Model):
     namespace: str = "{environment}"
     work_pool: str = "greylag-{environment}"
     vault: Vault = Vault()
+    credentials: Source = sources.VAULT
     environments: Annotated[Mapping[Label, Environment], Field(min_length=1)]
     services: Annotated[Mapping[Label, Service], Field(min_length=1)]
 
@@ -274,6 +289,10 @@ class Fleet(Model):
             done.update(wave)
         return tuple(waves)
 
+    def source(self, service: str, environment: str) -> Source:
+        """Where a service's credentials come from in an environment, as it is written: the service's line, else the environment's, else the fleet's."""
+        return self.service(service).credentials or self.environment(environment).credentials or self.credentials
+
     def target(self, service: str, environment: str) -> Target:
         """A service in an environment. Raises UsageError (`unknown-service`, `unknown-environment`)."""
         found = self.service(service)
@@ -297,8 +316,9 @@ class Fleet(Model):
             root=str((self._path.parent / self.root).resolve()),
             directory=str((self._path.parent / self.root / found.migrations).resolve()),
             protected=place.protected,
+            source=self.source(service, environment).filled(lambda text: _filled(text, words)),
             port=found.port,
-            owner_role=found.owner_role,
+            owner_role=_filled(found.owner_role, words),
             parameters={**place.parameters.get(found.engine, {}), **found.parameters},
             env=found.env,
             substitute_password=found.substitute_password,

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from pydantic import SecretStr
 
 from migrator import databases, errors, events, files, planning
-from migrator.applying import apply
+from migrator.applying import Report, apply
 from migrator.lint import examination
 from migrator.plans import ACCEPT_NOTHING, Plan, Policy
-from tasks import preflight
+from tasks import access, preflight
 from tasks.credentials.secret import Credentials
+from tasks.credentials.session import Session
 from tasks.fleet_models import Engine, Target
 from tasks.outcomes import AppliedMigration, MigrationOutcome, PlannedStep, PlanOutcome, Remark
 from tasks.settings import Settings, load
+from tasks.sources import SourceKind
 
 DRIVERS = {Engine.POSTGRES: "postgres", Engine.CLICKHOUSE: "clickhouse"}
 
@@ -30,14 +33,16 @@ def substitutions(target: Target, credentials: Credentials) -> dict[str, str]:
     """What `${NAME}` in a migration may name: the connection's POSTGRES_* or CLICKHOUSE_* values and the service's own `env`.
 
     The worker's own environment is not among them: a file means the same on every machine, and can't read the worker's secrets. The password
-    is added only where fleet.yaml asks for it (`substitute_password`).
+    is added only where fleet.yaml asks for it (`substitute_password`). A short-lived login goes by its owner's name: its own means nothing tomorrow,
+    and would make each plan another one.
     """
+    username = target.owner_role if target.source.kind is SourceKind.DYNAMIC else credentials.username
     prefix = "POSTGRES" if target.engine is Engine.POSTGRES else "CLICKHOUSE"
     found = {
         f"{prefix}_HOST": credentials.host,
         f"{prefix}_PORT": str(credentials.port),
-        f"{prefix}_USER": credentials.username,
-        f"{prefix}_USERNAME": credentials.username,
+        f"{prefix}_USER": username,
+        f"{prefix}_USERNAME": username,
         f"{prefix}_DATABASE": credentials.database,
     }
     if target.substitute_password:
@@ -61,8 +66,10 @@ def load_bundle(target: Target, bundle: str = "") -> files.MigrationSet:
 
 
 @contextmanager
-def opened(target: Target, url: SecretStr, settings: Settings, run_id: str = "") -> Iterator[databases.Database]:
-    """The target's database, under the names by which the server shows this run."""
+def opened(
+    target: Target, url: SecretStr, settings: Settings, run_id: str = "", leave: Callable[[], bool] = databases.stay
+) -> Iterator[databases.Database]:
+    """The target's database, under the names by which the server shows this run; `leave` as in `databases.Options`."""
     options = databases.Options(
         service=target.service,
         run_id=run_id or uuid.uuid4().hex,
@@ -70,6 +77,7 @@ def opened(target: Target, url: SecretStr, settings: Settings, run_id: str = "")
         locks=dataclasses.replace(
             databases.LockPolicy(), migration_wait=settings.lock_wait_seconds, statement_timeout=settings.statement_timeout_seconds
         ),
+        leave=leave,
     )
     with databases.open_database(DRIVERS[target.engine], url.get_secret_value(), options) as database:
         yield database
@@ -82,10 +90,12 @@ def preview(
     bundle: str = "",
     env: Mapping[str, str] | None = None,
     settings: Settings | None = None,
+    session: Session | None = None,
 ) -> PlanOutcome:
     """What `run` would do now; writes nothing. Raises as `run` does before it applies."""
     migrations = load_bundle(target, bundle)
-    with opened(target, url, settings or load()) as database:
+    way = access.Access(target, url, session)
+    with way.watched(), opened(target, way.url(), settings or load()) as database:
         plan = _plan(target, migrations, database, env, ACCEPT_NOTHING)
     return PlanOutcome(
         service=target.service,
@@ -120,14 +130,19 @@ def run(
     settings: Settings | None = None,
     run_id: str = "",
     deadline: float | None = None,
+    session: Session | None = None,
 ) -> MigrationOutcome:
     """Brings the target's database up to date.
+
+    Where the session's credentials are about to end, the work is left at the next boundary (between two migrations, or two statements of a file
+    that isn't one transaction) and goes on under fresh ones: connected, locked and planned anew.
 
     Args:
         bundle: the digest that the target's files must have; empty takes them as they are.
         plan: the digest of the plan that was approved; only that plan, or what is left of it, is applied.
         env: what ENVSUB reads (`substitutions`).
         deadline: seconds until the running statement is cancelled (activeDeadlineSeconds' rest).
+        session: the run's credentials; `url` is used where there is none, or its source is not dynamic.
 
     Raises:
         PlanRefused (`preflight-failed` included), ParseError, FileError, StatementRejected, NeedsAnswer, LoginFailed, NotFound: permanent.
@@ -136,35 +151,45 @@ def run(
     migrations = load_bundle(target, bundle)
     run_id = run_id or uuid.uuid4().hex
     protecting = dataclasses.replace(policy, protected=policy.protected or target.protected)
-    with opened(target, url, settings or load(), run_id) as database, _cancelled_after(deadline, database.cancel) as expired:
-        try:
+    chosen = settings or load()
+    way = access.Access(target, url, session)
+    started = time.monotonic()
+    legs: list[Report] = []
+    while not legs or legs[-1].left:
+        rest = None if deadline is None else max(deadline - (time.monotonic() - started), 0.0)
+        with (
+            way.watched(),
+            opened(target, way.url(), chosen, run_id, way.outlived if way.changes else databases.stay) as database,
+            _deadline(target, rest, database.cancel),
+        ):
             made = _plan(target, migrations, database, env, protecting)
-            if made.steps:
-                preflight.run(target, made, listener, limit=deadline)
+            if made.steps and not legs:
+                preflight.run(target, made, listener, limit=rest)
                 if target.protected:
                     listener(database.create_restore_point(f"greylag_{run_id[:12]}").note())
-            report = apply(database, made, listener, approved_digest=plan, policy=protecting, env=env)
-        except errors.Interrupted:
-            if expired.is_set():
-                raise errors.TimedOut(
-                    f"{target.label}: cancelled after activeDeadlineSeconds",
-                    code="deadline-exceeded",
-                    hint="what was finished is recorded; the next run goes on from there. GREYLAG_ACTIVE_DEADLINE_SECONDS gives it more time",
-                ) from None
-            raise
-        current = database.read_history().current if report.finished else made.current
+            legs.append(apply(database, made, listener, approved_digest=plan, policy=protecting, env=env))
+            if legs[-1].left:
+                listener(events.Note("info", "credentials-replaced", "the database login is about to end: going on with a fresh one"))
+            current = database.read_history().current if legs[-1].finished else made.current
+    return _outcome(target, legs, current)
+
+
+def _outcome(target: Target, legs: Sequence[Report], current: int) -> MigrationOutcome:
+    """What a run did, all its connections together; the first one's plan is the whole."""
+    plan = legs[0].plan
     return MigrationOutcome(
         service=target.service,
         environment=target.environment,
-        bundle=report.plan.bundle,
-        plan=report.plan.digest,
+        bundle=plan.bundle,
+        plan=plan.digest,
         applied=tuple(
             AppliedMigration(version=item.version, name=item.name, statements=item.statements, seconds=round(item.seconds, 3))
-            for item in report.finished
+            for leg in legs
+            for item in leg.finished
         ),
         current=current,
-        seconds=round(report.seconds, 3),
-        remarks=_remarks(report.plan),
+        seconds=round(sum(leg.seconds for leg in legs), 3),
+        remarks=_remarks(plan),
     )
 
 
@@ -189,6 +214,22 @@ def told(event: events.Event) -> tuple[str, str]:
         case events.Note():
             return ("warning" if event.level == "warning" else "info"), f"{event.message} [{event.code}]"
     return "debug", event.kind
+
+
+@contextmanager
+def _deadline(target: Target, seconds: float | None, cancel: Callable[[], None]) -> Iterator[None]:
+    """Cancels what runs when the time is up, and says that this was the reason."""
+    with _cancelled_after(seconds, cancel) as expired:
+        try:
+            yield
+        except errors.Interrupted:
+            if not expired.is_set():
+                raise
+            raise errors.TimedOut(
+                f"{target.label}: cancelled after activeDeadlineSeconds",
+                code="deadline-exceeded",
+                hint="what was finished is recorded; the next run goes on from there. GREYLAG_ACTIVE_DEADLINE_SECONDS gives it more time",
+            ) from None
 
 
 @contextmanager

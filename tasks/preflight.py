@@ -40,7 +40,7 @@ def references(target: Target, plan: Plan) -> dict[str, str]:
         "environment": target.environment,
         "engine": str(target.engine),
         "database": target.database,
-        "secret": f"{target.vault_mount}/{target.vault_path}",
+        "secret": target.secret,
         "bundle": plan.bundle,
         "plan": plan.digest,
         "current": str(plan.current),

@@ -18,6 +18,9 @@ from migrator import errors
 
 PREFIX = "GREYLAG_"
 
+SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+"""Where Kubernetes puts a pod's own token; one for Vault alone is projected elsewhere, with its own audience (kubernetes.md §6.4)."""
+
 
 class Mode(enum.StrEnum):
     """How step 3 runs the migration (design §4)."""
@@ -43,7 +46,16 @@ class Settings(BaseSettings):
     vault_token_file: Path | None = None
     vault_role_id: str = ""
     vault_secret_id_file: Path | None = None
+    vault_wrapped_secret_id_file: Path | None = None
     vault_approle_mount: str = "approle"
+    vault_jwt_role: str = ""
+    vault_jwt_file: Path | None = None
+    vault_jwt_mount: str = "jwt"
+    vault_kubernetes_role: str = ""
+    vault_kubernetes_token_file: Path = SERVICE_ACCOUNT_TOKEN
+    vault_kubernetes_mount: str = "kubernetes"
+    vault_audience: str = ""
+    """What the token of a JWT or Kubernetes login must be for; another one is not even sent. Empty: Vault alone looks at it."""
     vault_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
 
     mode: Mode | None = None

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from migrator import errors, events
 from migrator.plans import ACCEPT_NOTHING, Policy
-from tasks import after_migrate, backoff, credentials, database_url, limits, migration, redaction, rollout, settings, verification
+from tasks import access, after_migrate, backoff, credentials, database_url, limits, migration, redaction, rollout, settings, verification
 from tasks.fleet_models import Target
 from tasks.outcomes import MigrationOutcome, PlanOutcome, RolloutOutcome, VerificationOutcome
 
@@ -36,13 +36,11 @@ def policy() -> dict[str, object]:
     persist_result=False,
     **backoff.policy(),
 )
-def fetch_credentials(target: Target) -> credentials.Credentials:
-    """Step 1: the database's credentials from Vault."""
+def fetch_credentials(target: Target, session: credentials.Session | None = None) -> credentials.Credentials:
+    """Step 1: the database's credentials, from where fleet.yaml says. The session keeps those alive that are short-lived."""
     with _reported():
-        found = credentials.fetch(target)
-        get_run_logger().info(
-            "%s: version %s of %s/%s, user %s", target.label, found.version, target.vault_mount, target.vault_path, found.username
-        )
+        found = credentials.fetch(target, session=session)
+        get_run_logger().info("%s: %s, user %s", target.label, found.origin, found.username)
         return found
 
 
@@ -56,10 +54,12 @@ def encode_url(found: credentials.Credentials, target: Target) -> SecretStr:
 
 
 @task(name="plan migration", task_run_name="plan {target.label}", cache_policy=NO_CACHE, persist_result=False, **backoff.policy())
-def plan_migration(target: Target, url: SecretStr, found: credentials.Credentials, bundle: str = "") -> PlanOutcome:
-    """What step 3 would do; writes nothing."""
+def plan_migration(
+    target: Target, url: SecretStr, found: credentials.Credentials, bundle: str = "", session: credentials.Session | None = None
+) -> PlanOutcome:
+    """What step 3 would do; writes nothing. `session` as for step 3."""
     with _reported():
-        outcome = migration.preview(target, url, bundle=bundle, env=migration.substitutions(target, found))
+        outcome = migration.preview(target, url, bundle=bundle, env=migration.substitutions(target, found), session=session)
         get_run_logger().info("%s: %d migration(s) to run, plan %s", target.label, len(outcome.steps), outcome.plan[:12])
         return outcome
 
@@ -73,8 +73,12 @@ def run_migration(
     plan: str = "",
     policy: Policy = ACCEPT_NOTHING,
     deadline: float | None = None,
+    session: credentials.Session | None = None,
 ) -> MigrationOutcome:
-    """Step 3, inline. `deadline` is activeDeadlineSeconds, counted from the first attempt; the settings' where None."""
+    """Step 3, inline. `deadline` is activeDeadlineSeconds, counted from the first attempt; the settings' where None.
+
+    The session's credentials, where they are short-lived, are used instead of `url`: those of an earlier attempt may have ended.
+    """
     logger = get_run_logger()
     chosen = settings.load()
 
@@ -101,21 +105,26 @@ def run_migration(
             settings=patient(),
             run_id=_run_id(),
             deadline=left(),
+            session=session,
         )
         for remark in outcome.remarks:
             logger.warning("%s: %s [%s] %s", target.label, remark.message, remark.code, remark.hint)
         done = f"{len(outcome.applied)} migration(s) applied" if outcome.applied else "nothing to do"
         logger.info("%s: %s, version %s", target.label, done, outcome.current)
         if outcome.changed:
-            after_migrate.run(target, url, lambda level, text: getattr(logger, level)("%s: %s", target.label, text))
+            after_migrate.run(
+                target, access.Access(target, url, session).url(), lambda level, text: getattr(logger, level)("%s: %s", target.label, text)
+            )
         return outcome
 
 
 @task(name="verify tables", task_run_name="verify tables {target.label}", cache_policy=NO_CACHE, persist_result=False, **backoff.policy())
-def verify_tables(target: Target, url: SecretStr, found: credentials.Credentials, bundle: str = "") -> VerificationOutcome:
-    """Step 4: every object that the files leave behind is there and valid."""
+def verify_tables(
+    target: Target, url: SecretStr, found: credentials.Credentials, bundle: str = "", session: credentials.Session | None = None
+) -> VerificationOutcome:
+    """Step 4: every object that the files leave behind is there and valid. `session` as for step 3."""
     with _reported():
-        outcome = verification.verify(target, url, bundle=bundle, env=migration.substitutions(target, found))
+        outcome = verification.verify(target, url, bundle=bundle, env=migration.substitutions(target, found), session=session)
         get_run_logger().info(
             "%s: %d object(s) there and valid, %d not checked, bundle %s",
             target.label,

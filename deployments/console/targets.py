@@ -11,11 +11,15 @@ import fnmatch
 import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deployments.console import edge
 from migrator import errors
 from migrator.cli.invocation import Located, Observation
 from tasks import fleet
+
+if TYPE_CHECKING:
+    from tasks.credentials import Credentials
 
 SUMMARY = "lists the databases that a target stands for"
 
@@ -23,13 +27,12 @@ HEAD = ("Target", "Engine", "Database", "Secret", "Directory")
 
 
 def resolve(expression: str) -> Iterator[Located]:
-    """The databases of a target, with credentials from Vault; each is fetched when its turn comes, so that one that can't be read does not
-    keep the others from running, and a password is not older than it must be.
+    """The databases of a target, with their credentials; each is fetched when its turn comes, so that one that can't be read does not
+    keep the others from running, and a password is not older than it must be. A short-lived login ends when the next one's turn comes.
 
     Raises UsageError (`bad-target`, `unknown-environment`, `unknown-service`), and as `credentials.fetch` and `database_url.encode` do.
     """
-    targets = select(fleet.load(), expression)
-    return (_located(target) for target in targets)
+    return _opened(select(fleet.load(), expression))
 
 
 def places(expression: str) -> Iterator[Located]:
@@ -80,10 +83,17 @@ def _matching(pattern: str, names: Iterable[str], known: dict[str, str]) -> list
     return [known[pattern]] if pattern in known else None
 
 
-def _located(target: fleet.Target) -> Located:
-    from tasks import credentials, database_url, migration
+def _opened(targets: list[fleet.Target]) -> Iterator[Located]:
+    from tasks import credentials, settings
 
-    found = credentials.fetch(target)
+    for target in targets:
+        with credentials.Session(target, settings.load()) as session:
+            yield _located(target, credentials.fetch(target, session=session))
+
+
+def _located(target: fleet.Target, found: Credentials) -> Located:
+    from tasks import database_url, migration
+
     return Located(
         label=f"@{target.label}",
         driver=str(target.engine),
@@ -113,7 +123,7 @@ def run(arguments: list[str]) -> int:
     found = fleet.load()
     chosen = {target.label: target for expression in options.target for target in select(found, expression)}
     rows = [
-        (f"@{label}", str(target.engine), target.database, f"{target.vault_mount}/{target.vault_path}", target.directory)
+        (f"@{label}", str(target.engine), target.database, target.secret, target.directory)
         for label, target in chosen.items()
     ]
     if options.json:

@@ -8,6 +8,7 @@ what is unknown from the catalogue, and asks where that can't be.
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Mapping, Sequence
 
@@ -16,6 +17,9 @@ from migrator.postgres import etiquette, execution, failures, history, journal_r
 from migrator.postgres.execution import Patience, Run
 from migrator.postgres.pipelines import Command
 from migrator.statements import Statement
+
+_OF_A_SESSION = re.compile(r"\b(?:TEMP|TEMPORARY|PREPARE|DECLARE|LISTEN|LOAD)\b|pg_temp|advisory_lock", re.IGNORECASE)
+"""Temporary tables, prepared statements, cursors, locks. Too many matches only keep a file on its connection."""
 
 _ENDS = ("COMMIT", "END")
 _KEPT_SETTINGS = ("SET", "RESET")
@@ -30,6 +34,8 @@ def execute(run: Run, step: planning.Step) -> None:
     run.listener(events.MigrationStarted(step.version, step.name, step.direction, len(step.statements)))
     first = _resume(run, step) if run.versioning else 1
     for index in range(first, len(step.statements) + 1):
+        if index > first and not run.session.in_transaction and not any(_bound(item) for item in step.statements[: index - 1]):
+            run.boundary()
         started = time.monotonic()
         _execute(run, step, index)
         run.listener(execution.statement_finished(step, index, time.monotonic() - started))
@@ -37,6 +43,11 @@ def execute(run: Run, step: planning.Step) -> None:
     if run.versioning:
         _record(run, step, duration)
     run.listener(execution.migration_finished(step, duration))
+
+
+def _bound(statement: Statement) -> bool:
+    """Whether a statement may leave something in the session that `_replay_settings` can't put there again."""
+    return _OF_A_SESSION.search(statement.text) is not None
 
 
 def _record(run: Run, step: planning.Step, duration: float) -> None:

@@ -14,7 +14,7 @@ from psycopg import conninfo as psycopg_conninfo
 
 # What executes, locks and looks into the catalogue is imported where it is used: most runs find nothing to do, and start faster without.
 from migrator import addresses, errors, history, registry
-from migrator.engines import LockPolicy, Options
+from migrator.engines import LockPolicy, Options, stay
 from migrator.postgres import failures
 from migrator.postgres import history as tables
 from migrator.postgres.pipelines import command, milliseconds
@@ -201,8 +201,11 @@ class PostgresDatabase:
         from migrator.postgres import autocommit, execution
         from migrator.targets import Mode
 
-        run = execution.Run(self._session, self._place, self._policy, author, listener, plan.target.versioning)
-        for mode, group in _grouped(steps):
+        # without versioning nothing is recorded that another connection could go on from
+        leave = self._options.leave if plan.target.versioning else stay
+        run = execution.Run(self._session, self._place, self._policy, author, listener, plan.target.versioning, leave)
+        for mode, group in _grouped(steps, alone=leave is not stay):
+            run.boundary()
             if mode is Mode.TRANSACTION:
                 execution.execute(run, group)
             else:
@@ -264,10 +267,11 @@ class PostgresDatabase:
         self.close()
 
 
-def _grouped(steps: Sequence[planning.Step]) -> Iterator[tuple[planning.Mode, list[planning.Step]]]:
+def _grouped(steps: Sequence[planning.Step], *, alone: bool) -> Iterator[tuple[planning.Mode, list[planning.Step]]]:
+    """Steps that are sent together: those of one mode, or each alone where there is to be a boundary behind it."""
     group: list[planning.Step] = []
     for step in steps:
-        if group and step.mode is not group[0].mode:
+        if group and (alone or step.mode is not group[0].mode):
             yield group[0].mode, group
             group = []
         group.append(step)

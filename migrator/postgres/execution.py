@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from migrator import engines, errors, events, gounicode, locks, planning
@@ -43,7 +43,13 @@ class Run:
     author: history.Author
     listener: events.Listener
     versioning: bool
+    leave: Callable[[], bool] = engines.stay
     _shaped: tuple[planning.Step, list[shapes.Shape]] | None = None
+
+    def boundary(self) -> None:
+        """Where another connection could go on with the work. Raises `engines.Left` when this one is to be left."""
+        if self.leave():
+            raise engines.Left
 
     def shapes_of(self, step: planning.Step) -> list[shapes.Shape]:
         """The shapes of a step's statements; remembered for one step, as one may have 200,000."""

@@ -1,82 +1,120 @@
-"""The ways to log in to Vault. Each is a function that gives the client a token; `choose` picks one from the settings.
+"""The ways to log in to Vault. `choose` picks one from the settings; a `Login` belongs to one run and gives the client a token whenever asked.
 
-Another way (a projected service-account token, JWT) is one more function and one more line in `choose`.
+Files are read again at every login: a kubelet, an agent or a person renews what is in them. Another way is one more function and one more line
+in `choose`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import hvac
+from pydantic import SecretStr
 
 from migrator import errors
 from tasks import redaction
+from tasks.credentials import service_tokens, wrapping
+from tasks.credentials.secret_files import content
 from tasks.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Login:
-    """A way to log in. `own_token` tells that the token was made for this run alone and is to be revoked at its end."""
+    """A way to log in.
+
+    Attributes:
+        name: how messages call it.
+        remedy: what to check when Vault refuses it.
+        own_token: whether the token is made for this run alone and is to be revoked at its end.
+        ambiguous: whether a bare "permission denied" may be a passing fault (vault.md §2: Kubernetes' API server is down).
+        unwrapped: wrapping token -> secret id, so that a second login of the run needs no second wrapping token.
+    """
 
     name: str
-    perform: Callable[[hvac.Client, Settings], None]
-    own_token: bool = False
+    remedy: str
+    _perform: Callable[[hvac.Client, Settings, Login], Any]
+    own_token: bool = True
+    ambiguous: bool = False
+    unwrapped: dict[str, SecretStr] = field(default_factory=dict, repr=False)
+
+    def perform(self, client: hvac.Client, settings: Settings) -> Mapping[str, Any]:
+        """Gives the client a fresh token, and tells what Vault said about it (`lease_duration`, `renewable`); nothing for a token that was given.
+
+        Raises UsageError (a file, a setting) and whatever hvac raises.
+        """
+        client.token = ""  # a login with an expired token in its header would be refused for that token
+        answer = self._perform(client, settings, self)
+        redaction.register(client.token)
+        return answer["auth"] if answer else {}
 
 
 def choose(settings: Settings) -> Login:
-    """The way that the settings ask for: AppRole, a token file, a token.
+    """The way that the settings ask for: Kubernetes, JWT or AppRole (one of them), else a token file, else a token.
 
-    Raises UsageError (`vault-login`) when they ask for none.
+    Raises UsageError (`vault-login`) when they ask for none, or for two.
     """
+    roles = {
+        "GREYLAG_VAULT_KUBERNETES_ROLE": settings.vault_kubernetes_role,
+        "GREYLAG_VAULT_JWT_ROLE": settings.vault_jwt_role,
+        "GREYLAG_VAULT_ROLE_ID": settings.vault_role_id,
+    }
+    given = [name for name, value in roles.items() if value]
+    if len(given) > 1:
+        raise errors.UsageError(
+            f"{' and '.join(given)} are both set: two ways to log in", code="vault-login", hint="unset all but one of them"
+        )
+    if settings.vault_kubernetes_role:
+        return Login("Kubernetes", _KUBERNETES, service_tokens.kubernetes, ambiguous=True)
+    if settings.vault_jwt_role:
+        return Login("JWT", _JWT, service_tokens.jwt)
     if settings.vault_role_id:
-        return Login("AppRole", _approle, own_token=True)
+        return Login("AppRole", _APPROLE, _approle)
     if settings.vault_token_file is not None:
-        return Login("token file", _token_file)
+        return Login("token file", _TOKEN, _token_file, own_token=False)
     if settings.vault_token is not None:
-        return Login("token", _token)
+        return Login("token", _TOKEN, _token, own_token=False)
     raise errors.UsageError(
         "no way to log in to Vault is configured",
         code="vault-login",
-        hint="set GREYLAG_VAULT_TOKEN_FILE, or GREYLAG_VAULT_ROLE_ID and GREYLAG_VAULT_SECRET_ID_FILE (or VAULT_TOKEN on a developer's machine)",
+        hint="set GREYLAG_VAULT_KUBERNETES_ROLE, GREYLAG_VAULT_JWT_ROLE, GREYLAG_VAULT_ROLE_ID or GREYLAG_VAULT_TOKEN_FILE"
+        " (or VAULT_TOKEN on a developer's machine)",
     )
 
 
-def _approle(client: hvac.Client, settings: Settings) -> None:
+_KUBERNETES = "check GREYLAG_VAULT_KUBERNETES_ROLE and GREYLAG_VAULT_KUBERNETES_MOUNT, and which service accounts, namespaces and audience the role is bound to"
+_JWT = "check GREYLAG_VAULT_JWT_ROLE, GREYLAG_VAULT_JWT_MOUNT and the token in GREYLAG_VAULT_JWT_FILE: who signed it, for which audience, until when"
+_APPROLE = "check GREYLAG_VAULT_ROLE_ID, GREYLAG_VAULT_APPROLE_MOUNT and the secret id: used up, expired, or of another role"
+_TOKEN = "check the token in GREYLAG_VAULT_TOKEN_FILE, GREYLAG_VAULT_TOKEN or VAULT_TOKEN"
+
+
+def _approle(client: hvac.Client, settings: Settings, login: Login) -> Any:
+    return client.auth.approle.login(
+        settings.vault_role_id, _secret_id(client, settings, login).get_secret_value(), mount_point=settings.vault_approle_mount
+    )
+
+
+def _secret_id(client: hvac.Client, settings: Settings, login: Login) -> SecretStr:
+    if settings.vault_wrapped_secret_id_file is not None:
+        token = content(settings.vault_wrapped_secret_id_file, "GREYLAG_VAULT_WRAPPED_SECRET_ID_FILE")
+        if token not in login.unwrapped:
+            login.unwrapped[token] = wrapping.secret_id(client, token, settings.vault_approle_mount)
+        return login.unwrapped[token]
     if settings.vault_secret_id_file is None:
         raise errors.UsageError(
-            "AppRole needs a secret id", code="vault-login", hint="GREYLAG_VAULT_SECRET_ID_FILE names the file that holds it"
+            "AppRole needs a secret id",
+            code="vault-login",
+            hint="GREYLAG_VAULT_SECRET_ID_FILE names the file that holds it, GREYLAG_VAULT_WRAPPED_SECRET_ID_FILE one with a wrapping token",
         )
-    secret_id = content(settings.vault_secret_id_file, "GREYLAG_VAULT_SECRET_ID_FILE")
-    client.token = ""  # a login with an expired token in its header would be refused for that token
-    client.auth.approle.login(settings.vault_role_id, secret_id, mount_point=settings.vault_approle_mount)
-    redaction.register(client.token)
+    return SecretStr(content(settings.vault_secret_id_file, "GREYLAG_VAULT_SECRET_ID_FILE"))
 
 
-def _token_file(client: hvac.Client, settings: Settings) -> None:
+def _token_file(client: hvac.Client, settings: Settings, _: Login) -> None:
     assert settings.vault_token_file is not None
     client.token = content(settings.vault_token_file, "GREYLAG_VAULT_TOKEN_FILE")
 
 
-def _token(client: hvac.Client, settings: Settings) -> None:
+def _token(client: hvac.Client, settings: Settings, _: Login) -> None:
     assert settings.vault_token is not None
     client.token = settings.vault_token.get_secret_value().strip()
-    redaction.register(client.token)
-
-
-def content(path: Path, variable: str) -> str:
-    """A secret's text from its file, without the line break that editors and `echo` leave at its end; registered for redaction.
-
-    Raises UsageError (`vault-token`) when the file can't be read, is empty or holds more than one word.
-    """
-    try:
-        text = path.expanduser().read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise errors.UsageError(f"{path} can't be read: {reason}", code="vault-token", hint=f"correct {variable}") from None
-    redaction.register(text)
-    if not text or len(text.split()) != 1:
-        what = "is empty" if not text else "holds more than one word"
-        raise errors.UsageError(f"{path} {what}", code="vault-token", hint=f"write the value alone into the file of {variable}")
-    return text

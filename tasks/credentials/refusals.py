@@ -6,6 +6,7 @@ answer's body and no exception of `requests` is ever quoted: an InvalidHeader ho
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import requests
@@ -13,29 +14,56 @@ from hvac import exceptions
 
 from migrator import errors
 from migrator.redaction import redact
-from tasks.credentials.secret import place
-from tasks.fleet_models import Target
+from tasks.credentials.logins import Login
 from tasks.settings import Settings
 
 LONGEST_QUOTE = 200
 """Characters of Vault's own error list that a message quotes."""
 
 
-def explained(error: Exception, target: Target, settings: Settings, doing: str) -> errors.GreylagError:
-    """The error that a call to Vault ended with, in greylag's terms.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked of Vault: what a message says was tried, and what its remedy can name.
 
-    Args:
-        doing: what was tried, for the message: "reading …", "logging in by AppRole".
+    Attributes:
+        doing: what was tried: "reading …", "logging in to Vault by AppRole".
+        path: as a policy names it. Empty for a login.
+        capability: what a policy must allow there.
+        secret: of a KV secret: as `vault kv get` takes it.
+        example: what that secret should hold, as `vault kv put` takes it.
+        login: the way to log in that was tried; None for what comes after it.
     """
-    for explain in (_transport, _not_vault, _path, _denied, _server):
-        found = explain(error, target, settings, doing)
+
+    doing: str
+    settings: Settings
+    path: str = ""
+    capability: str = "read"
+    secret: str = ""
+    example: str = ""
+    login: Login | None = None
+
+    @property
+    def mount(self) -> str:
+        """The path's first word; a guess for mounts of several words, good enough for a message."""
+        return (self.secret or self.path).partition("/")[0]
+
+
+def explained(error: Exception, asked: Asked) -> errors.GreylagError:
+    """The error that a call to Vault ended with, in greylag's terms."""
+    if isinstance(error, errors.GreylagError):
+        return error
+    for explain in (_transport, _not_vault, _login, _path, _denied, _server):
+        found = explain(error, asked)
         if found is not None:
             return found
-    return errors.Unavailable(f"{doing}: {_quoted(error) or type(error).__name__}", code="vault-unexpected", hint=_look(settings))
+    return errors.Unavailable(
+        f"{asked.doing}: {_quoted(error) or type(error).__name__}", code="vault-unexpected", hint=_look(asked.settings)
+    )
 
 
-def _transport(error: Exception, target: Target, settings: Settings, doing: str) -> errors.GreylagError | None:
+def _transport(error: Exception, asked: Asked) -> errors.GreylagError | None:
     """What never reached Vault. SSLError comes first: it is a ConnectionError too."""
+    doing, settings = asked.doing, asked.settings
     address = redact(settings.vault_address)
     if isinstance(error, requests.exceptions.SSLError):
         return errors.LoginFailed(
@@ -63,70 +91,112 @@ def _transport(error: Exception, target: Target, settings: Settings, doing: str)
     return None
 
 
-def _not_vault(error: Exception, target: Target, settings: Settings, doing: str) -> errors.GreylagError | None:
-    address = redact(settings.vault_address)
-    if isinstance(error, TypeError | KeyError | AttributeError):  # hvac hands the raw response on: HTML, or a redirect that isn't followed
+def _not_vault(error: Exception, asked: Asked) -> errors.GreylagError | None:
+    address = redact(asked.settings.vault_address)
+    if isinstance(error, TypeError | KeyError | AttributeError | ValueError):
+        # hvac hands the raw response on: HTML, or a redirect that isn't followed
         return errors.UsageError(
-            f"{doing}: {address} answered, but not as Vault does (a redirect, or a page of HTML)",
+            f"{asked.doing}: {address} answered, but not as Vault does (a redirect, or a page of HTML)",
             code="vault-address",
             hint="give the address of Vault's API itself; the token is never sent on to where a redirect points",
         )
     if isinstance(error, exceptions.InvalidRequest) and "HTTP request to an HTTPS server" in str(error):
         return errors.UsageError(
-            f"{doing}: {address} speaks HTTPS only", code="vault-address", hint="write https:// into GREYLAG_VAULT_ADDRESS"
+            f"{asked.doing}: {address} speaks HTTPS only", code="vault-address", hint="write https:// into GREYLAG_VAULT_ADDRESS"
         )
     return None
 
 
-def _path(error: Exception, target: Target, settings: Settings, doing: str) -> errors.GreylagError | None:
+def _login(error: Exception, asked: Asked) -> errors.GreylagError | None:
+    """A login that Vault refused. One that may have been refused by accident is worth a few tries."""
+    refused = (
+        exceptions.InvalidRequest
+        | exceptions.Forbidden
+        | exceptions.Unauthorized
+        | exceptions.InvalidPath
+        | exceptions.ParamValidationError
+    )
+    if asked.login is None or not isinstance(error, refused):
+        return None
+    said = _quoted(error)
+    if isinstance(error, exceptions.Forbidden) and asked.login.ambiguous and said in ("", "permission denied"):
+        return errors.Unavailable(
+            f"{asked.doing}: Vault could not have the token reviewed: denied, or the cluster's API server does not answer",
+            code="vault-review",
+            hint=f"if it stays: Vault's reviewer needs system:auth-delegator in that cluster; {asked.login.remedy}",
+        )
+    return errors.LoginFailed(f"{asked.doing}: Vault refused: {said or 'no reason given'}", code="vault-login", hint=asked.login.remedy)
+
+
+def _path(error: Exception, asked: Asked) -> errors.GreylagError | None:
     """The kinds of 404 (vault.md §2): a version that is gone has metadata, a path that never was has none."""
     if not isinstance(error, exceptions.InvalidPath):
         return None
-    secret = place(target)
     answer = error.json if isinstance(error.json, dict) else {}
     data = answer.get("data")
-    metadata: dict[str, Any] = (data.get("metadata") or {}) if isinstance(data, dict) else {}
+    if asked.secret and isinstance(data, dict) and (found := gone(data.get("metadata") or {}, asked.secret)):
+        return found
+    if "no handler for route" in _quoted(error):
+        return errors.NotFound(
+            f'Vault has no secrets engine at "{asked.mount}"',
+            code="mount-missing",
+            hint="correct vault.mount in fleet.yaml" if asked.secret else "correct `credentials` in fleet.yaml",
+        )
+    if any("versioned K/V" in str(item) for item in answer.get("warnings") or ()):
+        return errors.NotFound(
+            f'"{asked.mount}" is a KV version 2 mount: {asked.path} gives no logins',
+            code="mount-kind",
+            hint="name a role of the database engine in fleet.yaml: `credentials: {dynamic: database/creds/ROLE}`",
+        )
+    if not asked.secret:
+        return errors.NotFound(
+            f"{asked.doing}: there is nothing at {asked.path}", code="role-missing", hint="correct `credentials` in fleet.yaml"
+        )
+    return errors.NotFound(
+        f"there is no secret {asked.secret}, or {asked.mount} is not a KV version 2 mount",
+        code="secret-missing",
+        hint=f"`vault kv put {asked.secret} {asked.example}`",
+    )
+
+
+def gone(metadata: dict[str, Any], secret: str) -> errors.NotFound | None:
+    """The error for a version that was deleted or destroyed, by its metadata; None for one that is there."""
+    version = metadata.get("version")
     if metadata.get("destroyed"):
-        version = metadata.get("version")
         return errors.NotFound(
             f"version {version} of {secret} was destroyed", code="secret-destroyed", hint=f"write it anew: `vault kv put {secret} …`"
         )
     if metadata.get("deletion_time"):
-        version = metadata.get("version")
         return errors.NotFound(
             f"version {version} of {secret} was deleted at {metadata['deletion_time']}",
             code="secret-deleted",
             hint=f"`vault kv undelete -versions={version} {secret}` brings it back",
         )
-    if "no handler for route" in _quoted(error):
-        return errors.NotFound(
-            f'Vault has no secrets engine at "{target.vault_mount}"', code="mount-missing", hint="correct vault.mount in fleet.yaml"
-        )
-    return errors.NotFound(
-        f"there is no secret {secret}, or {target.vault_mount} is not a KV version 2 mount",
-        code="secret-missing",
-        hint=f"`vault kv put {secret} host=… port=… username=… password=… database={target.database}`",
-    )
+    return None
 
 
-def _denied(error: Exception, target: Target, settings: Settings, doing: str) -> errors.GreylagError | None:
+def _denied(error: Exception, asked: Asked) -> errors.GreylagError | None:
     said = _quoted(error)
     if isinstance(error, exceptions.Forbidden | exceptions.Unauthorized):
         return errors.LoginFailed(
-            f"{doing}: Vault refused: {said or 'permission denied'}",
+            f"{asked.doing}: Vault refused: {said or 'permission denied'}",
             code="vault-forbidden",
-            hint=f'the role needs `path "{target.vault_mount}/data/{target.vault_path}" {{ capabilities = ["read"] }}`, and its token must be alive',
+            hint=f'the role needs `path "{asked.path}" {{ capabilities = ["{asked.capability}"] }}`, and its token must be alive',
+        )
+    if isinstance(error, exceptions.InvalidRequest) and "unknown role" in said:
+        return errors.NotFound(
+            f"{asked.doing}: Vault has no such role", code="role-missing", hint="correct `credentials` in fleet.yaml, or create the role"
         )
     if isinstance(error, exceptions.InvalidRequest | exceptions.ParamValidationError):
         return errors.LoginFailed(
-            f"{doing}: Vault refused: {said or 'invalid request'}",
-            code="vault-login",
-            hint="check GREYLAG_VAULT_ROLE_ID and the file of GREYLAG_VAULT_SECRET_ID_FILE",
+            f"{asked.doing}: Vault refused: {said or 'invalid request'}",
+            code="vault-refused",
+            hint=f"`vault read {asked.path}` says the same",
         )
     return None
 
 
-def _server(error: Exception, target: Target, settings: Settings, doing: str) -> errors.GreylagError | None:
+def _server(error: Exception, asked: Asked) -> errors.GreylagError | None:
     """Vault is there and can't answer now: worth a bounded number of tries."""
     named: tuple[tuple[type[Exception], str, str], ...] = (
         (exceptions.VaultNotInitialized, "vault-uninitialised", "Vault is not initialised"),
@@ -134,12 +204,13 @@ def _server(error: Exception, target: Target, settings: Settings, doing: str) ->
         (exceptions.RateLimitExceeded, "vault-rate-limited", "Vault's quota is used up for now"),
         (exceptions.BadGateway, "vault-gateway", "the proxy before Vault got no answer from it"),
         (exceptions.InternalServerError, "vault-error", "Vault failed inside"),
+        # 504 of a proxy; also 412, which Vault Enterprise gives while a standby has not caught up. hvac doesn't tell them apart.
         (exceptions.UnexpectedError, "vault-unexpected", "Vault or a proxy gave an unusual answer"),
     )
     for kind, code, words in named:
         if isinstance(error, kind):
             said = _quoted(error)
-            return errors.Unavailable(f"{doing}: {words}{f': {said}' if said else ''}", code=code, hint=_look(settings))
+            return errors.Unavailable(f"{asked.doing}: {words}{f': {said}' if said else ''}", code=code, hint=_look(asked.settings))
     return None
 
 

@@ -1,84 +1,169 @@
-"""The client: log in, read one secret, give the token back. Retries are the task's business, not this module's."""
+"""The client of one run: logs in, asks, gives its token back. Retries are the task's business, not this module's."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import hvac
+import requests
 from hvac import exceptions
 
-from migrator import errors
 from tasks.credentials import logins, refusals, secret
+from tasks.credentials.refusals import Asked
+from tasks.credentials.terms import Term
 from tasks.fleet_models import Target
 from tasks.settings import Settings
 
+Answer = TypeVar("Answer")
+
+
+class Vault:
+    """A client that logs in the way that the settings ask for. For one thread at a time."""
+
+    def __init__(self, settings: Settings, login: logins.Login) -> None:
+        self.settings = settings
+        self.login = login
+        self._client = _client(settings)
+        self._logged_in = False
+        self._told: Mapping[str, Any] = {}
+        self._told_at = 0.0
+        self._term: Term | None = None
+
+    def __enter__(self) -> Vault:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def log_in(self) -> None:
+        """Takes a fresh token. Raises as `credentials.fetch` does."""
+        self._told_at, self._term = time.monotonic(), None
+        try:
+            self._told = self.login.perform(self._client, self.settings)
+        except Exception as error:  # noqa: BLE001 - classified, never swallowed
+            asked = Asked(f"logging in to Vault by {self.login.name}", self.settings, login=self.login)
+            raise refusals.explained(error, asked) from None
+        self._logged_in = True
+
+    def ask(self, call: Callable[[hvac.Client], Answer], asked: Asked, *, again: bool = True) -> Answer:
+        """Asks, logged in.
+
+        Args:
+            again: whether to log in again once when the answer is 403: an expired or revoked token answers as a missing permission does
+                (vault.md §2).
+        """
+        if not self._logged_in:
+            self.log_in()
+        try:
+            return call(self._client)
+        except exceptions.Forbidden as error:
+            if not again:
+                raise refusals.explained(error, asked) from None
+        except Exception as error:  # noqa: BLE001 - classified, never swallowed
+            raise refusals.explained(error, asked) from None
+        self.revoke()
+        self.log_in()
+        return self.ask(call, asked, again=False)
+
+    def read_secret(self, target: Target) -> tuple[Mapping[str, Any], int]:
+        """The data and the version of a target's KV secret."""
+
+        def read(client: hvac.Client) -> tuple[Mapping[str, Any], int]:
+            answer = client.secrets.kv.v2.read_secret_version(
+                path=target.vault_path, mount_point=target.vault_mount, raise_on_deleted_version=True
+            )
+            found = answer["data"]
+            if found["data"] is None and (problem := refusals.gone(found["metadata"], secret.place(target))):
+                raise problem
+            return dict(found["data"]), int(found["metadata"]["version"])
+
+        return self.ask(read, _asked_secret(target, self.settings))
+
+    @property
+    def term(self) -> Term:
+        """How long the token lives. One that was given is asked about (`auth/token/lookup-self`); where that is not allowed, it counts as endless."""
+        if self._term is None:
+            told = self._told
+            if not told:
+                self._told_at = time.monotonic()
+                told = self._looked_up()
+            self._term = Term.granted(self._told_at, int(told["lease_duration"]), renewable=bool(told["renewable"]))
+        return self._term
+
+    def renew_token(self) -> Term:
+        """Prolongs the token. Raises as `credentials.fetch`."""
+        asked = Asked("renewing the Vault token", self.settings, path="auth/token/renew-self", capability="update")
+        before, now = self.term, time.monotonic()
+
+        def renew(client: hvac.Client) -> int:
+            return int(client.auth.token.renew_self(increment=f"{int(before.first)}s")["auth"]["lease_duration"])
+
+        self._term = before.renewed(now, self.ask(renew, asked, again=False))
+        return self._term
+
+    def _looked_up(self) -> Mapping[str, Any]:
+        try:
+            data = self._client.auth.token.lookup_self()["data"]
+        except exceptions.Forbidden:
+            return {"lease_duration": 0, "renewable": False}
+        except Exception as error:  # noqa: BLE001 - classified, never swallowed
+            raise refusals.explained(error, Asked("looking the Vault token up", self.settings, path="auth/token/lookup-self")) from None
+        return {"lease_duration": data["ttl"], "renewable": data.get("renewable", False)}
+
+    def revoke(self) -> bool:
+        """Gives back a token that was made for this run, and with it what hangs on it; whether that succeeded."""
+        if not (self.login.own_token and self._logged_in):
+            return True
+        try:
+            self._client.auth.token.revoke_self()
+        except exceptions.Forbidden:
+            pass  # it is dead already
+        except Exception:  # noqa: BLE001 - it expires by itself; the caller says so
+            return False
+        self._logged_in = False
+        return True
+
+    def close(self) -> None:
+        """Gives the token back and ends the connection."""
+        self.revoke()
+        self._client.adapter.close()
+
 
 def read(target: Target, settings: Settings) -> secret.Credentials:
-    """Reads a target's secret. Raises as `credentials.fetch` does."""
-    login = logins.choose(settings)
-    with _client(settings) as client:
-        _log_in(client, login, target, settings)
-        try:
-            data, version = _read(client, target)
-        except exceptions.Forbidden:
-            # an expired or revoked token answers as a missing permission does (vault.md §2): log in again once, then believe it
-            _log_in(client, login, target, settings)
-            data, version = _read_again(client, target, settings)
-        except Exception as error:  # noqa: BLE001 - classified, never swallowed
-            raise refusals.explained(error, target, settings, _reading(target)) from None
-        finally:
-            if login.own_token:
-                _revoke(client)
+    """Reads a target's KV secret; nothing hangs on the token any more, so it is given back at once. Raises as `credentials.fetch` does."""
+    with Vault(settings, logins.choose(settings)) as vault:
+        data, version = vault.read_secret(target)
     return secret.credentials(data, target, version)
 
 
-@contextlib.contextmanager
-def _client(settings: Settings) -> Iterator[hvac.Client]:
-    # A token given as "" keeps hvac from reading VAULT_TOKEN and ~/.vault-token by itself, `verify` given keeps it from reading VAULT_CACERT,
-    # and without a redirect the token stays at the address that was configured.
-    client = hvac.Client(
+def _asked_secret(target: Target, settings: Settings) -> Asked:
+    place = secret.place(target)
+    return Asked(
+        f"reading {place}",
+        settings,
+        path=f"{target.vault_mount}/data/{target.vault_path}",
+        secret=place,
+        example=f"host=… port=… username=… password=… database={target.database}",
+    )
+
+
+def _client(settings: Settings) -> hvac.Client:
+    """A client that goes where the settings say and nowhere else.
+
+    `trust_env` off keeps a proxy, a CA bundle and ~/.netrc of the environment from being obeyed silently; the token given as "" keeps hvac from
+    reading VAULT_TOKEN and ~/.vault-token; without redirects the token stays at the address that was configured.
+    """
+    session = requests.Session()
+    session.trust_env = False
+    session.verify = str(settings.vault_ca_file) if settings.vault_ca_file else True  # hvac's own `verify` would be ignored (vault.md §2)
+    return hvac.Client(
         url=settings.vault_address,
         token="",
-        verify=str(settings.vault_ca_file) if settings.vault_ca_file else True,
+        session=session,
+        verify=session.verify,
         timeout=settings.vault_timeout_seconds,
         allow_redirects=False,
         namespace=settings.vault_namespace or None,
     )
-    try:
-        yield client
-    finally:
-        client.adapter.close()
-
-
-def _log_in(client: hvac.Client, login: logins.Login, target: Target, settings: Settings) -> None:
-    try:
-        login.perform(client, settings)
-    except errors.GreylagError:
-        raise
-    except Exception as error:  # noqa: BLE001 - classified, never swallowed
-        raise refusals.explained(error, target, settings, f"logging in to Vault by {login.name}") from None
-
-
-def _read(client: hvac.Client, target: Target) -> tuple[Mapping[str, Any], int]:
-    answer = client.secrets.kv.v2.read_secret_version(path=target.vault_path, mount_point=target.vault_mount, raise_on_deleted_version=True)
-    found = answer["data"]
-    return found["data"], int(found["metadata"]["version"])
-
-
-def _read_again(client: hvac.Client, target: Target, settings: Settings) -> tuple[Mapping[str, Any], int]:
-    try:
-        return _read(client, target)
-    except Exception as error:  # noqa: BLE001 - classified, never swallowed
-        raise refusals.explained(error, target, settings, _reading(target)) from None
-
-
-def _reading(target: Target) -> str:
-    return f"reading {secret.place(target)}"
-
-
-def _revoke(client: hvac.Client) -> None:
-    """Gives a token back that was made for this run; failing to is no reason to fail, it expires by itself."""
-    with contextlib.suppress(Exception):
-        client.auth.token.revoke_self()

@@ -1,0 +1,260 @@
+"""The credentials of one run, for as long as it lasts.
+
+What Vault keeps for us lies still, and is read once. A short-lived login has a life of its own: a thread renews it and the token that it hangs on,
+takes fresh ones where the maximum TTL is met or somebody revoked them, and the end of the session gives all of them back. Nothing is written
+anywhere: another process that goes on with the run logs in by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from migrator import errors
+from tasks import redaction
+from tasks.credentials.secret import Credentials
+from tasks.fleet_models import Target
+from tasks.settings import Settings
+from tasks.sources import SourceKind
+
+if TYPE_CHECKING:
+    from tasks.credentials.dynamic import Lease
+    from tasks.credentials.logins import Login
+    from tasks.credentials.vault import Vault
+
+Logger = logging.Logger | logging.LoggerAdapter[Any]
+
+AGAIN_SECONDS = (1.0, 15.0)
+"""Shortest and longest pause after a renewal that failed for a passing reason; in between, a tenth of what is left of the life."""
+
+GIVE_BACK_SECONDS = 5.0
+"""How long giving a token back is tried: worth a moment, because a login that nobody ends works until its lease does."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A login, and the client whose token it hangs on."""
+
+    vault: Vault
+    lease: Lease
+
+    @property
+    def due(self) -> float:
+        return min(self.vault.term.due, self.lease.term.due)
+
+    @property
+    def ends(self) -> float:
+        return min(self.vault.term.ends, self.lease.term.ends)
+
+
+class Session:
+    """A target's credentials during one run; a context manager. `superseded` may be called from any thread, and never waits.
+
+    Args:
+        logger: is told what happens in the background; never a secret.
+    """
+
+    def __init__(self, target: Target, settings: Settings, logger: Logger | None = None) -> None:
+        self.target = target
+        self._settings = settings
+        self._logger: Logger = logger or logging.getLogger(__name__)
+        self._guard = threading.Condition()
+        self._login: Login | None = None
+        self._still: Credentials | None = None
+        self._held: _Held | None = None
+        self._given: list[_Held] = []  # everything that was taken, to be given back
+        self._doubted = False
+        self._again_at = 0.0
+        self._closed = False
+        self._keeper: threading.Thread | None = None
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether the credentials have a life of their own."""
+        return self.target.source.kind is SourceKind.DYNAMIC
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def current(self) -> Credentials:
+        """The credentials that are good now: fresh ones, where the last ones have ended or were doubted.
+
+        Raises as `credentials.fetch`.
+        """
+        with self._guard:
+            if not self.dynamic:
+                self._still = self._still or self._read()
+                return self._still
+            held = self._held
+            if held is None or self._doubted or time.monotonic() >= held.ends:
+                held = self._take()
+            return held.lease.credentials
+
+    def superseded(self, found: Credentials) -> bool:
+        """Whether there are newer credentials than these: time to reconnect, where the work can be left."""
+        held = self._held
+        return held is not None and held.lease.credentials != found
+
+    def doubt(self) -> None:
+        """What `current` gave failed: the next call takes fresh credentials. Those that lie still are not asked for again."""
+        self._doubted = True
+
+    def ended(self, found: Credentials) -> bool:
+        """Whether a short-lived login is gone although its time isn't over: revoked, or dead with its token. Asks Vault.
+
+        Raises Unavailable where Vault can't tell now.
+        """
+        from tasks.credentials import dynamic
+
+        with self._guard:
+            held = next((item for item in self._given if item.lease.credentials == found), None)
+            if held is None:
+                return False
+            if not held.lease.term.renewable:
+                return True  # nobody can tell: a fresh one is worth a try
+            try:
+                lease = dynamic.renew(held.vault, held.lease)
+            except errors.GreylagError as error:
+                if error.transient:
+                    raise
+                return True
+            self._put_back(held, replace(held, lease=lease))
+            return False
+
+    def close(self) -> None:
+        """Ends every login that was taken. Never raises: what can't be given back now ends by itself, and the log says when."""
+        with self._guard:
+            self._closed = True
+            self._guard.notify_all()
+        if self._keeper is not None:
+            self._keeper.join()
+        for held in self._given:
+            if not held.vault.login.own_token:
+                self._revoke_lease(held)
+        for vault in {id(held.vault): held.vault for held in self._given}.values():
+            self._revoke_token(vault)
+            vault.close()
+        self._given, self._held = [], None
+
+    # --- reading -----------------------------------------------------------------------------------------------------------------
+
+    def _read(self) -> Credentials:
+        from tasks.credentials import mounted, vault
+
+        if self.target.source.kind is SourceKind.VAULT:
+            found = vault.read(self.target, self._settings)
+        else:
+            found = mounted.read(self.target)
+        redaction.register(found.password.get_secret_value())
+        return found
+
+    def _take(self) -> _Held:
+        """A fresh login; with a fresh token too, unless the present one has most of its life before it."""
+        from tasks.credentials import dynamic, logins, vault
+
+        self._login = self._login or logins.choose(self._settings)
+        last = self._held
+        if last is not None and not self._doubted and not last.vault.term.worn and time.monotonic() < last.vault.term.due:
+            client = last.vault
+        else:
+            client = vault.Vault(self._settings, self._login)
+        try:
+            held = _Held(client, dynamic.take(client, self.target))
+            held.vault.term  # noqa: B018 - asks Vault, where it has to, while an error can still be raised
+        except BaseException:
+            if last is None or client is not last.vault:
+                client.close()
+            raise
+        self._given.append(held)
+        self._held, self._doubted = held, False
+        if self._keeper is None:
+            self._keeper = threading.Thread(target=self._keep, name=f"credentials of {self.target.label}", daemon=True)
+            self._keeper.start()
+        self._guard.notify_all()
+        return held
+
+    def _put_back(self, old: _Held, new: _Held) -> None:
+        self._given = [new if item is old else item for item in self._given]
+        if self._held is old:
+            self._held = new
+
+    # --- renewing ----------------------------------------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        """The thread: renews what is due, until the session ends."""
+        with self._guard:
+            while not self._closed:
+                now = time.monotonic()
+                held = self._held
+                when = max(held.due, self._again_at) if held is not None else now + AGAIN_SECONDS[1]
+                if held is None or when > now:
+                    self._guard.wait(min(when - now, threading.TIMEOUT_MAX))
+                    continue
+                self._renew(held)
+
+    def _renew(self, held: _Held) -> None:
+        try:
+            if not self._prolonged(held):
+                self._take()
+                self._logger.info("%s: a fresh database login; the next boundary reconnects with it", self.target.label)
+        except errors.GreylagError as error:
+            left = held.ends - time.monotonic()
+            self._again_at = time.monotonic() + min(max(left / 10, AGAIN_SECONDS[0]), AGAIN_SECONDS[1])
+            self._logger.warning("%s: the database login could not be renewed yet: %s", self.target.label, redaction.clean(error.message))
+        except Exception as error:  # noqa: BLE001 - the thread must live on; the text could hold anything, the class can't
+            self._again_at = time.monotonic() + AGAIN_SECONDS[1]
+            self._logger.warning("%s: the database login could not be renewed yet: %s", self.target.label, type(error).__name__)
+
+    def _prolonged(self, held: _Held) -> bool:
+        """Renews the token and the lease where they are due; false where only fresh ones help. Raises what may pass."""
+        from tasks.credentials import dynamic
+
+        now = time.monotonic()
+        token, lease = held.vault.term, held.lease
+        if (token.due <= now and token.worn) or (lease.term.due <= now and lease.term.worn):
+            return False
+        try:
+            if token.due <= now:
+                token = held.vault.renew_token()
+            if lease.term.due <= now:
+                lease = dynamic.renew(held.vault, lease)
+        except errors.GreylagError as error:
+            if error.transient:
+                raise
+            self._logger.info("%s: %s", self.target.label, redaction.clean(error.message))
+            return False
+        self._put_back(held, replace(held, lease=lease))
+        self._logger.debug("%s: login renewed for %.0f s", self.target.label, min(token.seconds, lease.term.seconds))
+        return not (token.worn or lease.term.worn)
+
+    # --- giving back -------------------------------------------------------------------------------------------------------------
+
+    def _revoke_lease(self, held: _Held) -> None:
+        """The token is not ours to revoke, so the login is ended by itself."""
+        from tasks.credentials import dynamic
+
+        if held.lease.term.over(time.monotonic()):
+            return
+        try:
+            dynamic.revoke(held.vault, held.lease)
+        except errors.GreylagError as error:
+            left = max(held.lease.term.ends - time.monotonic(), 0)
+            told = f"{redaction.clean(error.message)}; {error.hint}"
+            self._logger.warning("%s: the database login stays for %.0f s: %s", self.target.label, left, told)
+
+    def _revoke_token(self, vault: Vault) -> None:
+        deadline = time.monotonic() + GIVE_BACK_SECONDS
+        while not vault.revoke():
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(AGAIN_SECONDS[0])
+        else:
+            return
+        left = max(vault.term.ends - time.monotonic(), 0)
+        self._logger.warning("%s: the Vault token could not be revoked; it and its login end in %.0f s", self.target.label, left)

@@ -1,0 +1,52 @@
+"""Response-wrapped secret ids: the file holds a token that gives the secret id once, and to nobody after that.
+
+Whoever reads the file afterwards gets nothing; and if somebody else was first, that is noticed, because then it is we who get nothing.
+"""
+
+from __future__ import annotations
+
+import re
+
+import hvac
+from hvac import exceptions
+from pydantic import SecretStr
+
+from migrator import errors
+from tasks import redaction
+
+_VARIABLE = "GREYLAG_VAULT_WRAPPED_SECRET_ID_FILE"
+_GONE = "wrapping token is not valid or does not exist"
+
+
+def secret_id(client: hvac.Client, token: str, mount: str) -> SecretStr:
+    """The secret id that a wrapping token holds; it is kept in memory only.
+
+    The token is looked at before it is used: one that was made by anything but a role's `secret-id` endpoint may be somebody's own, put there
+    in place of the real one.
+
+    Args:
+        mount: where AppRole is mounted.
+
+    Raises:
+        LoginFailed: `vault-wrapping-used` (used already, or expired), `vault-wrapping-foreign`. And whatever hvac raises.
+    """
+    try:
+        made_by = str(client.adapter.post("/v1/sys/wrapping/lookup", json={"token": token})["data"]["creation_path"])
+        if not re.fullmatch(rf"auth/{re.escape(mount.strip('/'))}/role/[^/]+/secret-id", made_by):
+            raise errors.LoginFailed(
+                f'the wrapping token of {_VARIABLE} was made by "{made_by}", not by an AppRole\'s secret-id endpoint',
+                code="vault-wrapping-foreign",
+                hint="find out who wrote that file; then have a new one delivered",
+            )
+        found = SecretStr(client.sys.unwrap(token)["data"]["secret_id"])
+    except exceptions.InvalidRequest as error:
+        if _GONE not in str(error):
+            raise
+        raise errors.LoginFailed(
+            f"the wrapping token of {_VARIABLE} was used already, or has expired",
+            code="vault-wrapping-used",
+            hint="if no earlier run of yours used it, somebody else did: destroy that secret id. Then deliver a new one:"
+            f" `vault write -wrap-ttl=5m -f auth/{mount}/role/ROLE/secret-id`",
+        ) from None
+    redaction.register(found.get_secret_value())
+    return found
