@@ -130,7 +130,7 @@ class ClickHouseDatabase:
         with _doing("to create the history tables"):
             found = tables.existing(self._session, self._place)
             tables.ensure(self._session, self._place, found)
-            return tables.read(self._session, self._place, tables.complete(self._place))
+            return tables.read(self._session, self._place, found | {self._place.name})  # what was just made holds nothing yet
 
     @contextlib.contextmanager
     def lock(self, listener: events.Listener) -> Iterator[None]:

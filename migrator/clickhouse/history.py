@@ -93,11 +93,6 @@ def existing(session: Session, place: Place) -> frozenset[str]:
     return frozenset(str(row[0]) for row in rows)
 
 
-def complete(place: Place) -> frozenset[str]:
-    """All three tables, as `existing` tells them."""
-    return frozenset((place.name, FACTS, journal.TABLE))
-
-
 def read(session: Session, place: Place, tables: frozenset[str] | None = None) -> History:
     """Rows and facts. Writes nothing. The order is goose's, by version (goose.md §4.2); rows of one version newest first."""
     found = existing(session, place) if tables is None else tables

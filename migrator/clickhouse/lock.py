@@ -252,7 +252,6 @@ class MigrationLock:
     def _acquire(self, wait: float, listener: events.Listener) -> float:
         started = said = time.monotonic()
         self._token = secrets.token_hex(6)
-        self.cell.prepare()
         first = True
         watched: tuple[str | None, float] = (None, started)
         while True:

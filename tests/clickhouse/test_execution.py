@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from deployments.sandbox import clickhouse
 from migrator import applying, databases, errors, events, planning, verification
 from migrator import files as migration_files
-from migrator.clickhouse import connection
+from migrator.clickhouse import connection, execution
 from tests.clickhouse.conftest import Playground, refusal
 
 UP, DOWN, DOWN_TO, REDO, RESET = (planning.Verb(word) for word in ("up", "down", "down-to", "redo", "reset"))
@@ -354,3 +355,30 @@ def test_cancelled_connection_is_registered_while_it_is_open(playground: Playgro
         assert database in registry.live()
         assert isinstance(database, connection.ClickHouseDatabase)
     assert database not in registry.live()
+
+
+def test_a_migration_costs_two_requests_however_many_there_are(
+    new_clickhouse_database: Callable[[], str],
+    clickhouse_server: clickhouse.ClickHouseServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(execution, "_FACTS_EVERY", float("inf"))  # neither facts nor heartbeats by the clock
+
+    def requests(migrations: int) -> int:
+        directory = tmp_path / str(migrations)
+        directory.mkdir()
+        url = clickhouse_server.url("admin", clickhouse_server.admin_password, new_clickhouse_database())
+        place = Playground(f"{url}&greylag_lease=10m", clickhouse_server, "", directory)
+        for number in range(1, migrations + 1):
+            place.write(number, TABLE.format(f"t{number}"))
+        with place.open() as database:
+            plan = place.plan(database)
+            sent: list[object] = []
+            request = database._session.client.http.request
+            database._session.client.http.request = lambda *words, **options: sent.append(words) or request(*words, **options)
+            assert len(applying.apply(database, plan).finished) == migrations
+        return len(sent)
+
+    few, many = requests(3), requests(23)
+    assert many - few == 2 * 20, "the statement and goose's row"
