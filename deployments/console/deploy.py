@@ -6,14 +6,10 @@ kept, deployments are replaced by the file's. With `@environment` or `@environme
 
 from __future__ import annotations
 
-import importlib
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deployments.console import edge, runs, targets
+from deployments.console import deployment_file, edge, runs, targets
 from migrator import errors
 from tasks import fleet, limits
 
@@ -48,70 +44,16 @@ def run(arguments: list[str]) -> int:
 
 def install(found: fleet.Fleet, pool_type: str = "process", file: Path = FILE) -> int:
     """Creates pools and limits, then applies prefect.yaml. Raises UsageError (`bad-deployments`), Unavailable."""
-    document = read_file(file)
-    check(document, found)
+    document = deployment_file.read(file)
+    flows = deployment_file.flows(document, found)
     with runs.connected() as client:
         for pool in pools(document, found):
             edge.say(f"work pool {pool}: {'created' if create_pool(client, pool, pool_type) else 'exists'}")
         made = limits.create(found.targets())
         edge.say(f"concurrency limits: {len(made)} created, {len(found.targets()) - len(made)} exist")
-    # Prefect applies the file through its own command only; its exit code is 1 when any deployment was refused (prefect.md §2.9)
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", file.name],
-        cwd=file.parent,
-        env={"PYTHONWARNINGS": "ignore", **os.environ},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    if done.returncode:
-        raise errors.UsageError(
-            f"Prefect refused {file.name}", code="bad-deployments", hint="see above", detail=(done.stdout + done.stderr).strip()[-2000:]
-        )
+    deployment_file.apply(document, flows, file, edge.say)
     edge.say(f"deployments: {len(document['deployments'])} applied from {file.name}")
     return 0
-
-
-def read_file(file: Path) -> dict[str, Any]:
-    """prefect.yaml as data. Raises UsageError (`bad-deployments`)."""
-    import yaml
-
-    try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise errors.UsageError(
-            f"{file} can't be read: {type(error).__name__}", code="bad-deployments", hint="restore prefect.yaml"
-        ) from None
-    if not isinstance(document, dict) or not isinstance(document.get("deployments"), list):
-        raise errors.UsageError(f"{file} lists no deployments", code="bad-deployments", hint="restore prefect.yaml")
-    return document
-
-
-def check(document: dict[str, Any], found: fleet.Fleet) -> None:
-    """What Prefect would let pass: entrypoints that don't import (it deploys them anyway), environments that the fleet does not have.
-
-    Raises UsageError (`bad-deployments`).
-    """
-    for item in document["deployments"]:
-        name, environment = item.get("name"), (item.get("parameters") or {}).get("environment")
-        if environment is not None and environment not in found.environments:
-            raise errors.UsageError(
-                f'{name} is for the environment "{environment}", which {found.path.name} does not have',
-                code="bad-deployments",
-                hint=f"give prefect.yaml one deployment of each flow per environment ({', '.join(found.environments)})",
-            )
-        path, _, function = str(item.get("entrypoint", "")).partition(":")
-        module = path.removesuffix(".py").replace("/", ".")
-        try:
-            flow = getattr(importlib.import_module(module), function)
-        except Exception as error:  # noqa: BLE001 - whatever a flow file does when it is imported
-            raise errors.UsageError(
-                f"{name}: {path}:{function} can't be imported: {type(error).__name__}: {error}",
-                code="bad-deployments",
-                hint="mend the flow",
-            ) from None
-        if not hasattr(flow, "parameters"):
-            raise errors.UsageError(f"{name}: {path}:{function} is not a flow", code="bad-deployments", hint="correct the entrypoint")
 
 
 def pools(document: dict[str, Any], found: fleet.Fleet) -> list[str]:

@@ -50,11 +50,13 @@ class _Demo:
         from prefect.client.orchestration import get_client
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
+        environments = list(self.stack.fleet.environments)
         with temporary_settings({PREFECT_API_URL: address}):  # Prefect was imported before its server had an address
+            self._launch(PROMOTION, *environments[:1])
             self._deploy()
-            self.stack.wait_for_workers()
             with get_client(sync_client=True) as client:
                 promotion = self._start_promotion(client)
+                self._launch(*environments[1:])  # while the first environment is at work: a worker's start is 5 s of one core
                 promotion = self._follow(client, promotion)
                 rows = self._results(client, promotion.id)
         self.say.table(rows)
@@ -63,6 +65,12 @@ class _Demo:
             self.say.failure((ended.message if ended else "") or "the promotion did not complete")
             return False
         return self._read_back(rows)
+
+    def _launch(self, *names: str) -> None:
+        for name in names:
+            self.stack.launch_workers(name)
+            holds = "no login" if name == PROMOTION else f"{name}'s Vault login only"
+            self.say(f"  worker {self.stack.workers[name].pool}: holds {holds}")
 
     def _deploy(self) -> None:
         from deployments.console import deploy
@@ -217,10 +225,7 @@ def _import_early() -> None:
 def _within(options: argparse.Namespace, say: demo_text.Teller) -> int:
     threading.Thread(target=_import_early, daemon=True).start()
     settings = {"PREFECT_LOGGING_LEVEL": "INFO"}
-    with Stack(options.state, progress=say.component, wait_for_workers=False, worker_settings=settings) as stack:
-        for name in stack.work_pools():
-            if name != PROMOTION:
-                say(f"  worker {stack.workers[name].pool}: holds {name}'s Vault login only")
+    with Stack(options.state, progress=say.component, workers=False, worker_settings=settings) as stack:
         good = _Demo(stack, say, options.approve == "ask").run()
         say.where_to_look(stack.prefect.url, options.state, keep=options.keep)
         if options.keep:

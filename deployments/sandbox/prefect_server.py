@@ -16,7 +16,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -33,8 +32,9 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 _READY_SECONDS = 180.0
 _WORKER_READY_SECONDS = 120.0
 _STOP_SECONDS = 15.0
-_BUSY_ATTEMPTS = 20
-_BUSY_SECONDS = 0.5
+# What `prefect server start` runs after it has imported Prefect's command line.
+_SERVER_COMMAND = [sys.executable, "-m", "uvicorn", "--factory", "deployments.sandbox.prefect_application:create_app"]
+_SERVER_COMMAND += ["--app-dir", str(PROJECT_ROOT), "--host", ports.LOOPBACK, "--timeout-keep-alive", "5"]
 _WORKER_STOP_SECONDS = 40.0  # Prefect gives a flow run 30 s between SIGTERM and SIGKILL (prefect.md §6.5)
 
 _QUIET = {
@@ -95,7 +95,7 @@ class PrefectServer:
         migrated = self._prepare_database()
         process = self._process = processes.ServerProcess(
             "Prefect server",
-            [sys.executable, "-m", "prefect", "server", "start"],
+            [*_SERVER_COMMAND, "--port", str(self.port)],
             log=self.directory / "server.log",
             environment=self._server_environment(migrated),
             directory=self.directory,
@@ -252,7 +252,6 @@ class PrefectWorker:
             Unavailable: it ended, or the time was over; the detail shows the log's last lines.
         """
         self._process.wait_until(self._online, _WORKER_READY_SECONDS)
-        start_engine_at_once(self.server, self.pool)  # the worker brought the pool's template
 
     def stop(self) -> None:
         """Stops the worker and its flow runs."""
@@ -277,24 +276,17 @@ class PrefectWorker:
 
 
 def create_work_pool(server: PrefectServer, pool: str) -> None:
-    """A process work pool; one that exists is kept. Its worker fills in the job template when it comes online."""
-    found = server.request("POST", "/work_pools/filter", {"work_pools": {"name": {"any_": [pool]}}})
-    if not found:
-        server.request("POST", "/work_pools/", {"name": pool, "type": "process"})
+    """A process work pool; one that exists is kept.
 
+    Its runs begin in Prefect's engine. By default another process runs the pull step first, and imports Prefect, too: 3 s more per run.
+    """
+    if server.request("POST", "/work_pools/filter", {"work_pools": {"name": {"any_": [pool]}}}):
+        return
+    from prefect.workers.process import ProcessWorker
 
-def start_engine_at_once(server: PrefectServer, pool: str) -> None:
-    """Lets the pool's runs begin in Prefect's engine. By default another process runs the pull step first and imports Prefect, too: 3 s per run."""
-    template = server.request("GET", f"/work_pools/{pool}")["base_job_template"]
-    command = f"{sys.executable} -m prefect.engine"
-    if template["variables"]["properties"]["command"].get("default") != command:
-        template["variables"]["properties"]["command"]["default"] = command
-        for _ in range(_BUSY_ATTEMPTS):
-            with contextlib.suppress(errors.Unavailable):  # 503: SQLite has one writer, and deployments are being written
-                server.request("PATCH", f"/work_pools/{pool}", {"base_job_template": template})
-                return
-            time.sleep(_BUSY_SECONDS)
-        server.request("PATCH", f"/work_pools/{pool}", {"base_job_template": template})
+    template = ProcessWorker.get_default_base_job_template()
+    template["variables"]["properties"]["command"]["default"] = f"{sys.executable} -m prefect.engine"
+    server.request("POST", "/work_pools/", {"name": pool, "type": "process", "base_job_template": template})
 
 
 def clean_environment() -> dict[str, str]:

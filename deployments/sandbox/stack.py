@@ -57,8 +57,7 @@ class Stack:
         directory: holds all data, logs and passwords.
         progress: is told what starts and what is ready.
         fleet_file: another fleet than fleet.yaml (or GREYLAG_FLEET's).
-        workers: False leaves the workers out.
-        wait_for_workers: False lets `start` return while the workers still come online (`wait_for_workers` waits then).
+        workers: False leaves the workers out; `launch_workers` starts them then, one after another if need be.
         worker_settings: variables for every worker beside its credentials, e.g. `GREYLAG_BACKOFF_BASE_SECONDS`.
         postgres_version: major version.
     """
@@ -70,7 +69,6 @@ class Stack:
         progress: Progress = lambda *_: None,
         fleet_file: Path | None = None,
         workers: bool = True,
-        wait_for_workers: bool = True,
         worker_settings: Mapping[str, str] | None = None,
         postgres_version: int = postgres.DEFAULT_VERSION,
     ) -> None:
@@ -78,7 +76,6 @@ class Stack:
         self.fleet: Fleet = fleet.load(fleet_file)
         self.workers: dict[str, prefect_server.PrefectWorker] = {}
         self._with_workers = workers
-        self._wait = wait_for_workers
         self._worker_settings = dict(worker_settings or {})
         self._postgres_version = postgres_version
         self._report = _Reporter(progress)
@@ -110,9 +107,8 @@ class Stack:
             self._write_credentials()
             stack_state.remember(self.directory, self.addresses())
             if self._with_workers:
-                self._launch_workers()
-                if self._wait:
-                    self.wait_for_workers()
+                self.launch_workers(*self.work_pools())
+                self.wait_for_workers()
         except BaseException:
             self.stop()
             raise
@@ -122,8 +118,19 @@ class Stack:
         """Stops everything, workers first; data are kept. Safe to repeat."""
         self._closing.close()
 
+    def launch_workers(self, *names: str) -> None:
+        """Starts the workers of these environments (`PROMOTION` for the promotion's) without waiting for them."""
+        if not self.workers:
+            self._stop_later(self._stop_workers)
+        for name in names:
+            pool = self.work_pools()[name]
+            settings = dict(self._worker_settings) if name == PROMOTION else self.environment(name)
+            settings |= {"GREYLAG_HOME": str(prefect_server.PROJECT_ROOT), "GREYLAG_FLEET": str(self.fleet.path)}
+            self.workers[name] = prefect_server.PrefectWorker(self.prefect, pool, environment=settings)
+            self.workers[name].launch()
+
     def wait_for_workers(self) -> None:
-        """Returns once every worker is online.
+        """Returns once every worker that was launched is online.
 
         Raises:
             Unavailable: one did not come up; the detail shows its log's last lines.
@@ -249,16 +256,6 @@ class Stack:
         if target.engine == Engine.CLICKHOUSE:
             secret[keys.http_port[0]] = self.clickhouse.http_port
         return secret
-
-    def _launch_workers(self) -> None:
-        for name, pool in self.work_pools().items():
-            settings = dict(self._worker_settings) if name == PROMOTION else self.environment(name)
-            settings |= {"GREYLAG_HOME": str(prefect_server.PROJECT_ROOT), "GREYLAG_FLEET": str(self.fleet.path)}
-            worker = prefect_server.PrefectWorker(self.prefect, pool, environment=settings)
-            self.workers[name] = worker
-        self._stop_later(self._stop_workers)
-        for worker in self.workers.values():
-            worker.launch()
 
     def _stop_workers(self) -> None:
         with ThreadPoolExecutor(len(self.workers)) as pool:

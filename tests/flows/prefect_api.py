@@ -27,23 +27,11 @@ def eventually(read: Callable[[], Any], enough: Callable[[Any], bool], seconds: 
     return found
 
 
-def patiently(server: PrefectServer, method: str, path: str, body: dict[str, Any]) -> Any:
-    """A request that is made again where a busy SQLite answers 503, as Prefect's own client does."""
-    for _ in range(20):
-        try:
-            return server.request(method, path, body)
-        except errors.Unavailable as error:
-            if ": 503 " not in error.message:
-                raise
-            time.sleep(1)
-    return server.request(method, path, body)
-
-
 def create_run(server: PrefectServer, deployment: str, parameters: dict[str, Any]) -> str:
-    """Starts a deployment (FLOW/NAME); the run's id. With a key, as a CI job must: a request may have been heeded and answered with 503."""
+    """Starts a deployment (FLOW/NAME); the run's id. With a key, as a CI job must: a request may have been heeded although its answer was lost."""
     found = server.request("GET", f"/deployments/name/{deployment}")
     body = {"parameters": parameters, "idempotency_key": uuid.uuid4().hex}
-    return str(patiently(server, "POST", f"/deployments/{found['id']}/create_flow_run", body)["id"])
+    return str(server.request("POST", f"/deployments/{found['id']}/create_flow_run", body)["id"])
 
 
 def free_limit(server: PrefectServer, name: str) -> None:

@@ -41,12 +41,7 @@ def workers(session_stage: Stage, prefect_server: PrefectServer) -> Iterator[dic
         create_work_pool(prefect_server, pool)
     variables = clean_environment() | prefect_server.environment() | {"GREYLAG_FLEET": str(session_stage.directory / "fleet.yaml")}
     done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
-        cwd=ROOT,
-        env=variables,
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
+        [sys.executable, "-m", "migrator.cli", "deploy"], cwd=ROOT, env=variables, capture_output=True, encoding="utf-8", check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = {}
@@ -59,17 +54,8 @@ def workers(session_stage: Stage, prefect_server: PrefectServer) -> Iterator[dic
         for worker in found.values():
             stack.callback(worker.stop)
         list(threads.map(PrefectWorker.start, found.values()))
-        for pool in pools.values():
-            use_engine(prefect_server, pool)
         session_stage.drop()
         yield found
-
-
-def use_engine(server: PrefectServer, pool: str) -> None:
-    """Lets the pool's runs start Prefect's engine at once. By default a process of its own runs the pull step first, and imports Prefect again."""
-    template = server.request("GET", f"/work_pools/{pool}")["base_job_template"]
-    template["variables"]["properties"]["command"]["default"] = f"{sys.executable} -m prefect.engine"
-    prefect_api.patiently(server, "PATCH", f"/work_pools/{pool}", {"base_job_template": template})
 
 
 def promote(**given: Any) -> State[Any]:
@@ -251,7 +237,7 @@ def test_good_flow_the_uis_retry_of_a_run_whose_process_was_killed_completes(
     stage.write("auth-service/migrations/20250103000000_slow.sql", slow.replace("300", "0"))
     prefect_api.free_limit(prefect_server, "greylag-auth-service-dev")
     asked = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}}
-    answer = prefect_api.patiently(prefect_server, "POST", f"/flow_runs/{run_id}/set_state", asked)
+    answer = prefect_server.request("POST", f"/flow_runs/{run_id}/set_state", asked)
     assert answer["status"] == "ACCEPT"
     ended = prefect_api.eventually(
         lambda: prefect_server.request("GET", f"/flow_runs/{run_id}"), lambda run: run["state_type"] in ("COMPLETED", "FAILED"), 240

@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,19 @@ def test_a_work_pool_is_made_once(prefect_server: prefect_server.PrefectServer) 
     create_work_pool(prefect_server, "pool-b")
     found = prefect_server.request("POST", "/work_pools/filter", {"work_pools": {"name": {"any_": ["pool-b"]}}})
     assert [each["type"] for each in found] == ["process"]
+
+
+def test_writers_beside_each_other_wait_instead_of_failing(prefect_server: prefect_server.PrefectServer) -> None:
+    flow = prefect_server.request("POST", "/flows/", {"name": "crowded"})["id"]
+
+    def write(number: int) -> str:
+        run = prefect_server.request("POST", "/flow_runs/", {"flow_id": flow, "name": f"run-{number}"})["id"]
+        for state in ("PENDING", "RUNNING", "COMPLETED"):
+            prefect_server.request("POST", f"/flow_runs/{run}/set_state", {"state": {"type": state}})
+        return str(prefect_server.request("GET", f"/flow_runs/{run}")["state"]["type"])
+
+    with ThreadPoolExecutor(16) as threads:
+        assert set(threads.map(write, range(64))) == {"COMPLETED"}
 
 
 def test_the_ui_is_told_the_servers_own_port(prefect_server: prefect_server.PrefectServer) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from deployments.console import deploy, runs
+from deployments.console import deploy, deployment_file, runs
 from deployments.sandbox import secrets_server as sandbox
 from migrator import addresses, cli, errors
 from tasks import approval, fleet
@@ -32,7 +32,7 @@ def test_deploy_creates_pools_limits_and_deployments_and_may_be_repeated(install
     pools = {item["name"] for item in installed.request("POST", "/work_pools/filter", {})}
     assert {"greylag-dev", "greylag-release", "greylag-prod", "greylag-promotion"} <= pools
     found = {item["name"] for item in installed.request("POST", "/deployments/filter", {})}
-    assert found >= {item["name"] for item in deploy.read_file(deploy.FILE)["deployments"]}
+    assert found >= {item["name"] for item in deployment_file.read(deploy.FILE)["deployments"]}
     names = {item["name"] for item in installed.request("POST", "/v2/concurrency_limits/filter", {})}
     assert names >= {target.limit for target in fleet.load().targets()}
 
@@ -46,12 +46,52 @@ def test_deploy_creates_pools_limits_and_deployments_and_may_be_repeated(install
     ],
 )
 def test_bad_flow_a_deployment_that_prefect_would_let_pass(change: dict[str, Any], words: str) -> None:
-    document = deploy.read_file(deploy.FILE)
+    document = deployment_file.read(deploy.FILE)
     document["deployments"][0] |= change
     with pytest.raises(errors.UsageError) as caught:
-        deploy.check(document, fleet.load())
+        deployment_file.flows(document, fleet.load())
     assert caught.value.code == "bad-deployments"
     assert words in caught.value.message
+
+
+def test_prefects_own_command_makes_the_same_deployments_of_the_file(
+    installed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", installed.api_url)
+    names = {item["name"] for item in deployment_file.read(deploy.FILE)["deployments"]}
+    ours = described(installed, names)
+    deployment_file._by_command(deploy.FILE)
+    assert described(installed, names) == ours
+    assert len(ours) == len(names)
+
+
+def described(server: Any, names: set[str]) -> dict[str, Any]:
+    """What deployments say, without what every update changes."""
+    found = {}
+    for item in server.request("POST", "/deployments/filter", {}):
+        if item["name"] in names:
+            for schedule in item["schedules"]:
+                for moving in ("id", "created", "updated"):
+                    schedule.pop(moving, None)
+            found[item["name"]] = {key: value for key, value in item.items() if key not in ("created", "updated", "updated_by", "status")}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"triggers": [{"match": {}}]}, "deploy-service-dev: triggers"),
+        ({"build": [{"step": {}}]}, "deploy-service-dev: build"),
+        ({"tags": ["{{ prefect.variables.stage }}"]}, "a template of a block or variable"),
+        ({"schedules": [{"interval": 600}]}, "schedule interval"),
+        ({"concurency_limit": 1}, "concurency_limit"),
+    ],
+)
+def test_a_file_with_more_than_greylag_applies_is_left_to_prefects_command(change: dict[str, Any], words: str) -> None:
+    document = deployment_file.read(deploy.FILE)
+    assert deployment_file.beyond(document) == []
+    document["deployments"][0] |= change
+    assert any(words in found for found in deployment_file.beyond(document))
 
 
 def test_an_approval_is_started_with_its_parameters_and_followed_to_its_end(
