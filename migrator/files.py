@@ -67,8 +67,12 @@ class MigrationFile:
     _known: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def read(self) -> bytes:
-        """The file's content. Raises FileError where it can't be read."""
-        return b"".join(self.chunks())
+        """The file's content, of which `checksum` then tells. Raises FileError where it can't be read."""
+        import hashlib
+
+        content = b"".join(self.chunks())
+        self._known["sha256"] = hashlib.sha256(content).hexdigest()
+        return content
 
     def chunks(self, size: int = _CHUNK) -> Iterator[bytes]:
         """The file's content in pieces of `size` bytes, for `annotations.iterate`."""
@@ -80,7 +84,7 @@ class MigrationFile:
             raise _unreadable(self.path, self.name, error) from None
 
     def checksum(self) -> str:
-        """sha256 of the raw bytes, in hex; computed once."""
+        """sha256 of the raw bytes, in hex, as they were when they were read first, or last by `read`."""
         if "sha256" not in self._known:
             import hashlib  # takes milliseconds to load, and a run with nothing to do hashes nothing
 

@@ -12,7 +12,6 @@ import enum
 import re
 from dataclasses import dataclass, field
 
-from migrator import gounicode
 from migrator.history import Engine
 
 
@@ -89,9 +88,15 @@ class _Grammar:
     rests: dict[Construct, re.Pattern[str]]
 
 
-_LETTER = r"A-Za-z_\x80-\U0010ffff"
+# Everything above ASCII is a letter to PostgreSQL. Sets are written by what of ASCII they lack: compiling a set that names wide characters takes
+# `re` a hundred times as long, which every run would pay.
+_LETTER = r"[^\x00-@\[-^`{-\x7f]"
+_NAME_PART = r"[^\x00-/:-@\[-^`{-\x7f]"
+_NAME_PART_OR_DOLLAR = r"[^\x00-#%-/:-@\[-^`{-\x7f]"
 _BACKSLASHED = r"(?:[^{0}\\]|\\.|{0}{0})*+{0}"  # the rest of a quote in which a backslash escapes
-_SPACES = re.escape(gounicode.SPACE_CHARACTERS)
+_SPACE = r"[^\S\x1c-\x1f]"
+"""Go's white space: Python's without four controls."""
+
 _CONTINUED = re.compile(r"[ \t\f\v]*+[\n\r](?:[ \t\f\v\n\r]++|--[^\n\r]*+[\n\r])*+'")
 """A string goes on after a line end: `e'a'` and, on the next line, `'b'` are one, and a backslash escapes in both."""
 
@@ -99,18 +104,22 @@ _CONTINUED = re.compile(r"[ \t\f\v]*+[\n\r](?:[ \t\f\v\n\r]++|--[^\n\r]*+[\n\r])
 def _grammar(quotes: str, stops: str, comment: str, dollar: str, rests: dict[Construct, str]) -> _Grammar:
     flat = rf"\( (?: [^{stops}\-/;()$]++ | {quotes} | -(?!-) )*+ \)"  # most parentheses, at once; deeper ones are counted
     tokens = rf"{quotes} | {comment} | -(?!-) | /(?!\*) | {flat}"
-    other_word = rf"(?!(?i:BEGIN|CASE|END)(?![{_LETTER}0-9$])) [{_LETTER}][{_LETTER}0-9]*+"
+    other_word = rf"(?!(?i:BEGIN|CASE|END)(?!{_NAME_PART_OR_DOLLAR})) {_LETTER}{_NAME_PART}*+"
+    stop = re.compile(rf"[{stops}\-/;()$\w]", re.ASCII)
+    others = "".join(re.escape(chr(code)) for code in range(128) if not stop.match(chr(code)))
     flags = re.VERBOSE | re.DOTALL
     return _Grammar(
         plain=re.compile(rf"(?: [^{stops}\-/;()$]++ | {tokens} )*+", flags),
-        worded=re.compile(rf"(?: [^{stops}\-/;()${_LETTER}0-9]++ | [0-9]++ | {other_word} | {tokens} )*+", flags),
-        blank=re.compile(rf"(?: [{_SPACES}]++ | {comment} )*+", flags),
+        worded=re.compile(rf"(?: [{others}]++ | [0-9]++ | {other_word} | {tokens} )*+", flags),
+        blank=re.compile(rf"(?: {_SPACE}++ | {comment} )*+", flags),
         dollar=re.compile(dollar),
         rests={construct: re.compile(rest, re.DOTALL) for construct, rest in rests.items()},
     )
 
 
-_POSTGRES_DOLLAR = rf"\$(?:[{_LETTER}][{_LETTER}0-9]*+)?\$"
+POSTGRES_DOLLAR = rf"\$(?:{_LETTER}{_NAME_PART}*+)?\$"
+"""The beginning, and the end, of a dollar quote; a regular expression."""
+
 _POSTGRES_RESTS = {
     Construct.STRING: "[^']*+'",
     Construct.ESCAPE_STRING: _BACKSLASHED.format("'"),
@@ -120,14 +129,14 @@ _POSTGRES = _grammar(
     """(?<![eE])'[^']*+' | "[^"]*+\"""",  # before e' it stops: an escape string, or the end of a word
     "'\"",
     r"--[^\n\r]*+",
-    _POSTGRES_DOLLAR,
+    POSTGRES_DOLLAR,
     _POSTGRES_RESTS,
 )
 _POSTGRES_ESCAPES = _grammar(
     f"""'{_BACKSLASHED.format("'")} | "[^"]*+\"""",
     "'\"",
     r"--[^\n\r]*+",
-    _POSTGRES_DOLLAR,
+    POSTGRES_DOLLAR,
     {**_POSTGRES_RESTS, Construct.STRING: _BACKSLASHED.format("'")},
 )
 _CLICKHOUSE_RESTS = {
@@ -146,8 +155,8 @@ _CLICKHOUSE = _grammar(
     _CLICKHOUSE_RESTS,
 )
 
-_WORD = re.compile(rf"[{_LETTER}][{_LETTER}0-9$]*+")
-_WORD_PART = re.compile(rf"[{_LETTER}0-9$]")
+_WORD = re.compile(f"{_LETTER}{_NAME_PART_OR_DOLLAR}*+")
+_WORD_PART = re.compile(_NAME_PART_OR_DOLLAR)
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _ATOMIC = re.compile(r"\bBEGIN\s+ATOMIC\b", re.IGNORECASE)
 _FORMAT = re.compile(r"\bFORMAT\s+(?!VALUES\b)[A-Za-z]\w*", re.IGNORECASE)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 
-from migrator import errors, excerpts, goquote, gounicode, planning, statements
+from migrator import errors, excerpts, goquote, gounicode, lexer, planning, statements
 from migrator.postgres import failures, shapes
 
 _INLINE_BLOCK = re.compile(r"\binline_code_block\b\D*(\d+)")
-_DOLLAR_QUOTE = re.compile(r"\$(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?\$|'")
+_QUOTE = re.compile(rf"{lexer.POSTGRES_DOLLAR}|'")
 _DO = re.compile(r"\bdo\b", re.IGNORECASE)
 
 
@@ -77,7 +77,7 @@ def place(statement: statements.Statement, failure: failures.ServerFailure, *, c
     if failure.position is not None:
         return excerpts.place_of(statement, failure.position - 1 if characters else len(_prefix(text, failure.position - 1)))
     inside = _INLINE_BLOCK.findall(failure.context)
-    opening = _DOLLAR_QUOTE.search(text)
+    opening = _QUOTE.search(text)
     if not inside or opening is None or len(_DO.findall(text[: opening.start()])) != 1 or shapes.shape(text).commands != 1:
         return None
     row = text.count("\n", 0, opening.end()) + int(inside[-1]) - 1

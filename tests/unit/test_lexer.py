@@ -8,7 +8,7 @@ import re
 import postgast
 import pytest
 
-from migrator import lexer
+from migrator import gounicode, lexer
 from migrator.history import Engine
 from migrator.lexer import Construct
 
@@ -142,3 +142,18 @@ def test_clickhouse_leaves_open_what_has_no_end(text: str, construct: Construct)
                                                         ("SELECT $", Engine.CLICKHOUSE, 7), ("SELECT $a", Engine.CLICKHOUSE, None)])  # fmt: skip
 def test_a_single_dollar_is_no_token(text: str, engine: Engine, offset: int | None) -> None:
     assert lexer.scan(text, engine).stray_dollar == offset
+
+
+def test_character_sets_hold_what_their_names_say() -> None:
+    every = [chr(code) for code in range(0x110000)]
+    ascii_letters = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")
+    letters = {character for character in every if character in ascii_letters or character >= "\x80"}
+    sets = {
+        lexer._LETTER: letters,
+        lexer._NAME_PART: letters | set("0123456789"),
+        lexer._NAME_PART_OR_DOLLAR: letters | set("0123456789$"),
+        lexer._SPACE: set(gounicode.SPACE_CHARACTERS),
+    }
+    for pattern, expected in sets.items():
+        found = re.compile(pattern).fullmatch
+        assert {character for character in every if found(character)} == expected
