@@ -250,11 +250,14 @@ class Session:
 
     def _revoke_token(self, vault: Vault) -> None:
         deadline = time.monotonic() + GIVE_BACK_SECONDS
-        while not vault.revoke():
-            if time.monotonic() >= deadline:
-                break
+        while True:
+            try:
+                return vault.revoke()
+            except errors.GreylagError as error:
+                if not error.transient:  # dead already, or not allowed to: nobody can tell
+                    return self._logger.info("%s: %s; %s", self.target.label, redaction.clean(error.message), error.hint)
+                if time.monotonic() >= deadline:
+                    left = max(vault.term.ends - time.monotonic(), 0)
+                    told = f"it and its login end in {left:.0f} s: {redaction.clean(error.message)}"
+                    return self._logger.warning("%s: the Vault token could not be revoked; %s", self.target.label, told)
             time.sleep(AGAIN_SECONDS[0])
-        else:
-            return
-        left = max(vault.term.ends - time.monotonic(), 0)
-        self._logger.warning("%s: the Vault token could not be revoked; it and its login end in %.0f s", self.target.label, left)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ import hvac
 import requests
 from hvac import exceptions
 
+from migrator import errors
 from tasks.credentials import logins, refusals, secret
 from tasks.credentials.refusals import Asked
 from tasks.credentials.terms import Term
@@ -63,7 +65,7 @@ class Vault:
                 raise refusals.explained(error, asked) from None
         except Exception as error:  # noqa: BLE001 - classified, never swallowed
             raise refusals.explained(error, asked) from None
-        self.revoke()
+        self._give_back()
         self.log_in()
         return self.ask(call, asked, again=False)
 
@@ -112,23 +114,25 @@ class Vault:
             raise refusals.explained(error, Asked("looking the Vault token up", self.settings, path="auth/token/lookup-self")) from None
         return {"lease_duration": data["ttl"], "renewable": data.get("renewable", False)}
 
-    def revoke(self) -> bool:
-        """Gives back a token that was made for this run, and with it what hangs on it; whether that succeeded."""
-        if not (self.login.own_token and self._logged_in):
-            return True
-        try:
-            self._client.auth.token.revoke_self()
-        except exceptions.Forbidden:
-            pass  # it is dead already
-        except Exception:  # noqa: BLE001 - it expires by itself; the caller says so
-            return False
-        self._logged_in = False
-        return True
+    def revoke(self) -> None:
+        """Gives back a token that was made for this run, and with it what hangs on it.
+
+        Raises LoginFailed (`vault-forbidden`): it is dead already, or may not do that; and as `credentials.fetch`.
+        """
+        if self.login.own_token and self._logged_in:
+            asked = Asked("revoking the Vault token", self.settings, path="auth/token/revoke-self", capability="update")
+            self.ask(lambda client: client.auth.token.revoke_self(), asked, again=False)
+            self._logged_in = False
 
     def close(self) -> None:
-        """Gives the token back and ends the connection."""
-        self.revoke()
+        """Gives the token back, if that is possible now (it expires by itself), and ends the connection."""
+        self._give_back()
         self._client.adapter.close()
+
+    def _give_back(self) -> None:
+        with contextlib.suppress(errors.GreylagError):
+            self.revoke()
+        self._logged_in = False
 
 
 def read(target: Target, settings: Settings) -> secret.Credentials:

@@ -38,7 +38,8 @@ def secret_id(client: hvac.Client, token: str, mount: str) -> SecretStr:
                 code="vault-wrapping-foreign",
                 hint="find out who wrote that file; then have a new one delivered",
             )
-        found = SecretStr(client.sys.unwrap(token)["data"]["secret_id"])
+        client.token = token  # nobody is logged in yet, and a wrapping token may unwrap itself
+        found = SecretStr(client.sys.unwrap()["data"]["secret_id"])
     except exceptions.InvalidRequest as error:
         if _GONE not in str(error):
             raise
@@ -48,5 +49,7 @@ def secret_id(client: hvac.Client, token: str, mount: str) -> SecretStr:
             hint="if no earlier run of yours used it, somebody else did: destroy that secret id. Then deliver a new one:"
             f" `vault write -wrap-ttl=5m -f auth/{mount}/role/ROLE/secret-id`",
         ) from None
+    finally:
+        client.token = ""
     redaction.register(found.get_secret_value())
     return found

@@ -1,0 +1,188 @@
+"""Short-lived logins during one run, without Prefect: taken, renewed in the background, replaced, given back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+from pydantic import SecretStr
+
+from deployments.sandbox.postgres import PostgresServer
+from migrator import databases, errors
+from tasks import database_url, migration
+from tasks.credentials import Credentials, Session
+from tests.flows.dynamic_stage import DynamicStage, staged, until
+
+
+@pytest.fixture(scope="module")
+def server_stage(tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresServer) -> Iterator[DynamicStage]:
+    with staged(tmp_path_factory.mktemp("credentials-session"), postgres_server) as found:
+        yield found
+
+
+@pytest.fixture
+def stage(server_stage: DynamicStage) -> Iterator[DynamicStage]:
+    server_stage.clear()
+    server_stage.lives()
+    yield server_stage
+
+
+def works(stage: DynamicStage, found: Credentials) -> bool:
+    """Whether PostgreSQL takes the login."""
+    url = database_url.encode(found, stage.target()).get_secret_value()
+    try:
+        with databases.open_database("postgres", url):
+            return True
+    except errors.LoginFailed:
+        return False
+
+
+def test_a_run_has_one_login_and_gives_it_back_with_its_token(stage: DynamicStage) -> None:
+    before = stage.tokens()
+    with Session(stage.target(), stage.settings()) as session:
+        found = session.current()
+        assert session.current() == found and not session.superseded(found)
+        assert found.database == stage.database and found.origin.startswith(f"a login of database/creds/{stage.base}")
+        assert works(stage, found) and stage.logins() == [found.username]
+        assert stage.tokens() == before + 1
+    assert stage.tokens() == before
+    assert until(lambda: not stage.logins(), "the login is gone")
+    assert not works(stage, found)
+
+
+def test_what_a_migration_makes_belongs_to_the_owner_and_the_login_can_go(stage: DynamicStage) -> None:
+    stage.write(
+        users="CREATE TABLE users (id text);\nCREATE TABLE named AS SELECT '${POSTGRES_USER}' AS name, session_user::text AS login;"
+    )
+    target = stage.target()
+    with Session(target, stage.settings()) as session:
+        found = session.current()
+        url = database_url.encode(found, target)
+        outcome = migration.run(target, url, env=migration.substitutions(target, found), settings=stage.settings(), session=session)
+    assert len(outcome.applied) == 1
+    assert stage.sql("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'") == [stage.owner]
+    assert stage.sql("SELECT login FROM named") == [found.username]
+    assert until(lambda: not stage.logins(), "the login is gone")
+
+
+def test_host_and_port_may_come_from_the_kv_secret_whose_password_nobody_reads(stage: DynamicStage) -> None:
+    target = stage.target()
+    target = target.model_copy(update={"source": target.source.model_copy(update={"host": ""}), "port": None})
+    stage.vault.write_secret(target.vault_path, {"host": stage.postgres.host, "port": stage.postgres.port, "database": stage.database})
+    stage.vault.create_policy("worker", {f"database/creds/{stage.base}": ["read"], f"secret/data/{target.vault_path}": ["read"]})
+    with Session(target, stage.settings()) as session:
+        assert works(stage, session.current())
+
+
+@pytest.mark.slow
+def test_token_and_lease_are_renewed_in_the_background(stage: DynamicStage) -> None:
+    stage.lives(ttl="12s", maximum_ttl="1h")
+    with Session(stage.target(), stage.settings(token_ttl="12s", token_max_ttl="1h")) as session:
+        found = session.current()
+        lease = stage.leases()[0]
+
+        def ends() -> str:
+            return str(stage.vault.request("PUT", "sys/leases/lookup", {"lease_id": lease})["data"]["expire_time"])
+
+        first = ends()
+        until(lambda: stage.sql(f"SELECT now() > '{first}'::timestamptz") == ["t"], "the life that it was given first is over")
+        assert ends() > first
+        assert works(stage, found) and not session.superseded(found)
+    assert until(lambda: not stage.logins(), "the login is gone")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("lease", "token"),
+    [({"ttl": "6s", "maximum_ttl": "6s"}, {}), ({"ttl": "1h"}, {"token_ttl": "6s", "token_explicit_max_ttl": "6s"})],
+    ids=["lease", "token"],
+)
+def test_at_the_maximum_of_a_life_fresh_logins_stand_ready(stage: DynamicStage, lease: dict[str, str], token: dict[str, str]) -> None:
+    stage.lives(**lease)
+    before = stage.tokens()
+    with Session(stage.target(), stage.settings(**token)) as session:
+        found = session.current()
+        until(lambda: session.superseded(found), "there is a fresh login")
+        assert works(stage, session.current())
+        until(lambda: found.username not in stage.logins(), "the first one has ended")
+        assert works(stage, session.current())
+    assert until(lambda: not stage.logins() and stage.tokens() == before, "everything was given back")
+
+
+def test_a_login_that_was_revoked_is_noticed_and_the_next_attempt_has_another(stage: DynamicStage) -> None:
+    with Session(stage.target(), stage.settings()) as session:
+        found = session.current()
+        assert not session.ended(found)
+        stage.revoke_leases()
+        assert session.ended(found)
+        session.doubt()
+        assert session.current() != found and works(stage, session.current())
+
+
+def test_a_login_whose_token_was_revoked_is_noticed_and_the_next_attempt_has_another(stage: DynamicStage) -> None:
+    known = set(stage.vault.request("LIST", "auth/token/accessors")["data"]["keys"])
+    with Session(stage.target(), stage.settings()) as session:
+        found = session.current()
+        (accessor,) = set(stage.vault.request("LIST", "auth/token/accessors")["data"]["keys"]) - known
+        stage.vault.request("POST", "auth/token/revoke-accessor", {"accessor": accessor})
+        assert session.ended(found)
+        session.doubt()
+        assert works(stage, session.current())
+    assert until(lambda: not stage.logins(), "no login is left")
+
+
+def test_bad_flow_a_refused_login_that_is_alive_stays_a_refusal(stage: DynamicStage) -> None:
+    """Somebody changed the role in PostgreSQL: no fresh login helps, so nothing is tried again."""
+    stage.write(users="CREATE TABLE users (id text);")
+    target = stage.target()
+    with Session(target, stage.settings()) as session:
+        found = session.current()
+        stage.postgres.execute(f'ALTER ROLE "{found.username}" NOLOGIN')
+        with pytest.raises(errors.LoginFailed):
+            migration.run(target, SecretStr("postgres://unused"), settings=stage.settings(), session=session)
+
+
+def test_bad_flow_a_login_that_ended_before_it_was_used_is_worth_another_attempt(stage: DynamicStage) -> None:
+    stage.write(users="CREATE TABLE users (id text);")
+    target, settings = stage.target(), stage.settings()
+    with Session(target, settings) as session:
+        session.current()
+        stage.revoke_leases()
+        with pytest.raises(errors.Unavailable) as caught:
+            migration.run(target, SecretStr("postgres://unused"), settings=settings, session=session)
+        assert caught.value.code == "credentials-ended" and caught.value.transient
+        assert migration.run(target, SecretStr("postgres://unused"), settings=settings, session=session).current
+
+
+def test_bad_flow_vault_is_away_at_the_end(stage: DynamicStage, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING), Session(stage.target(), stage.settings(token_ttl="20m")) as session:
+        session.current()
+        stage.vault.seal()
+    stage.vault.unseal()
+    stage.vault.wait_until_healthy()
+    assert "the Vault token could not be revoked; it and its login end in" in caplog.text and "Vault is sealed" in caplog.text
+
+
+@pytest.mark.parametrize(("policy", "left"), [("ending", 0), ("worker", 1)], ids=["may revoke leases", "default policy"])
+def test_a_token_that_is_somebody_elses_lives_on_and_its_login_is_ended_where_that_is_allowed(
+    stage: DynamicStage, caplog: pytest.LogCaptureFixture, policy: str, left: int
+) -> None:
+    stage.vault.create_policy("ending", {f"database/creds/{stage.base}": ["read"], "sys/leases/revoke": ["update"]})
+    token = stage.vault.create_token(policy, ttl="30m")
+    settings = stage.settings().model_copy(update={"vault_role_id": "", "vault_token": SecretStr(token)})
+    with caplog.at_level(logging.WARNING), Session(stage.target(), settings) as session:
+        session.current()
+    assert until(lambda: len(stage.logins()) == left, f"{left} logins are left")
+    assert bool(left) == ("the database login stays for" in caplog.text)
+    assert bool(left) == ("sys/leases/revoke" in caplog.text)
+    assert stage.vault.request("POST", "auth/token/lookup", {"token": token})["data"]["ttl"] > 0
+
+
+def test_bad_flow_without_a_session_a_short_lived_login_is_not_even_asked_for(stage: DynamicStage) -> None:
+    from tasks import credentials
+
+    with pytest.raises(errors.UsageError) as caught:
+        credentials.fetch(stage.target(), stage.settings())
+    assert caught.value.code == "credentials-dynamic"
+    assert not stage.logins()
