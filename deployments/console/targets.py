@@ -122,10 +122,7 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     found = fleet.load()
     chosen = {target.label: target for expression in options.target for target in select(found, expression)}
-    rows = [
-        (f"@{label}", str(target.engine), target.database, target.secret, target.directory)
-        for label, target in chosen.items()
-    ]
+    rows = [(f"@{label}", str(target.engine), target.database, target.secret, target.directory) for label, target in chosen.items()]
     if options.json:
         edge.show_json(edge.records(HEAD, rows))
     else:

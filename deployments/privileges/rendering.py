@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Template
 
 from tasks.fleet_models import Engine, Target, WorkloadKind
+from tasks.sources import SourceKind
 
 DIRECTORY = Path(__file__).resolve().parent
 
@@ -29,8 +30,15 @@ def kubernetes(targets: Sequence[Target]) -> str:
 
 
 def vault(targets: Sequence[Target]) -> str:
-    """One policy for the environment's worker; `vault policy write NAME -` takes it."""
-    return "\n".join(_filled("vault/kv.hcl", words(target)) for target in targets)
+    """One policy for the environment's worker, beside Vault's `default`; `vault policy write NAME -` takes it. Empty where nobody asks Vault."""
+    parts = []
+    for target in targets:
+        dynamic = target.source.kind is SourceKind.DYNAMIC
+        if target.source.kind is SourceKind.VAULT or (dynamic and not target.source.host):
+            parts.append(_filled("vault/kv.hcl", words(target)))
+        if dynamic:
+            parts.append(_filled("vault/dynamic.hcl", words(target) | {"creds": target.source.place}))
+    return "\n".join(parts)
 
 
 def postgres(targets: Sequence[Target]) -> str:

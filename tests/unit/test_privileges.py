@@ -13,6 +13,7 @@ from deployments.sandbox import vault_policies
 from migrator import cli
 from tasks import fleet
 from tasks.fleet_models import Target, WorkloadKind
+from tasks.sources import Source
 
 DEV = [target for target in fleet.load().targets() if target.environment == "dev"]
 
@@ -37,7 +38,8 @@ def test_every_part_is_filled_in(part: str, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_every_file_of_the_directory_is_printed() -> None:
-    texts = "\n".join(part(DEV) for part in rendering.PARTS.values())
+    dynamic = DEV[0].model_copy(update={"source": Source.model_validate({"dynamic": "database/creds/x"})})
+    texts = "\n".join(part([*DEV, dynamic]) for part in rendering.PARTS.values())
     for path in rendering.DIRECTORY.rglob("*.*"):
         if path.suffix in (".yaml", ".hcl", ".sql"):
             last = path.read_text(encoding="utf-8").rstrip().splitlines()[-1]
@@ -83,6 +85,21 @@ def test_a_vault_policy_reads_its_own_environments_secrets_alone() -> None:
     policy = vault_policies.parse(rendering.vault(DEV))
     assert set(policy.rules) == {f"secret/data/{target.vault_path}" for target in DEV}
     assert all(allowed == {"read"} for allowed in policy.rules.values())
+
+
+@pytest.mark.parametrize(
+    ("source", "paths"),
+    [
+        ("vault", ["secret/data/{path}"]),
+        ({"dynamic": "database/creds/dev-auth"}, ["secret/data/{path}", "database/creds/dev-auth"]),
+        ({"dynamic": "database/creds/dev-auth", "host": "pg.internal"}, ["database/creds/dev-auth"]),
+        ({"files": "/run/secrets/auth"}, []),
+        ("variables", []),
+    ],
+)
+def test_a_vault_policy_has_what_the_source_of_the_credentials_asks_for(source: Any, paths: list[str]) -> None:
+    target = DEV[0].model_copy(update={"source": Source.model_validate(source)})
+    assert list(vault_policies.parse(rendering.vault([target])).rules) == [path.format(path=target.vault_path) for path in paths]
 
 
 def test_two_environments_on_one_server_have_roles_of_their_own() -> None:
