@@ -128,6 +128,10 @@ def call(action: Callable[[], Any], doing: str, *, missing: Any = ...) -> Any:
         raise errors.Unavailable(
             f"{doing}: the API server can't be reached", code="kube-unreachable", hint="`kubectl cluster-info` tells how it is"
         ) from None
+    except json.JSONDecodeError:  # a proxy's error page with status 200
+        raise errors.Unavailable(
+            f"{doing}: what answered is not an API server", code="kube-unreachable", hint="`kubectl cluster-info` tells how it is"
+        ) from None
 
 
 _DENIED = re.compile(
