@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 from prefect import State, flow
@@ -10,7 +11,7 @@ from prefect.states import Failed
 
 from flows import approvals, interruption, labels, pages, parameters, reports
 from migrator import errors
-from tasks import backoff, credentials, fleet, migration, settings, steps
+from tasks import backoff, credentials, fleet, job_manifest, migration, settings, steps
 from tasks.fleet_models import Target
 from tasks.outcomes import MigrationOutcome
 
@@ -37,8 +38,8 @@ def deploy_service(
         bundle: The digest that the service's migration files must have (sha256 in hex). Empty takes the files of the worker as they are.
         plan: The digest of the plan that may be applied, or what is left of it. Empty takes the plan as it is; a protected environment needs an approval.
         approval: Run id of the approve-release run that covers this release; only a protected environment needs one.
-        image: The release's image whose rollout is awaited. Empty awaits a newer generation of the workload.
-        mode: How the migration is run: inline, by the worker itself. Empty leaves it to the settings.
+        image: The release's image: tag, digest, or whole reference. A Job runs in it and its rollout is awaited. Empty awaits a newer generation.
+        mode: As a Kubernetes Job in the service's image, or inline by the worker. Empty takes a Job where a cluster is configured and an image given.
         backoff_limit: Further attempts of a step after a transient failure, as a Kubernetes Job's backoffLimit: 3 is 4 attempts, after 10, 20 and 40 s.
         active_deadline_seconds: Time for all attempts of a step together; after it no further one is started.
     """
@@ -54,45 +55,50 @@ def deploy_service(
     return row
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What a run was asked for, made definite: image with its repository, bundle and plan of its approval, how step 3 is run."""
+
+    bundle: str
+    plan: str
+    approval: str
+    image: str
+    mode: settings.Mode
+    backoff_limit: int
+    deadline: float
+
+
 def _sequence(target: Target, bundle: str, plan: str, approval: str, image: str, mode: str, limit: int, deadline: float) -> reports.Row:
     chosen = settings.load()
-    _require_inline(mode or str(chosen.mode or ""))
-    agreed = plan
+    image = target.image(image)
+    how = _chosen(mode, chosen, target, image)
     if target.protected and approval:
         manifest = approvals.agreed(fleet.load(), target.environment, [target.service], approval)
         approvals.require_same(manifest, target.service, bundle, plan)
-        bundle, agreed = manifest.bundles[target.service], manifest.plans[target.service]
+        bundle, plan = manifest.bundles[target.service], manifest.plans[target.service]
     elif target.protected:
-        agreed = approvals.NO_APPROVAL
+        plan = approvals.NO_APPROVAL
+    asked = _Asked(bundle, plan, approval, image, how, limit, deadline)
     policy = interruption.policy(backoff.policy(limit, chosen.backoff_base_seconds, deadline))
     with credentials.Session(target, chosen, labels.logger()) as session:
-        return _steps(target, session, policy, bundle, agreed, image, approval, deadline)
+        return _steps(target, session, policy, asked)
 
 
-def _steps(
-    target: Target,
-    session: credentials.Session,
-    policy: dict[str, Any],
-    bundle: str,
-    agreed: str,
-    image: str,
-    approval: str,
-    deadline: float,
-) -> reports.Row:
+def _steps(target: Target, session: credentials.Session, policy: dict[str, Any], asked: _Asked) -> reports.Row:
     interruption.check()
     found = steps.fetch_credentials.with_options(**policy)(target, session)
     interruption.check()
     url = steps.encode_url.with_options(**policy)(found, target)
-    _publish_plan(target, url, found, bundle)
+    _publish_plan(target, url, found, asked.bundle)
     before = steps.observe(target)
     interruption.check()
-    migrated = _migrate(policy, target, url, found, session, bundle, agreed, deadline, approval)
+    migrated = _migrate(policy, target, url, found, session, asked)
     interruption.check()
     verified = steps.verify_tables.with_options(**policy)(target, url, found, migrated.bundle, session)
     interruption.check()
     health = steps.await_health.with_options(
         name="await Deployment health", task_run_name="await Deployment health {target.label}", **policy
-    )(target, image, before)
+    )(target, asked.image, before)
     unchecked = f", {len(verified.not_checked)} not checked" if verified.not_checked else ""
     return reports.result_row(
         target.service,
@@ -109,22 +115,17 @@ def _steps(
 
 
 def _migrate(
-    policy: dict[str, Any],
-    target: Target,
-    url: Any,
-    found: credentials.Credentials,
-    session: credentials.Session,
-    bundle: str,
-    agreed: str,
-    deadline: float,
-    approval: str,
+    policy: dict[str, Any], target: Target, url: Any, found: credentials.Credentials, session: credentials.Session, asked: _Asked
 ) -> MigrationOutcome:
+    given = {"bundle": asked.bundle, "plan": asked.plan, "deadline": asked.deadline, "session": session}
+    task: Any = steps.run_migration
+    if asked.mode is settings.Mode.JOB:
+        task, given = steps.run_migration_job, {**given, "image": asked.image, "backoff_limit": asked.backoff_limit}
     try:
-        return steps.run_migration.with_options(**policy)(
-            target, url, found, bundle=bundle, plan=agreed, deadline=deadline, session=session
-        )
+        migrated: MigrationOutcome = task.with_options(**policy)(target, url, found, **given)
+        return migrated
     except errors.PlanRefused as error:
-        if approval or not target.protected or error.code != "approval-mismatch":
+        if asked.approval or not target.protected or error.code != "approval-mismatch":
             raise
         raise errors.PlanRefused(
             f"{target.label} has migrations to apply and nobody has approved them",
@@ -154,8 +155,13 @@ def _versions(migrated: MigrationOutcome) -> str:
     return str(first) if first == last else f"{first} to {last}"
 
 
-def _require_inline(mode: str) -> None:
-    if mode not in ("", "inline"):
+def _chosen(mode: str, chosen: settings.Settings, target: Target, image: str) -> settings.Mode:
+    """How step 3 is run: as the run says, else as the settings say, else as a Job where there are a cluster and an image."""
+    asked = settings.Mode(mode) if mode else chosen.migration_mode(image if job_manifest.runnable(image) else "", target.kube_context)
+    if asked is settings.Mode.ARGOCD:
         raise errors.UsageError(
-            f'this flow can\'t run a migration as "{mode}"', code="mode-unavailable", hint="unset GREYLAG_MODE, or set it to inline"
+            'this flow can\'t run a migration as "argocd": it does not start syncs',
+            code="mode-unavailable",
+            hint="unset GREYLAG_MODE, or set it to job or inline",
         )
+    return asked

@@ -56,5 +56,5 @@ Limit = Annotated[int, Field(ge=0, le=50)]
 
 Seconds = Annotated[float, Field(ge=0)]
 
-Mode = Literal["", "inline"]
-"""How a migration is run; empty leaves it to the settings."""
+Mode = Literal["", "inline", "job"]
+"""How a migration is run; empty leaves it to the settings and to what is there: a Job where a cluster is configured and the image is known."""

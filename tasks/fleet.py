@@ -13,7 +13,9 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ValidationError
 
 from migrator import errors, naming
+from tasks import job_section
 from tasks.fleet_models import Command, Engine, Environment, Fleet, Keys, Service, Target, Workload, WorkloadKind, words_of
+from tasks.job_section import Job
 from tasks.sources import SourceKind
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "Engine",
     "Environment",
     "Fleet",
+    "Job",
     "Keys",
     "Service",
     "Target",
@@ -38,15 +41,18 @@ DEFAULT_PATH = Path(__file__).resolve().parent.parent / "deployments" / "fleet.y
 
 ENVIRONMENT_VARIABLE = "GREYLAG_FLEET"
 
-TEMPLATE_WORDS = {
+Place = tuple[str | int, ...]
+
+TEMPLATE_WORDS: dict[Place, set[str]] = {
     ("namespace",): {"environment"},
     ("work_pool",): {"environment"},
     ("vault", "path"): {"environment", "service", "store"},
+    **{("job", name): set(job_section.WORDS) for name in job_section.TEMPLATES},
 }
-SERVICE_WORDS = {"environment", "service", "store"}
-"""The words that may stand in braces, per template."""
+"""The words that may stand in braces, per template; a service's section is known by its last two keys."""
 
-Place = tuple[str | int, ...]
+SERVICE_WORDS = {"environment", "service", "store"}
+"""The words that may stand in braces of a source of credentials."""
 
 
 def chosen_path(path: str | Path | None = None) -> Path:
@@ -233,11 +239,14 @@ def _bad_sources(fleet: Fleet) -> Iterator[tuple[Place, str, str]]:
 
 
 def _unknown_words(fleet: Fleet) -> Iterator[tuple[Place, str, str]]:
-    templates = {("namespace",): fleet.namespace, ("work_pool",): fleet.work_pool, ("vault", "path"): fleet.vault.path}
+    templates: dict[Place, str] = {("namespace",): fleet.namespace, ("work_pool",): fleet.work_pool, ("vault", "path"): fleet.vault.path}
+    sections: dict[Place, Job] = {("job",): fleet.job, **{("services", name, "job"): item.job for name, item in fleet.services.items()}}
+    templates |= {(*place, name): getattr(section, name) for place, section in sections.items() for name in job_section.TEMPLATES}
     for place, template in templates.items():
-        for word in sorted(words_of(template) - TEMPLATE_WORDS[place]):
-            known = ", ".join(f"{{{item}}}" for item in sorted(TEMPLATE_WORDS[place]))
-            yield place, f'{".".join(place)}: "{{{word}}}" means nothing', f"known here: {known}"
+        allowed = TEMPLATE_WORDS[place if place in TEMPLATE_WORDS else place[-2:]]
+        for word in sorted(words_of(template) - allowed):
+            known = ", ".join(f"{{{item}}}" for item in sorted(allowed))
+            yield place, f'{".".join(map(str, place))}: "{{{word}}}" means nothing', f"known here: {known}"
 
 
 def _ambiguous_environments(fleet: Fleet) -> Iterator[tuple[Place, str, str]]:

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 
 from migrator import errors, history, naming
 from tasks import sources
+from tasks.job_section import Job
 from tasks.sources import Source, SourceKind
 
 Engine = history.Engine
@@ -142,6 +143,7 @@ class Service(Model):
     substitute_password: bool = False
     after_migrate: tuple[Command, ...] = ()
     credentials: Source | None = None
+    job: Job = Job()
 
     @model_validator(mode="after")
     def _names(self) -> Service:
@@ -179,6 +181,7 @@ class Target(BaseModel):
     substitute_password: bool = False
     after_migrate: tuple[Command, ...] = ()
     preflight: tuple[Check, ...] = ()
+    job: Job = Job()
 
     @property
     def database(self) -> str:
@@ -189,6 +192,10 @@ class Target(BaseModel):
     def label(self) -> str:
         """How people write it: `dev/auth-service`."""
         return f"{self.environment}/{self.service}"
+
+    def image(self, given: str) -> str:
+        """The release's image for a run's `image` (`job_section.Job.reference`)."""
+        return self.job.reference(given)
 
     @property
     def secret(self) -> str:
@@ -211,6 +218,7 @@ class Fleet(Model):
     work_pool: str = "greylag-{environment}"
     vault: Vault = Vault()
     credentials: Source = sources.VAULT
+    job: Job = Job()
     environments: Annotated[Mapping[Label, Environment], Field(min_length=1)]
     services: Annotated[Mapping[Label, Service], Field(min_length=1)]
 
@@ -298,7 +306,7 @@ class Fleet(Model):
         found = self.service(service)
         place = self.environment(environment)
         name = self.environment_name(environment)
-        words = {"environment": name, "service": service, "store": str(found.engine)}
+        words = {"environment": name, "service": service, "store": str(found.engine), "migrations": found.migrations.removeprefix("./")}
         workload = found.workload if found.workload.name else found.workload.model_copy(update={"name": service})
         return Target(
             service=service,
@@ -328,6 +336,7 @@ class Fleet(Model):
                 if not item.environments or name in map(self.environment_name, item.environments)
             ),
             preflight=tuple(Check(run=tuple(_filled(word, words) for word in item.run)) for item in place.preflight),
+            job=self.job.overridden(found.job).filled(lambda text: _filled(text, words)),
         )
 
     def targets(self) -> tuple[Target, ...]:

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 
 from pydantic import SecretStr
 
-from migrator import databases, errors, events, files, planning
+from migrator import databases, errors, events, files, planning, refusals
 from migrator.applying import Report, apply
+from migrator.history import History
 from migrator.lint import examination
 from migrator.plans import ACCEPT_NOTHING, Plan, Policy
 from tasks import access, preflight
@@ -83,6 +84,46 @@ def opened(
         yield database
 
 
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A plan, and the history that it was made from."""
+
+    plan: Plan
+    history: History
+
+    def covered_by(self, digest: str) -> bool:
+        """Whether this plan is the one with that digest, or what is left of it."""
+        return planning.approves(digest, self.plan, self.history)
+
+
+def prepare(
+    target: Target,
+    url: SecretStr,
+    *,
+    bundle: str = "",
+    approved: str = "",
+    env: Mapping[str, str] | None = None,
+    policy: Policy = ACCEPT_NOTHING,
+    settings: Settings | None = None,
+    session: Session | None = None,
+) -> Prepared:
+    """The plan for the database as it is now; writes nothing.
+
+    Args:
+        approved: the digest of the plan that was approved; only that plan, or what is left of it, passes.
+
+    Raises as `run` does before it applies.
+    """
+    migrations = load_bundle(target, bundle)
+    way = access.Access(target, url, session)
+    with way.watched(), opened(target, way.url(), settings or load()) as database:
+        history = database.read_history()
+        plan = _plan(migrations, history, database.engine, env, policy)
+    if approved:
+        refusals.require_approved(approved, plan, history)
+    return Prepared(plan, history)
+
+
 def preview(
     target: Target,
     url: SecretStr,
@@ -93,10 +134,7 @@ def preview(
     session: Session | None = None,
 ) -> PlanOutcome:
     """What `run` would do now; writes nothing. Raises as `run` does before it applies."""
-    migrations = load_bundle(target, bundle)
-    way = access.Access(target, url, session)
-    with way.watched(), opened(target, way.url(), settings or load()) as database:
-        plan = _plan(target, migrations, database, env, ACCEPT_NOTHING)
+    plan = prepare(target, url, bundle=bundle, env=env, settings=settings, session=session).plan
     return PlanOutcome(
         service=target.service,
         environment=target.environment,
@@ -114,7 +152,7 @@ def preview(
             )
             for step in plan.steps
         ),
-        remarks=_remarks(plan),
+        remarks=remarks(plan),
     )
 
 
@@ -162,7 +200,7 @@ def run(
             opened(target, way.url(), chosen, run_id, way.outlived if way.changes else databases.stay) as database,
             _deadline(target, rest, database.cancel),
         ):
-            made = _plan(target, migrations, database, env, protecting)
+            made = _plan(migrations, database.read_history(), database.engine, env, protecting)
             if made.steps and not legs:
                 preflight.run(target, made, listener, limit=rest)
                 if target.protected:
@@ -189,7 +227,7 @@ def _outcome(target: Target, legs: Sequence[Report], current: int) -> MigrationO
         ),
         current=current,
         seconds=round(sum(leg.seconds for leg in legs), 3),
-        remarks=_remarks(plan),
+        remarks=remarks(plan),
     )
 
 
@@ -253,14 +291,11 @@ def _cancelled_after(seconds: float | None, cancel: Callable[[], None]) -> Itera
         timer.cancel()
 
 
-def _plan(
-    target: Target, migrations: files.MigrationSet, database: databases.Database, env: Mapping[str, str] | None, policy: Policy
-) -> Plan:
-    asked = planning.Target(planning.Verb.UP)
-    return planning.plan(migrations, database.read_history(), asked, engine=database.engine, policy=policy, env=env)
+def _plan(migrations: files.MigrationSet, history: History, engine: Engine, env: Mapping[str, str] | None, policy: Policy) -> Plan:
+    return planning.plan(migrations, history, planning.Target(planning.Verb.UP), engine=engine, policy=policy, env=env)
 
 
-def _remarks(plan: Plan) -> tuple[Remark, ...]:
+def remarks(plan: Plan) -> tuple[Remark, ...]:
     """The plan's own remarks, then what to know before it runs on a database in use."""
     found = (*plan.remarks, *(examination.examine(plan) if plan.steps else ()))
     return tuple(Remark(code=item.code, message=item.message, hint=item.hint) for item in found)

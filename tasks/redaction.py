@@ -91,6 +91,7 @@ def sanitised(error: Exception) -> errors.GreylagError:
     if isinstance(error, errors.GreylagError):
         message, detail = brief(clean(error.message)), brief(clean(error.detail))
         copy = type(error)(message, hint=clean(error.hint), code=error.code, where=error.where, detail=detail)
+        copy.exit_code = error.exit_code  # a Job's error has its pod's
     else:
         kind = errors.GreylagError if backoff.permanent(error) else errors.Unavailable
         copy = kind(

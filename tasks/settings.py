@@ -59,12 +59,15 @@ class Settings(BaseSettings):
     vault_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
 
     mode: Mode | None = None
-    """None: `job` where a cluster is configured, else `inline`."""
+    """None: `job` where a cluster is configured and the run names an image, else `inline`."""
     kube_context: str = ""
     """The kubeconfig's context; `in-cluster` for the pod's own service account; empty: no cluster is configured."""
     rollout_timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
     """How long one attempt watches a rollout: Kubernetes' own progressDeadlineSeconds."""
     rollout_poll_seconds: Annotated[float, Field(gt=0)] = 3.0
+
+    job_patience_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """How long a Job's pod may be without an image, a Secret or a container before the run fails; for a node five times as long."""
 
     backoff_limit: Annotated[int, Field(ge=0, le=1000)] = 3
     """A Job's backoffLimit: retries after the first attempt."""
@@ -93,10 +96,13 @@ class Settings(BaseSettings):
         """Whether a Kubernetes cluster is configured."""
         return bool(self.kube_context)
 
-    @property
-    def migration_mode(self) -> Mode:
-        """How step 3 runs where nobody says otherwise."""
-        return self.mode or (Mode.JOB if self.has_cluster else Mode.INLINE)
+    def migration_mode(self, image: str, context: str = "") -> Mode:
+        """How step 3 runs where the run itself does not say: as a Job where there are a cluster and the release's image.
+
+        Args:
+            image: the release's, empty where nobody knows it. context: the environment's own kube context, which goes before the worker's.
+        """
+        return self.mode or (Mode.JOB if (context or self.has_cluster) and image else Mode.INLINE)
 
 
 def load() -> Settings:

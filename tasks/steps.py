@@ -18,7 +18,20 @@ from pydantic import SecretStr
 
 from migrator import errors, events
 from migrator.plans import ACCEPT_NOTHING, Policy
-from tasks import access, after_migrate, backoff, credentials, database_url, limits, migration, redaction, rollout, settings, verification
+from tasks import (
+    access,
+    after_migrate,
+    backoff,
+    credentials,
+    database_url,
+    kubernetes_job,
+    limits,
+    migration,
+    redaction,
+    rollout,
+    settings,
+    verification,
+)
 from tasks.fleet_models import Target
 from tasks.outcomes import MigrationOutcome, PlanOutcome, RolloutOutcome, VerificationOutcome
 
@@ -107,15 +120,61 @@ def run_migration(
             deadline=left(),
             session=session,
         )
-        for remark in outcome.remarks:
-            logger.warning("%s: %s [%s] %s", target.label, remark.message, remark.code, remark.hint)
-        done = f"{len(outcome.applied)} migration(s) applied" if outcome.applied else "nothing to do"
-        logger.info("%s: %s, version %s", target.label, done, outcome.current)
-        if outcome.changed:
-            after_migrate.run(
-                target, access.Access(target, url, session).url(), lambda level, text: getattr(logger, level)("%s: %s", target.label, text)
-            )
+        _conclude(target, url, session, outcome)
         return outcome
+
+
+@task(name="run migration", task_run_name="run migration {target.label}", cache_policy=NO_CACHE, persist_result=False, **backoff.policy())
+def run_migration_job(
+    target: Target,
+    url: SecretStr,
+    found: credentials.Credentials,
+    image: str,
+    bundle: str = "",
+    plan: str = "",
+    backoff_limit: int | None = None,
+    deadline: float | None = None,
+    session: credentials.Session | None = None,
+) -> MigrationOutcome:
+    """Step 3 as a Kubernetes Job, which makes the attempts: this task's own retries are for calls to the API server that failed.
+
+    `backoff_limit` and `deadline` are the Job's; the settings' where None. The worker's own credentials make the plan; the Job has its Secret.
+    """
+    logger = get_run_logger()
+    chosen = settings.load()
+
+    def tell(level: str, text: str) -> None:
+        getattr(logger, level)("%s", text)
+
+    with _reported(), limits.held(target, chosen):
+        outcome = kubernetes_job.run(
+            target,
+            url,
+            image=image,
+            bundle=bundle,
+            plan=plan,
+            env=migration.substitutions(target, found),
+            tell=tell,
+            settings=chosen,
+            run_id=_run_id(),
+            backoff_limit=chosen.backoff_limit if backoff_limit is None else backoff_limit,
+            deadline=chosen.active_deadline_seconds if deadline is None else deadline,
+            session=session,
+        )
+        _conclude(target, url, session, outcome)
+        return outcome
+
+
+def _conclude(target: Target, url: SecretStr, session: credentials.Session | None, outcome: MigrationOutcome) -> None:
+    """Says what step 3 did, and runs the service's own commands after it."""
+    logger = get_run_logger()
+    for remark in outcome.remarks:
+        logger.warning("%s: %s [%s] %s", target.label, remark.message, remark.code, remark.hint)
+    done = f"{len(outcome.applied)} migration(s) applied" if outcome.applied else "nothing to do"
+    logger.info("%s: %s, version %s", target.label, done, outcome.current)
+    if outcome.changed:
+        current = access.Access(target, url, session).url()
+        after_migrate.run(target, current, lambda level, text: getattr(logger, level)("%s: %s", target.label, text))
 
 
 @task(name="verify tables", task_run_name="verify tables {target.label}", cache_policy=NO_CACHE, persist_result=False, **backoff.policy())
@@ -187,5 +246,6 @@ __all__ = [
     "plan_migration",
     "policy",
     "run_migration",
+    "run_migration_job",
     "verify_tables",
 ]

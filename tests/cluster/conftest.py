@@ -6,13 +6,17 @@ Delays are shortened where Kubernetes allows: the Job controller's and the node'
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from deployments.sandbox.clickhouse import ClickHouseServer
 from deployments.sandbox.cluster import cluster as sandbox
 from deployments.sandbox.cluster import images
+from deployments.sandbox.postgres import PostgresServer
+from tasks.fleet_models import Engine
+from tests.cluster.job_stage import EVENTS, USERS, JobStage
 from tests.cluster.workloads import Namespace
 
 
@@ -33,3 +37,41 @@ def namespace(cluster: sandbox.Cluster) -> Iterator[Namespace]:
     name = cluster.create_namespace(f"test-{secrets.token_hex(4)}")
     yield Namespace(cluster, name)
     cluster.delete_namespace(name)
+
+
+@pytest.fixture
+def make_stage(namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., JobStage]]:
+    """A maker of stages in the test's namespace; this process is a worker whose kubeconfig is the administrator's."""
+    from kubernetes.config import kube_config
+
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(namespace.cluster.kubeconfig))
+    made: list[JobStage] = []
+
+    def make(dbstring: str, engine: Engine, sql: Callable[[str], str]) -> JobStage:
+        for directory in (tmp_path, tmp_path / "migrations"):
+            directory.mkdir(exist_ok=True)
+            directory.chmod(0o755)
+        found = JobStage(namespace, tmp_path, dbstring, engine, sql)
+        found.write("00001_first.sql", EVENTS if engine is Engine.CLICKHOUSE else USERS)
+        found.store_secret()
+        made.append(found)
+        return found
+
+    yield make
+    for stage in made:
+        stage.pool.shutdown(wait=True)
+
+
+@pytest.fixture
+def stage(make_stage: Callable[..., JobStage], postgres_server: PostgresServer, postgres_url: str) -> JobStage:
+    """A service on PostgreSQL."""
+    database = postgres_url.rpartition("/")[2].partition("?")[0]
+    return make_stage(postgres_url, Engine.POSTGRES, lambda statement: postgres_server.execute(statement, database))
+
+
+@pytest.fixture
+def clickhouse_stage(
+    make_stage: Callable[..., JobStage], clickhouse_server: ClickHouseServer, clickhouse_database: str, clickhouse_url: str
+) -> JobStage:
+    """A service on ClickHouse."""
+    return make_stage(clickhouse_url, Engine.CLICKHOUSE, lambda statement: clickhouse_server.execute(statement, clickhouse_database))

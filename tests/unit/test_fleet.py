@@ -250,3 +250,81 @@ def test_waves_hold_every_service_once_and_after_what_it_needs(graph: dict[int, 
     assert sorted(name for wave in waves for name in wave) == sorted(services)
     for name, service in services.items():
         assert all(position[other] < position[name] for other in service["depends_on"])
+
+
+JOB = """\
+environments: {dev: {suffix: _dev}}
+job:
+  image: "registry.example/{service}"
+  service_account: "{service}-migration"
+services:
+  orders: {engine: postgres, database: orders_db, migrations: orders/sql}
+  reports:
+    engine: clickhouse
+    database: reports_db
+    migrations: ./reports/sql
+    job: {directory: /srv/sql, secret: reports-secret}
+"""
+
+
+def test_what_a_job_needs_has_defaults_and_a_service_overrides_field_by_field() -> None:
+    orders, reports = (parsed(JOB).target(name, "dev") for name in ("orders", "reports"))
+    assert (orders.job.image, orders.job.directory, orders.job.secret) == (
+        "registry.example/orders",
+        "/app/orders/sql",
+        "orders-postgres-credentials",
+    )
+    assert (reports.job.image, reports.job.directory, reports.job.secret) == ("registry.example/reports", "/srv/sql", "reports-secret")
+    assert reports.job.service_account == "reports-migration"
+
+
+def test_the_repository_fleet_finds_the_migrations_where_the_recipes_image_has_them() -> None:
+    found = fleet.load()
+    directories = {name: found.target(name, "dev").job.directory for name in ("auth-service", "identity-service")}
+    assert directories == {
+        "auth-service": "/app/services/auth-service/migrations",
+        "identity-service": "/app/services/identity-service/migrations/postgres",
+    }
+    assert found.target("audit-service", "prod").job.secret == "audit-service-clickhouse-credentials"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("", ""),
+        ("1.4.2", "registry.example/orders:1.4.2"),
+        (":1.4.2", "registry.example/orders:1.4.2"),
+        ("sha256:abc", "registry.example/orders@sha256:abc"),
+        ("@sha256:abc", "registry.example/orders@sha256:abc"),
+        ("other.example/x:1", "other.example/x:1"),
+    ],
+)
+def test_a_run_names_the_image_by_tag_digest_or_whole_reference(given: str, expected: str) -> None:
+    assert parsed(JOB).target("orders", "dev").image(given) == expected
+    assert parsed(SMALL).target("orders", "dev").image(given) == given
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('  image: "registry.example/x:1"', "has a tag or a digest"),
+        ('  image: "registry.example/x@sha256:ab"', "has a tag or a digest"),
+        ("  directory: app/migrations", "is not absolute"),
+        ('  secret: "{serivce}-db"', '"{serivce}" means nothing'),
+        ("  user: 0", "greater than or equal to 1"),
+        ("  imgae: x", 'did you mean "image"?'),
+    ],
+)
+def test_bad_flow_a_jobs_section_that_makes_no_sense_is_refused_with_its_line(line: str, words: str) -> None:
+    text = JOB.replace("job:\n", f"job:\n{line}\n", 1)
+    if "image:" in line and "imgae" not in line:
+        text = text.replace('  image: "registry.example/{service}"\n', "", 1)
+    error = refused(text)
+    assert words in error.describe()
+    assert error.where is not None and error.where.line in (line_of(text, "job:"), line_of(text, line))
+
+
+def test_bad_flow_a_services_own_section_is_checked_too() -> None:
+    error = refused(JOB.replace("/srv/sql", "'/srv/{sercive}'"))
+    assert error.where is not None and error.where.line == line_of(JOB, "directory: /srv/sql")
+    assert "job.directory" in error.message

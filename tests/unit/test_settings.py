@@ -15,14 +15,14 @@ def test_without_any_variable_the_defaults_are_those_of_a_job() -> None:
     found = settings.load()
     assert (found.backoff_limit, found.backoff_base_seconds, found.active_deadline_seconds) == (3, 10.0, 900.0)
     assert not found.has_cluster
-    assert found.migration_mode is settings.Mode.INLINE
+    assert found.migration_mode("app:1") is settings.Mode.INLINE
 
 
 def test_a_configured_cluster_makes_the_job_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GREYLAG_KUBE_CONTEXT", "kind-dev")
-    assert settings.load().migration_mode is settings.Mode.JOB
+    assert settings.load().migration_mode("app:1") is settings.Mode.JOB
     monkeypatch.setenv("GREYLAG_MODE", "inline")
-    assert settings.load().migration_mode is settings.Mode.INLINE
+    assert settings.load().migration_mode("app:1") is settings.Mode.INLINE
 
 
 def test_vault_is_found_by_its_own_names_and_greylag_ones_win(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,202 @@
+"""Is there a Job already that does what this run wants? Adopted, waited for, replaced or created: one Job per plan, whoever asks, however often."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from migrator import errors
+from tasks import job_failures, job_manifest, job_watch
+from tasks.job_manifest import BUNDLE, PLAN, Order
+from tasks.job_watch import Page
+
+Json = dict[str, Any]
+
+GONE_SECONDS = job_manifest.GRACE_SECONDS + 30.0
+"""How long a Job that is being deleted is waited for: its pod has its grace, and the garbage collector its turn."""
+
+POLL_SECONDS = 0.5
+"""Between two looks at a Job that is going away."""
+
+ROUNDS = 10
+"""How often the state is looked at anew when others change it meanwhile; each round ends because somebody else did something."""
+
+
+class Course(enum.Enum):
+    """What to do about the Jobs that are there."""
+
+    CREATE = "create"
+    ADOPT = "adopt"
+    SETTLED = "settled"
+    REPLACE = "replace"
+    AWAIT_END = "await end"
+    BUSY = "busy"
+
+
+class Choice(NamedTuple):
+    """A course, and the Job that it is about; the course CREATE is about none."""
+
+    course: Course
+    job: Json | None = None
+
+
+class Jobs(Protocol):
+    """What is asked of the API server here (`job_api.JobApi`)."""
+
+    def create(self, namespace: str, manifest: Json) -> Json | None: ...
+
+    def job(self, namespace: str, name: str) -> Json | None: ...
+
+    def jobs(self, namespace: str, *, labels: str = "", fields: str = "") -> Page: ...
+
+    def delete(self, namespace: str, name: str, uid: str) -> None: ...
+
+
+def choose(order: Order, jobs: Iterable[Json], covers: Callable[[str], bool], *, idle: bool) -> Choice:
+    """What to do, from the target's own Jobs. Pure.
+
+    Args:
+        covers: whether the plan with that digest covers what this run has to do: it is the same, or what is left of it is.
+        idle: whether there is nothing to do by now.
+    """
+    found = list(jobs)
+    for job in found:
+        if job["metadata"].get("deletionTimestamp"):
+            return Choice(Course.AWAIT_END, job)
+    for job in found:
+        if not job_failures.finished(job):
+            same = job_manifest.annotation(job, BUNDLE) == order.bundle and covers(job_manifest.annotation(job, PLAN))
+            if job_failures.doomed(job):  # its last pod is still ending: what it leaves is what the next one finds
+                return Choice(Course.AWAIT_END, job)
+            return Choice(Course.ADOPT if same else Course.BUSY, job)
+    complete = [job for job in found if job_failures.condition(job, "Complete") and job_manifest.annotation(job, BUNDLE) == order.bundle]
+    if idle:
+        settled = [job for job in complete if job_manifest.image(job) == order.image]
+        if settled:
+            return Choice(Course.SETTLED, settled[-1])
+    name = job_manifest.name(order)
+    for job in found:
+        if job["metadata"]["name"] == name:
+            return Choice(Course.REPLACE, job)
+    return Choice(Course.CREATE)
+
+
+def place(
+    api: Jobs,
+    order: Order,
+    covers: Callable[[str], bool],
+    idle: Callable[[], bool],
+    prepare: Callable[[], None],
+    tell: Callable[[str, str], None],
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Choice:
+    """Sees to it that there is a Job: ADOPT is one that another run made, SETTLED one that has done it all, CREATE one that was made now.
+
+    Args:
+        covers: see `choose`.
+        idle: whether nothing is left to do, looked up afresh.
+        prepare: is called before a Job is created, and may refuse.
+        tell: is given a level and a line.
+
+    Raises LockUnavailable (`job-running`: another release's Job is at work), NotFound (`job-conflict`: the name is somebody else's), and as the API.
+    """
+    namespace, label = order.target.namespace, order.target.label
+    for _ in range(ROUNDS):
+        found = job_watch.patiently(lambda: api.jobs(namespace, labels=job_manifest.selector(order.target)))
+        choice = choose(order, found.items, covers, idle=not order.pending)
+        job = choice.job
+        if choice.course is Course.ADOPT and job is not None:
+            tell(
+                "info",
+                f"{label}: Job {_named(job)} is at work on this already, made by run {job_manifest.annotation(job, 'greylag/run')[:12]}",
+            )
+            return choice
+        if choice.course is Course.BUSY and job is not None:
+            raise errors.LockUnavailable(
+                f"{label}: Job {_named(job)} is at work on another release",
+                code="job-running",
+                hint=f"wait for it, or delete it: `kubectl -n {namespace} delete job {job['metadata']['name']}` rolls back what it is doing",
+            )
+        if choice.course is Course.SETTLED or (choice.course is Course.REPLACE and job is not None and _done(job) and idle()):
+            return Choice(Course.SETTLED, job)
+        if choice.course is Course.AWAIT_END and job is not None:
+            await_end(api, job, sleep=sleep)
+        elif choice.course is Course.REPLACE and job is not None:
+            tell("info", f"{label}: Job {_named(job)} of an earlier run has ended: it is deleted and made anew")
+            remove(api, job, sleep=sleep)
+        else:
+            prepare()
+            made = job_watch.patiently(lambda: api.create(namespace, job_manifest.manifest(order)))
+            if made is not None:
+                tell("info", f"{label}: Job {_named(made)} created, image {order.image}")
+                return Choice(Course.CREATE, made)
+            _require_own(api, order)
+    raise errors.LockUnavailable(
+        f"{label}: its Job is made and deleted again and again", code="job-running", hint="who else deploys this service?"
+    )
+
+
+def remove(api: Jobs, job: Mapping[str, Any], seconds: float = GONE_SECONDS, *, sleep: Callable[[float], None] = time.sleep) -> bool:
+    """Deletes this very Job and waits until its pods have ended; whether they have, within the given seconds."""
+    metadata = job["metadata"]
+    job_watch.patiently(lambda: api.delete(metadata["namespace"], metadata["name"], metadata["uid"]), seconds, sleep=sleep)
+    return await_gone(api, job, seconds, sleep=sleep)
+
+
+def await_end(api: Jobs, job: Mapping[str, Any], *, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Waits until a Job that is going away is gone, or has finished. Raises LockUnavailable (`job-running`) where it does not."""
+
+    def ended(now: Json) -> bool:
+        return job_failures.finished(now) and not now["metadata"].get("deletionTimestamp")
+
+    if not await_gone(api, job, GONE_SECONDS, or_else=ended, sleep=sleep):
+        raise errors.LockUnavailable(
+            f"Job {_named(job)} has not ended within {GONE_SECONDS:.0f} s",
+            code="job-running",
+            hint="a finalizer may hold it: `kubectl describe` shows",
+        )
+
+
+def await_gone(
+    api: Jobs,
+    job: Mapping[str, Any],
+    seconds: float,
+    *,
+    or_else: Callable[[Json], bool] = lambda now: False,
+    sleep: Callable[[float], None] = time.sleep,
+) -> bool:
+    """Whether the Job is gone, or something else is so of it, within the given seconds. A new one of its name is another one."""
+    metadata, deadline = job["metadata"], time.monotonic() + seconds
+    while True:
+        now = job_watch.patiently(lambda: api.job(metadata["namespace"], metadata["name"]), seconds, sleep=sleep)
+        if now is None or now["metadata"]["uid"] != metadata["uid"] or or_else(now):
+            return True
+        if time.monotonic() > deadline:
+            return False
+        sleep(POLL_SECONDS)
+
+
+def _require_own(api: Jobs, order: Order) -> None:
+    """The name is taken: by a Job of ours that was made meanwhile, or else it must not be touched."""
+    name = job_manifest.name(order)
+    job = job_watch.patiently(lambda: api.job(order.target.namespace, name))
+    if job is None:
+        return
+    labels = job["metadata"].get("labels") or {}
+    if any(labels.get(key) != value for key, value in job_manifest.labels(order.target).items()):
+        raise errors.NotFound(
+            f"{order.target.label}: there is a Job {order.target.namespace}/{name} that greylag did not make",
+            code="job-conflict",
+            hint="look at it, and delete it if nobody needs it",
+        )
+
+
+def _done(job: Mapping[str, Any]) -> bool:
+    return bool(job_failures.condition(job, "Complete"))
+
+
+def _named(job: Mapping[str, Any]) -> str:
+    return f"{job['metadata']['namespace']}/{job['metadata']['name']}"

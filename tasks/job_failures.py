@@ -1,0 +1,227 @@
+"""What became of a Job, read from the API's own JSON: complete, failed and in whose words, or stuck for a reason that no waiting mends. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from migrator import errors
+from tasks import redaction
+from tasks.job_logs import container_state
+
+Json = Mapping[str, Any]
+
+NEVER_PULLED = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+"""Reasons that no time will mend."""
+
+IMAGE = NEVER_PULLED | {"ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable"}
+"""They alternate while the kubelet tries again: one state, not several."""
+
+CONTAINER = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+
+NODE_PATIENCE = 5.0
+"""Times the patience that a missing node gets: an autoscaler needs minutes for one."""
+
+START_FAILED = frozenset({"StartError", "ContainerCannotRun"})
+
+LAST_LINES = 20
+"""Lines of a pod's own words that are worth showing where it left no outcome: `terminationMessagePolicy` gives up to 80."""
+
+
+class JobFailed(errors.GreylagError):
+    """A Job that has failed. It has made its attempts, so nobody else tries again: `transient` is false whatever its exit code says."""
+
+    code = "job-failed"
+
+    def __init__(self, message: str, *, exit_code: int = errors.ExitCode.AS_GOOSE, **more: Any) -> None:
+        super().__init__(message, **more)
+        self.exit_code = errors.ExitCode(exit_code) if exit_code in _KNOWN else errors.ExitCode.AS_GOOSE
+
+    @property
+    def transient(self) -> bool:
+        return False
+
+
+_KNOWN = {int(code) for code in errors.ExitCode}
+
+
+class Stuck(NamedTuple):
+    """Why a Job does not get on: `state` stays the same while it is the same trouble, `patience` is in times the usual one."""
+
+    state: str
+    reason: str
+    patience: float = 1.0
+
+
+class End(NamedTuple):
+    """How one pod's migration ended. `outcome` is what greylag left in the termination message, None where something else stands there."""
+
+    pod: str
+    exit_code: int
+    reason: str
+    text: str
+    outcome: Json | None
+
+
+def condition(job: Json, *kinds: str) -> Json:
+    """The first of these conditions that is True; empty where none is."""
+    found = {item["type"]: item for item in (job.get("status") or {}).get("conditions") or () if item.get("status") == "True"}
+    return next((found[kind] for kind in kinds if kind in found), {})
+
+
+def finished(job: Json) -> bool:
+    """Whether a Job has ended and all of its pods with it."""
+    return bool(condition(job, "Complete", "Failed"))
+
+
+def doomed(job: Json) -> bool:
+    """Whether a Job will fail or has: known before its last pod has ended (kubernetes.md §3.4)."""
+    return bool(condition(job, "Failed", "FailureTarget"))
+
+
+def ends(pods: Iterable[Json]) -> list[End]:
+    """How the pods' migrations ended, oldest pod first; those that have not are left out."""
+    found = []
+    for pod in sorted(pods, key=lambda item: (str(item["metadata"].get("creationTimestamp", "")), item["metadata"]["name"])):
+        terminated = container_state(dict(pod)).get("terminated")
+        if terminated:
+            text = redaction.clean(str(terminated.get("message") or ""))
+            found.append(
+                End(pod["metadata"]["name"], int(terminated.get("exitCode", 1)), str(terminated.get("reason") or ""), text, _outcome(text))
+            )
+    return found
+
+
+def failure(job: Json, pods: Sequence[Json], label: str) -> JobFailed:
+    """The error that a failed Job is: its last pod's own words, and why there was no further attempt.
+
+    Args:
+        pods: the Job's pods, as they were last seen: those of a Job that was over its deadline are deleted.
+        label: how people call the target.
+    """
+    verdict = condition(job, "Failed", "FailureTarget")
+    why = str(verdict.get("reason") or "Failed")
+    name = f"{job['metadata'].get('namespace', '')}/{job['metadata']['name']}"
+    known = ends(pods)
+    failed = [end for end in known if end.exit_code != 0]
+    attempts = max(int((job.get("status") or {}).get("failed") or 0), len(failed))
+    place = f"Job {name}, {attempts} attempt(s), {why}"
+    if why == "DeadlineExceeded":
+        last = failed[-1].text if failed and failed[-1].outcome is None else ""
+        return JobFailed(
+            f"{label}: the Job was over its activeDeadlineSeconds ({place})",
+            code="deadline-exceeded",
+            exit_code=errors.ExitCode.TIMEOUT,
+            hint="what was finished is recorded, the next run goes on from there; active_deadline_seconds gives it more time",
+            detail=_tail(last),
+        )
+    if not failed:
+        return JobFailed(
+            f"{label}: {place}: {verdict.get('message') or 'no pod is left that says why'}",
+            hint=f"`kubectl -n {job['metadata'].get('namespace', '')} describe job {job['metadata']['name']}`",
+        )
+    return _in_its_own_words(failed[-1], label, place, job)
+
+
+def _in_its_own_words(end: End, label: str, place: str, job: Json) -> JobFailed:
+    told = (end.outcome or {}).get("error") or {}
+    if told:
+        path = str(told.get("file") or "")
+        return JobFailed(
+            f"{told.get('message', '')}\n({label}, {place})",
+            code=str(told.get("code") or "job-failed"),
+            exit_code=end.exit_code,
+            hint=str(told.get("hint") or ""),
+            where=errors.Location(path, told.get("line")) if path else None,
+            detail=str(told.get("detail") or ""),
+        )
+    namespace, name = job["metadata"].get("namespace", ""), job["metadata"]["name"]
+    logs = f"`kubectl -n {namespace} logs {end.pod}`"
+    if end.reason == "OOMKilled":
+        return JobFailed(
+            f"{label}: the migration was killed for want of memory ({place})",
+            code="out-of-memory",
+            exit_code=errors.ExitCode.UNAVAILABLE,
+            hint="raise job.resources.limits.memory in fleet.yaml",
+            detail=_tail(end.text),
+        )
+    if end.reason in START_FAILED:
+        return JobFailed(
+            f"{label}: the image can't start the command: {end.text} ({place})",
+            code="command-not-started",
+            exit_code=errors.ExitCode.NOT_FOUND,
+            hint="the service's image needs greylag in it, on PATH or where job.command of fleet.yaml says",
+        )
+    return JobFailed(
+        f"{label}: {end.pod} ended with exit code {end.exit_code}{f' ({end.reason})' if end.reason not in ('', 'Error') else ''} ({place})",
+        exit_code=end.exit_code,
+        hint=f"{logs}, or `kubectl -n {namespace} describe job {name}`",
+        detail=_tail(end.text),
+    )
+
+
+def stuck(job: Json, pods: Sequence[Json], events: Sequence[Json]) -> Stuck | None:
+    """Why the Job does not get on, if it doesn't. None of these ever ends by itself, nor counts as an attempt (kubernetes.md §3.1, §3.7).
+
+    Args:
+        pods: the Job's pods. events: those about the Job and about its pods.
+    """
+    waiting = [pod for pod in pods if (pod.get("status") or {}).get("phase", "Pending") == "Pending"]
+    for pod in waiting:
+        state = container_state(dict(pod)).get("waiting") or {}
+        reason, message = str(state.get("reason") or ""), redaction.clean(str(state.get("message") or ""))
+        if reason in IMAGE:
+            return Stuck("image", f"{reason}: {message}".rstrip(": "), 0.0 if reason in NEVER_PULLED else 1.0)
+        if reason in CONTAINER:
+            return Stuck("container", f"{reason}: {message}".rstrip(": "))
+        scheduled: Json = next((item for item in pod["status"].get("conditions") or () if item.get("type") == "PodScheduled"), {})
+        if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
+            return Stuck("node", f"Unschedulable: {scheduled.get('message', '')}", NODE_PATIENCE)
+        mount = _newest(events, "FailedMount", pod["metadata"].get("uid", ""))
+        if mount:
+            return Stuck("volume", f"FailedMount: {redaction.clean(str(mount.get('message', '')))}")
+    if not pods or not any((pod.get("status") or {}).get("phase") in ("Pending", "Running") for pod in pods):
+        refused = _newest(events, "FailedCreate", job["metadata"].get("uid", ""))
+        if refused and _time(refused) >= max((str(pod["metadata"].get("creationTimestamp", "")) for pod in pods), default=""):
+            return Stuck("pod", f"FailedCreate: {refused.get('message', '')}")
+    return None
+
+
+def stuck_error(found: Stuck, job: Json, label: str) -> JobFailed:
+    """The error that a stuck Job is."""
+    namespace, name = job["metadata"].get("namespace", ""), job["metadata"]["name"]
+    code, exit_code, hint = {
+        "image": ("image-not-pulled", errors.ExitCode.NOT_FOUND, "is the image pushed, and is its name right (job.image in fleet.yaml, the run's `image`)?"),
+        "container": ("container-not-created", errors.ExitCode.NOT_FOUND, "what the message names must exist in that namespace: a Secret, a key, a ConfigMap"),
+        "volume": ("secret-not-mounted", errors.ExitCode.NOT_FOUND, "the Secret must exist in that namespace (job.secret in fleet.yaml)"),
+        "node": ("pod-unschedulable", errors.ExitCode.UNAVAILABLE, "the cluster has no node for it: look at job.resources and job.node_selector"),
+        "pod": ("pod-not-created", errors.ExitCode.UNAVAILABLE, "a quota, an admission rule or a missing service account: the message says which"),
+    }[found.state]  # fmt: skip
+    return JobFailed(
+        f"{label}: Job {namespace}/{name} does not get on: {found.reason}",
+        code=code,
+        exit_code=exit_code,
+        hint=f"{hint}; `kubectl -n {namespace} describe job {name}`. Nothing was changed, and the Job was deleted",
+    )
+
+
+def _newest(events: Sequence[Json], reason: str, uid: str) -> Json | None:
+    own = [item for item in events if item.get("reason") == reason and (item.get("involvedObject") or {}).get("uid") == uid]
+    return max(own, key=_time, default=None)
+
+
+def _time(event: Json) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp") or "")
+
+
+def _outcome(text: str) -> Json | None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and "greylag" in found else None
+
+
+def _tail(text: str) -> str:
+    return "\n".join(text.strip().splitlines()[-LAST_LINES:])

@@ -1,0 +1,129 @@
+"""The logs of a Job's pods, line by line into the run's log: every attempt's, each line once, nothing secret."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from migrator import errors
+from tasks import job_watch, redaction
+from tasks.job_manifest import CONTAINER
+
+Json = dict[str, Any]
+Told = Callable[[str, str], None]
+"""Is given a level (`info`, `warning`) and a line."""
+
+OVERLAP_SECONDS = 5
+"""How much is read again after a lost connection; lines that were there already are left out by their time."""
+
+WARNING = "greylag: warning:"
+
+
+class LogSource(Protocol):
+    """Where logs come from (`job_api.JobApi`)."""
+
+    def log(self, namespace: str, pod: str, container: str, since_seconds: int | None = None) -> Iterator[tuple[str, str]]: ...
+
+
+class Logs:
+    """Follows one log per pod, each in a thread of its own.
+
+    Args:
+        tell: is given each line, from those threads.
+    """
+
+    def __init__(self, source: LogSource, namespace: str, tell: Told) -> None:
+        self._source, self._namespace, self._tell = source, namespace, tell
+        self._threads: dict[str, threading.Thread] = {}
+        self._ended: set[str] = set()
+        self._finishing, self._stopped = threading.Event(), threading.Event()
+
+    def attend(self, pod: Json) -> None:
+        """Begins with a pod's log once its container runs or has run; to be called with each state of each pod."""
+        uid = str(pod["metadata"]["uid"])
+        state = container_state(pod)
+        if "terminated" in state:
+            self._ended.add(uid)
+        if uid in self._threads or not (state.get("running") or (state.get("terminated") or {}).get("startedAt")):
+            return
+        prefix = f"attempt {len(self._threads) + 1}: " if self._threads else ""
+        name = str(pod["metadata"]["name"])
+        thread = threading.Thread(target=self._follow, args=(uid, name, prefix), name=f"log-{name}", daemon=True)
+        self._threads[uid] = thread
+        thread.start()
+
+    def finish(self, seconds: float) -> None:
+        """Waits until every log has been read to its end, for these seconds at most."""
+        deadline = time.monotonic() + seconds
+        self._finishing.set()
+        for thread in self._threads.values():
+            thread.join(max(deadline - time.monotonic(), 0))
+        self._stopped.set()
+
+    def _follow(self, uid: str, pod: str, prefix: str) -> None:
+        """Reads until a reading that began after the container's end has ended: an earlier end may be a connection's."""
+        seen, failures = Seen(), 0
+        read_at: float | None = None
+        while not self._stopped.is_set():
+            last = uid in self._ended or self._finishing.is_set()
+            since = None if read_at is None else int(time.monotonic() - read_at) + OVERLAP_SECONDS
+            seen.rewind()
+            try:
+                for moment, text in self._source.log(self._namespace, pod, CONTAINER, since):
+                    read_at, failures = time.monotonic(), 0
+                    if seen.new(moment):
+                        self._tell("warning" if text.startswith(WARNING) else "info", prefix + redaction.brief(redaction.clean(text)))
+                    if self._stopped.is_set():
+                        return
+            except errors.NotFound:
+                return
+            except errors.LoginFailed as error:
+                self._tell("warning", f"{prefix}the pod's log can't be read: {error.message}")
+                return
+            except errors.GreylagError:  # a lost connection
+                failures += 1
+            else:
+                if last:
+                    return
+            self._stopped.wait(job_watch.delay(failures + 1))
+
+
+class Seen:
+    """Tells new lines from those that are read again. Times are the kubelet's, to the nanosecond; lines of one time are counted."""
+
+    def __init__(self) -> None:
+        self._last, self._count, self._again = "", 0, 0
+
+    def rewind(self) -> None:
+        """To be called before lines are read again."""
+        self._again = 0
+
+    def new(self, moment: str) -> bool:
+        """Whether the line of this time was not there before; lines come in their order."""
+        time_of_line = _sortable(moment)
+        if time_of_line < self._last:
+            return False
+        if time_of_line > self._last:
+            self._last, self._count, self._again = time_of_line, 1, 1
+            return True
+        self._again += 1
+        if self._again <= self._count:
+            return False
+        self._count += 1
+        return True
+
+
+def _sortable(moment: str) -> str:
+    """A time as text that sorts: with nine digits behind the second, whatever number was written."""
+    seconds, _, fraction = moment.rstrip("Z").partition(".")
+    return f"{seconds}.{fraction:0<9}"
+
+
+def container_state(pod: Json) -> Json:
+    """What a pod's migration is doing: `waiting`, `running` or `terminated`, as the API has it; empty before the kubelet has seen it."""
+    for status in (pod.get("status") or {}).get("containerStatuses") or ():
+        if status.get("name") == CONTAINER:
+            return dict(status.get("state") or {})
+    return {}
