@@ -15,7 +15,7 @@ from psycopg import conninfo as psycopg_conninfo
 # What executes, locks and looks into the catalogue is imported where it is used: most runs find nothing to do, and start faster without.
 from migrator import addresses, errors, history, registry
 from migrator.engines import LockPolicy, Options, stay
-from migrator.postgres import failures
+from migrator.postgres import failures, places
 from migrator.postgres import history as tables
 from migrator.postgres.pipelines import command, milliseconds
 from migrator.postgres.session import Session
@@ -77,14 +77,14 @@ def application_name(options: Options) -> str:
 def _prepared(session: Session, address: addresses.PostgresAddress, options: Options) -> PostgresDatabase:
     """Asks who the server is, sets what every session is to have, and finds the history table's place, in one round trip."""
     own_lock, own_statement = _own_timeouts(address, options.locks)
-    opening = [f"SET ROLE {tables.quote(options.owner_role)}"] if options.owner_role else []
+    opening = [f"SET ROLE {places.quote(options.owner_role)}"] if options.owner_role else []
     if session.server_version >= _CHECK_CLIENT_SINCE:
         opening.append(_CHECK_CLIENT)
     closing = ["SET lock_timeout = 0"]
     if not own_statement:
         closing.append(f"SET statement_timeout = {milliseconds(options.locks.statement_timeout)}")
     while True:
-        commands = [*map(command, opening), command(_IDENTIFY), command(tables.LOCATE, options.table), *map(command, closing)]
+        commands = [*map(command, opening), command(_IDENTIFY), command(places.LOCATE, options.table), *map(command, closing)]
         try:
             answers = session.batch(commands)
             break
@@ -99,7 +99,7 @@ def _prepared(session: Session, address: addresses.PostgresAddress, options: Opt
         policy = replace(policy, statement_lock_timeout=_seconds(lock_timeout or "0"))
     if own_statement:
         policy = replace(policy, statement_timeout=_seconds(statement_timeout or "0"))
-    place = tables.place(options.table, answers[len(opening) + 1])
+    place = places.place(options.table, answers[len(opening) + 1])
     return PostgresDatabase(session, address, options, policy, name or "", version or "", place)
 
 
@@ -143,7 +143,7 @@ class PostgresDatabase:
         policy: LockPolicy,
         name: str,
         version: str,
-        place: tables.Place,
+        place: places.Place,
     ) -> None:
         self._session = session
         self._address = address
@@ -175,8 +175,12 @@ class PostgresDatabase:
 
     def ensure_history(self) -> history.History:
         """Creates goose's table with row 0 and greylag's two, where absent, then reads."""
-        tables.ensure(self._session, self._place)
-        return tables.read(self._session, self._place)
+        found = tables.read_complete(self._session, self._place)
+        if found is None:
+            tables.ensure(self._session, self._place)
+            self._place = replace(self._place, complete=True)
+            found = tables.read(self._session, self._place)
+        return found
 
     @contextlib.contextmanager
     def lock(self, listener: events.Listener) -> Iterator[None]:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from migrator import engines, errors, events, gounicode, locks, planning
 from migrator.postgres import blockers, etiquette, failures, history, rejections, shapes
 from migrator.postgres.pipelines import Command, Rows, command
+from migrator.postgres.places import Place
 from migrator.postgres.session import Session
 
 _FLUSHED_EACH = 64
@@ -38,7 +39,7 @@ class Run:
     """What all parts of one `execute` share."""
 
     session: Session
-    where: history.Place
+    where: Place
     policy: engines.LockPolicy
     author: history.Author
     listener: events.Listener

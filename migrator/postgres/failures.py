@@ -18,6 +18,7 @@ DEADLOCK = "40P01"
 SERIALIZATION = "40001"
 NO_SUCH_STATEMENT = "26000"
 INSUFFICIENT_PRIVILEGE = "42501"
+UNDEFINED_TABLE = "42P01"
 
 NOT_IN_TRANSACTION = frozenset({"25001", "2D000"})
 """What the server answers to VACUUM and its like inside a transaction, and to a procedure that commits there."""

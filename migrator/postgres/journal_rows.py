@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 from migrator import journal, planning, questions
 from migrator.postgres import failures
-from migrator.postgres.history import TIME, Author, Place
+from migrator.postgres.history import TIME, Author
 from migrator.postgres.pipelines import Command, command
+from migrator.postgres.places import Place
 from migrator.postgres.session import Session
 
 

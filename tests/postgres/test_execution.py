@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from migrator import errors, events, planning
+from migrator import applying, errors, events, planning
 from migrator.history import Fact
+from migrator.postgres import pipelines
 from tests.postgres.conftest import Playground
 
 Verb = planning.Verb
@@ -291,3 +292,36 @@ def test_facts_can_be_recorded_for_rows_that_goose_wrote(playground: Playground)
         after = database.read_history()
         assert after.unproven == () and after.living_facts[1].checksum == "d" * 64 and after.living_facts[1].oldest_app == 7
         assert database.read_down_text(1) == content
+
+
+def test_a_run_asks_the_server_as_seldom_as_it_can(playground: Playground, monkeypatch: pytest.MonkeyPatch) -> None:
+    trips: list[pipelines.Flight] = []
+    run = pipelines.Flight.run
+    monkeypatch.setattr(pipelines.Flight, "run", lambda flight: trips.append(flight) or run(flight))
+
+    def trips_of(migrations: int) -> int:
+        first = len(list(playground.directory.iterdir())) + 1
+        for version in range(first, first + migrations):
+            playground.write(version, f"CREATE TABLE t{version} (id int);\nCREATE INDEX ON t{version} (id);")
+        trips.clear()
+        assert len(playground.run().finished) == migrations
+        return len(trips)
+
+    trips_of(1)
+    with_one, with_fifty, with_none = trips_of(1), trips_of(50), trips_of(0)
+    assert with_fifty == with_one, "migrations that follow each other share a round trip"
+    assert with_one <= 7, "opening, history, lock, its proof, history again, the migrations, unlock"
+    assert with_none <= 2, "opening, history"
+
+
+def test_a_table_that_is_gone_since_the_session_began_is_made_again(playground: Playground) -> None:
+    playground.write(1, "CREATE TABLE t (id int);")
+    playground.run()
+    playground.write(2, "CREATE TABLE u (id int);")
+    with playground.open() as database:
+        playground.sql("DROP TABLE greylag_migration")
+        history = database.read_history()
+        assert history.unproven == (1,)
+        applying.apply(database, playground.plan(database))
+        assert database.read_history().unproven == (1,)
+    assert playground.versions() == [0, 1, 2]

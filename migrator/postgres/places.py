@@ -1,0 +1,61 @@
+"""Where goose's version table and greylag's two tables are: found once, when the session begins.
+
+Every statement of greylag's own names its tables with their schema. A migration may then say `SET search_path` or be a pg_dump that empties it:
+goose's own INSERT fails after that (goose#859), ours doesn't, while later statements of the run see the setting exactly as they would with
+goose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from migrator import journal
+
+FACTS = "greylag_migration"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the tables are: quoted, with the schema. `given` is the name as the user wrote it, pasted unquoted as goose does; `complete`: goose's
+    table and greylag's two were there when the session began."""
+
+    given: str
+    schema: str  # "" when no schema of the search path exists and none was given
+    name: str
+    complete: bool = False
+
+    @property
+    def table(self) -> str:
+        return self._quoted(self.name)
+
+    @property
+    def facts(self) -> str:
+        return self._quoted(FACTS)
+
+    @property
+    def journal(self) -> str:
+        return self._quoted(journal.TABLE)
+
+    def _quoted(self, name: str) -> str:
+        return f"{quote(self.schema)}.{quote(name)}"
+
+
+def quote(name: str) -> str:
+    """An identifier in double quotes."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+LOCATE = f"""SELECT coalesce(n.nspname, (pg_catalog.parse_ident($1))[array_length(pg_catalog.parse_ident($1), 1) - 1], pg_catalog.current_schema()),
+  coalesce(c.relname, (pg_catalog.parse_ident($1))[array_length(pg_catalog.parse_ident($1), 1)]),
+  pg_catalog.to_regclass(pg_catalog.quote_ident(n.nspname) || '.{FACTS}') IS NOT NULL
+    AND pg_catalog.to_regclass(pg_catalog.quote_ident(n.nspname) || '.{journal.TABLE}') IS NOT NULL
+FROM (SELECT pg_catalog.to_regclass($1) AS oid) AS found
+LEFT JOIN pg_catalog.pg_class AS c ON c.oid = found.oid LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"""
+"""Finds the table as goose's unquoted SQL would: through the whole search path; else where CREATE TABLE would put it."""
+
+
+def place(given: str, rows: Sequence[Sequence[str | None]]) -> Place:
+    """The answer to LOCATE."""
+    schema, name, complete = rows[0]
+    return Place(given, schema or "", name or given, complete == "t")
