@@ -208,8 +208,9 @@ class PostgresDatabase:
         # without versioning nothing is recorded that another connection could go on from
         leave = self._options.leave if plan.target.versioning else stay
         run = execution.Run(self._session, self._place, self._policy, author, listener, plan.target.versioning, leave)
-        for mode, group in _grouped(steps, alone=leave is not stay):
-            run.boundary()
+        for number, (mode, group) in enumerate(_grouped(steps, alone=leave is not stay)):
+            if number:  # not before the first: every connection gets something done
+                run.boundary()
             if mode is Mode.TRANSACTION:
                 execution.execute(run, group)
             else:

@@ -9,10 +9,12 @@ import pytest
 from pydantic import SecretStr
 
 from deployments.sandbox.postgres import PostgresServer
-from migrator import databases, errors
+from migrator import databases, errors, events
 from tasks import database_url, migration
 from tasks.credentials import Credentials, Session
 from tests.flows.dynamic_stage import DynamicStage, staged, until
+
+NAMES = [(1, "table"), (2, "one"), (3, "two"), (4, "three_no_transaction")]
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +75,31 @@ def test_host_and_port_may_come_from_the_kv_secret_whose_password_nobody_reads(s
     stage.vault.create_policy("worker", {f"database/creds/{stage.base}": ["read"], f"secret/data/{target.vault_path}": ["read"]})
     with Session(target, stage.settings()) as session:
         assert works(stage, session.current())
+
+
+def test_a_run_goes_on_with_a_fresh_login_at_the_next_boundary_bound_to_the_plan_that_was_approved(stage: DynamicStage) -> None:
+    """Each migration finds that a fresh login stands ready, as the maximum of a life brings it about."""
+    insert = "INSERT INTO seen SELECT session_user;"
+    stage.write(table="CREATE TABLE seen (login text);", one=insert, two=insert, three_no_transaction=f"{insert}\n{insert}")
+    target, settings, unused = stage.target(), stage.settings(), SecretStr("postgres://unused")
+    notes: list[str] = []
+    with Session(target, settings) as session:
+
+        def listen(event: events.Event) -> None:
+            if isinstance(event, events.Note):
+                notes.append(event.code)
+            if isinstance(event, events.MigrationFinished | events.StatementFinished):
+                session.doubt()
+                session.current()
+
+        planned = migration.preview(target, unused, settings=settings, session=session)
+        outcome = migration.run(target, unused, plan=planned.plan, listener=listen, settings=settings, session=session)
+    assert notes.count("credentials-replaced") == 4
+    assert [item.name for item in outcome.applied] == [f"{20250101000000 + n}_{name}.sql" for n, name in NAMES]
+    assert outcome.plan == planned.plan and outcome.current == 20250101000004
+    assert stage.versions() == [1, 2, 3, 4]
+    assert len(stage.sql("SELECT DISTINCT login FROM seen")) == 4 == int(stage.sql("SELECT count(*) FROM seen")[0])
+    assert until(lambda: not stage.logins(), "every login is gone")
 
 
 @pytest.mark.slow
