@@ -79,6 +79,30 @@ def plan(
     return Plan(migrations, target, engine, steps, current, _remarks(migrations, history, target, steps))
 
 
+def adopting(migrations: files.MigrationSet, history: History, version: int, *, engine: Engine) -> Plan:
+    """The plan that records the files up to `version` that have no row, and executes nothing: its steps are empty. Nothing of a file is parsed but
+    its notes; Go migrations are recorded too.
+
+    Raises FileError (no files, one that can't be read), ParseError (a note).
+    """
+    from migrator import notes
+
+    target = Target(Verb.UP_TO, version=version, allow_missing=True)
+    refusals.require_files(migrations, target)
+    mode = Mode.CLICKHOUSE if engine is Engine.CLICKHOUSE else Mode.TRANSACTION
+    steps = []
+    for choice in selection.select([item.version for item in migrations.migrations], history, target):
+        file = migrations.by_version(choice.version)
+        assert file is not None
+        content = file.read()
+        read = notes.EMPTY if file.kind == "go" else notes.parse(content, path=file.path)
+        recorded = b"" if file.kind == "go" else content
+        steps.append(
+            Step(file.version, file.name, file.path, choice.direction, mode, (), file.checksum(), len(content), read, down_text=recorded)
+        )
+    return Plan(migrations, target, engine, tuple(steps), history.current)
+
+
 def settled(migrations: files.MigrationSet, outline: Outline, target: Target, *, engine: Engine) -> Plan | None:
     """The empty plan of an upward verb, when the outline alone proves that `plan` would make one without a remark; else None.
 
@@ -140,7 +164,7 @@ def _step(
 
 def _step_from_fact(fact: Fact, engine: Engine, env: Mapping[str, str] | None, recall: Recall | None) -> Step:
     content = recall(fact.version) if recall else None
-    if content is None:
+    if not content:  # of a Go migration none is kept
         raise errors.AsGoose(
             f"migration {fact.version}: {selection.NO_CURRENT_VERSION}",
             code="file-missing",

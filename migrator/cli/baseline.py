@@ -6,13 +6,11 @@ all files up to VERSION that have none, running nothing.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from migrator import errors, planning
 from migrator.cli.session import Session
 from migrator.history import Fact, History
-from migrator.targets import Target, Verb
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -30,62 +28,54 @@ def run(session: Session) -> int:
             code="unknown-version",
             hint=f"the newest file is {migrations.newest}; look for a typing error",
         )
+    marked: list[int] = []
     with session.open() as database:
-        marked: list[int] = []
-        if limit is not None:
-            marked = _mark(session, database, migrations, limit)
         with database.lock(session.listen):
-            history = database.ensure_history() if marked else database.read_history()
+            if limit is not None:
+                marked = _mark(database, migrations, limit)
+            history = database.read_history()
             facts = _facts(history, migrations)
-            if facts:
-                database.record_facts(facts)
+            database.record_facts(facts)
         history = database.read_history()
     recorded = sorted({fact.version for fact in facts} | set(marked))
-    without_file = sorted(set(history.unproven))
-    session.document.update({"marked_as_applied": marked, "recorded": recorded, "unproven": without_file, "current": history.current})
+    go = [item.version for item in migrations.migrations if item.kind == "go" and item.version in history.applied]
+    without_file = sorted(history.unproven)
+    session.document.update(
+        {"marked_as_applied": marked, "recorded": recorded, "go": go, "unproven": without_file, "current": history.current}
+    )
     session.own(f"recorded {len(recorded)} version(s)" + (f", {len(marked)} of them newly marked as applied" if marked else ""))
+    for version in go:
+        file = migrations.by_version(version)
+        session.own(f"{file.path if file else version}: a Go migration: its file is recorded, what it did can't be checked or taken back")
     if without_file:
         session.own(f"not recorded, because this directory lacks their files: {', '.join(map(str, without_file))}")
     return 0
 
 
-def _mark(session: Session, database: databases.Database, migrations: files.MigrationSet, limit: int) -> list[int]:
-    """Writes history rows without running anything: the plan of `up-to`, its steps emptied. One path for real and for marked versions."""
-    target = Target(Verb.UP_TO, version=limit, allow_missing=True)
-    with database.lock(session.listen):
-        history = database.ensure_history()
-        plan = planning.plan(
-            migrations,
-            history,
-            target,
-            engine=database.engine,
-            policy=replace(session.policy, accept_hazards=True, accept_changed=True),
-            env=session.invocation.env,
-        )
-        empty = tuple(replace(step, statements=(), hazards=()) for step in plan.steps)
-        if empty:
-            database.execute(replace(plan, steps=empty), empty, lambda event: None)
-    return [step.version for step in empty]
+def _mark(database: databases.Database, migrations: files.MigrationSet, limit: int) -> list[int]:
+    """Writes history rows without running anything: one path for what ran and for what is marked."""
+    plan = planning.adopting(migrations, database.ensure_history(), limit, engine=database.engine)
+    if plan.steps:
+        database.execute(plan, plan.steps, lambda event: None)
+    return [step.version for step in plan.steps]
 
 
 def _facts(history: History, migrations: files.MigrationSet) -> list[Fact]:
     """Facts for applied versions that have a file and no fact yet; the name of who records them comes from the database's options."""
     from migrator import databases
 
-    found = []
-    for version in history.unproven:
-        file = migrations.by_version(version)
-        if file is None or file.kind == "go":
-            continue
-        found.append(fact_of(history, file, migrations.digest(), databases.default_actor()))
-    return found
+    found = (migrations.by_version(version) for version in history.unproven)
+    return [fact_of(history, file, migrations.digest(), databases.default_actor()) for file in found if file is not None]
 
 
 def fact_of(history: History, file: files.MigrationFile, bundle: str, actor: str) -> Fact:
-    """The fact that ties a version's living row to the present content of its file."""
+    """The fact that ties a version's living row to the present content of its file. Raises ParseError for a note that can't be read."""
+    from migrator import notes
+
     row = history.newest_rows[file.version]
     moment: datetime = row.tstamp
     content = file.read()
+    is_go = file.kind == "go"  # its text could never be run, so it isn't kept
     return Fact(
         version=file.version,
         row_identity=row.identity,
@@ -93,9 +83,10 @@ def fact_of(history: History, file: files.MigrationFile, bundle: str, actor: str
         checksum=file.checksum(),
         size=len(content),
         bundle=bundle,
-        down_text=content,
+        down_text=b"" if is_go else content,
         run_id="baseline",
         applied_by=actor,
         applied_at=moment,
         seconds=0.0,
+        oldest_app=None if is_go else notes.parse(content, path=file.path).oldest_app,
     )

@@ -116,7 +116,7 @@ class Run:
         sent_at = self.lock.server_time(datetime.now(UTC))
         try:
             with self.lock.using():
-                self.session.execute(body, self.query_id(step, index), self._limits(step))
+                self._send_or_stop(body, self.query_id(step, index), self._limits(step))
         except failures.Refusal as refusal:
             final = self._host_by_host(step, refusal)
             if final is not None:
@@ -124,9 +124,14 @@ class Run:
         except failures.Lost as lost:
             if not self._survived(step, index, statement, lost):
                 raise rejections.of_lost(step, statement, lost) from None
-        except errors.GreylagError:
-            raise  # the lock is lost: nothing was sent
-        except BaseException:  # a signal or a cancellation in the middle of the wait
+
+    def _send_or_stop(self, body: bytes, query_id: str, limits: dict[str, str | int]) -> None:
+        """Executes; whatever breaks the wait for the answer (a signal, a time-out of the command, a cancellation) stops the statement on the server."""
+        try:
+            self.session.execute(body, query_id, limits)
+        except (failures.Refusal, failures.Lost):
+            raise
+        except BaseException:
             self._abandon()
             raise
 
