@@ -10,7 +10,9 @@ import subprocess
 
 from migrator import errors, events
 from migrator.plans import Plan
+from tasks.credentials import secret
 from tasks.fleet_models import Check, Target
+from tasks.sources import SourceKind
 
 LONGEST_SECONDS = 600.0
 """A check that takes longer than ten minutes is work of its own, and holds up a release."""
@@ -51,7 +53,10 @@ def references(target: Target, plan: Plan) -> dict[str, str]:
 
 def _run(check: Check, target: Target, given: dict[str, str], seconds: float) -> None:
     words = " ".join(check.run)
-    inherited = {name: value for name, value in os.environ.items() if name != "DATABASE_URL" and not name.startswith("GREYLAG_PREFLIGHT_")}
+    kept_back = {"DATABASE_URL", "VAULT_TOKEN", "GREYLAG_VAULT_TOKEN"}
+    if target.source.kind is SourceKind.VARIABLES:
+        kept_back.update(secret.keys(target)["password"])
+    inherited = {name: value for name, value in os.environ.items() if name not in kept_back and not name.startswith("GREYLAG_PREFLIGHT_")}
     try:
         done = subprocess.run(
             check.run,

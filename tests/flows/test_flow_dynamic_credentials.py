@@ -6,6 +6,10 @@ Where a migration must be under way while something happens, it waits for an adv
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,11 +22,14 @@ import pytest
 
 from deployments.sandbox import postgres
 from deployments.sandbox.postgres import PostgresServer
-from deployments.sandbox.prefect_server import PrefectServer
+from deployments.sandbox.prefect_server import PrefectServer, clean_environment
 from flows.deploy_service import deploy_service
 from flows.plan_environment import plan_environment
 from flows.verify_environment import verify_environment
+from tests.flows import prefect_api
 from tests.flows.dynamic_stage import DynamicStage, staged, until
+from tests.flows.stage import ROOT
+from tests.flows.test_flow_retry import PROGRAM, created
 from tests.flows.test_tasks_steps import kept
 
 LOCK = 4711
@@ -223,6 +230,34 @@ def test_good_flow_vault_is_sealed_when_a_renewal_is_due_and_unsealed_in_time(st
         state = deployed(stage)
     assert state.is_completed(), state.message
     assert stage.versions() == [1, 2, 3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=["terminated", "killed"])
+def test_bad_flow_a_worker_that_is_ended_in_mid_run(stage: DynamicStage, prefect_server: PrefectServer, end: signal.Signals) -> None:
+    """Terminated, it gives its login back; killed, it can't, and the login ends with its lease. The next run has its own either way."""
+    stage.write(first=SEEN, waits=WAIT, last=INSERT)
+    before = stage.tokens()
+    run_id = created(deploy_service, service="auth-service", environment="dev")
+    variables = clean_environment() | prefect_server.environment() | stage.variables() | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(PROGRAM), run_id, "deploy_service"]
+    worker = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def stop() -> None:
+        os.kill(worker.pid, end)
+        worker.wait()
+
+    with under_way(stage, stop):
+        output, _ = worker.communicate()
+    assert "ENDED COMPLETED" not in output
+    if end is signal.SIGTERM:
+        assert until(lambda: not stage.logins() and stage.tokens() == before, "terminated: no login, no token")
+    else:
+        assert len(stage.logins()) == 1, "killed: nobody could give it back"
+    prefect_api.free_limit(prefect_server, "greylag-auth-service-dev")
+    assert deploy_service(service="auth-service", environment="dev", return_state=True).is_completed()
+    assert stage.versions() == [1, 2, 3]
+    stage.revoke_leases()
 
 
 def test_bad_flow_a_sealed_vault_at_the_start_is_tried_again_and_named(stage: DynamicStage) -> None:

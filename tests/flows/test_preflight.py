@@ -9,9 +9,10 @@ import pytest
 
 from deployments.sandbox.postgres import PostgresServer, identifier
 from migrator import cli, databases, errors, events
-from tasks import database_url, fleet, migration
+from tasks import database_url, fleet, migration, sources
 from tasks.fleet_models import Check, Target
 from tasks.settings import Settings
+from tasks.sources import Source, SourceKind
 from tests.flows.test_tasks_migration import located
 
 UP = "-- +goose Up\nCREATE TABLE users (id bigint);\n-- +goose Down\nDROP TABLE users;\n"
@@ -28,9 +29,11 @@ def check(code: str) -> Check:
     return Check(run=(sys.executable, "-c", code))
 
 
-def ran(url: str, directory: Path, *checks: Check, protected: bool = True) -> tuple[Target, list[events.Note], int]:
+def ran(
+    url: str, directory: Path, *checks: Check, protected: bool = True, source: Source = sources.VAULT
+) -> tuple[Target, list[events.Note], int]:
     """Runs the migrations; gives the notes and how many were applied."""
-    target, secret = located(url, directory, protected=protected, preflight=checks, root=str(directory.parent))
+    target, secret = located(url, directory, protected=protected, preflight=checks, root=str(directory.parent), source=source)
     seen: list[events.Event] = []
     done = migration.run(target, database_url.encode(secret, target), listener=seen.append, settings=Settings(), run_id="ab" * 16)
     return target, [item for item in seen if isinstance(item, events.Note)], len(done.applied)
@@ -73,6 +76,19 @@ def test_a_preflight_command_sees_references_and_no_password(postgres_url: str, 
     assert f'"GREYLAG_PREFLIGHT_DATABASE": "{target.database}"' in seen
     assert '"GREYLAG_PREFLIGHT_SECRET": "secret/apps/my-girok/dev/auth-service/postgres"' in seen
     assert "DATABASE_URL" not in seen
+
+
+def test_a_preflight_command_does_not_see_the_password_among_the_workers_variables(
+    postgres_url: str, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AUTH_POSTGRES_PASSWORD", "VAULT_TOKEN", "GREYLAG_VAULT_TOKEN"):
+        monkeypatch.setenv(name, "hunter2")
+    monkeypatch.setenv("AUTH_POSTGRES_HOST", "db.example")
+    code = "import json, os; open('seen', 'w').write(json.dumps(dict(os.environ)))"
+    ran(postgres_url, directory, check(code), source=Source(kind=SourceKind.VARIABLES, place="AUTH_"))
+    seen = (directory.parent / "seen").read_text()
+    assert "hunter2" not in seen
+    assert '"GREYLAG_PREFLIGHT_SECRET": "AUTH_POSTGRES_*"' in seen and "db.example" in seen
 
 
 @pytest.mark.parametrize(
