@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -16,12 +17,15 @@ from prefect.states import Completed, Crashed, Failed
 
 from flows import approvals, interruption, labels, parameters, reports, waves
 from flows.deploy_service import deploy_service
-from migrator import errors
+from migrator import errors, registry
 from tasks import fleet, migration
 from tasks.approval import ReleaseManifest
 
 ENDING_SECONDS = 10.0
-"""How long an interrupted run waits for its services to roll back; Prefect kills it after 30 s (prefect.md §6.5)."""
+"""How long an interrupted run waits for its services to roll back: a service that sleeps before a retry is not waited for any longer."""
+
+LAST_SECONDS = 26.0
+"""How long it waits for those that still hold a connection or a Job; Prefect kills the run after 30 s (prefect.md §6.5)."""
 
 _Ended = queue.SimpleQueue[tuple[str, State[Any]]]
 
@@ -139,8 +143,17 @@ def _threads() -> Iterator[Callable[..., None]]:
         with interruption.heeded():
             yield start
     finally:
-        for thread in threads:
-            thread.join(ENDING_SECONDS)
+        _await_end(threads)
+
+
+def _await_end(threads: list[threading.Thread]) -> None:
+    """Waits for services that are being ended; the registry knows whether there is anything left to roll back."""
+    started = time.monotonic()
+    while any(thread.is_alive() for thread in threads):
+        waited = time.monotonic() - started
+        if waited > LAST_SECONDS or (waited > ENDING_SECONDS and not registry.live()):
+            return
+        time.sleep(0.1)
 
 
 def _ending(environment: str, rows: list[reports.Row], failures: dict[str, str]) -> State[Any]:

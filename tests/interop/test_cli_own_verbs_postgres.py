@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -375,6 +376,57 @@ def test_credentials_in_parts_need_no_encoding(greylag: Greylag) -> None:
     }
     assert greylag.tools.greylag("-dir", "m", "up", **parts).code == 0
     assert objects(greylag.url) == [("public", "t1")]
+
+
+def parts(greylag: Greylag) -> dict[str, str]:
+    url = urls.split(greylag.url)
+    host, port = url.hosts[0]
+    return {"host": host, "port": str(port), "username": str(url.username), "password": str(url.password), "database": url.path[1:]}
+
+
+def test_the_recipes_variables_need_no_shell_that_encodes(greylag: Greylag) -> None:
+    files(greylag.directory, tables(1))
+    given = {f"POSTGRES_{name.upper()}": value for name, value in parts(greylag).items()}
+    assert greylag.tools.greylag("-dir", "m", "postgres", "up", **given).code == 0
+    assert objects(greylag.url) == [("public", "t1")]
+
+
+def test_a_mounted_secret_a_bound_run_and_its_last_words(greylag: Greylag, tmp_path: Path) -> None:
+    files(greylag.directory, tables(1, 2))
+    secret, log = tmp_path / "secret", tmp_path / "termination-log"
+    secret.mkdir()
+    for name, value in parts(greylag).items():
+        (secret / name).write_text(value, encoding="utf-8")
+    plan = json.loads(greylag("-json", "plan").out)
+    bound = {
+        "GREYLAG_DRIVER": "postgres",
+        "GREYLAG_CREDENTIALS_DIRECTORY": str(secret),
+        "GREYLAG_MIGRATION_DIR": "m",
+        "GREYLAG_TERMINATION_LOG": str(log),
+        "GREYLAG_EXPECTED_DATABASE": parts(greylag)["database"],
+        "GREYLAG_BUNDLE": plan["bundle"],
+        "GREYLAG_APPROVED_DIGEST": plan["digest"],
+    }
+
+    def run(expected: int, **changes: str) -> dict[str, Any]:
+        assert greylag.tools.greylag("up", **{**bound, **changes}).code == expected
+        found: dict[str, Any] = json.loads(log.read_bytes())
+        assert parts(greylag)["password"] not in log.read_text(encoding="ascii")
+        return found
+
+    for changes, code, exit_code in (
+        ({"GREYLAG_EXPECTED_DATABASE": "another"}, "wrong-database", 13),
+        ({"GREYLAG_BUNDLE": "0" * 64}, "bundle-changed", 11),
+        ({"GREYLAG_APPROVED_DIGEST": "0" * 64}, "approval-mismatch", 11),
+    ):
+        refused = run(exit_code, **changes)
+        assert (refused["error"]["code"], refused["exit_code"], refused["applied"]) == (code, exit_code, [])
+    assert objects(greylag.url) == []
+    done = run(0)
+    assert [item[:2] for item in done["applied"]] == [[1, 1], [2, 1]]
+    assert (done["exit_code"], done["current"], done["bundle"], done["plan"]) == (0, 2, plan["bundle"], plan["digest"])
+    again = run(0)
+    assert (again["applied"], again["current"], again["bundle"]) == ([], 2, plan["bundle"])
 
 
 @pytest.mark.parametrize(("driver", "scheme"), [("postgres", "postgres"), ("clickhouse", "http")])
