@@ -83,8 +83,8 @@ def doomed(job: Json) -> bool:
 def ends(pods: Iterable[Json]) -> list[End]:
     """How the pods' migrations ended, oldest pod first; those that have not are left out."""
     found = []
-    for pod in sorted(pods, key=lambda item: (str(item["metadata"].get("creationTimestamp", "")), item["metadata"]["name"])):
-        terminated = container_state(dict(pod)).get("terminated")
+    for pod in sorted(pods, key=_age):
+        terminated = container_state(pod).get("terminated")
         if terminated:
             text = redaction.clean(str(terminated.get("message") or ""))
             found.append(
@@ -121,7 +121,8 @@ def failure(job: Json, pods: Sequence[Json], label: str) -> JobFailed:
             f"{label}: {place}: {verdict.get('message') or 'no pod is left that says why'}",
             hint=f"`kubectl -n {job['metadata'].get('namespace', '')} describe job {job['metadata']['name']}`",
         )
-    return _in_its_own_words(failed[-1], label, place, job)
+    deciding = [end for end in failed if end.exit_code in errors.PERMANENT] if why == "PodFailurePolicy" else []
+    return _in_its_own_words((deciding or failed)[-1], label, place, job)
 
 
 def _in_its_own_words(end: End, label: str, place: str, job: Json) -> JobFailed:
@@ -169,7 +170,7 @@ def stuck(job: Json, pods: Sequence[Json], events: Sequence[Json]) -> Stuck | No
     """
     waiting = [pod for pod in pods if (pod.get("status") or {}).get("phase", "Pending") == "Pending"]
     for pod in waiting:
-        state = container_state(dict(pod)).get("waiting") or {}
+        state = container_state(pod).get("waiting") or {}
         reason, message = str(state.get("reason") or ""), redaction.clean(str(state.get("message") or ""))
         if reason in IMAGE:
             return Stuck("image", f"{reason}: {message}".rstrip(": "), 0.0 if reason in NEVER_PULLED else 1.0)
@@ -188,8 +189,8 @@ def stuck(job: Json, pods: Sequence[Json], events: Sequence[Json]) -> Stuck | No
     return None
 
 
-def stuck_error(found: Stuck, job: Json, label: str) -> JobFailed:
-    """The error that a stuck Job is."""
+def stuck_error(found: Stuck, job: Json, label: str, *, deleted: bool) -> JobFailed:
+    """The error that a stuck Job is; `deleted`: whether the Job is gone by now, so that nothing runs when the trouble is over."""
     namespace, name = job["metadata"].get("namespace", ""), job["metadata"]["name"]
     code, exit_code, hint = {
         "image": ("image-not-pulled", errors.ExitCode.NOT_FOUND, "is the image pushed, and is its name right (job.image in fleet.yaml, the run's `image`)?"),
@@ -202,8 +203,17 @@ def stuck_error(found: Stuck, job: Json, label: str) -> JobFailed:
         f"{label}: Job {namespace}/{name} does not get on: {found.reason}",
         code=code,
         exit_code=exit_code,
-        hint=f"{hint}; `kubectl -n {namespace} describe job {name}`. Nothing was changed, and the Job was deleted",
+        hint=f"{hint}. Nothing was changed, and the Job was deleted"
+        if deleted
+        else f"{hint}. Nothing was changed, but the Job is still there: `kubectl -n {namespace} delete job {name}`",
     )
+
+
+def _age(pod: Json) -> tuple[str, ...]:
+    """Sorts pods by their time. Times are whole seconds, so that the start and the end of what ran in them decide as well."""
+    terminated = container_state(pod).get("terminated") or {}
+    moments = (pod["metadata"].get("creationTimestamp"), terminated.get("startedAt"), terminated.get("finishedAt"))
+    return (*(str(moment or "") for moment in moments), str(pod["metadata"]["name"]))
 
 
 def _newest(events: Sequence[Json], reason: str, uid: str) -> Json | None:

@@ -108,17 +108,18 @@ class Following:
             threading.Thread(target=self._watch, args=(kind, source), name=f"watch-{kind}-{self._name}", daemon=True).start()
         try:
             while not job_failures.finished(self._job):
-                self._take_news()
                 if self._cancelled.is_set():
-                    raise errors.Interrupted(f"{self._label}: the run is being ended", hint="start it again: what was finished is recorded")
+                    raise interrupted(self._label)
                 if self._gone:
                     raise self._deleted()
-                self._look_for_trouble()
                 if time.monotonic() > deadline:
                     raise self._unfinished()
+                self._look_for_trouble()
+                self._take_news()
             return self._end()
         finally:
             self._stopped.set()
+            self._logs.stop()
 
     def _watch(self, kind: str, source: job_watch.Source) -> None:
         try:
@@ -215,6 +216,11 @@ class Following:
             code="job-unfinished",
             hint=f"does the Job controller run? `kubectl -n {self._namespace} describe job {self._name}`",
         )
+
+
+def interrupted(label: str) -> errors.Interrupted:
+    """What a cancelled run ends with."""
+    return errors.Interrupted(f"{label}: the run is being ended", hint="start it again: what was finished is recorded")
 
 
 class StuckJob(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from migrator import errors
@@ -60,6 +60,10 @@ class Logs:
         self._finishing.set()
         for thread in self._threads.values():
             thread.join(max(deadline - time.monotonic(), 0))
+        self.stop()
+
+    def stop(self) -> None:
+        """Nothing more is told: somebody else goes on with this Job, or nobody."""
         self._stopped.set()
 
     def _follow(self, uid: str, pod: str, prefix: str) -> None:
@@ -72,11 +76,11 @@ class Logs:
             seen.rewind()
             try:
                 for moment, text in self._source.log(self._namespace, pod, CONTAINER, since):
+                    if self._stopped.is_set():
+                        return
                     read_at, failures = time.monotonic(), 0
                     if seen.new(moment):
                         self._tell("warning" if text.startswith(WARNING) else "info", prefix + redaction.brief(redaction.clean(text)))
-                    if self._stopped.is_set():
-                        return
             except errors.NotFound:
                 return
             except errors.LoginFailed as error:
@@ -121,7 +125,7 @@ def _sortable(moment: str) -> str:
     return f"{seconds}.{fraction:0<9}"
 
 
-def container_state(pod: Json) -> Json:
+def container_state(pod: Mapping[str, Any]) -> Json:
     """What a pod's migration is doing: `waiting`, `running` or `terminated`, as the API has it; empty before the kubelet has seen it."""
     for status in (pod.get("status") or {}).get("containerStatuses") or ():
         if status.get("name") == CONTAINER:

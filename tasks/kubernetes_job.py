@@ -17,7 +17,6 @@ No verb on Secrets: the Job names its Secret, the kubelet reads it.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +27,8 @@ from migrator.plans import ACCEPT_NOTHING, Policy
 from tasks import job_adoption, job_failures, job_manifest, job_watch, migration, preflight
 from tasks.credentials.session import Session
 from tasks.fleet_models import Target
-from tasks.job_adoption import Choice, Course
-from tasks.job_following import Ended, Following, StuckJob
+from tasks.job_adoption import Course
+from tasks.job_following import Ended, Following, StuckJob, interrupted
 from tasks.job_logs import Told
 from tasks.job_manifest import Order
 from tasks.migration import Prepared
@@ -41,7 +40,10 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-STOP_SECONDS = 24.0
+LOOK_SECONDS = 3.0
+"""How long a cancelled run looks for a Job that it may have made."""
+
+STOP_SECONDS = 20.0
 """How long a cancelled run waits for its Job's pod: greylag needs 10 s at most to roll back, and Prefect kills the run after 30 s (prefect.md §6.5)."""
 
 
@@ -86,7 +88,11 @@ def run(
             hint="give the run's `image`: a tag or digest where job.image of fleet.yaml names the repository, else the whole reference",
         )
     cluster = api or connect(target, chosen)
-    prepared = migration.prepare(target, url, bundle=bundle, approved=plan, env=env, policy=policy, settings=chosen, session=session)
+
+    def prepare(approved: str = "") -> Prepared:
+        return migration.prepare(target, url, bundle=bundle, approved=approved, env=env, policy=policy, settings=chosen, session=session)
+
+    prepared = prepare(plan)
     order = Order(
         target=target,
         image=image,
@@ -100,36 +106,13 @@ def run(
         lock_wait_seconds=min(chosen.lock_wait_seconds, deadline),
         statement_timeout_seconds=chosen.statement_timeout_seconds,
     )
-
-    def again() -> Prepared:
-        return migration.prepare(target, url, bundle=bundle, env=env, policy=policy, settings=chosen, session=session)
-
-    def before_creation() -> None:
-        if prepared.plan.steps:
-            preflight.run(target, prepared.plan, _noted(tell), limit=deadline)
-
-    with _Cancellation() as cancellation:
-        held = _Held(cluster, order, tell)
-        try:
-            choice = job_adoption.place(cluster, order, prepared.covered_by, lambda: not again().plan.steps, before_creation, tell)
-            held.job = choice.job
-            if choice.course is Course.SETTLED:
-                return _settled(target, choice, again(), tell)
-            ended = _followed(cluster, choice, target.label, chosen, tell, cancellation)
-        except StuckJob as stuck:
-            held.stop()
-            raise job_failures.stuck_error(stuck.found, held.job or {}, target.label) from None
-        except errors.Interrupted:
-            held.stop()
-            raise
-        except Exception:  # the Job goes on; whoever comes next adopts it
-            raise
-        except BaseException:  # Prefect's TerminationSignal, Ctrl-C
-            held.stop()
-            raise
+    with _Work(cluster, order, prepared, prepare, tell, chosen.job_patience_seconds) as work:
+        ended = work.done()
+    if ended is None:
+        return _settled(target, prepare())
     if job_failures.condition(ended.job, "Failed"):
         raise job_failures.failure(ended.job, ended.pods, target.label)
-    return _outcome(target, ended, prepared, again)
+    return _outcome(target, ended, prepared, prepare)
 
 
 def connect(target: Target, settings: Settings) -> JobApi:
@@ -146,62 +129,92 @@ def connect(target: Target, settings: Settings) -> JobApi:
     return job_api.JobApi(kubernetes_api.connect(context).connection)
 
 
-class _Cancellation:
-    """Is told by `registry.cancel_all`, as an open connection is: signals reach the main thread alone, and this may run in another."""
+class _Work:
+    """One run's work on its Job, from looking for one to its end. As a context it stops the Job where the run itself is stopped.
 
-    def __init__(self) -> None:
-        self.event = threading.Event()
+    Signals reach the main thread alone, and this may run in another: so it is registered like an open connection, for `registry.cancel_all`.
+    """
+
+    def __init__(self, api: JobApi, order: Order, prepared: Prepared, prepare: Callable[[], Prepared], tell: Told, patience: float) -> None:
+        self._api, self._order, self._tell, self._patience = api, order, tell, patience
+        self._prepared, self._prepare = prepared, prepare
+        self._cancelled = threading.Event()
+        self._job: Json | None = None
 
     def cancel(self) -> None:
-        self.event.set()
+        """Ends the work soon; safe in a signal handler and in other threads."""
+        self._cancelled.set()
 
-    def __enter__(self) -> _Cancellation:
+    def done(self) -> Ended | None:
+        """The Job at its end; None where one had done it all before. Raises as `run`, StuckJob besides."""
+        choice = job_adoption.place(
+            self._api,
+            self._order,
+            self._prepared.covered_by,
+            lambda: not self._prepare().plan.steps,
+            self._preflight,
+            self._tell,
+            sleep=self._pause,
+        )
+        self._job = choice.job
+        assert self._job is not None
+        if choice.course is Course.SETTLED:
+            self._say("info", "has done this already, nothing is left to do")
+            return None
+        return Following(self._api, self._job, self._order.target.label, self._patience, self._tell, self._cancelled).until_finished()
+
+    def __enter__(self) -> _Work:
         registry.register(self)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
         registry.unregister(self)
+        if isinstance(error, StuckJob):
+            deleted = self._stop()
+            raise job_failures.stuck_error(error.found, self._job or {}, self._order.target.label, deleted=deleted) from None
+        # Prefect's TerminationSignal, Ctrl-C, a cancellation. After any other error the Job goes on, and whoever comes next adopts it.
+        if isinstance(error, errors.Interrupted) or (error is not None and not isinstance(error, Exception)):
+            self._stop()
 
+    def _preflight(self) -> None:
+        if self._order.pending:
+            preflight.run(self._order.target, self._prepared.plan, self._listen, limit=self._order.active_deadline_seconds)
 
-class _Held:
-    """The Job that this run has to stop where it is stopped itself: the one that it follows, or one whose creation was not answered any more."""
+    def _listen(self, event: events.Event) -> None:
+        self._tell(*migration.told(event))
 
-    def __init__(self, api: JobApi, order: Order, tell: Told) -> None:
-        self._api, self._order, self._tell = api, order, tell
-        self.job: Json | None = None
+    def _pause(self, seconds: float) -> None:
+        if self._cancelled.wait(seconds):
+            raise interrupted(self._order.target.label)
 
-    def stop(self) -> None:
-        """Deletes the Job and waits for its pod. Never raises an error of its own: the run's end has its reason already."""
-        deadline = time.monotonic() + STOP_SECONDS
+    def _say(self, level: str, what: str) -> None:
+        if self._job is not None:
+            metadata = self._job["metadata"]
+            self._tell(level, f"{self._order.target.label}: Job {metadata['namespace']}/{metadata['name']} {what}")
+
+    def _stop(self) -> bool:
+        """Deletes the Job and waits for its pod; whether both are gone. Raises nothing: the run's end has its reason already."""
         try:
-            job = self.job or self._created()
-            if job is None:
-                return
-            ended = job_adoption.remove(self._api, job, max(deadline - time.monotonic(), 1.0))
+            self._job = self._job or self._created()
+            if self._job is None:
+                return True
+            if job_adoption.remove(self._api, self._job, STOP_SECONDS):
+                self._say("info", "is deleted and its pod has ended")
+                return True
+            self._say("warning", "is being deleted, its pod has not ended yet")
         except errors.GreylagError as error:
-            self._tell("warning", f"{self._order.target.label}: the Job could not be deleted: {error.message}")
-            return
-        name = f"Job {job['metadata']['namespace']}/{job['metadata']['name']}"
-        if ended:
-            self._tell("info", f"{self._order.target.label}: {name} is deleted and its pod has ended")
-        else:
-            self._tell("warning", f"{self._order.target.label}: {name} is being deleted, its pod has not ended yet")
+            self._say("warning", f"could not be deleted: {error.message}")
+        return False
 
     def _created(self) -> Json | None:
-        found = job_watch.patiently(lambda: self._api.job(self._order.target.namespace, job_manifest.name(self._order)), 5.0)
+        """The Job whose creation was not answered any more: this run's own, by its annotation."""
+        namespace, name = self._order.target.namespace, job_manifest.name(self._order)
+        found: Json | None = job_watch.patiently(lambda: self._api.job(namespace, name), LOOK_SECONDS)
         own = found is not None and bool(self._order.run_id) and job_manifest.annotation(found, job_manifest.RUN) == self._order.run_id
-        return dict(found) if own and found is not None else None
+        return found if own else None
 
 
-def _followed(api: JobApi, choice: Choice, label: str, settings: Settings, tell: Told, cancellation: _Cancellation) -> Ended:
-    assert choice.job is not None
-    return Following(api, choice.job, label, settings.job_patience_seconds, tell, cancellation.event).until_finished()
-
-
-def _settled(target: Target, choice: Choice, now: Prepared, tell: Told) -> MigrationOutcome:
-    assert choice.job is not None
-    metadata = choice.job["metadata"]
-    tell("info", f"{target.label}: Job {metadata['namespace']}/{metadata['name']} has done this already, nothing is left to do")
+def _settled(target: Target, now: Prepared) -> MigrationOutcome:
     return MigrationOutcome(
         service=target.service,
         environment=target.environment,
@@ -242,11 +255,3 @@ def _outcome(target: Target, ended: Ended, prepared: Prepared, again: Callable[[
         seconds=round(sum(float(outcome.get("seconds") or 0) for outcome in told), 3),
         remarks=migration.remarks(prepared.plan),
     )
-
-
-def _noted(tell: Told) -> events.Listener:
-    def listen(event: events.Event) -> None:
-        level, text = migration.told(event)
-        tell(level, text)
-
-    return listen

@@ -54,6 +54,12 @@ def test_bad_flow_the_last_attempt_speaks() -> None:
     assert failure("PodFailurePolicy", last, first).code == "sql-rejected"
 
 
+def test_bad_flow_the_attempt_that_ended_the_job_speaks() -> None:
+    """The others may come later: a pod that was deleted meanwhile, its times in the same second."""
+    rejected = ended(14, outcome(14, error=REJECTED), name="a")
+    assert failure("PodFailurePolicy", rejected, ended(23, outcome(23, error={"code": "interrupted"}), name="b")).code == "sql-rejected"
+
+
 def test_bad_flow_a_pod_that_left_no_outcome_shows_the_end_of_its_log() -> None:
     log = "\n".join(f"line {number}" for number in range(80))
     found = failure("BackoffLimitExceeded", ended(1, log))
@@ -133,10 +139,12 @@ def test_bad_flow_each_stuck_state_is_known_with_its_own_code_and_hint(
 ) -> None:
     found = job_failures.stuck(job(), pods, events)
     assert found is not None and found.state == state
-    error = job_failures.stuck_error(found, job(), LABEL)
+    error = job_failures.stuck_error(found, job(), LABEL, deleted=True)
     assert (error.code, error.exit_code, error.transient) == (code, exit_code, False)
     assert found.reason in error.message
     assert "Nothing was changed, and the Job was deleted" in error.hint
+    left = job_failures.stuck_error(found, job(), LABEL, deleted=False)
+    assert "kubectl -n dev-my-girok delete job auth-service-migration-" in left.hint
 
 
 def test_what_no_time_mends_gets_no_patience_and_a_node_gets_more() -> None:
