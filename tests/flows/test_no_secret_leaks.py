@@ -6,9 +6,7 @@ The markers: every database's password, every Vault token, values that ENVSUB fi
 from __future__ import annotations
 
 import base64
-import contextlib
 import os
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -25,6 +23,7 @@ from deployments.sandbox import ports
 from deployments.sandbox.clickhouse import ClickHouseServer
 from deployments.sandbox.prefect_server import PrefectServer, clean_environment
 from tasks import migration
+from tests import leaks
 from tests.flows import prefect_api
 from tests.flows.stage import CLICKHOUSE_PASSWORD, ROOT, Stage, become
 
@@ -98,36 +97,6 @@ def markers(stage: Stage) -> dict[str, str]:
     for environment in ("dev", "release", "prod"):
         found[f"token of {environment}"] = (stage.directory / f"token-{environment}").read_text(encoding="utf-8").strip()
     return found | {"ENVSUB value": TENANT, "wrong password": "marker-wrong"}
-
-
-def spellings(marker: str) -> list[bytes]:
-    """A marker as text, and inside base64 at each of the three places where it may begin (a persisted result is a pickle in base64)."""
-    raw = marker.encode()
-    encoded = [base64.b64encode(b"\0" * shift + raw)[4 if shift else 0 :] for shift in range(3)]
-    return [raw, *(item.rstrip(b"=")[: -4 or None] for item in encoded)]
-
-
-def stored(server: PrefectServer) -> Iterator[tuple[str, bytes]]:
-    """Everything that Prefect keeps: each file of the server's and the clients' homes, and each row of the database (a file's page may cut a text)."""
-    for root in (server.directory, Path(os.environ["PREFECT_HOME"])):
-        for path in sorted(root.rglob("*")):
-            if path.is_file():
-                with contextlib.suppress(FileNotFoundError):
-                    yield str(path), path.read_bytes()
-    with contextlib.closing(sqlite3.connect(f"file:{server.home / 'prefect.db'}?mode=ro", uri=True)) as database:
-        for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-            rows = database.execute(f'SELECT * FROM "{table}"').fetchall()
-            yield f"table {table}", "\n".join(str(row) for row in rows).encode("utf-8", "surrogatepass")
-
-
-def leaks(stage: Stage, places: list[tuple[str, bytes]]) -> list[str]:
-    return [
-        f"{name} in {place}: …{content[max(content.find(spelling) - 120, 0) : content.find(spelling) + 10]!r}"
-        for place, content in places
-        for name, marker in markers(stage).items()
-        for spelling in spellings(marker)
-        if spelling in content
-    ]
 
 
 def add_setting(stage: Stage, line: str, before: str) -> None:
@@ -295,11 +264,11 @@ def test_good_flow_nothing_that_is_stored_or_shown_holds_a_marker(
         return any("Finished in state Failed" in item["message"] and item["task_run_id"] is None for item in found)
 
     assert finished(prefect_api.eventually(lambda: prefect_server.request("POST", "/logs/filter", wanted), finished))
-    assert leaks(stage, [*shown, *stored(prefect_server)]) == []
+    assert leaks.found(markers(stage), [*shown, *leaks.stored(prefect_server)]) == []
 
 
 def test_good_the_scan_finds_a_marker_in_every_spelling(stage: Stage, tmp_path: Path) -> None:
     password = stage.passwords["auth-service", "dev"]
     for text in (password, quote(password, safe=""), *(base64.b64encode(b"x" * shift + password.encode()).decode() for shift in range(3))):
-        assert leaks(stage, [("here", f"before {text} after".encode())]), text
-    assert leaks(stage, [("here", b"nothing of it")]) == []
+        assert leaks.found(markers(stage), [("here", f"before {text} after".encode())]), text
+    assert leaks.found(markers(stage), [("here", b"nothing of it")]) == []
