@@ -29,6 +29,23 @@ def kubernetes(targets: Sequence[Target]) -> str:
     return "---\n".join(parts)
 
 
+def admission(targets: Sequence[Target]) -> str:
+    """Per namespace, a policy that holds the worker to Jobs of migration pods; for the cluster's administrator."""
+    parts = []
+    for namespace in dict.fromkeys(target.namespace for target in targets):
+        inside = [target for target in targets if target.namespace == namespace]
+        repositories = {target.job.image for target in inside}
+        prefixes = {""} if "" in repositories else {f"{name}{sign}" for name in repositories for sign in ":@"}
+        lists = {
+            "secrets": {target.job.secret for target in inside},
+            "accounts": {target.job.service_account or "default" for target in inside},
+            "images": prefixes,
+        }
+        listed = {name: ", ".join(f"'{item}'" for item in sorted(found)) for name, found in lists.items()}
+        parts.append(_filled("kubernetes/admission.yaml", words(inside[0]) | listed))
+    return "---\n".join(parts)
+
+
 def vault(targets: Sequence[Target]) -> str:
     """One policy for the environment's worker, beside Vault's `default`; `vault policy write NAME -` takes it. Empty where nobody asks Vault."""
     parts = []
@@ -57,11 +74,12 @@ def clickhouse(targets: Sequence[Target]) -> str:
 
 PARTS: Mapping[str, Callable[[Sequence[Target]], str]] = {
     "kubernetes": kubernetes,
+    "admission": admission,
     "vault": vault,
     "postgres": postgres,
     "clickhouse": clickhouse,
 }
-"""What can be printed, by the directory that it comes from."""
+"""What can be printed."""
 
 
 def words(target: Target) -> dict[str, str]:
@@ -71,6 +89,7 @@ def words(target: Target) -> dict[str, str]:
         "service": target.service,
         "namespace": target.namespace,
         "worker": WORKER,
+        "account": target.job.service_account or f"{target.service}-migration",
         "mount": target.vault_mount,
         "path": target.vault_path,
         "database": target.database,
