@@ -6,6 +6,7 @@ An excerpt is the file's own text, before ENVSUB: it holds no value that was fil
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from migrator.statements import Statement
@@ -13,7 +14,7 @@ from migrator.statements import Statement
 _COMMENT_LINES = re.compile(r"^--.*$[\r\n]*", re.MULTILINE)
 _EMPTY_LINES = re.compile(r"^$[\r\n]*", re.MULTILINE)
 _TOKEN = re.compile(r"\w+|\S")
-_CONTEXT_LINES = 2  # lines shown before and after the failing one
+CONTEXT_LINES = 2  # lines shown before and after the failing one
 _LONGEST = 7  # lines of a statement shown when no line is known to be the failing one
 _LONGEST_LINE = 160  # characters of one shown line
 
@@ -48,18 +49,29 @@ def excerpt(statement: Statement, found: Place | None) -> str:
     if found is None or statement.text.count("\n") != len(lines) - 1:  # values of several lines: rows of text and source differ
         first, last, failing = 0, min(len(lines), _LONGEST) - 1, None
     else:
-        first, last, failing = max(found.row - _CONTEXT_LINES, 0), min(found.row + _CONTEXT_LINES, len(lines) - 1), found.row
-    numbers = [_number(statement, row) for row in range(first, last + 1)]
-    width = len(str(numbers[-1]))
-    shown: list[str] = []
-    for row, number in zip(range(first, last + 1), numbers, strict=True):
-        line = _printable(lines[row])
-        shown.append(f"{number:>{width}} | {line[:_LONGEST_LINE]}".rstrip())
-        if row == failing and found is not None:
-            shown.append(f"{' ' * width} | {_underline(line, found.column)}")
+        first, last, failing = max(found.row - CONTEXT_LINES, 0), min(found.row + CONTEXT_LINES, len(lines) - 1), found.row
+    numbered = [(_number(statement, row), lines[row]) for row in range(first, last + 1)]
+    shown = _shown(numbered, None if failing is None else failing - first, found.column if found else None)
     if failing is None and last < len(lines) - 1:
-        shown.append(f"{' ' * width} | … (to line {statement.last_line})")
+        shown.append(f"{' ' * len(str(numbered[-1][0]))} | … (to line {statement.last_line})")
     return "\n".join(shown)
+
+
+def of_lines(before: Sequence[str], line: str, number: int) -> str:
+    """A line of a file, underlined as a whole, and lines before it; `number` is the line's own, from 1."""
+    numbered = [(number - len(before) + index, text) for index, text in enumerate([*before, line])]
+    return "\n".join(_shown(numbered, len(before), None))
+
+
+def _shown(numbered: Sequence[tuple[int, str]], failing: int | None, column: int | None) -> list[str]:
+    width = len(str(numbered[-1][0]))
+    shown: list[str] = []
+    for index, (number, text) in enumerate(numbered):
+        line = _printable(text)
+        shown.append(f"{number:>{width}} | {line[:_LONGEST_LINE]}".rstrip())
+        if index == failing:
+            shown.append(f"{' ' * width} | {_underline(line, column)}")
+    return shown
 
 
 def quoted_query(text: str) -> str:

@@ -240,7 +240,8 @@ class _Reading:
             if code not in seen:
                 seen.add(code)
                 begins, follows = statement.line_of(command.start), statement.line_of(follower.start)
-                message = f"goose sends the commands of lines {begins} and {follows} as one statement{why}"
+                whose = f"both commands of line {begins}" if begins == follows else f"the commands of lines {begins} and {follows}"
+                message = f"goose sends {whose} as one statement{why}"
                 yield self._merged(code, message, statement.line_of(command.end), hint)
 
     def _glued(self, index: int, statement: Statement, commands: int) -> Hazard:

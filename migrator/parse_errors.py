@@ -110,7 +110,8 @@ def line_too_long(where: errors.Location) -> errors.ParseError:
 
 def substitution_failed(why: str, line: bytes, where: errors.Location) -> errors.ParseError:
     if why.startswith("$"):
-        hint = "set the variable, or write ${NAME:-default}"
+        name = why[1:].partition(":")[0]
+        hint = f"set {name} in the environment or in .env, or write ${{{name}:-default}}"
     else:
         hint = "write $$ for a dollar sign, or put `-- +goose ENVSUB OFF` before this line and `-- +goose ENVSUB ON` after it"
     return _error(f"variable substitution failed: {why}:\n{gounicode.decode(line)}", "substitution-failed", where, hint)

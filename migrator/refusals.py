@@ -33,7 +33,7 @@ def require_allowed(target: Target, policy: Policy) -> None:
         raise errors.PlanRefused(
             f"{target.verb} is refused: this environment is protected",
             code="protected-environment",
-            hint="roll forward with a new migration; `protected: false` in fleet.yaml lifts the protection",
+            hint="roll forward with a new migration (-protected, GREYLAG_PROTECTED or `protected: true` in fleet.yaml protects it)",
         )
 
 
@@ -79,7 +79,7 @@ def require_unchanged(migrations: files.MigrationSet, history: History, policy: 
                 code="checksum-changed",
                 where=errors.Location(file.path),
                 hint="restore the file and put the change into a new migration; "
-                f"if the change is harmless, `greylag repair --checksum {file.version}` records the new content",
+                f"if the change is harmless, `greylag DRIVER DBSTRING repair -checksum {file.version}` records the new content",
             )
 
 

@@ -28,7 +28,8 @@ def run(arguments: list[str]) -> int:
     except go_flags.HelpRequested:
         return _help()
     except go_flags.FlagError as error:
-        sys.stderr.write(f"{error}\ngreylag: greylag -h shows every flag\n")
+        near = _nearest(error.name, [flag.name for flag in flags.ALL]) if isinstance(error, go_flags.UnknownFlag) else ""
+        sys.stderr.write(f"{error}\ngreylag: {f'hint: did you mean -{near}? ' if near else ''}greylag -h shows every flag\n")
         return USAGE
     if values.boolean("version"):
         from importlib.metadata import PackageNotFoundError, version
@@ -42,6 +43,13 @@ def run(arguments: list[str]) -> int:
     if values.boolean("h"):
         return _help()
     return _resolved(values)
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    """What a mistyped word most likely means, or nothing."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word, known, n=1)), "")
 
 
 def _help() -> int:

@@ -17,6 +17,14 @@ class FlagError(Exception):
     """The command line can't be read; the text is Go's."""
 
 
+class UnknownFlag(FlagError):
+    """A flag that there isn't; `name` is as it was written, without dashes."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"flag provided but not defined: -{name}")
+        self.name = name
+
+
 class HelpRequested(Exception):
     """`-help` or `--help`, which Go answers with the usage though no such flag is defined."""
 
@@ -140,7 +148,7 @@ def _parse_run(arguments: list[str], known: dict[str, Flag], found: Values) -> l
         if flag is None:
             if name in ("help", "h"):
                 raise HelpRequested
-            raise FlagError(f"flag provided but not defined: -{name}")
+            raise UnknownFlag(name)
         if flag.kind == "bool" and not equals:
             value = "true"
         elif not equals:

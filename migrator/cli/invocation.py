@@ -132,12 +132,19 @@ def resolve(values: Values, environ: Mapping[str, str]) -> Iterable[Invocation]:
     _require_driver(driver, dbstring)
     verb = verbs.ALL.get(name)
     if verb is None or (verb.standalone and name not in ("create", "fix")):
-        hint = "greylag -h lists the commands"
+        hint = _commands(name)
         if configured(environ, "DRIVER") and (name in verbs.DRIVERS or dbstring in verbs.DRIVERS):
             hint = "GOOSE_DRIVER is set, so leave the driver out of the command line"
         raise errors.UsageError(f'"{redaction.redact(name)}": no such command', code="unknown-command", hint=hint)
     env = {**parts.substitutions(driver), **environ} if parts else None
     return [_invocation(verb, words[3:], values, environ, driver=driver, dbstring=dbstring, env=env)]
+
+
+def _commands(word: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, list(verbs.ALL), n=1)
+    return f"did you mean {near[0]}? greylag -h lists the commands" if near else "greylag -h lists the commands"
 
 
 def _invocation(verb: verbs.Verb, arguments: list[str], values: Values, environ: Mapping[str, str], **more: Any) -> Invocation:

@@ -22,7 +22,8 @@ def target(verb: Verb, session: Session, arguments: tuple[str, ...] | None = Non
     if verb in (Verb.UP_TO, Verb.DOWN_TO):
         if not words:
             raise errors.UsageError(
-                f"{verb} must be of form: goose DRIVER DBSTRING [OPTIONS] {verb} VERSION", hint=f"greylag … {verb} VERSION"
+                f"{verb} must be of form: goose DRIVER DBSTRING [OPTIONS] {verb} VERSION",
+                hint=f"for example `{verb} 20260301120000`; `status` lists the versions",
             )
         version = parse_version(words[0])
     return Target(

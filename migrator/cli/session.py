@@ -123,7 +123,8 @@ class Session:
         text.own(message)
 
     def fail(self, error: errors.GreylagError) -> int:
-        """Prints an error: goose's line, then greylag's with place, code and hint. Returns the exit code."""
+        """Prints an error: goose's line, then greylag's with place, code, excerpt and hint. Returns the exit code."""
+        error.detail = error.detail or _excerpt(error.where)
         secrets = self.invocation.secrets if self.invocation.dbstring else ()
         message, location, hint, detail = (
             redaction.redact(item, secrets)
@@ -184,3 +185,21 @@ class Session:
         problem = termination.write(termination.outcome(self.document, exit_code, applied, **known), place)
         if problem:
             text.own(f"warning: the termination message can't be written: {problem} [no-termination-message]")
+
+
+def _excerpt(where: errors.Location | None) -> str:
+    """The line of the file that an error is about, with those before it; nothing where no line is known, or the file can't be read."""
+    if where is None or where.line is None:
+        return ""
+    from itertools import islice
+    from pathlib import Path
+
+    from migrator import excerpts
+
+    first = max(where.line - excerpts.CONTEXT_LINES, 1)
+    try:
+        with Path(where.path).open(encoding="utf-8", errors="surrogateescape", newline="\n") as stream:
+            lines = list(islice(stream, first - 1, where.line))
+    except OSError:
+        return ""
+    return excerpts.of_lines(lines[:-1], lines[-1], where.line) if len(lines) == where.line - first + 1 else ""

@@ -58,6 +58,8 @@ def test_bad_flow_an_annotation_that_goose_does_not_know(place: Place, annotatio
     said = place.on("up")
     refused(said, errors.ExitCode.FILE, "bad-annotation", "00003_odd.sql")
     assert any("00003_odd.sql:3" in line for line in said.own), said.err
+    shown = said.own.index(f"3 | {annotation}")
+    assert said.own[shown - 1] == "2 | SELECT 1;" and said.own[shown + 1].endswith("^" * len(annotation.strip()))
     assert place.tables() == []
 
 

@@ -96,7 +96,7 @@ def test_a_line_may_hold_4194303_bytes(size: int, passes: bool) -> None:
 def test_bad_flow_a_substitution_that_fails_names_the_line_and_the_way_out() -> None:
     for text, reason, hint in (
         ("SELECT $1;", "Expected identifier to start with a letter, got 1", "ENVSUB OFF"),
-        ("SELECT ${NAME?who};", "$NAME: who", "set the variable"),
+        ("SELECT ${NAME?who};", "$NAME: who", "set NAME in the environment"),
     ):
         with pytest.raises(errors.ParseError) as caught:
             migration_text.parse(f"{UP}-- +goose ENVSUB ON\n\n{text}\n", env={})

@@ -75,6 +75,11 @@ def test_unknown_commands_are_refused_in_gooses_words() -> None:
     assert _refusal("postgres", URL, "validate").message == '"validate": no such command'
 
 
+def test_a_mistyped_command_is_told_what_it_may_mean() -> None:
+    assert "did you mean status?" in _refusal("postgres", URL, "stauts").hint
+    assert "did you mean" not in _refusal("postgres", URL, "nope").hint
+
+
 def test_files_commands_need_no_database_and_take_one() -> None:
     assert _resolve("create", "x", "sql").driver == ""
     assert _resolve("postgres", URL, "create", "x", "sql").arguments == ("x", "sql")

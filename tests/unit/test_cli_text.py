@@ -85,6 +85,15 @@ def test_the_version_is_on_standard_output() -> None:
     assert done.stdout.startswith("greylag version: ")
 
 
+def test_a_mistyped_flag_is_told_what_it_may_mean() -> None:
+    done = _greylag("status", "-allow-mising")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "flag provided but not defined: -allow-mising",
+        "greylag: hint: did you mean -allow-missing? greylag -h shows every flag",
+    ]
+
+
 def test_an_unknown_word_is_offered_to_the_console_and_then_refused() -> None:
     done = _greylag("definitely-no-verb")
     assert done.returncode == 2

@@ -76,7 +76,7 @@ def test_bad_flow_changed_checksum_is_refused_when_something_would_run(tmp_path:
     with pytest.raises(errors.PlanRefused, match=r"1_a\.sql changed") as caught:
         planning.plan(changed, past, UP, engine=Engine.POSTGRES)
     assert caught.value.code == "checksum-changed"
-    assert "repair --checksum 1" in caught.value.hint
+    assert "repair -checksum 1" in caught.value.hint
     accepted = planning.plan(changed, past, UP, engine=Engine.POSTGRES, policy=Policy(accept_changed=True))
     assert [step.version for step in accepted.steps] == [2]
 
