@@ -1,4 +1,4 @@
-"""The ways to log in to Vault. `choose` picks one from the settings; a `Login` belongs to one run and gives the client a token whenever asked.
+"""The ways to log in to Vault. `choose` picks one from the settings; a `Login` gives the client a token whenever asked.
 
 Files are read again at every login: a kubelet, an agent or a person renews what is in them. Another way is one more function and one more line
 in `choose`.
@@ -7,7 +7,7 @@ in `choose`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import hvac
@@ -20,7 +20,7 @@ from tasks.credentials.secret_files import content
 from tasks.settings import Settings
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Login:
     """A way to log in.
 
@@ -29,15 +29,13 @@ class Login:
         remedy: what to check when Vault refuses it.
         own_token: whether the token is made for this run alone and is to be revoked at its end.
         ambiguous: whether a bare "permission denied" may be a passing fault (vault.md §2: Kubernetes' API server is down).
-        unwrapped: wrapping token -> secret id, so that a second login of the run needs no second wrapping token.
     """
 
     name: str
     remedy: str
-    _perform: Callable[[hvac.Client, Settings, Login], Any]
+    _perform: Callable[[hvac.Client, Settings], Any]
     own_token: bool = True
     ambiguous: bool = False
-    unwrapped: dict[str, SecretStr] = field(default_factory=dict, repr=False)
 
     def perform(self, client: hvac.Client, settings: Settings) -> Mapping[str, Any]:
         """Gives the client a fresh token, and tells what Vault said about it (`lease_duration`, `renewable`); nothing for a token that was given.
@@ -45,7 +43,7 @@ class Login:
         Raises UsageError (a file, a setting) and whatever hvac raises.
         """
         client.token = ""  # a login with an expired token in its header would be refused for that token
-        answer = self._perform(client, settings, self)
+        answer = self._perform(client, settings)
         redaction.register(client.token)
         return answer["auth"] if answer else {}
 
@@ -89,18 +87,16 @@ _APPROLE = "check GREYLAG_VAULT_ROLE_ID, GREYLAG_VAULT_APPROLE_MOUNT and the sec
 _TOKEN = "check the token in GREYLAG_VAULT_TOKEN_FILE, GREYLAG_VAULT_TOKEN or VAULT_TOKEN"
 
 
-def _approle(client: hvac.Client, settings: Settings, login: Login) -> Any:
+def _approle(client: hvac.Client, settings: Settings) -> Any:
     return client.auth.approle.login(
-        settings.vault_role_id, _secret_id(client, settings, login).get_secret_value(), mount_point=settings.vault_approle_mount
+        settings.vault_role_id, _secret_id(client, settings).get_secret_value(), mount_point=settings.vault_approle_mount
     )
 
 
-def _secret_id(client: hvac.Client, settings: Settings, login: Login) -> SecretStr:
+def _secret_id(client: hvac.Client, settings: Settings) -> SecretStr:
     if settings.vault_wrapped_secret_id_file is not None:
         token = content(settings.vault_wrapped_secret_id_file, "GREYLAG_VAULT_WRAPPED_SECRET_ID_FILE")
-        if token not in login.unwrapped:
-            login.unwrapped[token] = wrapping.secret_id(client, token, settings.vault_approle_mount)
-        return login.unwrapped[token]
+        return wrapping.secret_id(client, token, settings.vault_approle_mount)
     if settings.vault_secret_id_file is None:
         raise errors.UsageError(
             "AppRole needs a secret id",
@@ -110,11 +106,11 @@ def _secret_id(client: hvac.Client, settings: Settings, login: Login) -> SecretS
     return SecretStr(content(settings.vault_secret_id_file, "GREYLAG_VAULT_SECRET_ID_FILE"))
 
 
-def _token_file(client: hvac.Client, settings: Settings, _: Login) -> None:
+def _token_file(client: hvac.Client, settings: Settings) -> None:
     assert settings.vault_token_file is not None
     client.token = content(settings.vault_token_file, "GREYLAG_VAULT_TOKEN_FILE")
 
 
-def _token(client: hvac.Client, settings: Settings, _: Login) -> None:
+def _token(client: hvac.Client, settings: Settings) -> None:
     assert settings.vault_token is not None
     client.token = settings.vault_token.get_secret_value().strip()

@@ -10,7 +10,7 @@ import binascii
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hvac
 from hvac import exceptions
@@ -19,11 +19,8 @@ from migrator import errors
 from tasks.credentials.secret_files import content
 from tasks.settings import Settings
 
-if TYPE_CHECKING:
-    from tasks.credentials.logins import Login
 
-
-def kubernetes(client: hvac.Client, settings: Settings, _: Login) -> Any:
+def kubernetes(client: hvac.Client, settings: Settings) -> Any:
     """Logs in with the service account's token; Vault asks the cluster whose it is (TokenReview)."""
 
     def log_in(token: str) -> Any:
@@ -32,7 +29,7 @@ def kubernetes(client: hvac.Client, settings: Settings, _: Login) -> Any:
     return _with_newest(settings.vault_kubernetes_token_file, "GREYLAG_VAULT_KUBERNETES_TOKEN_FILE", settings.vault_audience, log_in)
 
 
-def jwt(client: hvac.Client, settings: Settings, _: Login) -> Any:
+def jwt(client: hvac.Client, settings: Settings) -> Any:
     """Logs in with a token whose signature Vault verifies itself."""
     if settings.vault_jwt_file is None:
         raise errors.UsageError("a JWT login needs a token", code="vault-login", hint="GREYLAG_VAULT_JWT_FILE names the file that holds it")

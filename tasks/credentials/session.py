@@ -137,9 +137,8 @@ class Session:
         for held in self._given:
             if not held.vault.login.own_token:
                 self._revoke_lease(held)
-        for vault in {id(held.vault): held.vault for held in self._given}.values():
-            self._revoke_token(vault)
-            vault.close()
+            self._revoke_token(held.vault)
+            held.vault.close()
         self._given, self._held = [], None
 
     # --- reading -----------------------------------------------------------------------------------------------------------------
@@ -155,21 +154,16 @@ class Session:
         return found
 
     def _take(self) -> _Held:
-        """A fresh login; with a fresh token too, unless the present one has most of its life before it."""
+        """A fresh login, on a token of its own: nothing that happens to it touches the login that a migration may be using still."""
         from tasks.credentials import dynamic, logins, vault
 
         self._login = self._login or logins.choose(self._settings)
-        last = self._held
-        if last is not None and not self._doubted and not last.vault.term.worn and time.monotonic() < last.vault.term.due:
-            client = last.vault
-        else:
-            client = vault.Vault(self._settings, self._login)
+        client = vault.Vault(self._settings, self._login)
         try:
             held = _Held(client, dynamic.take(client, self.target))
             held.vault.term  # noqa: B018 - asks Vault, where it has to, while an error can still be raised
         except BaseException:
-            if last is None or client is not last.vault:
-                client.close()
+            client.close()
             raise
         self._given.append(held)
         self._held, self._doubted = held, False

@@ -1,11 +1,13 @@
 """Response-wrapped secret ids: the file holds a token that gives the secret id once, and to nobody after that.
 
-Whoever reads the file afterwards gets nothing; and if somebody else was first, that is noticed, because then it is we who get nothing.
+Whoever reads the file afterwards gets nothing; and if somebody else was first, that is noticed, because then it is we who get nothing. The secret id
+stays in this process's memory: a run of several services logs in several times.
 """
 
 from __future__ import annotations
 
 import re
+import threading
 
 import hvac
 from hvac import exceptions
@@ -18,8 +20,25 @@ _VARIABLE = "GREYLAG_VAULT_WRAPPED_SECRET_ID_FILE"
 _GONE = "wrapping token is not valid or does not exist"
 
 
+_guard = threading.Lock()
+_unwrapped: dict[str, SecretStr] = {}
+"""Wrapping token -> secret id, for as long as the file holds the same token."""
+
+
 def secret_id(client: hvac.Client, token: str, mount: str) -> SecretStr:
-    """The secret id that a wrapping token holds; it is kept in memory only.
+    """The secret id that a wrapping token holds; a token is unwrapped once in the life of this process.
+
+    Args and errors as `unwrap`.
+    """
+    with _guard:
+        if token not in _unwrapped:
+            _unwrapped.clear()
+            _unwrapped[token] = unwrap(client, token, mount)
+        return _unwrapped[token]
+
+
+def unwrap(client: hvac.Client, token: str, mount: str) -> SecretStr:
+    """Uses a wrapping token up.
 
     The token is looked at before it is used: one that was made by anything but a role's `secret-id` endpoint may be somebody's own, put there
     in place of the real one.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hvac
 import pytest
 
 from deployments.sandbox import secrets_server, vault_logins
@@ -107,12 +108,26 @@ def test_a_wrapped_secret_id_is_unwrapped_once_however_often_the_run_logs_in(sta
     assert asked(stage).count(APPROLE_LOGIN) == 2
 
 
+def test_the_services_of_one_run_share_what_was_unwrapped(stage: VaultStage) -> None:
+    settings = wrapped(stage)
+    for _ in range(3):
+        assert credentials.fetch(stage.target(), settings).username == "auth"
+    assert len([item for item in asked(stage) if "unwrap" in item]) == 1
+
+
+def test_a_new_wrapping_token_in_the_file_is_taken(stage: VaultStage) -> None:
+    settings = wrapped(stage)
+    credentials.fetch(stage.target(), settings)
+    assert settings.vault_wrapped_secret_id_file is not None
+    settings.vault_wrapped_secret_id_file.write_text(wrapped_secret_id(stage, "wrapped"), encoding="utf-8")
+    credentials.fetch(stage.target(), settings)
+    assert len([item for item in asked(stage) if "unwrap" in item]) == 2
+
+
 def test_bad_flow_a_wrapping_token_that_somebody_else_used(stage: VaultStage) -> None:
     settings = wrapped(stage)
     assert settings.vault_wrapped_secret_id_file is not None
     stolen = settings.vault_wrapped_secret_id_file.read_text(encoding="utf-8").strip()
-    import hvac
-
     hvac.Client(url=stage.server.url, token=stolen, timeout=10).sys.unwrap()
     with pytest.raises(errors.LoginFailed) as caught:
         credentials.fetch(stage.target(), settings)
@@ -122,8 +137,6 @@ def test_bad_flow_a_wrapping_token_that_somebody_else_used(stage: VaultStage) ->
 
 
 def test_a_namespace_has_logins_and_secrets_of_its_own(stage: VaultStage) -> None:
-    import hvac
-
     stage.server.request("POST", "sys/namespaces/team-a", {})
     inside = hvac.Client(url=stage.server.url, token=stage.server.root_token, namespace="team-a", timeout=10)
     inside.sys.enable_secrets_engine("kv", path="secret", options={"version": "2"})
