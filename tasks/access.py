@@ -46,6 +46,14 @@ class Access:
         """Whether newer credentials are there than those of the last `url`; never waits."""
         return self._session is not None and self._used is not None and self._session.superseded(self._used)
 
+    @staticmethod
+    def _looks_ended(error: errors.GreylagError, session: Session, used: Credentials) -> bool:
+        """Whether an error comes from a login that is gone. In doubt, a refused login does, and a refused statement doesn't."""
+        if not isinstance(error, errors.LoginFailed | errors.StatementRejected):
+            return False
+        alive = session.alive(used)
+        return not alive if isinstance(error, errors.LoginFailed) else alive is False
+
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Around what is done with a URL: a failure that comes from the login's end is transient, and the next URL is a fresh login's.
@@ -57,7 +65,7 @@ class Access:
         except errors.GreylagError as error:
             if self._session is None or self._used is None:
                 raise
-            ended = isinstance(error, errors.LoginFailed | errors.StatementRejected) and self._session.ended(self._used)
+            ended = self._looks_ended(error, self._session, self._used)
             self._session.doubt()
             if not ended:
                 raise

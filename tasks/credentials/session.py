@@ -105,27 +105,28 @@ class Session:
         """What `current` gave failed: the next call takes fresh credentials. Those that lie still are not asked for again."""
         self._doubted = True
 
-    def ended(self, found: Credentials) -> bool:
-        """Whether a short-lived login is gone although its time isn't over: revoked, or dead with its token. Asks Vault.
+    def alive(self, found: Credentials) -> bool | None:
+        """Whether a short-lived login is still there; asks Vault, by renewing it. What lies still always is.
 
-        Raises Unavailable where Vault can't tell now.
+        None where nobody can tell: a lease that can't be renewed, or an answer of 403, which a dead token gets as well as one that may not renew.
+        Raises Unavailable where Vault can't answer now.
         """
         from tasks.credentials import dynamic
 
         with self._guard:
             held = next((item for item in self._given if item.lease.credentials == found), None)
             if held is None:
-                return False
+                return True
             if not held.lease.term.renewable:
-                return True  # nobody can tell: a fresh one is worth a try
+                return None
             try:
                 lease = dynamic.renew(held.vault, held.lease)
             except errors.GreylagError as error:
                 if error.transient:
                     raise
-                return True
+                return None if error.code == "vault-forbidden" else False
             self._put_back(held, replace(held, lease=lease))
-            return False
+            return True
 
     def close(self) -> None:
         """Ends every login that was taken. Never raises: what can't be given back now ends by itself, and the log says when."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -122,10 +123,16 @@ def test_token_and_lease_are_renewed_in_the_background(stage: DynamicStage) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("lease", "token"),
-    [({"ttl": "6s", "maximum_ttl": "6s"}, {}), ({"ttl": "1h"}, {"token_ttl": "6s", "token_explicit_max_ttl": "6s"})],
-    ids=["lease", "token"],
+    [
+        ({"ttl": "6s", "maximum_ttl": "6s"}, {}),
+        ({"ttl": "1h"}, {"token_ttl": "6s", "token_explicit_max_ttl": "6s"}),
+        ({"ttl": "6s"}, {"token_ttl": "20s", "token_no_default_policy": True}),
+    ],
+    ids=["lease at its maximum", "token at its maximum", "not allowed to renew"],
 )
-def test_at_the_maximum_of_a_life_fresh_logins_stand_ready(stage: DynamicStage, lease: dict[str, str], token: dict[str, str]) -> None:
+def test_where_a_life_can_be_renewed_no_more_fresh_logins_stand_ready(
+    stage: DynamicStage, lease: dict[str, str], token: dict[str, Any]
+) -> None:
     stage.lives(**lease)
     before = stage.tokens()
     with Session(stage.target(), stage.settings(**token)) as session:
@@ -140,9 +147,9 @@ def test_at_the_maximum_of_a_life_fresh_logins_stand_ready(stage: DynamicStage, 
 def test_a_login_that_was_revoked_is_noticed_and_the_next_attempt_has_another(stage: DynamicStage) -> None:
     with Session(stage.target(), stage.settings()) as session:
         found = session.current()
-        assert not session.ended(found)
+        assert session.alive(found) is True
         stage.revoke_leases()
-        assert session.ended(found)
+        assert session.alive(found) is False
         session.doubt()
         assert session.current() != found and works(stage, session.current())
 
@@ -153,7 +160,7 @@ def test_a_login_whose_token_was_revoked_is_noticed_and_the_next_attempt_has_ano
         found = session.current()
         (accessor,) = set(stage.vault.request("LIST", "auth/token/accessors")["data"]["keys"]) - known
         stage.vault.request("POST", "auth/token/revoke-accessor", {"accessor": accessor})
-        assert session.ended(found)
+        assert session.alive(found) is None, "a dead token is answered as one that may not ask"
         session.doubt()
         assert works(stage, session.current())
     assert until(lambda: not stage.logins(), "no login is left")
@@ -180,6 +187,15 @@ def test_bad_flow_a_login_that_ended_before_it_was_used_is_worth_another_attempt
             migration.run(target, SecretStr("postgres://unused"), settings=settings, session=session)
         assert caught.value.code == "credentials-ended" and caught.value.transient
         assert migration.run(target, SecretStr("postgres://unused"), settings=settings, session=session).current
+
+
+@pytest.mark.parametrize("default_policy", [True, False], ids=["default policy", "that rule alone"])
+def test_bad_flow_a_rejected_statement_is_permanent_whatever_the_login_may(stage: DynamicStage, default_policy: bool) -> None:
+    stage.write(broken="SELECT nothing FROM nowhere;")
+    target, settings = stage.target(), stage.settings(token_no_default_policy=not default_policy)
+    with Session(target, settings) as session, pytest.raises(errors.StatementRejected):
+        migration.run(target, SecretStr("postgres://unused"), settings=settings, session=session)
+    stage.revoke_leases()
 
 
 def test_bad_flow_vault_is_away_at_the_end(stage: DynamicStage, caplog: pytest.LogCaptureFixture) -> None:

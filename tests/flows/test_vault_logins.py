@@ -212,5 +212,5 @@ def test_what_lies_still_is_read_once_in_a_run(stage: VaultStage) -> None:
         first = session.current()
         session.doubt()
         assert session.current() == first
-        assert not session.superseded(first) and not session.ended(first)
+        assert session.alive(first) and not session.superseded(first)
     assert asked(stage) == [READ]
