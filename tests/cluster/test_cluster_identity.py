@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 import hvac
 import pytest
-from hvac import exceptions
 
-from deployments.sandbox import builds, openbao_server, vault_logins
+from deployments.sandbox import vault_logins
 from deployments.sandbox.cluster.api import Api, ApiRefused, Login, Object
 from deployments.sandbox.cluster.cluster import Cluster
+from tests.cluster.reviewing import Vault, account, reviewed
 from tests.cluster.workloads import Namespace, container, pod
 
 pytestmark = pytest.mark.cluster
-
-
-def account(namespace: Namespace, name: str) -> str:
-    namespace.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}})
-    return name
 
 
 def role(namespace: Namespace, name: str, *rules: Object) -> None:
@@ -105,49 +98,10 @@ def test_the_node_reads_no_secret_that_none_of_its_pods_refers_to(namespace: Nam
         node.get(f"/api/v1/namespaces/{namespace.name}/secrets/private")
 
 
-@dataclasses.dataclass(frozen=True)
-class Vault:
-    """A server that asks the cluster who logs in."""
-
-    server: openbao_server.OpenBaoServer
-    namespace: Namespace
-
-    def login(self, token: str, role: str = "migration") -> Any:
-        return hvac.Client(url=self.server.url, timeout=10).auth.kubernetes.login(role=role, jwt=token)
-
-    def refused(self, token: str, role: str = "migration") -> str:
-        with pytest.raises((exceptions.Forbidden, exceptions.InvalidRequest)) as caught:
-            self.login(token, role)
-        assert token not in str(caught.value)
-        return f"{type(caught.value).__name__}: {caught.value}"
-
-
 @pytest.fixture
 def vault(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault]:
-    if builds.binary(builds.OPENBAO) is None:
-        pytest.skip(builds.missing(builds.OPENBAO))
-    cluster = namespace.cluster
-    account(namespace, "reviewer")
-    account(namespace, "migration")
-    namespace.apply(
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": f"reviewer-{namespace.name}"},
-            "subjects": [{"kind": "ServiceAccount", "name": "reviewer", "namespace": namespace.name}],
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:auth-delegator"},
-        }
-    )
-    with openbao_server.OpenBaoServer(tmp_path_factory.mktemp("openbao")) as server:
-        reviewer = cluster.token(namespace.name, "reviewer")
-        vault_logins.trust_cluster(server, cluster.url, cluster.ca_file, reviewer_token=reviewer)
-        server.create_policy("dev", {"secret/data/apps/*": ["read"]})
-        server.write_secret("apps/auth", {"password": "hunter2"})
-        vault_logins.create_kubernetes_role(
-            server, "migration", "dev", service_accounts=["migration"], namespaces=[namespace.name], audience="vault"
-        )
-        yield Vault(server, namespace)
-    cluster.api.delete(f"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/reviewer-{namespace.name}")
+    with reviewed(namespace, tmp_path_factory.mktemp("openbao")) as found:
+        yield found
 
 
 def test_vault_knows_a_pods_service_account(vault: Vault) -> None:
