@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from deployments.sandbox import builds, openbao_server
 from deployments.sandbox.clickhouse import ClickHouseServer
 from deployments.sandbox.cluster import cluster as sandbox
 from deployments.sandbox.cluster import images
 from deployments.sandbox.postgres import PostgresServer
 from tasks.fleet_models import Engine
+from tests.cluster.fleet_stage import FleetStage, become
 from tests.cluster.job_stage import EVENTS, USERS, JobStage
 from tests.cluster.workloads import Namespace
 
@@ -75,3 +77,23 @@ def clickhouse_stage(
 ) -> JobStage:
     """A service on ClickHouse."""
     return make_stage(clickhouse_url, Engine.CLICKHOUSE, lambda statement: clickhouse_server.execute(statement, clickhouse_database))
+
+
+@pytest.fixture(scope="module")
+def fleet_stage(
+    cluster: sandbox.Cluster, postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FleetStage]:
+    """A fleet of two environments on the cluster, with a real Vault; its workers hold what `greylag privileges` prints."""
+    if builds.binary(builds.OPENBAO) is None:
+        pytest.skip(builds.missing(builds.OPENBAO))
+    with openbao_server.OpenBaoServer(tmp_path_factory.mktemp("openbao")) as vault:
+        built = FleetStage(tmp_path_factory.mktemp("stage"), cluster, vault, postgres_server).build()
+        yield built
+        built.close()
+
+
+@pytest.fixture
+def worker(fleet_stage: FleetStage, monkeypatch: pytest.MonkeyPatch) -> FleetStage:
+    """The stage, with this process as dev's worker until `become` makes it another's."""
+    become(monkeypatch, fleet_stage, "dev")
+    return fleet_stage
