@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +13,10 @@ from hypothesis import strategies as st
 
 from migrator import errors
 from tasks import job_watch
-from tasks.job_api import JobApi
 from tasks.job_following import _JobSource
 from tasks.job_watch import ABSENT, LISTED, PRESENT, Change, Expired, Page
+from tests.unit import fake_api_server
+from tests.unit.fake_api_server import FakeApiServer, Handler, broken, events, half_open, listed, refused
 
 Json = dict[str, Any]
 
@@ -26,102 +25,10 @@ def versioned(version: int, name: str = "x") -> Json:
     return {"metadata": {"name": name, "uid": "u", "resourceVersion": str(version)}}
 
 
-class FakeApiServer(http.server.ThreadingHTTPServer):
-    """Plays a script: each request to the Jobs takes the next answer. A real API server is what tests/cluster has."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.script: list[Callable[[_Handler], None]] = []
-        self.asked: list[str] = []
-        self.over = threading.Event()
-
-    def api(self) -> JobApi:
-        from kubernetes import client
-
-        settings = client.Configuration()
-        settings.host = f"http://127.0.0.1:{self.server_address[1]}"
-        settings.retries = False
-        return JobApi(client.ApiClient(settings), quiet_seconds=0.5)
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: FakeApiServer
-
-    def do_GET(self) -> None:
-        self.server.asked.append(self.path)
-        (self.server.script.pop(0) if self.server.script else silent)(self)
-
-    def answer(self, status: int, document: Json) -> None:
-        body = json.dumps(document).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def stream(self, *pieces: bytes) -> None:
-        self.send_response(200)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        for piece in pieces:
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-            self.wfile.flush()
-
-    def close_stream(self) -> None:
-        self.wfile.write(b"0\r\n\r\n")
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Quiet."""
-
-
-def listed(version: int, *items: Json) -> Callable[[_Handler], None]:
-    return lambda handler: handler.answer(200, {"metadata": {"resourceVersion": str(version)}, "items": list(items)})
-
-
-def refused(status: int, reason: str = "") -> Callable[[_Handler], None]:
-    return lambda handler: handler.answer(status, {"kind": "Status", "code": status, "reason": reason, "message": reason})
-
-
-def events(*found: tuple[str, Json]) -> Callable[[_Handler], None]:
-    def play(handler: _Handler) -> None:
-        handler.stream(*(json.dumps({"type": kind, "object": thing}).encode() + b"\n" for kind, thing in found))
-        handler.close_stream()
-
-    return play
-
-
-def half_open(*found: tuple[str, Json]) -> Callable[[_Handler], None]:
-    """Some events, then nothing at all, without an end."""
-
-    def play(handler: _Handler) -> None:
-        handler.stream(*(json.dumps({"type": kind, "object": thing}).encode() + b"\n" for kind, thing in found))
-        handler.server.over.wait(30)
-
-    return play
-
-
-def broken(handler: _Handler) -> None:
-    """The connection is lost in the middle of an event."""
-    handler.stream(b'{"type": "MODIFIED", "obj')
-    handler.close_connection = True
-    handler.connection.close()
-
-
-def silent(handler: _Handler) -> None:
-    """No answer before the test is over."""
-    handler.server.over.wait(30)
-
-
 @pytest.fixture
 def server() -> Iterator[FakeApiServer]:
-    with FakeApiServer() as found:
-        thread = threading.Thread(target=found.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
+    with fake_api_server.running() as found:
         yield found
-        found.over.set()
-        found.shutdown()
 
 
 def seen(server: FakeApiServer, count: int) -> list[tuple[str, list[str]]]:
@@ -156,7 +63,7 @@ def test_a_stream_that_ends_goes_on_from_the_last_version_bookmarks_included(ser
 @pytest.mark.parametrize(
     "expired", [refused(410, "Expired"), events(("ERROR", {"kind": "Status", "code": 410, "reason": "Expired"}))], ids=["answer", "event"]
 )
-def test_bad_flow_after_a_410_everything_is_listed_again(server: FakeApiServer, expired: Callable[[_Handler], None]) -> None:
+def test_bad_flow_after_a_410_everything_is_listed_again(server: FakeApiServer, expired: Callable[[Handler], None]) -> None:
     server.script = [listed(5, versioned(3)), expired, listed(50, versioned(40)), events(("MODIFIED", versioned(51)))]
     assert seen(server, 3) == [(LISTED, ["3"]), (LISTED, ["40"]), (PRESENT, ["51"])]
     assert "resourceVersion=50" in server.asked[3]
