@@ -39,7 +39,7 @@ def test_good_flow_a_postgresql_service_is_migrated_in_its_own_image(stage: JobS
     assert job_manifest.annotation(found, job_manifest.PLAN) == plan.digest
     assert len(stage.pods()) == 1
     assert "goose: successfully migrated database to version: 2" in stage.said()
-    by = stage.sql("SELECT applied_by FROM greylag_migration WHERE version_id = 2").strip()
+    by = stage.sql("SELECT applied_by FROM greylag_migration WHERE version = 2").strip()
     assert by == f"{stage.namespace.name}/{found['metadata']['name']}"
 
 
