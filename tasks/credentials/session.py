@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 Logger = logging.Logger | logging.LoggerAdapter[Any]
 
 AGAIN_SECONDS = (1.0, 15.0)
-"""Shortest and longest pause after a renewal that failed for a passing reason; in between, a tenth of what is left of the life."""
+"""Shortest and longest pause after a renewal that failed; in between, a tenth of what is left of the life. Fresh logins too keep the shortest one
+between them: a token that is about to end, and that nobody renews, would be worth one each moment."""
 
 GIVE_BACK_SECONDS = 5.0
 """How long giving a token back is tried: worth a moment, because a login that nobody ends works until its lease does."""
@@ -197,14 +198,15 @@ class Session:
         try:
             if not self._prolonged(held):
                 self._take()
+                self._again_at = time.monotonic() + AGAIN_SECONDS[0]
                 self._logger.info("%s: a fresh database login; the next boundary reconnects with it", self.target.label)
-        except errors.GreylagError as error:
+        except Exception as error:  # noqa: BLE001 - the thread must live on
             left = held.ends - time.monotonic()
-            self._again_at = time.monotonic() + min(max(left / 10, AGAIN_SECONDS[0]), AGAIN_SECONDS[1])
-            self._logger.warning("%s: the database login could not be renewed yet: %s", self.target.label, redaction.clean(error.message))
-        except Exception as error:  # noqa: BLE001 - the thread must live on; the text could hold anything, the class can't
-            self._again_at = time.monotonic() + AGAIN_SECONDS[1]
-            self._logger.warning("%s: the database login could not be renewed yet: %s", self.target.label, type(error).__name__)
+            pause = min(max(left / 10, AGAIN_SECONDS[0]), AGAIN_SECONDS[1]) if left > 0 else AGAIN_SECONDS[1]
+            self._again_at = time.monotonic() + pause
+            # the text of an unexpected error could hold anything, its class can't
+            told = redaction.clean(error.message) if isinstance(error, errors.GreylagError) else type(error).__name__
+            self._logger.warning("%s: the database login could not be renewed yet: %s", self.target.label, told)
 
     def _prolonged(self, held: _Held) -> bool:
         """Renews the token and the lease where they are due; false where only fresh ones help. Raises what may pass."""

@@ -112,7 +112,9 @@ class Vault:
             return {"lease_duration": 0, "renewable": False}
         except Exception as error:  # noqa: BLE001 - classified, never swallowed
             raise refusals.explained(error, Asked("looking the Vault token up", self.settings, path="auth/token/lookup-self")) from None
-        return {"lease_duration": data["ttl"], "renewable": data.get("renewable", False)}
+        # a token without an end has a TTL of 0; so has one in its last second
+        life = max(int(data["ttl"]), 1) if data.get("expire_time") else 0
+        return {"lease_duration": life, "renewable": bool(data.get("renewable"))}
 
     def revoke(self) -> None:
         """Gives back a token that was made for this run, and with it what hangs on it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -220,6 +221,22 @@ def test_a_token_that_is_somebody_elses_lives_on_and_its_login_is_ended_where_th
     assert bool(left) == ("the database login stays for" in caplog.text)
     assert bool(left) == ("sys/leases/revoke" in caplog.text)
     assert stage.vault.request("POST", "auth/token/lookup", {"token": token})["data"]["ttl"] > 0
+
+
+@pytest.mark.slow
+def test_a_token_file_that_an_agent_renews_is_followed(stage: DynamicStage, tmp_path: Path) -> None:
+    """The first token can't be renewed by us; its login dies with it. The file holds another by then."""
+    path = tmp_path / "token"
+    path.write_text(stage.vault.create_token("worker", ttl="9s", renewable=False), encoding="utf-8")
+    settings = stage.settings().model_copy(update={"vault_role_id": "", "vault_token_file": path})
+    with Session(stage.target(), settings) as session:
+        found = session.current()
+        path.write_text(stage.vault.create_token("worker", ttl="30m"), encoding="utf-8")
+        until(lambda: session.superseded(found), "there is a fresh login")
+        until(lambda: found.username not in stage.logins(), "the first token has ended, and its login with it")
+        assert works(stage, session.current())
+        assert len(stage.logins()) == 1, "no more than were needed"
+    stage.revoke_leases()
 
 
 def test_bad_flow_without_a_session_a_short_lived_login_is_not_even_asked_for(stage: DynamicStage) -> None:
