@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from deployments.sandbox import clickhouse
 from migrator import addresses
@@ -124,6 +126,32 @@ def test_goose_on_the_native_port_and_greylag_take_turns(
         assert run("-dir", "m", "clickhouse", url, *command.split()).code == 0
     assert rows(clickhouse_url) == [["0", 1], ["1", 1]]
     assert objects(clickhouse_url) == [["t1"]]
+
+
+COMMANDS = st.sampled_from(["up", "up-by-one", "up-to 2", "down", "down-to 1", "redo", "reset", "status", "version"])
+
+
+@settings(max_examples=3, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.booleans(), COMMANDS), min_size=4, max_size=8))
+def test_the_tools_may_take_any_turns_on_one_database(
+    steps: list[tuple[bool, str]],
+    tools: Tools,
+    clickhouse_server: clickhouse.ClickHouseServer,
+    new_clickhouse_database: Callable[[], str],
+) -> None:
+    """goose alone on one database, both by turns on the other: after every command text, exit code, rows and tables are the same."""
+    files(tools.cwd / "m", {**tables(1, 2), "00003_seed.sql": "-- +goose Up\nINSERT INTO t1 VALUES (3);\nSELECT 1;\n-- +goose Down\n"})
+    alone, shared = new_clickhouse_database(), new_clickhouse_database()
+    urls = {name: clickhouse_server.http_url("migrator", AWKWARD_PASSWORD, name) for name in (alone, shared)}
+    native = {name: clickhouse_server.native_url("migrator", AWKWARD_PASSWORD, name) for name in (alone, shared)}
+    for by_goose, command in [(True, "version"), *steps]:  # goose makes its table with its first command, greylag with its first change
+        told = tools.goose("-dir", "m", "clickhouse", native[alone], *command.split())
+        run, url = (tools.goose, native[shared]) if by_goose else (tools.greylag, urls[shared])
+        said = run("-dir", "m", "clickhouse", url, *command.split())
+        assert said.text == told.text, (steps, said.err)
+        assert (said.code == 0) == (told.code == 0), (steps, said.err)
+        assert rows(urls[shared]) == rows(urls[alone]), steps
+        assert objects(urls[shared]) == objects(urls[alone]), steps
 
 
 def test_a_native_port_alone_needs_its_http_port(
