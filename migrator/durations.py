@@ -53,11 +53,6 @@ def _invalid(text: str) -> errors.UsageError:
     )
 
 
-def format_seconds(seconds: float) -> str:
-    """A duration as Go prints it: `1.01s`, `2.66ms`, `957.52µs`, `1m2.35s`, `0s`."""
-    return _format(round(seconds * 1_000_000_000))
-
-
 def format_rounded(seconds: float) -> str:
     """A duration as goose prints it after a migration: rounded to a hundredth of its unit (s, ms, µs; goose.md §5.4)."""
     nanoseconds = round(seconds * 1_000_000_000)

@@ -60,6 +60,12 @@ def added_constraint(part: Part) -> tuple[str, Any]:
     return _kind(node), node
 
 
+def builds_index(part: Part, kind: str) -> bool:
+    """Whether a constraint of this kind is added, to the table or with a new column, whose index is built from the table's rows."""
+    added, node = added_constraint(part)
+    return (added == kind and not node.indexname) or any(name == kind for name, _ in column_constraints(part))
+
+
 def _kind(constraint: Any) -> str:
     import postgast
 
