@@ -36,7 +36,7 @@ def deploy_environment(
     services: tuple[parameters.Service, ...] = (),
     bundles: dict[str, parameters.Digest] | None = None,
     approval: str = "",
-    image: str = "",
+    image: parameters.Image = "",
     mode: parameters.Mode = "",
     backoff_limit: parameters.Limit = 3,
     active_deadline_seconds: parameters.Seconds = 900,

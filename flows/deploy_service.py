@@ -23,7 +23,7 @@ def deploy_service(
     bundle: parameters.Digest = "",
     plan: parameters.Digest = "",
     approval: str = "",
-    image: str = "",
+    image: parameters.Image = "",
     mode: parameters.Mode = "",
     backoff_limit: parameters.Limit = 3,
     active_deadline_seconds: parameters.Seconds = 900,

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 
 from migrator import errors
 from tasks import approval, fleet
+from tasks.rollout import images
 
 _FLEET = fleet.load()
 _PROTECTED = [name for name, item in _FLEET.environments.items() if item.protected]
@@ -36,6 +37,17 @@ def known_environment(name: str) -> str:
         raise ValueError(error.describe()) from None
 
 
+def image_reference(text: str) -> str:
+    """The text, if it is an image reference, a tag, or nothing; a ValueError otherwise: a slip must not wait for the migration to be noticed."""
+    try:
+        if text:
+            images.parse(text)
+    except errors.GreylagError as error:
+        if not images.is_tag(text):
+            raise ValueError(error.describe()) from None
+    return text
+
+
 Service = Annotated[str, AfterValidator(known_service), Field(json_schema_extra={"enum": list(_FLEET.services)})]
 
 Environment = Annotated[str, AfterValidator(known_environment), Field(json_schema_extra={"enum": list(_FLEET.environments)})]
@@ -48,6 +60,9 @@ Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 """A sha256 in hex, or nothing."""
 
 RequiredDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+Image = Annotated[str, AfterValidator(image_reference)]
+"""An image reference, a tag or a digest alone, or nothing."""
 
 Words = Annotated[str, Field(min_length=1, max_length=1000)]
 

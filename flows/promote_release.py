@@ -56,7 +56,7 @@ def promote_release(
     services: tuple[parameters.Service, ...] = (),
     bundle: parameters.Digest = "",
     approval_timeout_seconds: parameters.Seconds = 86_400,
-    image: str = "",
+    image: parameters.Image = "",
     mode: parameters.Mode = "",
     backoff_limit: parameters.Limit = 3,
     active_deadline_seconds: parameters.Seconds = 900,

@@ -54,11 +54,11 @@ class Reference:
 
 
 def parse(text: str) -> Reference:
-    """Reads a reference: `repo:tag`, `repo@sha256:…`, `repo:tag@sha256:…`, `repo`, or `:tag`, `@sha256:…` alone.
+    """Reads a reference: `repo:tag`, `repo@sha256:…`, `repo:tag@sha256:…`, `repo`; or `:tag`, `@sha256:…`, `sha256:…` alone.
 
     Raises UsageError (`bad-image`).
     """
-    rest, at, digest = text.partition("@")
+    rest, at, digest = ("@" + text if _DIGEST.fullmatch(text) else text).partition("@")
     head, slash, last = rest.rpartition("/")
     last, colon, tag = last.partition(":")
     name = head + slash + last
@@ -76,6 +76,11 @@ def parse(text: str) -> Reference:
             hint="write registry/repository:tag, registry/repository@sha256:…, or :tag or @sha256:… alone for whatever repository",
         )
     return Reference(registry, repository, tag or ("" if digest else DEFAULT_TAG), digest.lower())
+
+
+def is_tag(text: str) -> bool:
+    """Whether the text could be a tag. So could many a name: which of the two it is, the fleet knows (`Target.image`)."""
+    return bool(_TAG.fullmatch(text))
 
 
 def compare(wanted: Reference, carried: Reference) -> Match:

@@ -30,7 +30,9 @@ def told(cluster: Cluster, namespace: str, ailment: Ailment) -> str:
     if not lines:
         return ""
     shown = "\n".join("  " + (line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…") for line in lines)
-    return f"last words of container {ailment.container}, pod {ailment.pod}:\n{redaction.clean(shown)}"
+    # A container that could not be made said nothing; the kubelet speaks of it.
+    whose = "last words of" if ailment.previous is not None else "what the kubelet says of"
+    return f"{whose} container {ailment.container}, pod {ailment.pod}:\n{redaction.clean(shown)}"
 
 
 def _log(cluster: Cluster, namespace: str, ailment: Ailment, previous: bool) -> str:

@@ -37,13 +37,13 @@ class Look:
     Args:
         workload: None where there is none, and where the API server did not answer.
         ailment: the container behind a failure, where one can be named.
-        fault: why the API server did not answer.
+        fault: why the API server did not answer, or not yet.
     """
 
     verdict: Verdict
     workload: Json | None = None
     ailment: Ailment | None = None
-    fault: errors.Unavailable | None = None
+    fault: errors.GreylagError | None = None
 
 
 def read(target: Target, cluster: Cluster) -> Json | None:

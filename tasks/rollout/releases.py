@@ -63,8 +63,8 @@ def belongs(workload: Json, image: str, container: str, before: Before | None) -
 
 def _by_image(workload: Json, image: str, container: str) -> Verdict:
     wanted = images.parse(image)
-    carried = objects.images(workload, container)
-    matches = {item: _compared(wanted, item) for item in carried}
+    present = objects.images(workload, container)
+    matches = {item: _compared(wanted, item) for item in present}
     if Match.SAME in matches.values():
         return Verdict(Progress.DONE, f"carries {image}")
     unproven = next((item for item, match in matches.items() if match is Match.UNPROVEN), "")
@@ -74,7 +74,8 @@ def _by_image(workload: Json, image: str, container: str) -> Verdict:
         return Verdict(
             Progress.NOT_YET, f"carries {unproven}, which does not say whether it is {image}: give this release's digest, or tag and digest"
         )
-    return Verdict(Progress.NOT_YET, f"carries {', '.join(carried) or 'no such container'}, not {image}")
+    hint = f" (a tag alone is written :{image})" if images.is_tag(image) and _fits(f":{image}", present) else ""
+    return Verdict(Progress.NOT_YET, f"carries {', '.join(present) or 'no such container'}, not {image}{hint}")
 
 
 def proven(workload: Json, image: str, container: str, pods: Sequence[Json]) -> Verdict:
@@ -95,11 +96,24 @@ def proven(workload: Json, image: str, container: str, pods: Sequence[Json]) -> 
     return Verdict(Progress.WAITING, f"no pod tells yet whether it runs {wanted.digest}")
 
 
+def carried(workload: Json, image: str, container: str) -> str:
+    """The release's image as the workload names it: the one that `image` fits, else the first one."""
+    found = objects.images(workload, container)
+    if image:
+        wanted = images.parse(image)
+        found = [item for item in found if _compared(wanted, item) is not Match.OTHER]
+    return found[0] if found else ""
+
+
 def _identities(pods: Sequence[Json], names: set[str]) -> Iterable[str]:
     for pod in pods:
         for item in (pod.get("status") or {}).get("containerStatuses") or ():
             if item.get("name") in names:
                 yield str(item.get("imageID") or "")
+
+
+def _fits(image: str, present: Sequence[str]) -> bool:
+    return any(_compared(images.parse(image), item) is Match.SAME for item in present)
 
 
 def _compared(wanted: images.Reference, carried: str) -> Match:

@@ -32,6 +32,10 @@ SPREAD = 0.2
 OBSERVE_PATIENCE = 60.0
 """Seconds for which the look before a run rides out an API server that does not answer; a later one would cost the whole run."""
 
+SETTLING = 15.0
+"""Seconds after an absence in which a refusal is not believed: an API server that has just started answers before its authorizer has read the
+Roles, and then refuses what it will allow in a moment (seen with 1.37)."""
+
 MISSING_LOOKS = 2
 """Looks that must find nothing before a workload counts as deleted: a replacement (`kubectl replace --force`, Argo CD's Replace) deletes and
 creates it, and one look may fall in between."""
@@ -136,6 +140,7 @@ class _Watch:
     clock: Clock
     uid: str = ""
     faults: int = 0
+    absent: float | None = None
     missing: int = 0
     told: str = field(default="")
 
@@ -164,10 +169,18 @@ class _Watch:
         try:
             found = looking.look(self.target, self.cluster, image=self.image, before=self.before, now=datetime.now(UTC))
         except errors.Unavailable as error:
-            self.faults += 1
-            return Look(Verdict(Progress.WAITING, f"{error.message}; asking again"), fault=error)
+            self.absent = self.clock()
+            return self._unanswered(error)
+        except errors.LoginFailed as error:
+            if self.absent is None or self.clock() - self.absent > SETTLING:
+                raise
+            return self._unanswered(error)
         self.faults = 0
         return found
+
+    def _unanswered(self, error: errors.GreylagError) -> Look:
+        self.faults += 1
+        return Look(Verdict(Progress.WAITING, f"{error.message}; asking again"), fault=error)
 
     def _require_same(self, workload: Json) -> None:
         self.missing = 0
@@ -215,13 +228,12 @@ class _Watch:
             self.listener(f"{_what(self.target)}: {verdict.reason}")
 
     def _healthy(self, verdict: Verdict, workload: Json, seconds: float) -> RolloutOutcome:
-        carried = objects.images(workload, self.target.workload.container)
         return RolloutOutcome(
             service=self.target.service,
             environment=self.target.environment,
             state=RolloutState.HEALTHY,
             reason=verdict.reason,
-            image=self.image or (carried[0] if carried else ""),
+            image=releases.carried(workload, self.image, self.target.workload.container),
             generation=objects.generation(workload),
             seconds=round(seconds, 1),
         )

@@ -27,6 +27,7 @@ from tests.unit.rollout_objects import DIGEST, OTHER_DIGEST
         (f"registry.example:8443/web:2@{DIGEST.upper().replace('SHA', 'sha')}", Reference("registry.example:8443", "web", "2", DIGEST)),
         (":2.0.0", Reference("", "", "2.0.0", "")),
         (f"@{DIGEST}", Reference("", "", "", DIGEST)),
+        (DIGEST, Reference("", "", "", DIGEST)),
         (f":2@{DIGEST}", Reference("", "", "2", DIGEST)),
     ],
 )
@@ -83,6 +84,11 @@ def test_two_references(wanted: str, carried: str, match: Match) -> None:
 )
 def test_the_digest_that_a_node_reports(identity: str, digest: str) -> None:
     assert images.digest_of(identity) == digest
+
+
+def test_a_tag_and_a_name_may_look_alike() -> None:
+    assert images.is_tag("2.0.0") and images.is_tag("v2_RC1") and images.is_tag("web")
+    assert not images.is_tag("a b") and not images.is_tag("web:2")
 
 
 _PART = st.from_regex(r"\A[a-z0-9]{1,8}\Z")

@@ -270,4 +270,6 @@ def test_bad_flow_a_log_that_may_not_be_read_does_not_hide_the_failure() -> None
 def test_a_container_that_never_ran_has_no_log() -> None:
     stage = Stage(logs="x")
     assert last_words.told(stage, "dev-my-girok", ailment()) == ""
+    said = last_words.told(stage, "dev-my-girok", ailment(message='secret "absent" not found'))
+    assert said == 'what the kubelet says of container app, pod auth-2:\n  secret "absent" not found'
     assert stage.logs_asked == []

@@ -37,6 +37,13 @@ def test_a_tag_or_digest_alone_fits_whatever_repository_a_service_has(image: str
     ).progress is (Progress.NOT_YET)
 
 
+def test_bad_flow_a_bare_word_is_a_name_and_who_meant_a_tag_is_told() -> None:
+    found = releases.belongs(deployment(image=NEW), "2.0.0", "app", None)
+    assert found.progress is Progress.NOT_YET
+    assert found.reason.endswith("not 2.0.0 (a tag alone is written :2.0.0)")
+    assert releases.belongs(deployment(image=OLD), "2.0.0", "app", None).reason.endswith("not 2.0.0")
+
+
 def test_bad_flow_a_digest_that_the_workload_carries_does_not_prove_a_tag() -> None:
     found = releases.belongs(deployment(image=f"{REPOSITORY}@{DIGEST}"), NEW, "", None)
     assert found.progress is Progress.NOT_YET
@@ -84,3 +91,11 @@ def test_a_first_install_and_a_replaced_object_are_new() -> None:
 
 def test_with_neither_image_nor_a_look_before_nothing_is_claimed() -> None:
     assert releases.belongs(deployment(), "", "", None).progress is Progress.NOT_YET
+
+
+@pytest.mark.parametrize(("image", "expected"), [("", "envoy:1"), (":2.0.0", NEW), (NEW, NEW), (f"{NEW}@{DIGEST}", NEW)])
+def test_the_outcome_names_the_image_as_the_workload_does(image: str, expected: str) -> None:
+    workload = deployment(image=NEW)
+    workload["spec"]["template"]["spec"]["containers"].reverse()
+    assert releases.carried(workload, image, "") == expected
+    assert releases.carried(workload, image, "app") == NEW

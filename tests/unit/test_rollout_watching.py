@@ -221,6 +221,19 @@ def test_bad_flow_a_permission_that_is_missing_ends_the_watch_at_once(target: Ta
     assert stage.looks == 1
 
 
+FORBIDDEN = errors.LoginFailed("pods is forbidden", code="kube-forbidden")
+
+
+def test_a_refusal_right_after_an_absence_is_an_authorizer_that_has_not_read_its_roles_yet(target: Target) -> None:
+    stage = Stage(deployment(availableReplicas=0), AWAY, FORBIDDEN, FORBIDDEN, deployment(), replica_sets=SETS)
+    assert awaited(target, stage, image=NEW).state is RolloutState.HEALTHY
+
+
+def test_bad_flow_a_refusal_that_stays_after_an_absence_is_believed(target: Target) -> None:
+    with pytest.raises(errors.LoginFailed):
+        awaited(target, Stage(AWAY, FORBIDDEN), image=NEW)
+
+
 def test_the_look_before_the_run_rides_out_a_short_absence(target: Target) -> None:
     ticks = iter(range(0, 1000, 10))
     settings = Settings()
