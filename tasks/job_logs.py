@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -50,7 +51,8 @@ class Logs:
             return
         prefix = f"attempt {len(self._threads) + 1}: " if self._threads else ""
         name = str(pod["metadata"]["name"])
-        thread = threading.Thread(target=self._follow, args=(uid, name, prefix), name=f"log-{name}", daemon=True)
+        context = contextvars.copy_context()  # a caller's settings, and the run that its log belongs to
+        thread = threading.Thread(target=context.run, args=(self._follow, uid, name, prefix), name=f"log-{name}", daemon=True)
         self._threads[uid] = thread
         thread.start()
 
