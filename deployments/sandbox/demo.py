@@ -21,12 +21,15 @@ from typing import TYPE_CHECKING, Any
 from deployments.sandbox import demo_text, processes, stack_state
 from deployments.sandbox.stack import PROMOTION, Stack, State
 from migrator import errors
+from tasks import fleet
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
+
+    from deployments.sandbox.demo_cluster import DemoCluster
 
 PROJECT = Path(__file__).resolve().parents[2]
 DEFAULT_STATE = Path(".sandbox") / "demo"
@@ -42,6 +45,7 @@ class _Demo:
     stack: Stack
     say: demo_text.Teller
     approve_by_hand: bool
+    cluster: DemoCluster | None = None
 
     def run(self) -> bool:
         """Deploys, promotes, approves, reads back. Returns whether everything is where it should be."""
@@ -68,9 +72,18 @@ class _Demo:
 
     def _launch(self, *names: str) -> None:
         for name in names:
-            self.stack.launch_workers(name)
-            holds = "no login" if name == PROMOTION else f"{name}'s Vault login only"
+            holds, settings = "no login", {}
+            if name != PROMOTION:
+                holds, settings = f"{name}'s Vault login only", self._access(name)
+            self.stack.launch_workers(name, settings=settings)
             self.say(f"  worker {self.stack.workers[name].pool}: holds {holds}")
+
+    def _access(self, environment: str) -> dict[str, str]:
+        """What a worker needs for its namespace of the cluster; nothing without one."""
+        if self.cluster is None:
+            return {}
+        targets = [target for target in self.stack.fleet.targets() if target.environment == environment]
+        return self.cluster.prepare(environment, {target.service: self.stack.secret(target) for target in targets})
 
     def _deploy(self) -> None:
         from deployments.console import deploy
@@ -82,7 +95,9 @@ class _Demo:
 
     def _start_promotion(self, client: SyncPrefectClient) -> FlowRun:
         deployment = client.read_deployment_by_name("promote-release/promote")
-        run = client.create_flow_run_from_deployment(deployment.id, parameters={"until": list(self.stack.fleet.environments)[-1]})
+        image = {"image": self.cluster.release} if self.cluster is not None else {}
+        until = list(self.stack.fleet.environments)[-1]
+        run = client.create_flow_run_from_deployment(deployment.id, parameters={"until": until, **image})
         self.say(f"promotion started: {self.stack.prefect.url}/runs/flow-run/{run.id}")
         return run
 
@@ -114,8 +129,16 @@ class _Demo:
             return
         if state.is_running():
             self.say(f"{run.name}: running in its own worker")
+            self._roll_out(run)
         elif state.is_final():
             self.say(f"{run.name}: {(state.name or '').lower()}" + (f": {state.message}" if state.message and state.is_completed() else ""))
+
+    def _roll_out(self, run: FlowRun) -> None:
+        """Plays the delivery tool: an environment that is being deployed gets the release's Deployments, whose pods wait for their migration."""
+        if self.cluster is not None and _is_deploy(run):
+            environment = str(run.parameters["environment"])
+            self.cluster.roll_out(environment)
+            self.say(f"  {environment}: Deployments with image tag {self.cluster.release} applied; their pods wait for the schema")
 
     def _approve(self, client: SyncPrefectClient, plan: FlowRun) -> None:
         """Gives the approval, or says how a person gives it, when prod's worker has published a plan with steps."""
@@ -196,6 +219,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--state", type=Path, default=DEFAULT_STATE, help="where data, logs and passwords are kept (default: %(default)s)")
     parser.add_argument("--keep", action="store_true", help="leave everything running and list commands to try")
     parser.add_argument("--approve", choices=("auto", "ask"), default="auto", help="ask: wait for a person's approval in the UI")
+    parser.add_argument(
+        "--cluster", action="store_true", help="migrations as Jobs and a real health gate, on a local Kubernetes without containers"
+    )
     parser.add_argument("--fresh", action="store_true", help="start over with empty databases")
     options = parser.parse_args(arguments)
     processes.exit_on_signals()
@@ -222,14 +248,23 @@ def _import_early() -> None:
         importlib.import_module("flows.promote_release")
 
 
+def _cluster(options: argparse.Namespace, say: demo_text.Teller) -> DemoCluster:
+    from deployments.sandbox import demo_cluster
+
+    demo_cluster.build(say)
+    return demo_cluster.DemoCluster(options.state / "cluster", fleet.load())
+
+
 def _within(options: argparse.Namespace, say: demo_text.Teller) -> int:
+    cluster = _cluster(options, say) if options.cluster else None
     threading.Thread(target=_import_early, daemon=True).start()
     settings = {"PREFECT_LOGGING_LEVEL": "INFO"}
-    with Stack(options.state, progress=say.component, workers=False, worker_settings=settings) as stack:
-        good = _Demo(stack, say, options.approve == "ask").run()
+    beside = {"Kubernetes": cluster} if cluster is not None else {}
+    with Stack(options.state, progress=say.component, workers=False, worker_settings=settings, beside=beside) as stack:
+        good = _Demo(stack, say, options.approve == "ask", cluster).run()
         say.where_to_look(stack.prefect.url, options.state, keep=options.keep)
         if options.keep:
-            say.commands_to_try(stack.addresses(), options.state)
+            say.commands_to_try(stack.addresses(), options.state, cluster.commands() if cluster is not None else ())
             signal.pause()
     return 0 if good else 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +85,8 @@ class Teller:
             self(f"all servers stop now; data, logs and passwords (mode 0600) stay in {state}")
             self("`make demo KEEP=1` starts them again on the same data and keeps the Prefect UI open")
 
-    def commands_to_try(self, addresses: Addresses, state: Path) -> None:
-        """Commands that work while the stack is up."""
+    def commands_to_try(self, addresses: Addresses, state: Path, more: Iterable[tuple[str, str]] = ()) -> None:
+        """Commands that work while the stack is up; `more` are the cluster's."""
         print(
             "\nIn another terminal, with dev's credentials by reference:\n\n"
             f'    eval "$(.venv/bin/python -m deployments.sandbox.shell --state {state} dev)"'
@@ -99,4 +99,6 @@ class Teller:
             ("greylag plan @dev/auth-service", "what would run, by file and line"),
         ):
             print(f"    {command:46} # {meaning}")
+        for command, meaning in more:
+            print(f"    {command}\n        # {meaning}")
         print(f"\nPrefect UI: {addresses.prefect_url}    Ctrl-C stops everything; data are kept.\n", flush=True)

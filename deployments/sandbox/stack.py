@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import enum
+import functools
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from deployments.sandbox import (
     clickhouse,
@@ -50,6 +51,14 @@ Progress = Callable[[str, State, float], None]
 """Is told a component's name, its state, and the seconds since its start began; one call at a time."""
 
 
+class Component(Protocol):
+    """Something that is started and stopped with a stack."""
+
+    def start(self) -> object: ...
+
+    def stop(self) -> object: ...
+
+
 class Stack:
     """Everything, as one context manager.
 
@@ -60,6 +69,7 @@ class Stack:
         workers: False leaves the workers out; `launch_workers` starts them then, one after another if need be.
         worker_settings: variables for every worker beside its credentials, e.g. `GREYLAG_BACKOFF_BASE_SECONDS`.
         postgres_version: major version.
+        beside: further components by name, started with the servers and stopped after the workers.
     """
 
     def __init__(
@@ -71,6 +81,7 @@ class Stack:
         workers: bool = True,
         worker_settings: Mapping[str, str] | None = None,
         postgres_version: int = postgres.DEFAULT_VERSION,
+        beside: Mapping[str, Component] | None = None,
     ) -> None:
         self.directory = directory.absolute()
         self.fleet: Fleet = fleet.load(fleet_file)
@@ -78,6 +89,7 @@ class Stack:
         self._with_workers = workers
         self._worker_settings = dict(worker_settings or {})
         self._postgres_version = postgres_version
+        self._beside = dict(beside or {})
         self._report = _Reporter(progress)
         self._closing = contextlib.ExitStack()
 
@@ -103,6 +115,7 @@ class Stack:
                     self.vault.name: self._start_vault,
                     "Prefect server": self._start_prefect,
                 }
+                | {name: functools.partial(self._start_beside, component) for name, component in self._beside.items()}
             )
             self._write_credentials()
             stack_state.remember(self.directory, self.addresses())
@@ -118,15 +131,15 @@ class Stack:
         """Stops everything, workers first; data are kept. Safe to repeat."""
         self._closing.close()
 
-    def launch_workers(self, *names: str) -> None:
-        """Starts the workers of these environments (`PROMOTION` for the promotion's) without waiting for them."""
+    def launch_workers(self, *names: str, settings: Mapping[str, str] | None = None) -> None:
+        """Starts the workers of these environments (`PROMOTION` for the promotion's) without waiting for them; `settings` are theirs alone."""
         if not self.workers:
             self._stop_later(self._stop_workers)
         for name in names:
             pool = self.work_pools()[name]
-            settings = dict(self._worker_settings) if name == PROMOTION else self.environment(name)
-            settings |= {"GREYLAG_HOME": str(prefect_server.PROJECT_ROOT), "GREYLAG_FLEET": str(self.fleet.path)}
-            self.workers[name] = prefect_server.PrefectWorker(self.prefect, pool, environment=settings)
+            own = dict(self._worker_settings) if name == PROMOTION else self.environment(name)
+            own |= {"GREYLAG_HOME": str(prefect_server.PROJECT_ROOT), "GREYLAG_FLEET": str(self.fleet.path)} | dict(settings or {})
+            self.workers[name] = prefect_server.PrefectWorker(self.prefect, pool, environment=own)
             self.workers[name].launch()
 
     def wait_for_workers(self) -> None:
@@ -228,13 +241,17 @@ class Stack:
         self._stop_later(self.prefect.stop)
         self.prefect.start()
 
-    def _stop_later(self, stop: Callable[[], None]) -> None:
+    def _start_beside(self, component: Component) -> None:
+        self._stop_later(component.stop)
+        component.start()
+
+    def _stop_later(self, stop: Callable[[], object]) -> None:
         self._closing.callback(stop)
 
     def _write_credentials(self) -> None:
         """Writes every service's secret, and for each environment a policy, a role and the files with which its worker logs in."""
         for target in self.fleet.targets():
-            secret = self._secret(target)
+            secret = self.secret(target)
             if self.vault.read_secret(target.vault_path, target.vault_mount) != secret:
                 self.vault.write_secret(target.vault_path, secret, target.vault_mount)
         for environment in self.fleet.environments:
@@ -244,7 +261,8 @@ class Stack:
             role = self.vault.create_role(name, name, token_ttl="20m", token_max_ttl="1h")
             _write_login(self.directory, environment, role)
 
-    def _secret(self, target: Target) -> dict[str, Any]:
+    def secret(self, target: Target) -> dict[str, Any]:
+        """A service's credentials, as they lie in the secrets server."""
         keys = target.secret_keys
         secret: dict[str, Any] = {
             keys.host[0]: ports.LOOPBACK,
