@@ -8,6 +8,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := $(BIN)/python -m uv --quiet --no-progress
 STATE  ?= .sandbox
+# Two: most of the suite waits for servers, and each process starts its own.
+WORKERS ?= 2
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,8 +36,8 @@ install: $(VENV)/.development ## virtual environment with everything that tests 
 demo: $(VENV)/.runtime ## six services promoted dev -> release -> prod on embedded servers (KEEP=1 keeps them, APPROVE=ask lets you approve, FRESH=1 starts over, CLUSTER=1 runs Jobs)
 	@$(if $(CLUSTER),$(MAKE) --no-print-directory $(VENV)/.development &&) $(BIN)/python -m deployments.sandbox.demo --state $(STATE)/demo$(if $(CLUSTER),-cluster --cluster) $(if $(KEEP),--keep) $(if $(filter ask,$(APPROVE)),--approve ask) $(if $(FRESH),--fresh)
 
-test: $(VENV)/.development ## the whole test suite
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.development ## the whole test suite (WORKERS=2 processes beside each other, ARGS='-k lock' for some)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 cluster: $(VENV)/.development ## a local Kubernetes to use by hand, without containers (Linux, root; Go builds it once; IMAGES='name=directory ...')
 	@$(BIN)/python -m deployments.sandbox.cluster --state $(STATE)/cluster $(addprefix --image ,$(IMAGES))

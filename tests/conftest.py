@@ -61,6 +61,23 @@ def _session_directory() -> Path:
 _isolate_environment()
 
 
+ROOMS = ("cluster", "flows", "browser", "clickhouse", "postgres", "interop", "faults", "unit")
+"""The rooms of tests/ from the longest to the shortest: what takes long starts first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups for `pytest -n`: a file's tests run in one process, because they share servers; all that needs the cluster does, because there is one."""
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group("cluster" if item.get_closest_marker("cluster") else file))
+    items.sort(key=_room)
+
+
+def _room(item: pytest.Item) -> int:
+    room = "cluster" if item.get_closest_marker("cluster") else item.path.parent.name
+    return ROOMS.index(room) if room in ROOMS else len(ROOMS)
+
+
 def pytest_unconfigure() -> None:
     """Stops what a broken session left running, then removes every server's files."""
     processes.stop_all()
