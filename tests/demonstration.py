@@ -123,6 +123,22 @@ class Demonstration:
             self._grown.notify_all()
 
 
+def result_rows(demo: Demonstration) -> dict[str, dict[str, str]]:
+    """The result table that the demo printed, by target."""
+    start = next(number for number, line in enumerate(demo.lines) if line.startswith("environment  service"))
+    header, rule = demo.lines[start], demo.lines[start + 1]
+    edges = [number for number, letter in enumerate(rule) if letter == "-" and (number == 0 or rule[number - 1] == " ")]
+    rows = {}
+    for line in demo.lines[start + 2 :]:
+        if line.startswith("["):
+            break
+        if line:
+            names, cells = ([text[a:b].strip() for a, b in zip(edges, [*edges[1:], None], strict=True)] for text in (header, line))
+            row = dict(zip(names, cells, strict=True))
+            rows[f"{row['environment']}/{row['service']}"] = row
+    return rows
+
+
 @contextmanager
 def running(state: Path, *options: str) -> Iterator[Demonstration]:
     """A demo that is running while the block runs, and gone after it."""

@@ -230,6 +230,8 @@ def main(arguments: list[str] | None = None) -> int:
         shutil.rmtree(options.state)
     again = stack_state.recall(options.state) is not None
     say("greylag demo: PostgreSQL, ClickHouse, a secrets server and Prefect, all from Python wheels, on this machine only")
+    if options.cluster:
+        say("  with a local Kubernetes: migrations run as Jobs in the services' images, the health gate watches their Deployments")
     if again:
         say(f"  on the state of an earlier run in {options.state} (FRESH=1 starts over)")
     try:
@@ -262,7 +264,7 @@ def _within(options: argparse.Namespace, say: demo_text.Teller) -> int:
     beside = {"Kubernetes": cluster} if cluster is not None else {}
     with Stack(options.state, progress=say.component, workers=False, worker_settings=settings, beside=beside) as stack:
         good = _Demo(stack, say, options.approve == "ask", cluster).run()
-        say.where_to_look(stack.prefect.url, options.state, keep=options.keep)
+        say.where_to_look(stack.prefect.url, options.state, keep=options.keep, more=" CLUSTER=1" if options.cluster else "")
         if options.keep:
             say.commands_to_try(stack.addresses(), options.state, cluster.commands() if cluster is not None else ())
             signal.pause()

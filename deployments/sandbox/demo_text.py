@@ -71,8 +71,8 @@ class Teller:
             print(f"    {name:12} {value}")
         print(flush=True)
 
-    def where_to_look(self, url: str, state: Path, *, keep: bool) -> None:
-        """Where the Prefect UI is, and what to look at there."""
+    def where_to_look(self, url: str, state: Path, *, keep: bool, more: str = "") -> None:
+        """Where the Prefect UI is, and what to look at there; `more` are the options of this demo."""
         if keep:
             self(f"Prefect UI: {url}")
             print(
@@ -83,7 +83,7 @@ class Teller:
             print("    Event Feed   release.promoted, release.awaiting-approval", flush=True)
         else:
             self(f"all servers stop now; data, logs and passwords (mode 0600) stay in {state}")
-            self("`make demo KEEP=1` starts them again on the same data and keeps the Prefect UI open")
+            self(f"`make demo{more} KEEP=1` starts them again on the same data and keeps the Prefect UI open")
 
     def commands_to_try(self, addresses: Addresses, state: Path, more: Iterable[tuple[str, str]] = ()) -> None:
         """Commands that work while the stack is up; `more` are the cluster's."""

@@ -15,28 +15,12 @@ from deployments.sandbox import stack, stack_state
 from migrator import errors
 from tasks import fleet
 from tests import demonstration
-from tests.demonstration import Demonstration
+from tests.demonstration import Demonstration, result_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # the fixtures run the whole demo, twice
 
 ROOT = demonstration.ROOT
 TARGETS = {target.label: target for target in fleet.load().targets()}
-
-
-def result_rows(demo: Demonstration) -> dict[str, dict[str, str]]:
-    """The result table that the demo printed, by target."""
-    start = next(number for number, line in enumerate(demo.lines) if line.startswith("environment  service"))
-    header, rule = demo.lines[start], demo.lines[start + 1]
-    edges = [number for number, letter in enumerate(rule) if letter == "-" and (number == 0 or rule[number - 1] == " ")]
-    rows = {}
-    for line in demo.lines[start + 2 :]:
-        if line.startswith("["):
-            break
-        if line:
-            names, cells = ([text[a:b].strip() for a, b in zip(edges, [*edges[1:], None], strict=True)] for text in (header, line))
-            row = dict(zip(names, cells, strict=True))
-            rows[f"{row['environment']}/{row['service']}"] = row
-    return rows
 
 
 def newest(target: fleet.Target) -> int:
