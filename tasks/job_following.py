@@ -40,6 +40,23 @@ class Ended(NamedTuple):
     pods: list[Json]
 
 
+class _Line(NamedTuple):
+    """A line of a pod's log."""
+
+    level: str
+    text: str
+
+
+class _Changed(NamedTuple):
+    """A change of the Job or of a pod."""
+
+    kind: str
+    change: job_watch.Change
+
+
+_News = _Line | _Changed | errors.GreylagError
+
+
 class _JobSource:
     def __init__(self, api: JobApi, namespace: str, name: str) -> None:
         self._api, self._namespace, self._fields = api, namespace, f"metadata.name={name}"
@@ -68,7 +85,7 @@ class Following:
     Args:
         api: the cluster. job: as it was created or found.
         label: how people call the target. patience: seconds that it may be stuck.
-        tell: is given a level and a line, from several threads.
+        tell: is given a level and a line, always by the thread that follows: Prefect's loggers know their run by its context.
         cancelled: ends the following with Interrupted once it is set.
     """
 
@@ -90,8 +107,8 @@ class Following:
         self._job, self._gone = job, False
         self._pods: dict[str, Json] = {}
         self._told: set[str] = set()
-        self._logs = Logs(api, self._namespace, tell)
-        self._news: queue.SimpleQueue[tuple[str, job_watch.Change | errors.GreylagError]] = queue.SimpleQueue()
+        self._logs = Logs(api, self._namespace, lambda level, text: self._news.put(_Line(level, text)))
+        self._news: queue.SimpleQueue[_News] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._stuck: tuple[str, float] = ("", 0.0)
         self._events: tuple[float, list[Json]] = (0.0, [])
@@ -124,27 +141,30 @@ class Following:
     def _watch(self, kind: str, source: job_watch.Source) -> None:
         try:
             for change in job_watch.follow(source, self._stopped, window=self._window):
-                self._news.put((kind, change))
+                self._news.put(_Changed(kind, change))
         except errors.GreylagError as error:
-            self._news.put((kind, error))
+            self._news.put(error)
 
     def _take_news(self) -> None:
         """Waits for news for a moment, and takes all that is there."""
         try:
-            kind, news = self._news.get(timeout=TICK_SECONDS)
+            news = self._news.get(timeout=TICK_SECONDS)
+            while True:
+                if isinstance(news, errors.GreylagError):
+                    raise news
+                if isinstance(news, _Line):
+                    self._tell(news.level, news.text)
+                else:
+                    self._take_change(news.kind, news.change)
+                news = self._news.get_nowait()
         except queue.Empty:
             return
-        while True:
-            if isinstance(news, errors.GreylagError):
-                raise news
-            for found in news.objects:
-                self._take(kind, news.kind, found)
-            if kind == "job" and news.kind == job_watch.LISTED and not any(self._own(found) for found in news.objects):
-                self._gone = True
-            try:
-                kind, news = self._news.get_nowait()
-            except queue.Empty:
-                return
+
+    def _take_change(self, kind: str, change: job_watch.Change) -> None:
+        for found in change.objects:
+            self._take(kind, change.kind, found)
+        if kind == "job" and change.kind == job_watch.LISTED and not any(self._own(found) for found in change.objects):
+            self._gone = True
 
     def _take(self, kind: str, change: str, found: Json) -> None:
         if kind == "job":
@@ -199,11 +219,20 @@ class Following:
         found = job_watch.patiently(lambda: self._api.pods(self._namespace, labels=f"batch.kubernetes.io/job-name={self._name}"))
         for pod in found.items:
             self._take("pod", job_watch.PRESENT, pod)
-        self._logs.finish(LOGS_SECONDS)
+        self._finish_logs()
         return Ended(self._job, list(self._pods.values()))
 
-    def _deleted(self) -> errors.NotFound:
+    def _finish_logs(self) -> None:
+        """Takes the logs' last lines, and nothing else: the end is known."""
+        self._stopped.set()
         self._logs.finish(LOGS_SECONDS)
+        while not self._news.empty():
+            news = self._news.get_nowait()
+            if isinstance(news, _Line):
+                self._tell(news.level, news.text)
+
+    def _deleted(self) -> errors.NotFound:
+        self._finish_logs()
         return errors.NotFound(
             f"{self._label}: Job {self._namespace}/{self._name} was deleted before it had ended",
             code="job-deleted",

@@ -71,7 +71,7 @@ def run(
         bundle: the digest that the files must have, here and in the image; empty takes the files that are here.
         plan: the digest of the plan that was approved; empty binds the Job to the plan as it is now.
         env: what ENVSUB reads when the plan is made.
-        tell: is given a level (`info`, `warning`) and a line, from several threads.
+        tell: is given a level (`info`, `warning`) and a line, in the calling thread.
         backoff_limit, deadline: the Job's backoffLimit and activeDeadlineSeconds.
         session: the worker's own credentials, where they are short-lived; the Job has its Secret.
 
