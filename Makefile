@@ -10,6 +10,7 @@ UV     := $(BIN)/python -m uv --quiet --no-progress
 STATE  ?= .sandbox
 # Two: most of the suite waits for servers, and each process starts its own.
 WORKERS ?= 2
+PYTEST  = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,7 +38,7 @@ demo: $(VENV)/.runtime ## six services promoted dev -> release -> prod on embedd
 	@$(if $(CLUSTER),$(MAKE) --no-print-directory $(VENV)/.development &&) $(BIN)/python -m deployments.sandbox.demo --state $(STATE)/demo$(if $(CLUSTER),-cluster --cluster) $(if $(KEEP),--keep) $(if $(filter ask,$(APPROVE)),--approve ask) $(if $(FRESH),--fresh)
 
 test: $(VENV)/.development ## the whole test suite (WORKERS=2 processes beside each other, ARGS='-k lock' for some)
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 cluster: $(VENV)/.development ## a local Kubernetes to use by hand, without containers (Linux, root; Go builds it once; IMAGES='name=directory ...')
 	@$(BIN)/python -m deployments.sandbox.cluster --state $(STATE)/cluster $(addprefix --image ,$(IMAGES))
@@ -47,8 +48,8 @@ vault: $(VENV)/.development ## a local OpenBao (Vault's API) to use by hand (Go 
 
 test-cluster: $(VENV)/.development ## builds Kubernetes and OpenBao if need be, then runs the tests that need them
 	@$(BIN)/python -m deployments.sandbox.builds controlplane openbao
-	@$(BIN)/python -m pytest -m cluster $(ARGS)
-	@$(BIN)/python -m pytest tests/flows/test_secrets_server.py $(wildcard tests/flows/test_openbao*.py) $(ARGS)
+	@$(PYTEST) -m cluster $(ARGS)
+	@$(PYTEST) $(wildcard tests/flows/test_openbao*.py tests/flows/test_vault*.py tests/flows/test_*credentials*.py tests/flows/test_secrets*.py) $(ARGS)
 
 bench: $(VENV)/.development ## measures speed and size against goose and writes docs/benchmarks.md (ROWS='...' for some, ARGS='--rounds 3')
 	@$(BIN)/python -m tests.benchmarks $(ROWS) $(ARGS)
