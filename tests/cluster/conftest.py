@@ -1,6 +1,7 @@
 """The session's Kubernetes cluster, started when the first test asks; each test has a namespace of its own.
 
 Delays are shortened where Kubernetes allows: the Job controller's and the node's first back-off are one second instead of ten.
+GREYLAG_TEST_ROUNDS makes the proofs of fifty rounds shorter for somebody who is working on them.
 """
 
 from __future__ import annotations

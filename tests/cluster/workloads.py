@@ -124,7 +124,8 @@ class Namespace:
         return {event["reason"] for event in self.list("event") if event["involvedObject"]["name"] == name}
 
     def _path(self, plural: str) -> str:
-        group = {"jobs": "/apis/batch/v1", "deployments": "/apis/apps/v1", "replicasets": "/apis/apps/v1"}.get(plural, "/api/v1")
+        apps = ("deployments", "replicasets", "statefulsets", "daemonsets")
+        group = "/apis/apps/v1" if plural in apps else {"jobs": "/apis/batch/v1"}.get(plural, "/api/v1")
         return f"{group}/namespaces/{self.name}/{plural}"
 
 
