@@ -59,7 +59,7 @@ def vault(targets: Sequence[Target]) -> str:
 
 
 def postgres(targets: Sequence[Target]) -> str:
-    """The roles of each PostgreSQL database, as input for psql; each database must exist."""
+    """The roles of each PostgreSQL database, as input for psql; each database must exist, and none of its roles."""
     return "\n".join(
         f'\\connect "{target.database}"\n{_migrator(target)}\n{_filled("postgres/application.sql", words(target))}'
         for target in targets
@@ -111,6 +111,8 @@ def _worker(targets: Sequence[Target]) -> str:
 
 
 def _migrator(target: Target) -> str:
+    if target.source.kind is SourceKind.DYNAMIC:
+        return _filled("postgres/dynamic.sql", words(target))
     text = _text("postgres/migrator.sql")
     if target.owner_role:  # greylag itself takes the role after login: it need not be the login's default
         text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("ALTER ROLE"))

@@ -5,24 +5,31 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from string import Template
+from typing import Any
 
 import psycopg
 import pytest
 from pydantic import SecretStr
 
 from deployments.privileges import rendering
+from deployments.sandbox import vault_database
 from deployments.sandbox.postgres import PostgresServer
 from migrator import errors
 from tasks import fleet, migration, verification
 from tasks.fleet_models import Engine, Target
 from tasks.settings import Settings
+from tasks.sources import Source
 
 SERVICES = [name for name, service in fleet.load().services.items() if service.engine is Engine.POSTGRES]
-RULES = [
-    line
-    for line in (rendering.DIRECTORY / "postgres" / "migrator.sql").read_text(encoding="utf-8").splitlines()
-    if line.startswith(("GRANT ", "ALTER ROLE "))
-]
+
+
+def rules(name: str) -> list[str]:
+    text = (rendering.DIRECTORY / "postgres" / name).read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if line.startswith(("GRANT ", "ALTER ROLE "))]
+
+
+RULES = rules("migrator.sql")
+DYNAMIC = Source.model_validate({"dynamic": "database/creds/auth"})
 PASSWORD = "p%/:@#?&+ '\"\\$"
 SETTINGS = Settings(lock_wait_seconds=20)
 
@@ -34,7 +41,7 @@ def granted(postgres_server: PostgresServer) -> Iterator[Callable[..., Place]]:
     """Makes a database with the shipped roles, without the rule that is named; gives the target and the migrator's URL."""
     made: list[Target] = []
 
-    def make(service: str, without: str = "", **changes: str) -> Place:
+    def make(service: str, without: str = "", **changes: Any) -> Place:
         target = fleet.load().target(service, "dev")
         target = target.model_copy(update={"base": f"{target.base}_{secrets.token_hex(4)}", **changes})
         made.append(target)
@@ -47,6 +54,11 @@ def granted(postgres_server: PostgresServer) -> Iterator[Callable[..., Place]]:
             script = script.replace(removed, "")
         if postgres_server.version < 16:
             script = script.replace(" WITH INHERIT FALSE, SET TRUE", "")
+        if target.source is DYNAMIC:  # what Vault would do
+            login = "; ".join(vault_database.creation_statements(words["owner"]))
+            script += (
+                login.replace("{{name}}", words["migrator"]).replace("{{password}}", "x").replace("{{expiration}}", "infinity") + ";\n"
+            )
         passwords = (f'ALTER ROLE "{words[role]}" PASSWORD $greylag${PASSWORD}$greylag$;\n' for role in ("migrator", "application"))
         postgres_server.execute(script + "".join(passwords))
         return target, SecretStr(postgres_server.url(words["migrator"], PASSWORD, target.database))
@@ -55,7 +67,7 @@ def granted(postgres_server: PostgresServer) -> Iterator[Callable[..., Place]]:
     for target in made:
         postgres_server.drop_database(target.database)
         words = rendering.words(target)
-        postgres_server.execute("".join(f'DROP ROLE "{words[role]}";\n' for role in ("application", "migrator", "owner")))
+        postgres_server.execute("".join(f'DROP ROLE IF EXISTS "{words[role]}";\n' for role in ("application", "migrator", "owner")))
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -70,6 +82,22 @@ def test_every_example_migration_applies_with_the_shipped_roles(granted: Callabl
 @pytest.mark.parametrize("rule", RULES)
 def test_bad_flow_without_any_one_of_them_the_server_refuses_a_permission(granted: Callable[..., Place], rule: str) -> None:
     target, url = granted("auth-service", without=rule)
+    with pytest.raises(errors.LoginFailed) as caught:
+        migration.run(target, url, settings=SETTINGS)
+    assert caught.value.exit_code == 12
+    assert "permission denied" in caught.value.message + caught.value.detail
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_example_migration_applies_as_a_short_lived_login(granted: Callable[..., Place], service: str) -> None:
+    target, url = granted(service, source=DYNAMIC)
+    assert migration.run(target, url, settings=SETTINGS).changed
+    assert verification.verify(target, url, settings=SETTINGS).objects_checked > 5
+
+
+@pytest.mark.parametrize("rule", rules("dynamic.sql"))
+def test_bad_flow_without_any_one_rule_a_short_lived_login_is_refused_a_permission(granted: Callable[..., Place], rule: str) -> None:
+    target, url = granted("auth-service", without=rule, source=DYNAMIC)
     with pytest.raises(errors.LoginFailed) as caught:
         migration.run(target, url, settings=SETTINGS)
     assert caught.value.exit_code == 12
