@@ -32,7 +32,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--bundle", default="", help="digest that the service's files must have")
     parser.add_argument("--approval", default="", help="id of the approval run, for a protected environment")
     parser.add_argument("--image", default="", help="the release's image, whose rollout is awaited")
-    parser.add_argument("--mode", default="", choices=["", "inline", "job", "argocd"], help="how the migration is run")
+    parser.add_argument("--mode", default="", choices=["", "inline", "job"], help="how the migration is run")
     parser.add_argument("--backoff-limit", type=int, default=None, help="retries after the first attempt")
     parser.add_argument("--active-deadline-seconds", type=float, default=None, help="time for all attempts of a step together")
     parser.add_argument("--no-wait", action="store_true", help="start, but don't follow")

@@ -21,7 +21,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--service", action="append", default=[], help="a service to promote; may be repeated (default: all)")
     parser.add_argument("--bundle", default="", help="digest that the release must have")
     parser.add_argument("--image", default="", help="the release's image, whose rollout is awaited")
-    parser.add_argument("--mode", default="", choices=["", "inline", "job", "argocd"], help="how migrations are run")
+    parser.add_argument("--mode", default="", choices=["", "inline", "job"], help="how migrations are run")
     parser.add_argument("--backoff-limit", type=int, default=None, help="retries after the first attempt of a step")
     parser.add_argument("--active-deadline-seconds", type=float, default=None, help="time for all attempts of a step together")
     parser.add_argument("--approval-timeout-seconds", type=float, default=None, help="how long to wait for an approval")
