@@ -215,11 +215,8 @@ class FleetStage:
     def _database(self, target: Target) -> None:
         password = self.passwords[target.environment] = f"marker-{secrets.token_hex(8)}%/:@#?&+ '\"\\$é漢"
         self.postgres.create_database(target.database)
-        script = rendering.postgres([target])
-        if self.postgres.version < 16:
-            script = script.replace(" WITH INHERIT FALSE, SET TRUE", "")
         role = rendering.words(target)["migrator"]
-        self.postgres.execute(f'{script}ALTER ROLE "{role}" PASSWORD $greylag${password}$greylag$;\n')
+        self.postgres.execute(f'{rendering.postgres([target])}ALTER ROLE "{role}" PASSWORD $greylag${password}$greylag$;\n')
 
 
 def become(monkeypatch: pytest.MonkeyPatch, stage: FleetStage, environment: str) -> None:

@@ -52,8 +52,6 @@ def granted(postgres_server: PostgresServer) -> Iterator[Callable[..., Place]]:
             removed = Template(without).substitute(words)
             assert removed in script
             script = script.replace(removed, "")
-        if postgres_server.version < 16:
-            script = script.replace(" WITH INHERIT FALSE, SET TRUE", "")
         if target.source is DYNAMIC:  # what Vault would do
             login = "; ".join(vault_database.creation_statements(words["owner"]))
             script += (
