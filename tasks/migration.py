@@ -202,14 +202,20 @@ def run(
         ):
             made = _plan(migrations, database.read_history(), database.engine, env, protecting)
             if made.steps and not legs:
-                preflight.run(target, made, listener, limit=rest)
-                if target.protected:
-                    listener(database.create_restore_point(f"greylag_{run_id[:12]}").note())
+                _before_a_change(target, made, database, listener, run_id, rest)
             legs.append(apply(database, made, listener, approved_digest=plan, policy=protecting, env=env))
             if legs[-1].left:
                 listener(events.Note("info", "credentials-replaced", "the database login is about to end: going on with a fresh one"))
             current = database.read_history().current if legs[-1].finished else made.current
     return _outcome(target, legs, current)
+
+
+def _before_a_change(
+    target: Target, plan: Plan, database: databases.Database, listener: events.Listener, run_id: str, limit: float | None
+) -> None:
+    preflight.run(target, plan, listener, limit=limit)
+    if target.protected:
+        listener(database.create_restore_point(f"greylag_{run_id[:12]}").note())
 
 
 def _outcome(target: Target, legs: Sequence[Report], current: int) -> MigrationOutcome:

@@ -17,7 +17,7 @@ from migrator import errors
 from tasks import credentials
 from tasks.credentials import Session
 from tasks.settings import Settings
-from tests.flows.test_vault_errors import wrapped_secret_id
+from tests.flows.vault_faults import wrapped_secret_id
 from tests.flows.vault_stage import CLAIMS, SUBJECT, VaultStage, staged
 
 READ = "GET /v1/secret/data/"
