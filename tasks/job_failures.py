@@ -83,7 +83,7 @@ def doomed(job: Json) -> bool:
 def ends(pods: Iterable[Json]) -> list[End]:
     """How the pods' migrations ended, oldest pod first; those that have not are left out."""
     found = []
-    for pod in sorted(pods, key=_age):
+    for pod in sorted(pods, key=age):
         terminated = container_state(pod).get("terminated")
         if terminated:
             text = redaction.clean(str(terminated.get("message") or ""))
@@ -209,7 +209,7 @@ def stuck_error(found: Stuck, job: Json, label: str, *, deleted: bool) -> JobFai
     )
 
 
-def _age(pod: Json) -> tuple[str, ...]:
+def age(pod: Json) -> tuple[str, ...]:
     """Sorts pods by their time. Times are whole seconds, so that the start and the end of what ran in them decide as well."""
     terminated = container_state(pod).get("terminated") or {}
     moments = (pod["metadata"].get("creationTimestamp"), terminated.get("startedAt"), terminated.get("finishedAt"))

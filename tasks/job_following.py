@@ -87,6 +87,7 @@ class Following:
         label: how people call the target. patience: seconds that it may be stuck.
         tell: is given a level and a line, always by the thread that follows: Prefect's loggers know their run by its context.
         cancelled: ends the following with Interrupted once it is set.
+        run_id: who follows, so that a further attempt of the same run tells no line of a log again.
     """
 
     def __init__(
@@ -97,17 +98,15 @@ class Following:
         patience: float,
         tell: Told,
         cancelled: threading.Event,
-        *,
-        window: int = job_watch.WINDOW_SECONDS,
+        run_id: str = "",
     ) -> None:
         metadata = job["metadata"]
         self._api, self._label, self._patience, self._tell, self._cancelled = api, label, patience, tell, cancelled
         self._namespace, self._name, self._uid = str(metadata["namespace"]), str(metadata["name"]), str(metadata["uid"])
-        self._window = window
         self._job, self._gone = job, False
         self._pods: dict[str, Json] = {}
         self._told: set[str] = set()
-        self._logs = Logs(api, self._namespace, lambda level, text: self._news.put(_Line(level, text)))
+        self._logs = Logs(api, self._namespace, lambda level, text: self._news.put(_Line(level, text)), run_id)
         self._news: queue.SimpleQueue[_News] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._stuck: tuple[str, float] = ("", 0.0)
@@ -140,7 +139,7 @@ class Following:
 
     def _watch(self, kind: str, source: job_watch.Source) -> None:
         try:
-            for change in job_watch.follow(source, self._stopped, window=self._window):
+            for change in job_watch.follow(source, self._stopped):
                 self._news.put(_Changed(kind, change))
         except errors.GreylagError as error:
             self._news.put(error)
@@ -161,7 +160,7 @@ class Following:
             return
 
     def _take_change(self, kind: str, change: job_watch.Change) -> None:
-        for found in change.objects:
+        for found in sorted(change.objects, key=job_failures.age) if kind == "pod" else change.objects:
             self._take(kind, change.kind, found)
         if kind == "job" and change.kind == job_watch.LISTED and not any(self._own(found) for found in change.objects):
             self._gone = True
@@ -217,7 +216,7 @@ class Following:
     def _end(self) -> Ended:
         """Takes a last look at the pods: the Job's end may have come before the pods' own."""
         found = job_watch.patiently(lambda: self._api.pods(self._namespace, labels=f"batch.kubernetes.io/job-name={self._name}"))
-        for pod in found.items:
+        for pod in sorted(found.items, key=job_failures.age):
             self._take("pod", job_watch.PRESENT, pod)
         self._finish_logs()
         return Ended(self._job, list(self._pods.values()))

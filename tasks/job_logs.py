@@ -33,10 +33,11 @@ class Logs:
 
     Args:
         tell: is given each line, from those threads.
+        run_id: whoever follows again under the same id, in this process, is told only what is new.
     """
 
-    def __init__(self, source: LogSource, namespace: str, tell: Told) -> None:
-        self._source, self._namespace, self._tell = source, namespace, tell
+    def __init__(self, source: LogSource, namespace: str, tell: Told, run_id: str = "") -> None:
+        self._source, self._namespace, self._tell, self._run_id = source, namespace, tell, run_id
         self._threads: dict[str, threading.Thread] = {}
         self._ended: set[str] = set()
         self._finishing, self._stopped = threading.Event(), threading.Event()
@@ -70,7 +71,7 @@ class Logs:
 
     def _follow(self, uid: str, pod: str, prefix: str) -> None:
         """Reads until a reading that began after the container's end has ended: an earlier end may be a connection's."""
-        seen, failures = Seen(), 0
+        seen, failures = _known.setdefault((self._run_id, uid), Seen()) if self._run_id else Seen(), 0
         read_at: float | None = None
         while not self._stopped.is_set():
             last = uid in self._ended or self._finishing.is_set()
@@ -119,6 +120,10 @@ class Seen:
             return False
         self._count += 1
         return True
+
+
+_known: dict[tuple[str, str], Seen] = {}
+"""What runs of this process have seen of pods' logs: a worker's process is one run, so there are as many entries as attempts."""
 
 
 def _sortable(moment: str) -> str:

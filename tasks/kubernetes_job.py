@@ -161,7 +161,9 @@ class _Work:
         if choice.course is Course.SETTLED:
             self._say("info", "has done this already, nothing is left to do")
             return None
-        return Following(self._api, self._job, self._order.target.label, self._patience, self._tell, self._cancelled).until_finished()
+        order = self._order
+        following = Following(self._api, self._job, order.target.label, self._patience, self._tell, self._cancelled, order.run_id)
+        return following.until_finished()
 
     def __enter__(self) -> _Work:
         registry.register(self)

@@ -8,7 +8,7 @@ import pytest
 
 from deployments.sandbox import ports
 from migrator import errors
-from tasks import job_manifest
+from tasks import job_manifest, kubernetes_job
 from tasks.job_failures import JobFailed
 from tests.cluster.job_stage import GATED, JobStage, gate
 from tests.cluster.workloads import condition, state
@@ -180,8 +180,6 @@ def test_bad_flow_a_job_that_failed_is_made_anew_when_a_new_run_asks(stage: JobS
 def test_bad_flow_a_run_without_an_image_or_a_cluster_is_refused_before_anything(stage: JobStage, monkeypatch: pytest.MonkeyPatch) -> None:
     from pydantic import SecretStr
 
-    from tasks import kubernetes_job
-
     def refused(image: str, **changes: str) -> str:
         target = stage.target.model_copy(update=changes)
         with pytest.raises(errors.UsageError) as caught:
@@ -190,3 +188,47 @@ def test_bad_flow_a_run_without_an_image_or_a_cluster_is_refused_before_anything
 
     assert [refused(""), refused(":2"), refused("x:1", kube_context="")] == ["image-missing", "image-missing", "no-cluster"]
     assert stage.jobs() == []
+
+
+def test_good_flow_an_approval_covers_its_plan_and_what_is_left_of_it(stage: JobStage) -> None:
+    stage.write("00002_more.sql", "-- +goose Up\nCREATE TABLE more (id bigint);\n")
+    approved = stage.plan().plan.digest
+    with pytest.raises(errors.PlanRefused) as caught:
+        stage.run(plan="0" * 64)
+    assert caught.value.code == "approval-mismatch"
+    assert stage.jobs() == []  # refused before there is a Job
+    tag = stage.push()
+    (stage.files / "00002_more.sql").rename(stage.directory / "kept.sql")
+    assert stage.run().versions == (1,)
+    (stage.directory / "kept.sql").rename(stage.files / "00002_more.sql")
+    assert stage.plan().plan.digest != approved
+    assert stage.run(tag, plan=approved).versions == (2,)
+    second = next(job for job in stage.jobs() if job_manifest.image(job).endswith(f":{tag}"))
+    bound = {item["name"]: item.get("value") for item in second["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert bound["GREYLAG_APPROVED_DIGEST"] == approved
+
+
+def test_good_flow_the_rights_that_the_step_names_are_enough(stage: JobStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a service account with the rules of the docstring of `tasks.kubernetes_job` and no others."""
+    from kubernetes.config import kube_config
+    from ruamel.yaml import YAML
+
+    lines = [line.strip() for line in (kubernetes_job.__doc__ or "").splitlines() if line.strip().startswith("{apiGroups")]
+    rules = [YAML(typ="safe").load(line) for line in lines]
+    assert len(rules) == 4
+    group = "rbac.authorization.k8s.io"
+    account = {"kind": "ServiceAccount", "name": "worker", "namespace": stage.namespace.name}
+    binding = {"subjects": [account], "roleRef": {"apiGroup": group, "kind": "Role", "name": "worker"}}
+    stage.namespace.apply(
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "worker"}},
+        {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": {"name": "worker"}, "rules": rules},
+        {"apiVersion": f"{group}/v1", "kind": "RoleBinding", "metadata": {"name": "worker"}, **binding},
+    )
+    limited = stage.namespace.cluster.service_account_kubeconfig(stage.namespace.name, "worker")
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(limited))
+    tag = stage.push()
+    stage.store_secret(port=str(ports.free_port()))
+    assert failed(stage, tag, backoff_limit=0).code == "unavailable"
+    stage.store_secret()
+    assert stage.run(tag).versions == (1,)  # the failed Job was deleted, a new one made
+    assert "goose: successfully migrated database to version: 1" in stage.said()

@@ -33,9 +33,9 @@ class ScriptedLog:
         yield from self.lines
 
 
-def read(source: ScriptedLog, *pods: Json) -> list[tuple[str, str]]:
+def read(source: ScriptedLog, *pods: Json, run_id: str = "") -> list[tuple[str, str]]:
     told: list[tuple[str, str]] = []
-    logs = Logs(source, "n", lambda level, text: told.append((level, text)))
+    logs = Logs(source, "n", lambda level, text: told.append((level, text)), run_id)
     for found in pods:
         logs.attend(found)
     logs.finish(30)
@@ -47,6 +47,14 @@ def test_each_line_comes_once_though_the_connection_is_lost_twice() -> None:
     source = ScriptedLog(lines, [5, 12])
     assert read(source, ended(0)) == [("info", text) for _, text in lines]
     assert source.reads == 3
+
+
+def test_a_run_that_follows_again_tells_only_what_is_new() -> None:
+    lines = [(stamp(1), "one"), (stamp(2), "two")]
+    assert [text for _, text in read(ScriptedLog(lines, []), ended(0), run_id="r")] == ["one", "two"]
+    again = read(ScriptedLog([*lines, (stamp(3), "three")], []), ended(0), run_id="r")
+    assert [text for _, text in again] == ["three"]
+    assert len(read(ScriptedLog(lines, []), ended(0), run_id="another")) == 2
 
 
 def test_a_second_attempt_is_told_from_the_first() -> None:
