@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 from deployments.console import deploy, deployment_file, runs
 from deployments.sandbox import secrets_server as sandbox
+from deployments.sandbox.prefect_server import clean_environment
 from migrator import addresses, cli, errors
 from tasks import approval, fleet
 
@@ -54,15 +57,16 @@ def test_bad_flow_a_deployment_that_prefect_would_let_pass(change: dict[str, Any
     assert words in caught.value.message
 
 
-def test_prefects_own_command_makes_the_same_deployments_of_the_file(
-    installed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", installed.api_url)
+def test_prefects_own_command_makes_the_same_deployments_of_the_file(prefect_server: Any) -> None:
+    # processes of their own: this one may have read another fleet when it imported the flows
+    variables = clean_environment() | prefect_server.environment()
     names = {item["name"] for item in deployment_file.read(deploy.FILE)["deployments"]}
-    ours = described(installed, names)
-    deployment_file._by_command(deploy.FILE)
-    assert described(installed, names) == ours
-    assert len(ours) == len(names)
+    found = []
+    for command in (["migrator.cli", "deploy"], ["prefect", "--no-prompt", "deploy", "--all"]):
+        subprocess.run([sys.executable, "-m", *command], cwd=deploy.ROOT, env=variables, capture_output=True, check=True)
+        found.append(described(prefect_server, names))
+    assert found[0] == found[1]
+    assert len(found[0]) == len(names)
 
 
 def described(server: Any, names: set[str]) -> dict[str, Any]:
