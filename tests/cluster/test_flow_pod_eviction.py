@@ -46,7 +46,7 @@ def stage(worker: FleetStage, prefect_server: PrefectServer) -> Iterator[FleetSt
     path.unlink()
 
 
-def created_run(image: str) -> str:
+def created_run(image: str, mode: str = "inline") -> str:
     """A run of a deployment of deploy_service, as a schedule or the UI makes it."""
     from flows.deploy_service import deploy_service
 
@@ -59,7 +59,7 @@ def created_run(image: str) -> str:
             pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}],
             parameter_openapi_schema={"type": "object", "properties": {}},
         )
-        given = {"service": "auth-service", "environment": "dev", "mode": "inline", "image": image}
+        given = {"service": "auth-service", "environment": "dev", "mode": mode, "image": image}
         return str(client.create_flow_run_from_deployment(deployment, parameters=given).id)
 
 
@@ -117,6 +117,12 @@ def started(stage: FleetStage, server: PrefectServer, run_id: str) -> tuple[Name
     return namespace, job, pods()[0]["metadata"]["name"]
 
 
+def evict(stage: FleetStage, pod: str) -> None:
+    """What a drain does."""
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
+    stage.cluster.api.create(f"/api/v1/namespaces/{stage.namespace().name}/pods/{pod}/eviction", eviction)
+
+
 def completed(stage: FleetStage, server: PrefectServer, run_id: str) -> None:
     """The run, executed in another pod to its end; the migration is there once."""
     stage.sql("dev", "UPDATE pace SET seconds = 0")
@@ -133,8 +139,7 @@ def completed(stage: FleetStage, server: PrefectServer, run_id: str) -> None:
 def test_good_flow_an_evicted_run_ends_on_the_server_and_is_scheduled_again(stage: FleetStage, prefect_server: PrefectServer) -> None:
     run_id = created_run(stage.image.name)
     namespace, job, pod = started(stage, prefect_server, run_id)
-    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
-    stage.cluster.api.create(f"/api/v1/namespaces/{namespace.name}/pods/{pod}/eviction", eviction)
+    evict(stage, pod)
     stage.cluster.wait_until(lambda: not busy(stage), "the statement is cancelled on the server", 25)
     finished = namespace.wait("job", job, lambda found: condition(found, "Complete") or condition(found, "Failed"), "is over", 90)
     assert sum(finished["status"].get(key, 0) for key in ("succeeded", "failed")) == 1, "Kubernetes started no second pod"
@@ -143,6 +148,23 @@ def test_good_flow_an_evicted_run_ends_on_the_server_and_is_scheduled_again(stag
     run = prefect_server.request("GET", f"/flow_runs/{run_id}")
     assert (run["state_type"], run["state_name"]) == ("SCHEDULED", "AwaitingRetry"), "a worker starts it again"
     completed(stage, prefect_server, run_id)
+
+
+def test_good_flow_an_evicted_run_takes_its_job_with_it_and_makes_it_anew(stage: FleetStage, prefect_server: PrefectServer) -> None:
+    stage.credentials_secret()
+    run_id = created_run(stage.image.name, "job")
+    namespace, job, pod = started(stage, prefect_server, run_id)
+    migrating = "app.kubernetes.io/component=migration"
+    (first,) = namespace.list("job", labelSelector=migrating)
+    evict(stage, pod)
+    stage.cluster.wait_until(lambda: not busy(stage), "the Job's statement is cancelled", 60)
+    namespace.wait("job", job, lambda found: condition(found, "Complete") or condition(found, "Failed"), "is over", 90)
+    stage.cluster.wait_until(lambda: namespace.list("job", labelSelector=migrating) == [], "the migration Job is gone", 90)
+    assert stage.sql("dev", "SELECT to_regclass('half_done') IS NULL") == ["t"], "rolled back"
+    assert prefect_server.request("GET", f"/flow_runs/{run_id}")["state_name"] == "AwaitingRetry"
+    completed(stage, prefect_server, run_id)
+    (second,) = namespace.list("job", labelSelector=migrating)
+    assert second["metadata"]["uid"] != first["metadata"]["uid"] and condition(second, "Complete")
 
 
 def test_bad_flow_a_run_that_gets_no_grace_leaves_nothing_half_done(stage: FleetStage, prefect_server: PrefectServer) -> None:
