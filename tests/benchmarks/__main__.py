@@ -41,8 +41,22 @@ def main() -> int:
     print(text)
     if set(chosen) == set(rows.ROWS):
         arguments.out.write_text(text)
-        _say(f"written to {arguments.out.relative_to(PROJECT)}")
+    elif arguments.out.exists():
+        arguments.out.write_text(_with_rows(arguments.out.read_text(), results))
+    _say(f"written to {arguments.out}")
     return 0
+
+
+def _with_rows(page: str, results: list[rows.Result]) -> str:
+    """A page with the rows of some results in place of the older rows about the same work."""
+    lines = page.splitlines()
+    measured = [line for result in results for line in result.table]
+    for work in dict.fromkeys(line.split("|")[1] for line in measured):
+        places = [number for number, line in enumerate(lines) if line.startswith(f"|{work}|")]
+        fresh = [line for line in measured if line.startswith(f"|{work}|")]
+        if places:
+            lines[places[0] : places[-1] + 1] = fresh
+    return "\n".join(lines) + "\n"
 
 
 def _measure(folder: Path, chosen: list[str], arguments: argparse.Namespace) -> list[rows.Result]:

@@ -278,7 +278,12 @@ def _answer(playground: Playground, question: dict[str, Any]) -> None:
     asked = re.search(r"-done (\d+):(\d+)", question["hint"])
     assert asked is not None, question
     version, index = int(asked[1]), int(asked[2])
-    evidence = {(1, 2): "SELECT count() FROM a", (2, 3): "SELECT count() FROM c", (5, 3): "SELECT count() FROM d"}
+    evidence = {
+        (1, 2): "SELECT count() FROM a",
+        (2, 3): "SELECT count() FROM c",
+        (3, 1): "SELECT countIf(endsWith(label, '!')) FROM c",
+        (5, 3): "SELECT count() FROM d",
+    }
     done = playground.sql(evidence[version, index]) != [[0]]
     playground.answer(version, index, done=done)
 
