@@ -30,6 +30,8 @@ $(VENV)/.runtime: $(VENV)/.python pyproject.toml constraints.txt
 $(VENV)/.development: $(VENV)/.runtime
 	@echo "[setup] installing the development tools"
 	@$(UV) pip install --python $(BIN)/python --constraints constraints.txt --editable '.[flows,sandbox,dev]'
+	@# Tests and benchmarks start hundreds of processes; where PYTHONDONTWRITEBYTECODE is set, each would compile Prefect anew.
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
 	@touch $@
 
 install: $(VENV)/.development ## virtual environment with everything that tests need

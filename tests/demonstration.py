@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deployments.sandbox import stack, stack_state
+
 ROOT = Path(__file__).resolve().parents[1]
 READY = "Ctrl-C stops everything; data are kept."
 """The last line that `--keep` prints: from then on the UI and the databases are there to be used."""
@@ -137,6 +139,19 @@ def result_rows(demo: Demonstration) -> dict[str, dict[str, str]]:
             row = dict(zip(names, cells, strict=True))
             rows[f"{row['environment']}/{row['service']}"] = row
     return rows
+
+
+def greylag(state: Path, environment: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """The command in a shell that acts as an environment's worker, as the demo's last lines tell to do it; `more` are variables."""
+    variables = stack.client_environment(state, stack_state.running(state), environment)
+    return subprocess.run(
+        [sys.executable, "-m", "migrator.cli", *arguments],
+        cwd=ROOT,
+        env=os.environ | variables | more,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import compileall
+import importlib.util
 import os
 import platform
 import shutil
@@ -21,6 +22,8 @@ from tests.benchmarks import rows
 from tests.benchmarks.bench import Bench
 
 PROJECT = Path(__file__).resolve().parents[2]
+COMPILED = ("migrator", "psycopg", "clickhouse_connect", "postgast", "google.protobuf", "urllib3", "certifi", "lz4", "backports.zstd")
+"""What the wheel brings, compiled as in an image; PYTHONDONTWRITEBYTECODE may be set here."""
 
 
 def main() -> int:
@@ -34,7 +37,9 @@ def main() -> int:
     unknown = [name for name in chosen if name not in rows.ROWS]
     if unknown:
         parser.error(f"unknown row: {', '.join(unknown)}")
-    compileall.compile_dir(str(PROJECT / "migrator"), quiet=2)
+    for package in COMPILED:
+        for place in getattr(importlib.util.find_spec(package), "submodule_search_locations", None) or ():
+            compileall.compile_dir(place, quiet=2)
     with tempfile.TemporaryDirectory(prefix="greylag-bench-") as folder:
         results = _measure(Path(folder), chosen, arguments)
     text = _page(results, arguments)

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox import builds
+from deployments.sandbox import builds, demo_cluster
 from deployments.sandbox.cluster import cluster as sandbox
+from deployments.sandbox.cluster import kubeconfigs
 from tasks import fleet
 from tests import demonstration
-from tests.demonstration import Demonstration, result_rows
+from tests.demonstration import Demonstration, greylag, result_rows
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -34,16 +35,23 @@ def demo(session_directory: Path) -> Iterator[Demonstration]:
         yield running
 
 
-def kubectl(demo: Demonstration, *arguments: str) -> Any:
-    """What the demo's cluster says, as JSON."""
+def admin(demo: Demonstration, *arguments: str, stdin: str = "") -> str:
+    """kubectl as the administrator of the demo's cluster."""
     done = subprocess.run(
-        [builds.require(builds.CONTROLPLANE), "kubectl", *arguments, "--output", "json"],
+        [builds.require(builds.CONTROLPLANE), "kubectl", *arguments],
         env={"KUBECONFIG": str(demo.state / "cluster" / "admin.kubeconfig"), "PATH": os.defpath, "HOME": str(demo.state)},
+        input=stdin,
         capture_output=True,
         encoding="utf-8",
-        check=True,
+        check=False,
     )
-    return json.loads(done.stdout)["items"]
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def kubectl(demo: Demonstration, *arguments: str) -> Any:
+    """What the demo's cluster holds."""
+    return json.loads(admin(demo, *arguments, "--output", "json"))["items"]
 
 
 def labelled(found: dict[str, Any], label: str) -> str:
@@ -73,6 +81,30 @@ def test_no_application_started_before_its_migration(demo: Demonstration) -> Non
         started[place] = pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"]
     assert len(started) == 18
     assert all(started[place] >= migrated[place] for place in started)
+
+
+@pytest.mark.parametrize("service", ["auth-service", "audit-service"])
+def test_inline_too_a_service_goes_from_nothing_to_an_available_deployment(demo: Demonstration, service: str) -> None:
+    target = TARGETS[f"dev/{service}"]
+    admin(demo, "delete", "deployment", service, "--namespace", target.namespace)
+    emptied = greylag(demo.state, "dev", "reset", f"@dev/{service}")
+    assert emptied.returncode == 0, emptied.stderr
+    assert greylag(demo.state, "dev", "status", f"@dev/{service}", "--exit-code").returncode == 3, "all of it is pending"
+    admin(demo, "apply", "--namespace", target.namespace, "--filename", "-", stdin=json.dumps(demo_cluster.deployment(target)))
+    deployed = greylag(demo.state, "dev", "deploy", f"@dev/{service}", "--mode", "inline", "--image", demo_cluster.RELEASE)
+    assert deployed.returncode == 0, deployed.stderr
+    assert greylag(demo.state, "dev", "status", f"@dev/{service}", "--exit-code").returncode == 0
+    (found,) = kubectl(demo, "get", "deployments", "--namespace", target.namespace, "--field-selector", f"metadata.name={service}")
+    assert found["status"]["availableReplicas"] == 1
+
+
+@pytest.mark.parametrize("service", ["auth-service", "audit-service"])
+def test_the_recipes_verification_is_one_command_for_the_worker(demo: Demonstration, service: str) -> None:
+    access = {"KUBECONFIG": str(next((demo.state / "cluster" / "kubeconfigs").glob("dev-*"))), "GREYLAG_KUBE_CONTEXT": kubeconfigs.CONTEXT}
+    told = greylag(demo.state, "dev", "verify", f"@dev/{service}", **access)
+    assert told.returncode == 0, told.stderr
+    assert f"{service}-migration-" in told.stderr + told.stdout, "the Job"
+    assert "successfully migrated database" in told.stderr + told.stdout, "its pod's words"
 
 
 def test_ctrl_c_ends_the_cluster_and_everything_else(demo: Demonstration) -> None:

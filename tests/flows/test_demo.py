@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from deployments.sandbox import stack, stack_state
+from deployments.sandbox import stack_state
 from migrator import errors
 from tasks import fleet
 from tests import demonstration
-from tests.demonstration import Demonstration, result_rows
+from tests.demonstration import Demonstration, greylag, result_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # the fixtures run the whole demo, twice
 
@@ -48,19 +45,6 @@ def version_by_sql(state: Path, target: fleet.Target) -> int:
         return int(client.command(question))
     finally:
         client.close()
-
-
-def greylag(state: Path, environment: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command in a shell that acts as an environment's worker, as the demo's last lines tell to do it."""
-    variables = stack.client_environment(state, stack_state.running(state), environment)
-    return subprocess.run(
-        [sys.executable, "-m", "migrator.cli", *arguments],
-        cwd=ROOT,
-        env=os.environ | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def test_the_first_run_promotes_six_services_through_three_environments(first_demo: Demonstration) -> None:
