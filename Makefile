@@ -10,7 +10,7 @@ UV     := $(BIN)/python -m uv --quiet --no-progress
 STATE  ?= .sandbox
 # Two: most of the suite waits for servers, and each process starts its own.
 WORKERS ?= 2
-PYTEST  = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PYTEST  = $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -66,16 +67,21 @@ ROOMS = ("cluster", "flows", "browser", "clickhouse", "postgres", "interop", "fa
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups for `pytest -n`: a file's tests run in one process, because they share servers; all that needs the cluster does, because there is one."""
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group("cluster" if item.get_closest_marker("cluster") else file))
-    items.sort(key=_room)
+    """Orders the rooms."""
+    items.sort(key=lambda item: ROOMS.index(room) if (room := item.path.parent.name) in ROOMS else len(ROOMS))
 
 
-def _room(item: pytest.Item) -> int:
-    room = "cluster" if item.get_closest_marker("cluster") else item.path.parent.name
-    return ROOMS.index(room) if room in ROOMS else len(ROOMS)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `pytest -n`: a file's tests run in one process, because they share servers; the cluster's all do, because there is one cluster."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Rooms(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "cluster" if file.startswith("tests/cluster/") else file
+
+    return Rooms(config, log)
 
 
 def pytest_unconfigure() -> None:
