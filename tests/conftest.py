@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -60,6 +61,8 @@ def _session_directory() -> Path:
 
 
 _isolate_environment()
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell that starts the suite in the background hands that on, to what tests interrupt as well
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 ROOMS = ("cluster", "flows", "browser", "clickhouse", "postgres", "interop", "faults", "unit")
