@@ -61,7 +61,9 @@ def _session_directory() -> Path:
 
 
 _isolate_environment()
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell that starts the suite in the background hands that on, to what tests interrupt as well
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # a shell that starts the suite in the background hands that on, to what tests interrupt as well
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
