@@ -61,9 +61,8 @@ def _session_directory() -> Path:
 
 
 _isolate_environment()
-if (
-    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-):  # a shell that starts the suite in the background hands that on, to what tests interrupt as well
+# A shell that starts the suite in the background has SIGINT ignored, and so would be what tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -44,11 +44,10 @@ def main() -> int:
         results = _measure(Path(folder), chosen, arguments)
     text = _page(results, arguments)
     print(text)
-    if set(chosen) == set(rows.ROWS):
-        arguments.out.write_text(text)
-    elif arguments.out.exists():
-        arguments.out.write_text(_with_rows(arguments.out.read_text(), results))
-    _say(f"written to {arguments.out}")
+    whole = set(chosen) == set(rows.ROWS)
+    if whole or arguments.out.exists():
+        arguments.out.write_text(text if whole else _with_rows(arguments.out.read_text(), results))
+        _say(f"written to {arguments.out}")
     return 0
 
 
