@@ -38,7 +38,7 @@ def main() -> int:
     if unknown:
         parser.error(f"unknown row: {', '.join(unknown)}")
     for package in COMPILED:
-        for place in getattr(importlib.util.find_spec(package), "submodule_search_locations", None) or ():
+        for place in _places(package):
             compileall.compile_dir(place, quiet=2)
     with tempfile.TemporaryDirectory(prefix="greylag-bench-") as folder:
         results = _measure(Path(folder), chosen, arguments)
@@ -49,6 +49,15 @@ def main() -> int:
         arguments.out.write_text(text if whole else _with_rows(arguments.out.read_text(), results))
         _say(f"written to {arguments.out}")
     return 0
+
+
+def _places(package: str) -> list[str]:
+    """The directories of an installed package; none where it, or what it lies in, is not there."""
+    try:
+        found = importlib.util.find_spec(package)
+    except ModuleNotFoundError:  # a child's parent is imported; Python 3.14 has zstd itself and needs no `backports`
+        return []
+    return list(found.submodule_search_locations or ()) if found else []
 
 
 def _with_rows(page: str, results: list[rows.Result]) -> str:
