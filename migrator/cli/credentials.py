@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from migrator import addresses, errors
+from migrator import addresses, errors, mounted_secret
 
 DIRECTORY = "GREYLAG_CREDENTIALS_DIRECTORY"
 PARAMETERS = "GREYLAG_PARAMETERS"
@@ -25,6 +25,9 @@ FILES: Mapping[str, tuple[str, ...]] = {
     "http_port": ("http_port",),
 }
 """What the files may be called; the first one present is taken."""
+
+VERBATIM = ("username", "password")
+"""Parts whose spaces belong to them; around the others they mean nothing."""
 
 REQUIRED = ("host", "username", "password", "database")
 
@@ -75,8 +78,7 @@ class Parts(NamedTuple):
 def find(driver: str, environ: Mapping[str, str]) -> Parts | None:
     """The credentials for a driver; None where no source is there.
 
-    Raises NotFound: `secret-missing` (there is no such directory), `key-missing` (it lacks a file). UsageError (`bad-address`) for a file that is
-    not UTF-8.
+    Raises NotFound (`secret-missing`, `key-missing`) and UsageError (`bad-secret`) as `mounted_secret.read`.
     """
     if environ.get(DIRECTORY):
         return _from_files(Path(environ[DIRECTORY]), environ)
@@ -99,20 +101,15 @@ def _from_variables(prefix: str, environ: Mapping[str, str]) -> Parts:
 
 
 def _from_files(directory: Path, environ: Mapping[str, str]) -> Parts:
-    try:
-        # Kubernetes keeps the real files in hidden directories beside the links.
-        present = sorted(item.name for item in directory.iterdir() if not item.name.startswith("."))
-    except OSError as error:
-        raise errors.NotFound(
-            f"the credentials directory {directory} can't be read: {(error.strerror or '').lower()}",
-            code="secret-missing",
-            hint=f"mount the Secret there, or correct {DIRECTORY}",
-        ) from None
+    wanted = {name for names in FILES.values() for name in names}
+    present = mounted_secret.read(
+        directory, wanted, name=f"the credentials directory {directory}", hint=f"mount the Secret there, or correct {DIRECTORY}"
+    )
     found: dict[str, str] = {}
     for part, names in FILES.items():
         name = next((item for item in names if item in present), None)
         if name is not None:
-            found[part] = _read(directory / name, part)
+            found[part] = present[name] if part in VERBATIM else present[name].strip()
     missing = [part for part in REQUIRED if not found.get(part)]
     if missing:
         raise errors.NotFound(
@@ -121,18 +118,3 @@ def _from_files(directory: Path, environ: Mapping[str, str]) -> Parts:
             hint="add the key to the Secret: host, port, username, password, database",
         )
     return Parts(**{"port": environ.get("GREYLAG_PORT", ""), **found})
-
-
-def _read(path: Path, part: str) -> str:
-    try:
-        # Only an editor's or echo's line end: spaces may belong to a password.
-        text = path.read_bytes().decode("utf-8").rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise errors.UsageError(f"the {part} in {path} is not UTF-8", code="bad-address", hint="store it again as UTF-8") from None
-    except OSError as error:
-        raise errors.NotFound(
-            f"{path} can't be read: {(error.strerror or '').lower()}",
-            code="key-missing",
-            hint="the container's user must be allowed to read it",
-        ) from None
-    return text if part == "password" else text.strip()

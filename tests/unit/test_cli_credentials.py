@@ -115,7 +115,7 @@ def test_bad_flow_a_file_that_is_not_utf8_is_refused_without_its_content(tmp_pat
     (tmp_path / "password").write_bytes(b"\xff\xfesecret")
     with pytest.raises(errors.UsageError) as caught:
         resolve("postgres", "up", GREYLAG_CREDENTIALS_DIRECTORY=str(tmp_path))
-    assert caught.value.code == "bad-address"
+    assert caught.value.code == "bad-secret"
     assert "secret" not in caught.value.message.replace("secret-", "")
 
 
