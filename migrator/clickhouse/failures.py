@@ -56,6 +56,9 @@ _BEFORE_START = frozenset({
 # fmt: on
 """Codes that the server raises while it parses, checks access or analyses: the statement has had no effect."""
 
+_LONGEST_MESSAGE = 16384
+"""Bytes: a message is masked and shown as a whole, a misdirected answer of megabytes isn't."""
+
 _POSITION = re.compile(r"failed at position (\d+)")
 _TRAILER = re.compile(r"\s*\(version [^()]*(?:\([^()]*\))?[^()]*\)\s*\Z")
 _STACK = re.compile(r"\n\s*\n0\. .*\Z", re.DOTALL)
@@ -99,7 +102,7 @@ class Lost(Exception):
 
 
 def read(error: Exception) -> Refusal | Lost:
-    """What an exception of clickhouse-connect means."""
+    """What an exception of clickhouse-connect or urllib3 means."""
     text = _TRAILER.sub("", str(error))
     code = getattr(error, "code", None)
     if type(error).__name__ == "ProgrammingError":  # refused by the driver before anything was sent: a setting that can't be changed
@@ -108,8 +111,7 @@ def read(error: Exception) -> Refusal | Lost:
     if code is None and received is not None and received[1]:
         code = int(received[1])
     if code is not None:
-        message = _STACK.sub("", _RECEIVED.sub("", text, count=1)).strip()
-        return Refusal(int(code), _TRAILER.sub("", message))
+        return _refusal(int(code), text)
     root = _root(error)
     sent = type(root).__name__ not in (
         "NewConnectionError",
@@ -119,6 +121,26 @@ def read(error: Exception) -> Refusal | Lost:
         "gaierror",
     )
     return Lost(_plain(root, text), sent)
+
+
+def of_answer(status: int, code: str | None, body: bytes) -> Refusal | Lost:
+    """What an HTTP answer means that isn't a success.
+
+    Args:
+        code: the server's error code as its header gives it; a proxy may have dropped the header.
+    """
+    text = _TRAILER.sub("", body[:_LONGEST_MESSAGE].decode("utf-8", "backslashreplace").strip())
+    named = _RECEIVED.match(text)
+    number = code if code and code.isdigit() else named[1] if named else None
+    if number is not None:
+        return _refusal(int(number), text)
+    said = text.split("\n")[0].strip()[:200]
+    return Lost(f"HTTP status {status}" + (f", server response: {said}" if said else ""))
+
+
+def _refusal(code: int, text: str) -> Refusal:
+    message = _STACK.sub("", _RECEIVED.sub("", text, count=1)).strip()
+    return Refusal(code, _TRAILER.sub("", message))
 
 
 def _root(error: BaseException) -> BaseException:

@@ -18,14 +18,13 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from migrator import addresses, errors
 from migrator.clickhouse import failures
-
-T = TypeVar("T")
+from migrator.clickhouse.transport import Transport
 
 STATEMENT_SETTINGS: Mapping[str, str] = {
     "async_insert": "0",  # on by default from 26.3: a row that is not written yet must not count as written
@@ -63,19 +62,10 @@ class Session:
     overridden: set[str] = field(default_factory=set)
     cluster: str = ""
     database_engine: str = ""
-    heard: Any = field(default_factory=threading.local, repr=False)  # the last answer's X-ClickHouse-Summary, per thread
 
     def __post_init__(self) -> None:
-        """Listens to the answers' headers: the driver's exceptions don't tell how many rows a failed INSERT had written."""
-        pool = self.client.http
-        request = pool.request
-
-        def listening(*arguments: Any, **options: Any) -> Any:
-            response = request(*arguments, **options)
-            self.heard.summary = response.headers.get("X-ClickHouse-Summary")
-            return response
-
-        pool.request = listening
+        self._transport = Transport(self.client)
+        self._prepared: dict[tuple[tuple[str, str | int], ...], str] = {}  # per settings of a statement the URL's part that is the same for all
 
     @property
     def version(self) -> str:
@@ -90,7 +80,9 @@ class Session:
         Raises:
             failures.Refusal, failures.Lost.
         """
-        body = self._send(lambda: self.client.raw_query(sql, fmt="JSONCompactEachRow", settings=dict(settings or {})))
+        sent: dict[str, str | int] = {"wait_end_of_query": 1, **(settings or {})}
+        parameters = self._transport.parameters(sent, self.database)
+        body = self._transport.post(f"{sql}\nFORMAT JSONCompactEachRow".encode("utf-8", "surrogateescape"), parameters, reads=True)
         return [json.loads(line) for line in body.decode("utf-8", "surrogateescape").splitlines() if line]
 
     def command(self, sql: str | bytes, settings: Mapping[str, str | int] | None = None) -> None:
@@ -100,10 +92,8 @@ class Session:
             failures.Refusal, failures.Lost.
         """
         body = sql.encode("utf-8", "surrogateescape") if isinstance(sql, str) else sql
-        sent = {**self.settings, **STATEMENT_SETTINGS, **(settings or {})}
-        self._send(
-            lambda: self.client.command("", data=body, settings=self._known(sent), transport_settings={"X-ClickHouse-Format": "Null"})
-        )
+        sent = self._known({**self.settings, **STATEMENT_SETTINGS, **(settings or {})})
+        self._transport.post(body, self._transport.parameters(sent, self.database))
 
     # --- the run ------------------------------------------------------------------------------------------------------------------
 
@@ -111,14 +101,15 @@ class Session:
         """Opens the run's HTTP session; from now on the server refuses its statements once it stood idle for `seconds`."""
         self.end()
         use = f"USE {quote(self.database)}".encode()
-        sent = {"session_id": fence, "session_timeout": seconds, "query_id": f"{self.prefix}begin"}
-        self._send(lambda: self.client.command("", data=use, settings=sent, use_database=False))
+        sent: dict[str, str | int] = {"session_id": fence, "session_timeout": seconds}
+        self._transport.post(use, self._transport.parameters(sent), query_id=f"{self.prefix}begin")
         self.fence, self.fence_seconds = fence, seconds
 
     def end(self) -> None:
         """Leaves the HTTP session; the server forgets it by itself."""
         self.fence = None
         self.overridden.clear()
+        self._prepared.clear()
 
     def touch(self) -> None:
         """Uses the HTTP session, so that the server keeps it.
@@ -126,8 +117,7 @@ class Session:
         Raises:
             failures.Refusal, failures.Lost.
         """
-        sent = {"session_id": self.fence, "session_timeout": self.fence_seconds, "session_check": 1, "query_id": f"{self.prefix}touch"}
-        self._send(lambda: self.client.command("", data=b"SELECT 1", settings=sent, use_database=False))
+        self._transport.post(b"SELECT 1", self._transport.parameters(self._in_session), query_id=f"{self.prefix}touch")
 
     def execute(self, body: bytes, query_id: str, settings: Mapping[str, str | int] | None = None) -> None:
         """Executes one statement as the run.
@@ -139,26 +129,30 @@ class Session:
         Raises:
             failures.Refusal, failures.Lost.
         """
-        given = {key: value for key, value in STATEMENT_SETTINGS.items() if key not in self.overridden}
-        sent: dict[str, str | int] = {**given, **self.settings, **(settings or {}), "query_id": query_id}
-        if self.fence:
-            sent |= {"session_id": self.fence, "session_timeout": self.fence_seconds, "session_check": 1}
-        in_session = self.fence is not None
-        self._send(
-            lambda: self.client.command(
-                "",
-                data=body or b" ",  # goose can send nothing at all; the server must be the one that refuses it
-                settings=self._known(sent),
-                use_database=not in_session,
-                transport_settings={"X-ClickHouse-Format": "Null"},
-            )
-        )
+        key = tuple((settings or {}).items())
+        parameters = self._prepared.get(key)
+        if parameters is None:
+            parameters = self._prepared[key] = self._parameters(settings or {})
+        # goose can send nothing at all; the server must be the one that refuses it
+        self._transport.post(body or b" ", parameters, query_id=query_id)
         self._note_settings(body)
+
+    def _parameters(self, settings: Mapping[str, str | int]) -> str:
+        given = {key: value for key, value in STATEMENT_SETTINGS.items() if key not in self.overridden}
+        sent = self._known({**given, **self.settings, **settings})
+        if self.fence:
+            return self._transport.parameters(sent | self._in_session)
+        return self._transport.parameters(sent, self.database)
+
+    @property
+    def _in_session(self) -> dict[str, str | int]:
+        return {"session_id": self.fence or "", "session_timeout": self.fence_seconds, "session_check": 1}
 
     def _note_settings(self, body: bytes) -> None:
         """A file's own SET must win over what is sent with each statement."""
         if body[:200].lstrip()[:3].upper() == b"SET" and (found := _SET.match(body.decode("utf-8", "replace"))):
             self.overridden.update(name for name in _ASSIGNMENT.findall(found[1]) if name not in _TRANSPORT)
+            self._prepared.clear()
 
     def _known(self, settings: Mapping[str, str | int]) -> dict[str, str | int]:
         """Leaves out what this server doesn't know or won't have changed; what the user's address names is always sent."""
@@ -203,18 +197,6 @@ class Session:
         """Closes the connections."""
         self.client.close_connections()
         self.client.close()
-
-    def _send(self, send: Callable[[], T]) -> T:
-        from clickhouse_connect.driver import exceptions
-
-        self.heard.summary = None
-        try:
-            return send()
-        except exceptions.Error as error:
-            failure = failures.read(error)
-            if isinstance(failure, failures.Refusal):
-                failure.written_rows = _written_rows(self.heard.summary)
-            raise failure from None
 
 
 def connect(address: addresses.ClickHouseAddress, prefix: str, timeout: float) -> Session:
@@ -297,13 +279,6 @@ def _pool_options(address: addresses.ClickHouseAddress, secure: bool, environmen
             if not address.skip_verify:
                 options["assert_hostname"] = address.server_name
     return options
-
-
-def _written_rows(summary: str | None) -> int | None:
-    try:
-        return int(json.loads(summary or "{}").get("written_rows"))
-    except (TypeError, ValueError):
-        return None
 
 
 def literal(text: str) -> str:

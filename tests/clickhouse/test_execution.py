@@ -218,13 +218,13 @@ def test_substituted_values_travel_in_the_body_never_in_the_url(playground: Play
     sent: list[str] = []
     with playground.open() as database:
         pool = database._session.client.http
-        request = pool.request
+        request = pool.urlopen
 
         def listening(method: str, url: str, **options: object) -> object:
             sent.append(url)
             return request(method, url, **options)
 
-        pool.request = listening
+        pool.urlopen = listening
         applying.apply(database, playground.plan(database))
     assert playground.sql("SELECT name FROM t") == [[secret]]
     assert len(sent) > 5
@@ -375,8 +375,8 @@ def test_a_migration_costs_two_requests_however_many_there_are(
         with place.open() as database:
             plan = place.plan(database)
             sent: list[object] = []
-            request = database._session.client.http.request
-            database._session.client.http.request = lambda *words, **options: sent.append(words) or request(*words, **options)
+            request = database._session.client.http.urlopen
+            database._session.client.http.urlopen = lambda *words, **options: sent.append(words) or request(*words, **options)
             assert len(applying.apply(database, plan).finished) == migrations
         return len(sent)
 
