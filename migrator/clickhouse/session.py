@@ -65,7 +65,9 @@ class Session:
 
     def __post_init__(self) -> None:
         self._transport = Transport(self.client)
-        self._prepared: dict[tuple[tuple[str, str | int], ...], str] = {}  # per settings of a statement the URL's part that is the same for all
+        self._prepared: dict[
+            tuple[tuple[str, str | int], ...], str
+        ] = {}  # per settings of a statement the URL's part that is the same for all
 
     @property
     def version(self) -> str:
@@ -134,7 +136,7 @@ class Session:
         if parameters is None:
             parameters = self._prepared[key] = self._parameters(settings or {})
         # goose can send nothing at all; the server must be the one that refuses it
-        self._transport.post(body or b" ", parameters, query_id=query_id)
+        self._transport.post_in_turn(body or b" ", parameters, query_id)
         self._note_settings(body)
 
     def _parameters(self, settings: Mapping[str, str | int]) -> str:
@@ -195,6 +197,7 @@ class Session:
 
     def close(self) -> None:
         """Closes the connections."""
+        self._transport.close()
         self.client.close_connections()
         self.client.close()
 

@@ -211,20 +211,25 @@ def test_substituted_values_are_neither_shown_nor_stored(playground: Playground,
     assert secret not in str(stored) and secret not in str([event.document() for event in playground.seen])
 
 
+def listen(database: connection.ClickHouseDatabase, monkeypatch: pytest.MonkeyPatch, sent: list[str]) -> None:
+    """Appends the target of every request from now on to `sent`."""
+    transport = database._session._transport
+    made = transport._target_of
+
+    def target_of(parameters: str, query_id: str) -> str:
+        sent.append(made(parameters, query_id))
+        return sent[-1]
+
+    monkeypatch.setattr(transport, "_target_of", target_of)
+
+
 def test_substituted_values_travel_in_the_body_never_in_the_url(playground: Playground, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = "s3cr3t of envsub"
     monkeypatch.setenv("API_KEY", secret)
     playground.write(1, TABLE.format("t"), "-- +goose ENVSUB ON", "INSERT INTO t VALUES (1, '$API_KEY');")
     sent: list[str] = []
     with playground.open() as database:
-        pool = database._session.client.http
-        request = pool.urlopen
-
-        def listening(method: str, url: str, **options: object) -> object:
-            sent.append(url)
-            return request(method, url, **options)
-
-        pool.urlopen = listening
+        listen(database, monkeypatch, sent)
         applying.apply(database, playground.plan(database))
     assert playground.sql("SELECT name FROM t") == [[secret]]
     assert len(sent) > 5
@@ -374,9 +379,8 @@ def test_a_migration_costs_two_requests_however_many_there_are(
             place.write(number, TABLE.format(f"t{number}"))
         with place.open() as database:
             plan = place.plan(database)
-            sent: list[object] = []
-            request = database._session.client.http.urlopen
-            database._session.client.http.urlopen = lambda *words, **options: sent.append(words) or request(*words, **options)
+            sent: list[str] = []
+            listen(database, monkeypatch, sent)
             assert len(applying.apply(database, plan).finished) == migrations
         return len(sent)
 
