@@ -14,6 +14,7 @@ from migrator import errors
 from tasks import backoff, credentials, fleet, job_manifest, migration, settings, steps
 from tasks.fleet_models import Target
 from tasks.outcomes import MigrationOutcome
+from tasks.request import Request
 
 
 @flow(name="deploy-service", flow_run_name=labels.run_name, retries=0, persist_result=False)
@@ -137,7 +138,7 @@ def _migrate(
 def _publish_plan(target: Target, url: Any, found: credentials.Credentials, bundle: str) -> None:
     """Shows what step 3 is about to do. A page that can't be made stops nothing: step 3 meets the same cause and reports it."""
     try:
-        outcome = migration.preview(target, url, bundle=bundle, env=migration.substitutions(target, found))
+        outcome = migration.preview(Request(target, url, bundle, env=migration.substitutions(target, found)))
         reports.publish_markdown(*pages.plan(target, outcome))
     except Exception as error:  # noqa: BLE001 - see above; the text could hold anything, the class can't
         labels.logger().log(logging.INFO, "%s: no plan page: %s", target.label, type(error).__name__)

@@ -16,16 +16,14 @@ No verb on Secrets: the Job names its Secret, the kubelet reads it.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr
-
 from migrator import errors, events, registry
-from migrator.plans import ACCEPT_NOTHING, Policy
+from migrator.plans import Plan
 from tasks import job_adoption, job_failures, job_manifest, job_watch, migration, preflight
-from tasks.credentials.session import Session
 from tasks.fleet_models import Target
 from tasks.job_adoption import Course
 from tasks.job_following import Ended, Following, StuckJob, interrupted
@@ -33,7 +31,8 @@ from tasks.job_logs import Told
 from tasks.job_manifest import Order
 from tasks.migration import Prepared
 from tasks.outcomes import AppliedMigration, MigrationOutcome
-from tasks.settings import Settings, load
+from tasks.request import Request
+from tasks.settings import Settings
 
 if TYPE_CHECKING:
     from tasks.job_api import JobApi
@@ -47,72 +46,59 @@ STOP_SECONDS = 20.0
 """How long a cancelled run waits for its Job's pod: greylag needs 10 s at most to roll back, and Prefect kills the run after 30 s (prefect.md §6.5)."""
 
 
-def run(
-    target: Target,
-    url: SecretStr,
-    *,
-    image: str,
-    bundle: str = "",
-    plan: str = "",
-    env: Mapping[str, str] | None = None,
-    policy: Policy = ACCEPT_NOTHING,
-    tell: Told,
-    settings: Settings | None = None,
-    run_id: str = "",
-    backoff_limit: int = 3,
-    deadline: float = 900.0,
-    session: Session | None = None,
-    api: JobApi | None = None,
-) -> MigrationOutcome:
-    """Brings the target's database up to date by a Job.
+def run(request: Request, *, image: str, tell: Told, backoff_limit: int = 3, api: JobApi | None = None) -> MigrationOutcome:
+    """Brings the target's database up to date by a Job, which is bound to the bundle and to the plan as they are now, or were approved.
 
     Args:
+        request: its session is the worker's own, for the plan; the Job has its Secret.
         image: the release's image, with repository and tag or digest (`Target.image`).
-        bundle: the digest that the files must have, here and in the image; empty takes the files that are here.
-        plan: the digest of the plan that was approved; empty binds the Job to the plan as it is now.
-        env: what ENVSUB reads when the plan is made.
         tell: is given a level (`info`, `warning`) and a line, in the calling thread.
-        backoff_limit, deadline: the Job's backoffLimit and activeDeadlineSeconds.
-        session: the worker's own credentials, where they are short-lived; the Job has its Secret.
+        backoff_limit: the Job's backoffLimit.
 
     Raises:
         UsageError (`image-missing`, `no-cluster`), PlanRefused and what else `migration.prepare` raises: before there is a Job.
         JobFailed: permanent whatever the exit code, which is the pod's own: its code, message, place and hint.
         NotFound (`job-deleted`, `job-conflict`), LockUnavailable (`job-running`), Interrupted, Unavailable (the API server).
     """
-    chosen = settings or load()
+    target = request.target
     if not job_manifest.runnable(image):
         raise errors.UsageError(
             f"{target.label}: a Job needs the release's image, and {f'{image} names no repository' if image else 'none is given'}",
             code="image-missing",
             hint="give the run's `image`: a tag or digest where job.image of fleet.yaml names the repository, else the whole reference",
         )
-    cluster = api or connect(target, chosen)
+    cluster = api or connect(target, request.settings)
 
-    def prepare(approved: str = "") -> Prepared:
-        return migration.prepare(target, url, bundle=bundle, approved=approved, env=env, policy=policy, settings=chosen, session=session)
+    def again() -> Prepared:
+        return migration.prepare(dataclasses.replace(request, plan=""))
 
-    prepared = prepare(plan)
-    order = Order(
-        target=target,
-        image=image,
-        bundle=prepared.plan.bundle,
-        plan=prepared.plan.digest,
-        approved=plan,
-        pending=bool(prepared.plan.steps),
-        run_id=run_id,
-        backoff_limit=backoff_limit,
-        active_deadline_seconds=deadline,
-        lock_wait_seconds=min(chosen.lock_wait_seconds, deadline),
-        statement_timeout_seconds=chosen.statement_timeout_seconds,
-    )
-    with _Work(cluster, order, prepared, prepare, tell, chosen.job_patience_seconds) as work:
+    prepared = migration.prepare(request)
+    order = _order(request, prepared.plan, image, backoff_limit)
+    with _Work(cluster, order, prepared, again, tell, request.settings.job_patience_seconds) as work:
         ended = work.done()
     if ended is None:
-        return _settled(target, prepare())
+        return _settled(target, again())
     if job_failures.condition(ended.job, "Failed"):
         raise job_failures.failure(ended.job, ended.pods, target.label)
-    return _outcome(target, ended, prepared, prepare)
+    return _outcome(target, ended, prepared, again)
+
+
+def _order(request: Request, plan: Plan, image: str, backoff_limit: int) -> Order:
+    settings = request.settings
+    deadline = settings.active_deadline_seconds if request.deadline is None else request.deadline
+    return Order(
+        target=request.target,
+        image=image,
+        bundle=plan.bundle,
+        plan=plan.digest,
+        approved=request.plan,
+        pending=bool(plan.steps),
+        run_id=request.run_id,
+        backoff_limit=backoff_limit,
+        active_deadline_seconds=deadline,
+        lock_wait_seconds=min(settings.lock_wait_seconds, deadline),
+        statement_timeout_seconds=settings.statement_timeout_seconds,
+    )
 
 
 def connect(target: Target, settings: Settings) -> JobApi:
@@ -135,9 +121,9 @@ class _Work:
     Signals reach the main thread alone, and this may run in another: so it is registered like an open connection, for `registry.cancel_all`.
     """
 
-    def __init__(self, api: JobApi, order: Order, prepared: Prepared, prepare: Callable[[], Prepared], tell: Told, patience: float) -> None:
+    def __init__(self, api: JobApi, order: Order, prepared: Prepared, again: Callable[[], Prepared], tell: Told, patience: float) -> None:
         self._api, self._order, self._tell, self._patience = api, order, tell, patience
-        self._prepared, self._prepare = prepared, prepare
+        self._prepared, self._again = prepared, again
         self._cancelled = threading.Event()
         self._job: Json | None = None
 
@@ -151,7 +137,7 @@ class _Work:
             self._api,
             self._order,
             self._prepared.covered_by,
-            lambda: not self._prepare().plan.steps,
+            lambda: not self._again().plan.steps,
             self._preflight,
             self._tell,
             sleep=self._pause,

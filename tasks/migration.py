@@ -18,13 +18,13 @@ from migrator import databases, errors, events, files, planning, refusals
 from migrator.applying import Report, apply
 from migrator.history import History
 from migrator.lint import examination
-from migrator.plans import ACCEPT_NOTHING, Plan, Policy
+from migrator.plans import Plan, Policy
 from tasks import access, preflight
 from tasks.credentials.secret import Credentials
-from tasks.credentials.session import Session
 from tasks.fleet_models import Engine, Target
 from tasks.outcomes import AppliedMigration, MigrationOutcome, PlannedStep, PlanOutcome, Remark
-from tasks.settings import Settings, load
+from tasks.request import Request
+from tasks.settings import Settings
 from tasks.sources import SourceKind
 
 DRIVERS = {Engine.POSTGRES: "postgres", Engine.CLICKHOUSE: "clickhouse"}
@@ -96,45 +96,21 @@ class Prepared:
         return planning.approves(digest, self.plan, self.history)
 
 
-def prepare(
-    target: Target,
-    url: SecretStr,
-    *,
-    bundle: str = "",
-    approved: str = "",
-    env: Mapping[str, str] | None = None,
-    policy: Policy = ACCEPT_NOTHING,
-    settings: Settings | None = None,
-    session: Session | None = None,
-) -> Prepared:
-    """The plan for the database as it is now; writes nothing.
-
-    Args:
-        approved: the digest of the plan that was approved; only that plan, or what is left of it, passes.
-
-    Raises as `run` does before it applies.
-    """
-    migrations = load_bundle(target, bundle)
-    way = access.Access(target, url, session)
-    with way.watched(), opened(target, way.url(), settings or load()) as database:
+def prepare(request: Request) -> Prepared:
+    """The plan for the database as it is now; writes nothing. Raises as `run` does before it applies."""
+    migrations = load_bundle(request.target, request.bundle)
+    way = access.Access(request.target, request.url, request.session)
+    with way.watched(), opened(request.target, way.url(), request.settings) as database:
         history = database.read_history()
-        plan = _plan(migrations, history, database.engine, env, policy)
-    if approved:
-        refusals.require_approved(approved, plan, history)
+        plan = _plan(migrations, history, database.engine, request.env, request.policy)
+    if request.plan:
+        refusals.require_approved(request.plan, plan, history)
     return Prepared(plan, history)
 
 
-def preview(
-    target: Target,
-    url: SecretStr,
-    *,
-    bundle: str = "",
-    env: Mapping[str, str] | None = None,
-    settings: Settings | None = None,
-    session: Session | None = None,
-) -> PlanOutcome:
+def preview(request: Request) -> PlanOutcome:
     """What `run` would do now; writes nothing. Raises as `run` does before it applies."""
-    plan = prepare(target, url, bundle=bundle, env=env, settings=settings, session=session).plan
+    plan, target = prepare(request).plan, request.target
     return PlanOutcome(
         service=target.service,
         environment=target.environment,
@@ -156,54 +132,34 @@ def preview(
     )
 
 
-def run(
-    target: Target,
-    url: SecretStr,
-    *,
-    bundle: str = "",
-    plan: str = "",
-    env: Mapping[str, str] | None = None,
-    policy: Policy = ACCEPT_NOTHING,
-    listener: events.Listener = events.ignore,
-    settings: Settings | None = None,
-    run_id: str = "",
-    deadline: float | None = None,
-    session: Session | None = None,
-) -> MigrationOutcome:
+def run(request: Request, listener: events.Listener = events.ignore) -> MigrationOutcome:
     """Brings the target's database up to date.
 
     Where the session's credentials are about to end, the work is left at the next boundary (between two migrations, or two statements of a file
     that isn't one transaction) and goes on under fresh ones: connected, locked and planned anew.
 
-    Args:
-        bundle: the digest that the target's files must have; empty takes them as they are.
-        plan: the digest of the plan that was approved; only that plan, or what is left of it, is applied.
-        env: what ENVSUB reads (`substitutions`).
-        deadline: seconds until the running statement is cancelled (activeDeadlineSeconds' rest).
-        session: the run's credentials; `url` is used where there is none, or its source is not dynamic.
-
     Raises:
         PlanRefused (`preflight-failed` included), ParseError, FileError, StatementRejected, NeedsAnswer, LoginFailed, NotFound: permanent.
         LockUnavailable, Unavailable, TimedOut, Interrupted: transient; what was finished before is recorded.
     """
-    migrations = load_bundle(target, bundle)
-    run_id = run_id or uuid.uuid4().hex
-    protecting = dataclasses.replace(policy, protected=policy.protected or target.protected)
-    chosen = settings or load()
-    way = access.Access(target, url, session)
+    target, env = request.target, request.env
+    migrations = load_bundle(target, request.bundle)
+    run_id = request.run_id or uuid.uuid4().hex
+    policy = dataclasses.replace(request.policy, protected=request.policy.protected or target.protected)
+    way = access.Access(target, request.url, request.session)
     started = time.monotonic()
     legs: list[Report] = []
     while not legs or legs[-1].left:
-        rest = None if deadline is None else max(deadline - (time.monotonic() - started), 0.0)
+        rest = None if request.deadline is None else max(request.deadline - (time.monotonic() - started), 0.0)
         with (
             way.watched(),
-            opened(target, way.url(), chosen, run_id, way.outlived if way.changes else databases.stay) as database,
+            opened(target, way.url(), request.settings, run_id, way.outlived if way.changes else databases.stay) as database,
             _deadline(target, rest, database.cancel),
         ):
-            made = _plan(migrations, database.read_history(), database.engine, env, protecting)
+            made = _plan(migrations, database.read_history(), database.engine, env, policy)
             if made.steps and not legs:
                 _before_a_change(target, made, database, listener, run_id, rest)
-            legs.append(apply(database, made, listener, approved_digest=plan, policy=protecting, env=env))
+            legs.append(apply(database, made, listener, approved_digest=request.plan, policy=policy, env=env))
             if legs[-1].left:
                 listener(events.Note("info", "credentials-replaced", "the database login is about to end: going on with a fresh one"))
             current = database.read_history().current if legs[-1].finished else made.current

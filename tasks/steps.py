@@ -34,6 +34,7 @@ from tasks import (
 )
 from tasks.fleet_models import Target
 from tasks.outcomes import MigrationOutcome, PlanOutcome, RolloutOutcome, VerificationOutcome
+from tasks.request import Request
 
 
 def policy() -> dict[str, object]:
@@ -72,7 +73,7 @@ def plan_migration(
 ) -> PlanOutcome:
     """What step 3 would do; writes nothing. `session` as for step 3."""
     with _reported():
-        outcome = migration.preview(target, url, bundle=bundle, env=migration.substitutions(target, found), session=session)
+        outcome = migration.preview(Request(target, url, bundle, env=migration.substitutions(target, found), session=session))
         get_run_logger().info("%s: %d migration(s) to run, plan %s", target.label, len(outcome.steps), outcome.plan[:12])
         return outcome
 
@@ -107,19 +108,19 @@ def run_migration(
         return _remaining(chosen.active_deadline_seconds if deadline is None else deadline)
 
     with _reported(), limits.held(target, patient()):
-        outcome = migration.run(
+        request = Request(
             target,
             url,
-            bundle=bundle,
-            plan=plan,
+            bundle,
+            plan,
             env=migration.substitutions(target, found),
             policy=policy,
-            listener=listen,
             settings=patient(),
+            session=session,
             run_id=_run_id(),
             deadline=left(),
-            session=session,
         )
+        outcome = migration.run(request, listen)
         _conclude(target, url, session, outcome)
         return outcome
 
@@ -147,20 +148,19 @@ def run_migration_job(
         getattr(logger, level)("%s", text)
 
     with _reported(), limits.held(target, chosen):
-        outcome = kubernetes_job.run(
+        request = Request(
             target,
             url,
-            image=image,
-            bundle=bundle,
-            plan=plan,
+            bundle,
+            plan,
             env=migration.substitutions(target, found),
-            tell=tell,
             settings=chosen,
-            run_id=_run_id(),
-            backoff_limit=chosen.backoff_limit if backoff_limit is None else backoff_limit,
-            deadline=chosen.active_deadline_seconds if deadline is None else deadline,
             session=session,
+            run_id=_run_id(),
+            deadline=deadline,
         )
+        limit = chosen.backoff_limit if backoff_limit is None else backoff_limit
+        outcome = kubernetes_job.run(request, image=image, tell=tell, backoff_limit=limit)
         _conclude(target, url, session, outcome)
         return outcome
 
@@ -183,7 +183,7 @@ def verify_tables(
 ) -> VerificationOutcome:
     """Step 4: every object that the files leave behind is there and valid. `session` as for step 3."""
     with _reported():
-        outcome = verification.verify(target, url, bundle=bundle, env=migration.substitutions(target, found), session=session)
+        outcome = verification.verify(Request(target, url, bundle, env=migration.substitutions(target, found), session=session))
         get_run_logger().info(
             "%s: %d object(s) there and valid, %d not checked, bundle %s",
             target.label,

@@ -18,6 +18,7 @@ from deployments.sandbox.clickhouse import ClickHouseServer, User
 from migrator import errors, events
 from tasks import fleet, migration, verification
 from tasks.fleet_models import Engine, Target
+from tasks.request import Request
 from tasks.settings import Settings
 from tests.clickhouse.conftest import LEASE, Playground, start, wait_until
 
@@ -54,8 +55,8 @@ class Account:
 
     def run(self) -> None:
         env = {"CLICKHOUSE_DATABASE": self.target.database, **self.target.env}
-        migration.run(self.target, self.url, env=env, settings=SETTINGS)
-        verification.verify(self.target, self.url, env=env, settings=SETTINGS)
+        migration.run(Request(self.target, self.url, env=env, settings=SETTINGS))
+        verification.verify(Request(self.target, self.url, env=env, settings=SETTINGS))
 
 
 def granted(target: Target, without: str = "") -> User:
@@ -135,7 +136,7 @@ def test_a_statement_is_cancelled_on_the_server_without_a_grant_for_it(server: C
     )
     slow = found.target.model_copy(update={"directory": str(tmp_path)})
     with pytest.raises(errors.TimedOut):
-        migration.run(slow, found.url, settings=SETTINGS, deadline=3.0)
+        migration.run(Request(slow, found.url, settings=SETTINGS, deadline=3.0))
     user = rendering.words(found.target)["migrator"]
     wait_until(
         lambda: server.execute(f"SELECT count() FROM system.processes WHERE user = '{user}' AND query LIKE '%sleepEachRow%'").strip() == "0"

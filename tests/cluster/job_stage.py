@@ -24,6 +24,7 @@ from tasks import job_api, kubernetes_api, kubernetes_job, migration, settings
 from tasks.fleet_models import Engine, Keys, Target, Workload
 from tasks.job_section import Job
 from tasks.outcomes import MigrationOutcome
+from tasks.request import Request
 from tests.cluster.workloads import Namespace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,18 +131,22 @@ class JobStage:
         data = {key: value for key, value in {**self.parts, **changes}.items() if value is not None}
         self.namespace.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET}, "stringData": data})
 
-    def run(self, tag: str = "", **given: Any) -> MigrationOutcome:
+    def run(self, tag: str = "", backoff_limit: int = 3, **given: Any) -> MigrationOutcome:
         """Step 3 as a Job, in this process; `tag` is the image's, a new one of the present files where it is empty."""
         target = self.target
-        return kubernetes_job.run(
+        request = Request(
             target,
             SecretStr(self.dbstring),
-            image=target.image(tag or self.push()),
             env={},
-            tell=lambda level, text: self.told.append((level, text)),
             settings=settings.load().model_copy(update={"job_patience_seconds": self.patience}),
             **{"run_id": os.urandom(16).hex(), "deadline": 120.0, **given},
         )
+        image = target.image(tag or self.push())
+
+        def tell(level: str, text: str) -> None:
+            self.told.append((level, text))
+
+        return kubernetes_job.run(request, image=image, tell=tell, backoff_limit=backoff_limit)
 
     def start(self, *given: Any, **named: Any) -> Future[MigrationOutcome]:
         """`run` in another thread."""
@@ -150,7 +155,7 @@ class JobStage:
 
     def plan(self) -> migration.Prepared:
         """What there is to do now."""
-        return migration.prepare(self.target, SecretStr(self.dbstring), env={})
+        return migration.prepare(Request(self.target, SecretStr(self.dbstring), env={}))
 
     def api(self) -> job_api.JobApi:
         """The cluster, as the step sees it."""

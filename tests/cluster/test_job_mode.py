@@ -10,6 +10,7 @@ from deployments.sandbox import ports
 from migrator import errors
 from tasks import job_manifest, kubernetes_job
 from tasks.job_failures import JobFailed
+from tasks.request import Request
 from tests.cluster.job_stage import GATED, JobStage, gate
 from tests.cluster.workloads import condition, state
 from tests.conftest import AWKWARD_PASSWORD
@@ -183,7 +184,7 @@ def test_bad_flow_a_run_without_an_image_or_a_cluster_is_refused_before_anything
     def refused(image: str, **changes: str) -> str:
         target = stage.target.model_copy(update=changes)
         with pytest.raises(errors.UsageError) as caught:
-            kubernetes_job.run(target, SecretStr(stage.dbstring), image=image, tell=lambda level, text: None)
+            kubernetes_job.run(Request(target, SecretStr(stage.dbstring)), image=image, tell=lambda level, text: None)
         return caught.value.code
 
     assert [refused(""), refused(":2"), refused("x:1", kube_context="")] == ["image-missing", "image-missing", "no-cluster"]

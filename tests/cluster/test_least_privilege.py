@@ -18,6 +18,7 @@ from deployments.sandbox.prefect_server import PrefectServer
 from migrator import errors
 from tasks import backoff, credentials, database_url, fleet, kubernetes_api, kubernetes_job, migration, rollout, settings, verification
 from tasks.fleet_models import Target
+from tasks.request import Request
 from tests.cluster.fleet_stage import RBAC, FleetStage, become
 from tests.cluster.workloads import condition
 from tests.flows import prefect_api
@@ -40,8 +41,9 @@ def sequence(target: Target, image: str) -> None:
     url = database_url.encode(found, target)
     before = rollout.observe(target)
     env = migration.substitutions(target, found)
-    kubernetes_job.run(target, url, image=image, env=env, tell=lambda level, text: None, deadline=180.0, run_id="0" * 32)
-    verification.verify(target, url, env=env)
+    request = Request(target, url, env=env, run_id="0" * 32, deadline=180.0)
+    kubernetes_job.run(request, image=image, tell=lambda level, text: None)
+    verification.verify(request)
     rollout.await_health(target, image=image, before=before)
     problem = observation.look(target, kubernetes_api.connect(chosen.kube_context)).problem
     if problem is not None:

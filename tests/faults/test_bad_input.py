@@ -11,6 +11,7 @@ import pytest
 from deployments.sandbox import ports
 from migrator import errors
 from tasks import credentials, database_url, fleet, migration, settings
+from tasks.request import Request
 from tests.conftest import AWKWARD_PASSWORD
 from tests.faults.conftest import Place, Said, Team
 
@@ -128,7 +129,7 @@ def plain(team: Team) -> errors.GreylagError:
     target = fleet.load().target("shop-service", "dev")
     with pytest.raises(errors.GreylagError) as caught:
         url = database_url.encode(credentials.fetch(target, settings.load()), target)
-        migration.run(target, url)
+        migration.run(Request(target, url))
     assert caught.value.__cause__ is None
     assert not [word for word in SPELLINGS if word in caught.value.describe()]
     assert caught.value.hint

@@ -14,6 +14,7 @@ from deployments.sandbox.postgres import PostgresServer
 from migrator import databases, errors, events
 from tasks import database_url, migration
 from tasks.credentials import Credentials, Session
+from tasks.request import Request
 from tests.flows.dynamic_stage import DynamicStage, staged, until
 
 NAMES = [(1, "table"), (2, "one"), (3, "two"), (4, "three_no_transaction")]
@@ -63,7 +64,9 @@ def test_what_a_migration_makes_belongs_to_the_owner_and_the_login_can_go(stage:
     with Session(target, stage.settings()) as session:
         found = session.current()
         url = database_url.encode(found, target)
-        outcome = migration.run(target, url, env=migration.substitutions(target, found), settings=stage.settings(), session=session)
+        outcome = migration.run(
+            Request(target, url, env=migration.substitutions(target, found), settings=stage.settings(), session=session)
+        )
     assert len(outcome.applied) == 1
     assert stage.sql("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'") == [stage.owner]
     assert stage.sql("SELECT login FROM named") == [found.username]
@@ -94,8 +97,8 @@ def test_a_run_goes_on_with_a_fresh_login_at_the_next_boundary_bound_to_the_plan
                 session.doubt()
                 session.current()
 
-        planned = migration.preview(target, unused, settings=settings, session=session)
-        outcome = migration.run(target, unused, plan=planned.plan, listener=listen, settings=settings, session=session)
+        planned = migration.preview(Request(target, unused, settings=settings, session=session))
+        outcome = migration.run(Request(target, unused, plan=planned.plan, settings=settings, session=session), listener=listen)
     assert notes.count("credentials-replaced") == 4
     assert [item.name for item in outcome.applied] == [f"{20250101000000 + n}_{name}.sql" for n, name in NAMES]
     assert outcome.plan == planned.plan and outcome.current == 20250101000004
@@ -175,7 +178,7 @@ def test_bad_flow_a_refused_login_that_is_alive_stays_a_refusal(stage: DynamicSt
         found = session.current()
         stage.postgres.execute(f'ALTER ROLE "{found.username}" NOLOGIN')
         with pytest.raises(errors.LoginFailed):
-            migration.run(target, SecretStr("postgres://unused"), settings=stage.settings(), session=session)
+            migration.run(Request(target, SecretStr("postgres://unused"), settings=stage.settings(), session=session))
 
 
 def test_bad_flow_a_login_that_ended_before_it_was_used_is_worth_another_attempt(stage: DynamicStage) -> None:
@@ -185,9 +188,9 @@ def test_bad_flow_a_login_that_ended_before_it_was_used_is_worth_another_attempt
         session.current()
         stage.revoke_leases()
         with pytest.raises(errors.Unavailable) as caught:
-            migration.run(target, SecretStr("postgres://unused"), settings=settings, session=session)
+            migration.run(Request(target, SecretStr("postgres://unused"), settings=settings, session=session))
         assert caught.value.code == "credentials-ended" and caught.value.transient
-        assert migration.run(target, SecretStr("postgres://unused"), settings=settings, session=session).current
+        assert migration.run(Request(target, SecretStr("postgres://unused"), settings=settings, session=session)).current
 
 
 @pytest.mark.parametrize("default_policy", [True, False], ids=["default policy", "that rule alone"])
@@ -195,7 +198,7 @@ def test_bad_flow_a_rejected_statement_is_permanent_whatever_the_login_may(stage
     stage.write(broken="SELECT nothing FROM nowhere;")
     target, settings = stage.target(), stage.settings(token_no_default_policy=not default_policy)
     with Session(target, settings) as session, pytest.raises(errors.StatementRejected):
-        migration.run(target, SecretStr("postgres://unused"), settings=settings, session=session)
+        migration.run(Request(target, SecretStr("postgres://unused"), settings=settings, session=session))
     stage.revoke_leases()
 
 

@@ -23,6 +23,7 @@ from deployments.sandbox import ports
 from deployments.sandbox.clickhouse import ClickHouseServer
 from deployments.sandbox.prefect_server import PrefectServer, clean_environment
 from tasks import migration
+from tasks.request import Request
 from tests import leaks
 from tests.flows import prefect_api
 from tests.flows.stage import CLICKHOUSE_PASSWORD, ROOT, Stage, become
@@ -176,7 +177,8 @@ def unexpected(stage: Stage) -> State[Any]:
     """An error that no part expects, with the URL in its text and another error behind it, as a driver's could be."""
     real = migration.run
 
-    def run(target: Any, url: Any, **_: Any) -> None:
+    def run(request: Request, _: Any) -> None:
+        url = request.url
         try:
             raise RuntimeError(f"could not connect to {url.get_secret_value()}")
         except RuntimeError as error:

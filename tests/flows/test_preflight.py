@@ -11,6 +11,7 @@ from deployments.sandbox.postgres import PostgresServer, identifier
 from migrator import cli, databases, errors, events
 from tasks import database_url, fleet, migration, sources
 from tasks.fleet_models import Check, Target
+from tasks.request import Request
 from tasks.settings import Settings
 from tasks.sources import Source, SourceKind
 from tests.flows.test_tasks_migration import located
@@ -35,7 +36,7 @@ def ran(
     """Runs the migrations; gives the notes and how many were applied."""
     target, secret = located(url, directory, protected=protected, preflight=checks, root=str(directory.parent), source=source)
     seen: list[events.Event] = []
-    done = migration.run(target, database_url.encode(secret, target), listener=seen.append, settings=Settings(), run_id="ab" * 16)
+    done = migration.run(Request(target, database_url.encode(secret, target), settings=Settings(), run_id="ab" * 16), listener=seen.append)
     return target, [item for item in seen if isinstance(item, events.Note)], len(done.applied)
 
 

@@ -13,6 +13,7 @@ from migrator import addresses, errors, events
 from tasks import database_url, fleet, migration, verification
 from tasks.credentials import Credentials
 from tasks.fleet_models import Target
+from tasks.request import Request
 from tasks.settings import Settings
 
 FIRST = "-- +goose Up\nCREATE TABLE users (id bigint PRIMARY KEY);\n-- +goose Down\nDROP TABLE users;\n"
@@ -89,20 +90,20 @@ def test_a_clickhouse_url_carries_the_http_port_of_the_secret() -> None:
 def test_plan_run_verify_and_run_again(postgres_url: str, directory: Path, settings: Settings) -> None:
     target, secret = located(postgres_url, directory)
     url = database_url.encode(secret, target)
-    plan = migration.preview(target, url, settings=settings)
+    plan = migration.preview(Request(target, url, settings=settings))
     assert [step.version for step in plan.steps] == [20250101000000, 20250102000000]
 
     seen: list[events.Event] = []
-    done = migration.run(target, url, bundle=plan.bundle, plan=plan.plan, listener=seen.append, settings=settings)
+    done = migration.run(Request(target, url, bundle=plan.bundle, plan=plan.plan, settings=settings), listener=seen.append)
     assert (done.versions, done.statements, done.current, done.changed) == ((20250101000000, 20250102000000), 3, 20250102000000, True)
     assert (done.bundle, done.plan) == (plan.bundle, plan.plan)
     assert any("create_users" in migration.told(event)[1] for event in seen)
 
-    proven = verification.verify(target, url, bundle=plan.bundle, settings=settings)
+    proven = verification.verify(Request(target, url, bundle=plan.bundle, settings=settings))
     assert (proven.current, proven.bundle) == (20250102000000, plan.bundle)
     assert proven.objects_checked >= 3
 
-    again = migration.run(target, url, bundle=plan.bundle, plan=plan.plan, settings=settings)
+    again = migration.run(Request(target, url, bundle=plan.bundle, plan=plan.plan, settings=settings))
     assert (again.changed, again.current) == (False, 20250102000000)
     assert secret.password.get_secret_value() not in done.model_dump_json() + proven.model_dump_json() + plan.model_dump_json()
 
@@ -110,22 +111,22 @@ def test_plan_run_verify_and_run_again(postgres_url: str, directory: Path, setti
 def test_bad_flow_another_bundle_than_the_one_that_was_promoted(postgres_url: str, directory: Path, settings: Settings) -> None:
     target, secret = located(postgres_url, directory)
     url = database_url.encode(secret, target)
-    promoted = migration.preview(target, url, settings=settings).bundle
+    promoted = migration.preview(Request(target, url, settings=settings)).bundle
     (directory / "20250103000000_more.sql").write_text("-- +goose Up\nSELECT 1;\n", encoding="utf-8")
     for action in (migration.run, verification.verify, migration.preview):
         with pytest.raises(errors.PlanRefused) as caught:
-            action(target, url, bundle=promoted, settings=settings)
+            action(Request(target, url, bundle=promoted, settings=settings))
         assert caught.value.code == "bundle-changed"
-    assert migration.preview(target, url, settings=settings).current == 0
+    assert migration.preview(Request(target, url, settings=settings)).current == 0
 
 
 def test_bad_flow_a_plan_that_was_not_approved(postgres_url: str, directory: Path, settings: Settings) -> None:
     target, secret = located(postgres_url, directory)
     url = database_url.encode(secret, target)
     with pytest.raises(errors.PlanRefused) as caught:
-        migration.run(target, url, plan="f" * 64, settings=settings)
+        migration.run(Request(target, url, plan="f" * 64, settings=settings))
     assert caught.value.code == "approval-mismatch"
-    assert migration.preview(target, url, settings=settings).current == 0
+    assert migration.preview(Request(target, url, settings=settings)).current == 0
 
 
 def test_what_is_left_of_an_approved_plan_still_passes(postgres_url: str, directory: Path, settings: Settings) -> None:
@@ -133,24 +134,24 @@ def test_what_is_left_of_an_approved_plan_still_passes(postgres_url: str, direct
     url = database_url.encode(secret, target)
     broken = directory / "20250103000000_broken.sql"
     broken.write_text("-- +goose Up\nSELECT * FROM not_there;\n", encoding="utf-8")
-    approved = migration.preview(target, url, settings=settings)
+    approved = migration.preview(Request(target, url, settings=settings))
     with pytest.raises(errors.StatementRejected):
-        migration.run(target, url, plan=approved.plan, settings=settings)
-    assert migration.preview(target, url, settings=settings).current == 20250102000000
+        migration.run(Request(target, url, plan=approved.plan, settings=settings))
+    assert migration.preview(Request(target, url, settings=settings)).current == 20250102000000
     with pytest.raises(errors.StatementRejected):  # the approval covers the rest: it is executed, and rejected by the server again
-        migration.run(target, url, plan=approved.plan, settings=settings)
+        migration.run(Request(target, url, plan=approved.plan, settings=settings))
 
 
 def test_bad_flow_a_table_that_somebody_dropped(postgres_url: str, directory: Path, settings: Settings) -> None:
     target, secret = located(postgres_url, directory)
     url = database_url.encode(secret, target)
-    migration.run(target, url, settings=settings)
+    migration.run(Request(target, url, settings=settings))
     vandal = directory.parent / "vandal"
     vandal.mkdir()
     (vandal / "20250109000000_drop.sql").write_text("-- +goose Up\nDROP INDEX users_email;\n", encoding="utf-8")
-    migration.run(target.model_copy(update={"directory": str(vandal)}), url, settings=settings)
+    migration.run(Request(target.model_copy(update={"directory": str(vandal)}), url, settings=settings))
     with pytest.raises(errors.VerificationFailed, match="users_email"):
-        verification.verify(target, url, settings=settings)
+        verification.verify(Request(target, url, settings=settings))
 
 
 def test_a_file_reads_the_connection_and_the_fleets_variables_and_no_password(
@@ -165,7 +166,7 @@ def test_a_file_reads_the_connection_and_the_fleets_variables_and_no_password(
         encoding="utf-8",
     )
     url = database_url.encode(secret, target)
-    migration.run(target, url, env=migration.substitutions(target, secret), settings=settings)
+    migration.run(Request(target, url, env=migration.substitutions(target, secret), settings=settings))
     assert rows(url, "SELECT u, d, r, p, w FROM seen") == [(secret.username, secret.database, "eu", "none", "none")]
     assert "POSTGRES_PASSWORD" in migration.substitutions(target.model_copy(update={"substitute_password": True}), secret)
 
@@ -175,7 +176,7 @@ def test_the_deadline_cancels_the_statement_on_the_server(postgres_url: str, dir
     (directory / "20250103000000_slow.sql").write_text("-- +goose Up\nSELECT pg_sleep(60);\n", encoding="utf-8")
     url = database_url.encode(secret, target)
     with pytest.raises(errors.TimedOut) as caught:
-        migration.run(target, url, settings=settings, deadline=1.5)
+        migration.run(Request(target, url, settings=settings, deadline=1.5))
     assert caught.value.code == "deadline-exceeded"
     assert rows(url, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND pid <> pg_backend_pid()") == [(0,)]
 
@@ -186,7 +187,7 @@ def test_two_runs_at_once_apply_everything_once(postgres_url: str, directory: Pa
     outcomes: list[Any] = []
 
     def one() -> None:
-        outcomes.append(migration.run(target, url, settings=Settings(lock_wait_seconds=30)))
+        outcomes.append(migration.run(Request(target, url, settings=Settings(lock_wait_seconds=30))))
 
     threads = [threading.Thread(target=one) for _ in range(3)]
     for thread in threads:
@@ -200,7 +201,7 @@ def test_bad_flow_the_lock_is_held_too_long(postgres_url: str, directory: Path) 
     target, secret = located(postgres_url, directory)
     url = database_url.encode(secret, target)
     with holding_the_lock(url), pytest.raises(errors.LockUnavailable) as caught:
-        migration.run(target, url, settings=Settings(lock_wait_seconds=0.5))
+        migration.run(Request(target, url, settings=Settings(lock_wait_seconds=0.5)))
     assert caught.value.transient
 
 
@@ -221,10 +222,10 @@ def test_a_clickhouse_service_runs_and_verifies(clickhouse_url: str, tmp_path: P
         database=parsed.database,
     )
     url = database_url.encode(secret, target)
-    done = migration.run(target, url, env=migration.substitutions(target, secret), settings=settings)
+    done = migration.run(Request(target, url, env=migration.substitutions(target, secret), settings=settings))
     assert (done.versions, done.current) == ((20250101000000,), 20250101000000)
-    assert verification.verify(target, url, bundle=done.bundle, settings=settings).objects_checked >= 1
-    assert not migration.run(target, url, bundle=done.bundle, plan=done.plan, settings=settings).changed
+    assert verification.verify(Request(target, url, bundle=done.bundle, settings=settings)).objects_checked >= 1
+    assert not migration.run(Request(target, url, bundle=done.bundle, plan=done.plan, settings=settings)).changed
 
 
 def rows(url: SecretStr, query: str) -> list[tuple[Any, ...]]:

@@ -17,6 +17,7 @@ from deployments.sandbox.postgres import PostgresServer
 from migrator import errors
 from tasks import fleet, migration, verification
 from tasks.fleet_models import Engine, Target
+from tasks.request import Request
 from tasks.settings import Settings
 from tasks.sources import Source
 
@@ -71,9 +72,9 @@ def granted(postgres_server: PostgresServer) -> Iterator[Callable[..., Place]]:
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_example_migration_applies_with_the_shipped_roles(granted: Callable[..., Place], service: str) -> None:
     target, url = granted(service)
-    outcome = migration.run(target, url, settings=SETTINGS)
+    outcome = migration.run(Request(target, url, settings=SETTINGS))
     assert outcome.changed
-    found = verification.verify(target, url, settings=SETTINGS)
+    found = verification.verify(Request(target, url, settings=SETTINGS))
     assert found.objects_checked > 5
 
 
@@ -81,7 +82,7 @@ def test_every_example_migration_applies_with_the_shipped_roles(granted: Callabl
 def test_bad_flow_without_any_one_of_them_the_server_refuses_a_permission(granted: Callable[..., Place], rule: str) -> None:
     target, url = granted("auth-service", without=rule)
     with pytest.raises(errors.LoginFailed) as caught:
-        migration.run(target, url, settings=SETTINGS)
+        migration.run(Request(target, url, settings=SETTINGS))
     assert caught.value.exit_code == 12
     assert "permission denied" in caught.value.message + caught.value.detail
 
@@ -89,22 +90,22 @@ def test_bad_flow_without_any_one_of_them_the_server_refuses_a_permission(grante
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_example_migration_applies_as_a_short_lived_login(granted: Callable[..., Place], service: str) -> None:
     target, url = granted(service, source=DYNAMIC)
-    assert migration.run(target, url, settings=SETTINGS).changed
-    assert verification.verify(target, url, settings=SETTINGS).objects_checked > 5
+    assert migration.run(Request(target, url, settings=SETTINGS)).changed
+    assert verification.verify(Request(target, url, settings=SETTINGS)).objects_checked > 5
 
 
 @pytest.mark.parametrize("rule", rules("dynamic.sql"))
 def test_bad_flow_without_any_one_rule_a_short_lived_login_is_refused_a_permission(granted: Callable[..., Place], rule: str) -> None:
     target, url = granted("auth-service", without=rule, source=DYNAMIC)
     with pytest.raises(errors.LoginFailed) as caught:
-        migration.run(target, url, settings=SETTINGS)
+        migration.run(Request(target, url, settings=SETTINGS))
     assert caught.value.exit_code == 12
     assert "permission denied" in caught.value.message + caught.value.detail
 
 
 def test_what_is_created_belongs_to_the_owner_role(granted: Callable[..., Place], postgres_server: PostgresServer) -> None:
     target, url = granted("auth-service")
-    migration.run(target, url, settings=SETTINGS)
+    migration.run(Request(target, url, settings=SETTINGS))
     owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
     assert postgres_server.execute(owners, target.database).split() == [rendering.words(target)["owner"]]
 
@@ -113,14 +114,14 @@ def test_a_named_owner_role_is_taken_by_greylag_itself(granted: Callable[..., Pl
     owner = f"owner_{secrets.token_hex(4)}"
     target, url = granted("auth-service", owner_role=owner)
     assert "ALTER ROLE" not in rendering.postgres([target])
-    migration.run(target, url, settings=SETTINGS)
+    migration.run(Request(target, url, settings=SETTINGS))
     owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
     assert postgres_server.execute(owners, target.database).split() == [owner]
 
 
 def test_the_service_reads_and_writes_rows_and_changes_no_table(granted: Callable[..., Place], postgres_server: PostgresServer) -> None:
     target, url = granted("auth-service")
-    migration.run(target, url, settings=SETTINGS)
+    migration.run(Request(target, url, settings=SETTINGS))
     name = rendering.words(target)["application"]
     with psycopg.connect(postgres_server.url(name, PASSWORD, target.database), autocommit=True) as service:
         assert service.execute("SELECT count(*) FROM users").fetchone() == (0,)
@@ -134,5 +135,5 @@ def test_another_services_login_can_not_even_connect(granted: Callable[..., Plac
     other, _ = granted("personal-service")
     elsewhere = SecretStr(postgres_server.url(rendering.words(mine)["migrator"], PASSWORD, other.database))
     with pytest.raises(errors.LoginFailed) as caught:
-        migration.preview(other, elsewhere, settings=SETTINGS)
+        migration.preview(Request(other, elsewhere, settings=SETTINGS))
     assert "permission denied for database" in caught.value.message + caught.value.detail
