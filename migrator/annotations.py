@@ -1,12 +1,12 @@
 """The text of a migration file, split into statements exactly as goose splits it.
 
-`parse` reads a whole file, `iterate` yields statements of a file that is too large to hold. Both follow goose v3.27 bit for bit, errors
-included (goose.md §2); what goose would do to the author's text without a word is told by `ParsedMigration.hazards_for`.
+`parse` follows goose v3.27 bit for bit, errors included (goose.md §2); what goose would do to the author's text without a word is told by
+`ParsedMigration.hazards_for`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -15,7 +15,7 @@ from migrator.hazards import Hazard, Trace
 from migrator.history import Engine
 from migrator.statements import Statement, Substitution, masked
 
-__all__ = ["ParsedMigration", "Reader", "Statement", "Substitution", "iterate", "masked", "parse"]
+__all__ = ["ParsedMigration", "Statement", "Substitution", "masked", "parse"]
 
 
 @dataclass(frozen=True)
@@ -68,57 +68,5 @@ def parse(
     """
     data = gounicode.encode(text) if isinstance(text, str) else text
     splitter = splitting.Splitter(direction, envsub.environment() if env is None else env, path=path, reveal=reveal)
-    statements = tuple(splitter.split((data,)))
+    statements = tuple(splitter.split(data))
     return ParsedMigration(statements, splitter.use_transaction, str(direction), notes.parse(data, path=path), splitter.trace)
-
-
-def iterate(
-    chunks: bytes | Iterable[bytes],
-    direction: str = "up",
-    env: Mapping[str, str] | None = None,
-    *,
-    path: str = "",
-    reveal: bool = False,
-) -> Reader:
-    """Splits a file while it is read; arguments and errors as for `parse`, notes excepted.
-
-    Memory: the chunk, and the longest statement about twice. With `bytes`: the statement under way once.
-    """
-    return Reader(chunks, splitting.Splitter(direction, envsub.environment() if env is None else env, path=path, reveal=reveal))
-
-
-class Reader:
-    """The statements of a file, one by one. `use_transaction` is known when the iteration has ended: NO TRANSACTION may stand anywhere."""
-
-    def __init__(self, chunks: bytes | Iterable[bytes], splitter: splitting.Splitter) -> None:
-        self._splitter = splitter
-        self._statements = splitter.split((chunks,) if isinstance(chunks, bytes) else _windows(chunks))
-
-    def __iter__(self) -> Iterator[Statement]:
-        return self._statements
-
-    @property
-    def use_transaction(self) -> bool:
-        return self._splitter.use_transaction
-
-    @property
-    def trace(self) -> Trace:
-        return self._splitter.trace
-
-
-def _windows(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Chunks of any size as pieces that end with a newline; a line beyond goose's limit is passed on as it stands, to be refused."""
-    rest: list[bytes] = []
-    size = 0
-    for chunk in chunks:
-        cut = chunk.rfind(b"\n") + 1
-        if cut:
-            yield b"".join((*rest, chunk[:cut]))
-            rest, size = [], 0
-        if cut < len(chunk):
-            rest.append(chunk[cut:])
-            size += len(chunk) - cut
-        if size >= splitting.LINE_LIMIT:
-            break
-    if rest:
-        yield b"".join(rest)

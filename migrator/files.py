@@ -70,15 +70,14 @@ class MigrationFile:
         """The file's content, of which `checksum` then tells. Raises FileError where it can't be read."""
         import hashlib
 
-        content = b"".join(self.chunks())
+        content = b"".join(self._chunks())
         self._known["sha256"] = hashlib.sha256(content).hexdigest()
         return content
 
-    def chunks(self, size: int = _CHUNK) -> Iterator[bytes]:
-        """The file's content in pieces of `size` bytes, for `annotations.iterate`."""
+    def _chunks(self) -> Iterator[bytes]:
         try:
             with Path(self.path).open("rb") as stream:
-                while chunk := stream.read(size):
+                while chunk := stream.read(_CHUNK):
                     yield chunk
         except OSError as error:
             raise _unreadable(self.path, self.name, error) from None
@@ -89,7 +88,7 @@ class MigrationFile:
             import hashlib  # takes milliseconds to load, and a run with nothing to do hashes nothing
 
             digest = hashlib.sha256()
-            for chunk in self.chunks():
+            for chunk in self._chunks():
                 digest.update(chunk)
             self._known["sha256"] = digest.hexdigest()
         return self._known["sha256"]

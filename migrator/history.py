@@ -7,6 +7,7 @@ so goose can take over and give back at any moment.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -86,13 +87,18 @@ class History:
 
     @cached_property
     def current(self) -> int:
-        """The current version as goose walks the list: the first version whose newest row is applied (goose.md §4.4).
+        """The current version: `current_without` nothing."""
+        return self.current_without(())
+
+    def current_without(self, gone: Iterable[int]) -> int:
+        """The version at which goose's walk over the list ends, once the rows of some versions are deleted: the first whose newest row is applied
+        (goose.md §4.4).
 
         0 for a table that is absent. An existing table without any applied row has no current version: -1.
         """
         if not self.exists:
             return 0
-        skipped: set[int] = set()
+        skipped = set(gone)
         for row in self.rows:
             if row.version in skipped:
                 continue

@@ -18,11 +18,10 @@ NO_NEXT_VERSION = "no next version found"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One version in one direction; `from_facts` when no file carries the version and the recorded Down text has to serve."""
+    """One version in one direction."""
 
     version: int
     direction: Direction
-    from_facts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +100,7 @@ def _down_to(versions: Sequence[int], history: History, limit: int) -> tuple[Cho
     chosen: list[Choice] = []
     gone: set[int] = set()
     while (current := _walk(history, gone)) > 0:
-        here = current in known
-        if not here and current not in history.living_facts:
+        if current not in known and current not in history.living_facts:
             raise errors.AsGoose(
                 NO_CURRENT_VERSION,
                 code="file-missing",
@@ -112,33 +110,26 @@ def _down_to(versions: Sequence[int], history: History, limit: int) -> tuple[Cho
             )
         if current <= limit:
             break
-        chosen.append(Choice(current, Direction.DOWN, from_facts=not here))
+        chosen.append(Choice(current, Direction.DOWN))
         gone.add(current)
     return tuple(chosen)
 
 
 def _current(versions: Sequence[int], history: History, verb: Verb) -> tuple[Choice, ...]:
     current = _walk(history, set())
-    here = current in versions
-    if not here and (current not in history.living_facts or verb is Verb.REDO):
+    if current not in versions and (current not in history.living_facts or verb is Verb.REDO):
         text = NO_CURRENT_VERSION if verb is Verb.REDO else f"migration {current}: {NO_CURRENT_VERSION}"
         hint = "nothing is applied, so there is nothing to roll back" if current == 0 else "this directory has no file for that version"
         raise errors.AsGoose(text, code="no-current-version", hint=hint)
-    down = Choice(current, Direction.DOWN, from_facts=not here)
+    down = Choice(current, Direction.DOWN)
     return (down, Choice(current, Direction.UP)) if verb is Verb.REDO else (down,)
 
 
 def _walk(history: History, gone: set[int]) -> int:
-    """goose's walk over the list after the rows in `gone` were deleted (goose.md §4.4)."""
-    if not history.exists:
-        return 0
-    skipped = set(gone)
-    for row in history.rows:
-        if row.version in skipped:
-            continue
-        if row.is_applied:
-            return row.version
-        skipped.add(row.version)
+    """The current version after the rows in `gone` were deleted. Raises AsGoose (`no-row`) where there is none."""
+    current = history.current_without(gone)
+    if current >= 0:
+        return current
     raise errors.AsGoose(
         NO_NEXT_VERSION,
         code="no-row",

@@ -1,14 +1,14 @@
 """goose's splitter: annotation lines, the state machine, statement ends (goose.md §2.1 to §2.5), as goose v3.27.3 does it, errors included.
 
-It reads windows of whole lines and keeps offsets, so that a large file is not copied line by line; where nothing but the next `;` or the next
-`+goose` can matter it goes there at once. `annotations.parse` and `annotations.iterate` are the ways in.
+It keeps offsets, so that a large file is not copied line by line; where nothing but the next `;` or the next `+goose` can matter it goes there at
+once. `annotations.parse` is the way in.
 """
 
 from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from migrator import envsub, errors, gounicode, hazards, parse_errors
 from migrator.goquote import quote
@@ -111,7 +111,7 @@ class Splitter:
         self._state = START
         self._envsub = False
         self._line = 1
-        self._window = b""
+        self._data = b""
         self._returns = False
         self._begun = 0
         self._count = 0
@@ -119,45 +119,37 @@ class Splitter:
 
     def _clear(self) -> None:
         self._buffered = False
-        self._piece = -1  # offset in the window where the text that is taken as it stands begins; -1 for none
+        self._piece = -1  # offset where the text that is taken as it stands begins; -1 for none
         self._piece_line = 0
         self._parts: list[_Part] = []
         self._substitutions: list[Substitution] = []
 
-    def split(self, windows: Iterable[bytes]) -> Iterator[Statement]:
-        """Yields the statements in order.
-
-        Args:
-            windows: the file in pieces that end with a newline; the last one need not.
-
-        Raises:
-            ParseError: with goose's message, when its place is reached.
-        """
-        for window in windows:
-            self._window = window
-            self._returns = b"\r" in window
-            yield from self._split_window()
-            if self._buffered:
-                self._close_piece(len(window))
+    def split(self, data: bytes) -> Iterator[Statement]:
+        """Yields the statements of the file in order. Raises ParseError with goose's message, when its place is reached."""
+        self._data = data
+        self._returns = b"\r" in data
+        yield from self._split()
+        if self._buffered:
+            self._close_piece(len(data))
         self._finish()
 
-    def _split_window(self) -> Iterator[Statement]:
-        window = self._window
-        size = len(window)
+    def _split(self) -> Iterator[Statement]:
+        data = self._data
+        size = len(data)
         position = 0
         mark = -1
         while position < size:
             if mark < position:
-                mark = window.find(_MARK, position)
+                mark = data.find(_MARK, position)
                 mark = size if mark < 0 else mark
             position = self._skip(position, mark)
             if position >= size:
                 return
-            end = window.find(b"\n", position)
+            end = data.find(b"\n", position)
             end = size if end < 0 else end
             if end - position >= LINE_LIMIT:
                 raise parse_errors.line_too_long(self._where())
-            line = window[position:end]
+            line = data[position:end]
             if self._returns and line.endswith(b"\r"):
                 line = line[:-1]
             statement = self._read(line, position, min(end + 1, size), mark < end)
@@ -171,7 +163,7 @@ class Splitter:
         state = self._state
         if state == START or (self._envsub and state not in (END_UP, END_DOWN)):
             return position
-        window = self._window
+        data = self._data
         target = mark
         if (state < DOWN) != self._up:
             if self._buffered:
@@ -179,27 +171,27 @@ class Splitter:
         elif not self._buffered or state in (END_UP, END_DOWN) or self._piece < 0:
             return position
         elif state in (UP, DOWN):
-            semicolon = window.find(b";", position, mark)
+            semicolon = data.find(b";", position, mark)
             target = mark if semicolon < 0 else semicolon
-        start = len(window) if target == len(window) else window.rfind(b"\n", position, target) + 1
+        start = len(data) if target == len(data) else data.rfind(b"\n", position, target) + 1
         if start <= position:
             return position
         if start - position >= LINE_LIMIT:
             self._require_short_lines(position, start)
-        self._line += window.count(b"\n", position, start)
+        self._line += data.count(b"\n", position, start)
         return start
 
     def _require_short_lines(self, position: int, end: int) -> None:
         start = position
         while end - start >= LINE_LIMIT:
-            newline = self._window.rfind(b"\n", start, start + LINE_LIMIT)
+            newline = self._data.rfind(b"\n", start, start + LINE_LIMIT)
             if newline < 0:
-                self._line += self._window.count(b"\n", position, start)
+                self._line += self._data.count(b"\n", position, start)
                 raise parse_errors.line_too_long(self._where())
             start = newline + 1
 
     def _read(self, line: bytes, start: int, end: int, marked: bool) -> Statement | None:
-        """One line, as goose's loop takes it. `start` and `end` are its place in the window, line end included."""
+        """One line, as goose's loop takes it. `start` and `end` are its place, line end included."""
         if self._state == START and not gounicode.trim(line):
             return None
         annotated = marked and is_comment(line)
@@ -213,7 +205,7 @@ class Splitter:
         ended = state in (END_UP, END_DOWN)
         text = line
         if not ended:
-            text = self._append(line, start, end)
+            text = self._append(line, start)
         if state == START:
             raise parse_errors.text_before_up(gounicode.decode(text if self.reveal else line), line, self._where())
         if (state < DOWN) != self._up:
@@ -225,7 +217,7 @@ class Splitter:
             return self._emit(end)
         return None
 
-    def _append(self, line: bytes, start: int, end: int) -> bytes:
+    def _append(self, line: bytes, start: int) -> bytes:
         """Adds the line to the statement and returns it as it was added."""
         text = line
         if self._envsub:
@@ -299,24 +291,24 @@ class Splitter:
         return self._emit(start)
 
     def _emit(self, end: int) -> Statement:
-        """The statement in the buffer; `end` is the offset in the window up to which text is taken as it stands."""
+        """The statement in the buffer; `end` is the offset up to which text is taken as it stands."""
         self._count += 1
         if self._parts:
             self._close_piece(end)
             statement = _joined(self._parts, tuple(self._substitutions))
         else:
-            window = self._window
-            start, stop = gounicode.trim_bounds(window, self._piece, end)
+            data = self._data
+            start, stop = gounicode.trim_bounds(data, self._piece, end)
             text = self._text(start, stop)
-            first = self._piece_line + (window.count(b"\n", self._piece, start) if start > self._piece else 0)
+            first = self._piece_line + (data.count(b"\n", self._piece, start) if start > self._piece else 0)
             statement = Statement(text, text, first, first + text.count("\n"), tuple(self._substitutions))
         self._clear()
         return statement
 
     def _text(self, start: int, end: int) -> str:
-        if self._returns and self._window.find(b"\r\n", start, end) >= 0:
-            return gounicode.decode(self._window[start:end].replace(b"\r\n", b"\n"))
-        return str(memoryview(self._window)[start:end], "utf-8", "surrogateescape")
+        if self._returns and self._data.find(b"\r\n", start, end) >= 0:
+            return gounicode.decode(self._data[start:end].replace(b"\r\n", b"\n"))
+        return str(memoryview(self._data)[start:end], "utf-8", "surrogateescape")
 
     def _close_piece(self, end: int) -> None:
         if self._piece >= 0:

@@ -277,11 +277,6 @@ class Fleet(Model):
                 waiting.extend(self.services[name].depends_on)
         return frozenset(found)
 
-    def dependents(self, service: str) -> frozenset[str]:
-        """Every service that depends on this one, directly or not: what a failure stops."""
-        self.service(service)
-        return frozenset(name for name in self.services if service in self.prerequisites(name))
-
     def order(self, services: Iterable[str] = ()) -> tuple[tuple[str, ...], ...]:
         """Waves of services: each wave depends on earlier ones only, so its members may run side by side. None given means all.
 

@@ -115,11 +115,7 @@ def place(
             )
             return choice
         if choice.course is Course.BUSY and job is not None:
-            raise errors.LockUnavailable(
-                f"{label}: Job {_named(job)} is at work on another release",
-                code="job-running",
-                hint=f"wait for it, or delete it: `kubectl -n {namespace} delete job {job['metadata']['name']}` rolls back what it is doing",
-            )
+            raise _busy(label, job)
         if choice.course is Course.SETTLED or (choice.course is Course.REPLACE and job is not None and _done(job) and idle()):
             return Choice(Course.SETTLED, job)
         if choice.course is Course.AWAIT_END and job is not None:
@@ -177,6 +173,15 @@ def await_gone(
         if time.monotonic() > deadline:
             return False
         sleep(POLL_SECONDS)
+
+
+def _busy(label: str, job: Mapping[str, Any]) -> errors.LockUnavailable:
+    metadata = job["metadata"]
+    return errors.LockUnavailable(
+        f"{label}: Job {_named(job)} is at work on another release",
+        code="job-running",
+        hint=f"wait for it, or delete it: `kubectl -n {metadata['namespace']} delete job {metadata['name']}` rolls back what it is doing",
+    )
 
 
 def _require_own(api: Jobs, order: Order) -> None:

@@ -261,11 +261,6 @@ class PrefectWorker:
         """Kills the worker and its flow runs at once, as the loss of a node would."""
         self._process.kill()
 
-    def kill_worker_alone(self) -> None:
-        """Kills the worker's own process and leaves its flow runs alone (prefect.md §6.6)."""
-        if self._process.pid is not None:
-            os.kill(self._process.pid, 9)
-
     def _online(self) -> bool:
         with contextlib.suppress(errors.Unavailable):
             workers = self.server.request("POST", f"/work_pools/{self.pool}/workers/filter", {})

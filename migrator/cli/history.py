@@ -31,11 +31,11 @@ def run(session: Session) -> int:
         )
     session.document["history"] = entries
     if not session.json:
-        _print(entries, history.newest_rows)
+        _print(entries)
     return 0
 
 
-def _print(entries: list[dict[str, object]], rows: object) -> None:
+def _print(entries: list[dict[str, object]]) -> None:
     head = ("VERSION", "APPLIED AT", "BY", "TOOK", "BUNDLE", "RUN", "FILE")
     lines = [head]
     for entry in entries:

@@ -124,7 +124,9 @@ def resolve(values: Values, environ: Mapping[str, str]) -> Iterable[Invocation]:
         words, parts = _merge(words, environ)
     if len(words) < 3:
         raise errors.UsageError(
-            f'too few words: driver, address or command is missing in "{" ".join(_shown(values.words))}"' if values.words else "no command",
+            f'too few words: driver, address or command is missing in "{" ".join(map(redaction.redact, values.words))}"'
+            if values.words
+            else "no command",
             hint="greylag -dir DIR DRIVER DBSTRING COMMAND, or GOOSE_DRIVER and GOOSE_DBSTRING in the environment, or the credentials in parts "
             "(POSTGRES_HOST and its siblings); greylag -h shows all",
         )
@@ -263,7 +265,3 @@ def _console_targets() -> Any:
             code="no-fleet",
             hint='run greylag from the checkout with the extras installed: pip install -e ".[flows]"; or write DRIVER DBSTRING instead',
         ) from None
-
-
-def _shown(words: list[str]) -> list[str]:
-    return [redaction.redact(word) for word in words]

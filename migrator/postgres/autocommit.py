@@ -76,7 +76,7 @@ def _execute(run: Run, step: planning.Step, index: int) -> None:
             elif shared:
                 _with_journal_row(run, step, index, shape, patience)
             else:
-                _by_itself(run, step, index, shape, patience)
+                _by_itself(run, step, index, shape)
             return
         except failures.ServerFailure as failure:
             own_transaction = run.session.in_transaction and not shared
@@ -110,7 +110,7 @@ def _with_journal_row(run: Run, step: planning.Step, index: int, shape: shapes.S
     run.session.batch([done, Command(b"COMMIT")])
 
 
-def _by_itself(run: Run, step: planning.Step, index: int, shape: shapes.Shape, patience: Patience) -> None:
+def _by_itself(run: Run, step: planning.Step, index: int, shape: shapes.Shape) -> None:
     """A statement that can't share a transaction: journalled as started before, as done after."""
     statement = step.statements[index - 1]
     noted = ""

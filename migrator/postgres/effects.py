@@ -60,6 +60,16 @@ _DROPPED = {
 """Kinds by the grammar's names; the same for DROP, RENAME and SET SCHEMA."""
 
 
+_SUFFIXES = {
+    "CONSTR_PRIMARY": "pkey",
+    "CONSTR_UNIQUE": "key",
+    "CONSTR_FOREIGN": "fkey",
+    "CONSTR_CHECK": "check",
+    "CONSTR_EXCLUSION": "excl",
+}
+"""How PostgreSQL ends a constraint's name where none is given."""
+
+
 class _Reader:
     """One method per kind of statement. It remembers earlier statements, see `tracking`."""
 
@@ -144,14 +154,7 @@ class _Reader:
 
     def _constraint(self, table: ObjectName, constraint: Any, column: str = "") -> Iterator[Effect]:
         kind = self._contype(constraint)
-        suffixes = {
-            "CONSTR_PRIMARY": "pkey",
-            "CONSTR_UNIQUE": "key",
-            "CONSTR_FOREIGN": "fkey",
-            "CONSTR_CHECK": "check",
-            "CONSTR_EXCLUSION": "excl",
-        }
-        if kind not in suffixes:
+        if kind not in _SUFFIXES:
             return
         keys = constraint.fk_attrs if kind == "CONSTR_FOREIGN" else constraint.keys
         columns = [column] if column else [item.string.sval for item in keys]
@@ -160,11 +163,11 @@ class _Reader:
             needs.append(self._table(constraint.pktable))
         if constraint.indexname:  # USING INDEX: the index takes the constraint's name and belongs to it
             yield from self.tracker.drop(self.tracker.find(Kind.INDEX, table.schema, constraint.indexname))
-        name = constraint.conname or (constraint.indexname and constraint.indexname)
+        name = constraint.conname or constraint.indexname
         if not name and kind in ("CONSTR_CHECK", "CONSTR_EXCLUSION") and not column:
             return  # named after the columns of its expression
         name = name or self.tracker.implicit_name(
-            table.schema, (table.name, *(columns if kind != "CONSTR_PRIMARY" else ())), suffixes[kind]
+            table.schema, (table.name, *(columns if kind != "CONSTR_PRIMARY" else ())), _SUFFIXES[kind]
         )
         if name and not constraint.skip_validation:  # NOT VALID: it counts from its VALIDATE on
             yield from self._create(Kind.CONSTRAINT, table.schema, name, table.name, needs)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migrator import annotations as migration_text
-from migrator import errors
+from migrator import errors, splitting
 from migrator.annotations import Substitution, masked
 from tests.interop import parser_cases
 
@@ -203,25 +203,6 @@ def test_masking_replaces_values_by_their_names(text: str, values: dict[str, str
     assert masked(text, [Substitution(name, value) for name, value in values.items()]) == expected
 
 
-@given(st.integers(0, 2**32), st.integers(1, 40))
-@settings(max_examples=200, deadline=None)
-def test_reading_in_pieces_yields_the_same_statements(seed: int, size: int) -> None:
-    case = parser_cases.cases(1, seed)[0]
-    env = {name: value.decode("utf-8", "surrogateescape") for name, value in case.env.items()}
-    chunks = [case.file[start : start + size] for start in range(0, len(case.file), size)]
-    try:
-        whole = migration_text.parse(case.file, case.direction, env)
-    except errors.ParseError as error:
-        with pytest.raises(errors.ParseError) as caught:
-            list(migration_text.iterate(chunks, case.direction, env))
-        assert (str(caught.value), caught.value.where) == (str(error), error.where)
-        return
-    reader = migration_text.iterate(chunks, case.direction, env)
-    assert tuple(reader) == whole.statements
-    assert reader.use_transaction == whole.use_transaction
-    assert reader.trace == whole.trace
-
-
 @given(st.integers(0, 2**32))
 @settings(max_examples=300, deadline=None)
 def test_every_line_of_a_statement_is_found_in_the_file_where_it_says(seed: int) -> None:
@@ -246,7 +227,7 @@ def test_a_large_file_is_split_without_copying_it_line_by_line() -> None:
     data = UP.encode() + b"INSERT INTO t VALUES\n" + rows + b"(0, '', '');\nSELECT 1;\n"
     tracemalloc.start()
     try:
-        count = sum(1 for _ in migration_text.iterate(data))
+        count = sum(1 for _ in splitting.Splitter("up", {}).split(data))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

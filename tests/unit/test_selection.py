@@ -81,7 +81,7 @@ def test_down_without_the_file_ends_as_goose_does_unless_greylag_recorded_it() -
     with pytest.raises(errors.AsGoose, match="migration 2: no current version found"):
         chosen([1], history(1, 2), Verb.DOWN)
     found = selection.select([1], history(1, 2, facts=(2,)), Target(Verb.DOWN))
-    assert found == (selection.Choice(2, Direction.DOWN, from_facts=True),)
+    assert found == (selection.Choice(2, Direction.DOWN),)
 
 
 def test_down_to_keeps_its_version() -> None:
