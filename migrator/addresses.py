@@ -21,10 +21,10 @@ __all__ = ["ClickHouseAddress", "PostgresAddress", "build", "parse_clickhouse", 
 
 # fmt: off
 LIBPQ_KEYWORDS = frozenset({
-    "service", "servicefile", "user", "password", "passfile", "channel_binding", "connect_timeout", "dbname", "host", "hostaddr",
+    "service", "user", "password", "passfile", "channel_binding", "connect_timeout", "dbname", "host", "hostaddr",
     "port", "client_encoding", "options", "application_name", "fallback_application_name", "keepalives", "keepalives_idle",
     "keepalives_interval", "keepalives_count", "tcp_user_timeout", "sslmode", "sslnegotiation", "sslcompression", "sslcert", "sslkey",
-    "sslcertmode", "sslpassword", "sslrootcert", "sslcrl", "sslcrldir", "sslsni", "requiressl", "requirepeer", "require_auth",
+    "sslcertmode", "sslpassword", "sslrootcert", "sslcrl", "sslcrldir", "sslsni", "requirepeer", "require_auth",
     "min_protocol_version", "max_protocol_version", "ssl_min_protocol_version", "ssl_max_protocol_version", "gssencmode", "krbsrvname",
     "gsslib", "gssdelegation", "replication", "target_session_attrs", "load_balance_hosts", "scram_client_key", "scram_server_key",
     "oauth_issuer", "oauth_client_id", "oauth_client_secret", "oauth_scope",
@@ -49,13 +49,17 @@ NATIVE_TO_HTTP = {9000: 8123, 9440: 8443}
 
 @dataclass(frozen=True, slots=True)
 class PostgresAddress:
-    """Where a PostgreSQL database is. `conninfo` is libpq's keyword form; runtime parameters are inside its `options`."""
+    """Where a PostgreSQL database is. `conninfo` is libpq's keyword form; runtime parameters are inside its `options`.
+
+    `service_file` is pgx's `servicefile`, which libpq takes from PGSERVICEFILE only.
+    """
 
     conninfo: str = field(repr=False)
     database: str | None
     hosts: str
     user: str | None = None
     password: str | None = field(default=None, repr=False)
+    service_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +181,7 @@ def parse_postgres(dbstring: str, environ: Mapping[str, str] | None = None) -> P
     given = _url_keywords(dbstring) if re.match(r"postgres(?:ql)?://", dbstring) else _keywords(dbstring)
     known: dict[str, str] = {}
     runtime: dict[str, str] = {}
+    service_file = given.pop("servicefile", "")
     for key, value in given.items():
         name = "dbname" if key == "database" else key
         if name in PGX_ONLY or name.startswith("pool_"):
@@ -194,6 +199,7 @@ def parse_postgres(dbstring: str, environ: Mapping[str, str] | None = None) -> P
         hosts=_shown_hosts(known, environment),
         user=known.get("user") or None,
         password=known.get("password") or None,
+        service_file=service_file,
     )
 
 
@@ -291,8 +297,8 @@ def parse_clickhouse(dbstring: str, environ: Mapping[str, str] | None = None) ->
         http_ports=tuple(_http_port(url.scheme, host, port, secure, http_port, environment) for host, port in url.hosts),
         http_path=known.pop("http_path", ""),
         http_proxy=known.pop("http_proxy", ""),
-        dial_timeout=durations.parse(known.pop("dial_timeout", "30s")),
-        read_timeout=durations.parse(known.pop("read_timeout", "300s")),
+        dial_timeout=_duration(known, "dial_timeout", "30s"),
+        read_timeout=_duration(known, "read_timeout", "300s"),
         own=own,
         settings={key: _setting(value) for key, value in known.items() if key not in ("secure", "skip_verify")},
     )
@@ -310,6 +316,14 @@ def _flag(query: Mapping[str, str], name: str) -> bool:
     if value in ("0", "f", "F", "false", "FALSE", "False"):
         return False
     raise urls.bad(f"{name} is neither true nor false", hint=f"write {name}=true or {name}=false")
+
+
+def _duration(query: dict[str, str], name: str, usual: str) -> float:
+    try:
+        return durations.parse(query.pop(name, usual))
+    except errors.UsageError as error:
+        error.message = f"{name} of the address: {error.message}"
+        raise
 
 
 def _setting(value: str) -> str | int:

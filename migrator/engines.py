@@ -22,13 +22,14 @@ class LockPolicy:
 
     `migration_wait`: how long to wait for another run's migration lock. `statement_lock_timeout`: how long a PostgreSQL transaction waits, all in all,
     for locks that block readers or writers; `budget`: how long such work is retried before the attempt ends as transient. `statement_timeout`: 0 means
-    none, and is always sent explicitly.
+    none, and is always sent explicitly. `session_lock_timeout`: the DBSTRING's own lock_timeout, which holds where work stalls nobody (a row's lock).
     """
 
     migration_wait: float = 300.0  # goose's own session locker gives up after about 5 minutes
     statement_lock_timeout: float = 0.2  # longest stall that a bystander feels
     budget: float = 60.0
     statement_timeout: float = 0.0
+    session_lock_timeout: float = 0.0
 
 
 def stay() -> bool:

@@ -227,7 +227,7 @@ def create(directory: str | os.PathLike[str], name: str, kind: str, sequential: 
         ) from None
     except OSError as error:
         raise errors.FileError(
-            f"failed to create migration file: open {path}: {_reason(error)}",
+            f"failed to create migration file: {failure(path, error)}",
             code="create-failed",
             where=errors.Location(path),
             hint=f"make the directory first: mkdir -p {given}" if isinstance(error, FileNotFoundError) else "",
@@ -266,10 +266,11 @@ def fix(migrations: MigrationSet) -> list[tuple[str, str]]:
 
 
 def _entries(directory: str) -> dict[str, int]:
-    """Sizes of the `.sql` and `.go` entries by name."""
+    """Sizes of the `.sql` and `.go` entries by name. goose goes by names alone: a directory or a dangling link of such a name is a migration, too,
+    which can't be read when its turn comes."""
     try:
-        with os.scandir(directory or ".") as entries:
-            return {item.name: item.stat().st_size for item in entries if item.name.endswith((".sql", ".go")) and not item.is_dir()}
+        with os.scandir(directory) as entries:
+            return {item.name: _size(item) for item in entries if item.name.endswith((".sql", ".go"))}
     except FileNotFoundError:
         raise errors.FileError(
             f"{directory} directory does not exist",
@@ -286,6 +287,13 @@ def _entries(directory: str) -> dict[str, int]:
             where=errors.Location(directory),
             hint="check that the directory may be read",
         ) from None
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except OSError:  # reading it will say why
+        return 0
 
 
 def _migration(prefix: str, name: str, size: int) -> MigrationFile:
@@ -312,12 +320,20 @@ def _duplicate(item: MigrationFile, other: MigrationFile) -> errors.FileError:
 
 
 def _unreadable(path: str, name: str, error: OSError) -> errors.FileError:
+    failed = "failed to open SQL migration file"
+    if isinstance(error, IsADirectoryError):  # goose opens it and fails at the first line
+        failed = "failed to parse SQL migration file: failed to scan migration"
     return errors.FileError(
-        f"ERROR {name}: failed to open SQL migration file: open {path}: {_reason(error)}",
+        f"ERROR {name}: {failed}: {failure(path, error)}",
         code="unreadable-file",
         where=errors.Location(path),
         hint="check that the file is there and may be read",
     )
+
+
+def failure(path: str, error: OSError) -> str:
+    """What Go says when it can't read a file: the call that failed, the path, the operating system's words."""
+    return f"{'read' if isinstance(error, IsADirectoryError) else 'open'} {path}: {_reason(error)}"
 
 
 def _reason(error: OSError) -> str:

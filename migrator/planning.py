@@ -153,7 +153,8 @@ def _step(
         return _step_from_fact(history.living_facts[choice.version], engine, env, recall)
     if file.kind == "go":
         raise errors.PlanRefused(
-            f"ERROR {file.name}: failed to run Go migration: Go functions must be registered and built into a custom binary",
+            f"ERROR {file.path}: failed to run Go migration: Go functions must be registered and built into a custom binary "
+            "(see https://github.com/pressly/goose/tree/master/examples/go-migrations)",
             code="go-migration",
             where=errors.Location(file.path),
             hint="greylag runs SQL only: port the migration to SQL, or apply it with your goose binary and go on with greylag afterwards",

@@ -56,6 +56,8 @@ def select(versions: Sequence[int], history: History, target: Target) -> tuple[C
     """
     if not target.versioning:
         return _without_versioning(versions, target)
+    if target.verb is not Verb.RESET:  # goose looks for the current version first, whatever the verb
+        require_row(history)
     if target.verb in (Verb.UP, Verb.UP_BY_ONE, Verb.UP_TO):
         return _up(versions, history, target)
     if target.verb is Verb.RESET:
@@ -63,6 +65,12 @@ def select(versions: Sequence[int], history: History, target: Target) -> tuple[C
     if target.verb is Verb.DOWN_TO:
         return _down_to(versions, history, target.version)
     return _current(versions, history, target.verb)
+
+
+def require_row(history: History) -> None:
+    """Raises AsGoose (`no-row`) for a table without an applied row, as a restored schema without its data leaves it: everything may be applied
+    already (goose.md §4.3)."""
+    _walk(history, set())
 
 
 def _up(versions: Sequence[int], history: History, target: Target) -> tuple[Choice, ...]:
@@ -133,8 +141,9 @@ def _walk(history: History, gone: set[int]) -> int:
     raise errors.AsGoose(
         NO_NEXT_VERSION,
         code="no-row",
-        hint=f"table {history.table} exists but has no applied row, not even version 0: restore row 0 "
-        f"(INSERT INTO {history.table} (version_id, is_applied) VALUES (0, true))",
+        hint=f"table {history.table} exists but has no applied row, not even version 0, so what is applied is unknown: restore its rows; or write "
+        f"row 0 (INSERT INTO {history.table} (version_id, is_applied) VALUES (0, true)), and if the schema is there already, "
+        "`greylag DRIVER DBSTRING baseline -to VERSION`",
     )
 
 

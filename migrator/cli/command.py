@@ -120,9 +120,10 @@ def _load_environment(path: str) -> None:
         dotenv.load(path or ".env", os.environ)
     except OSError as error:
         if path:
-            reason = (error.strerror or "").lower()
+            from migrator import files
+
             raise errors.UsageError(
-                f"failed to load env file: open {path}: {reason}", code="no-env-file", hint="`-env none` reads no file"
+                f"failed to load env file: {files.failure(path, error)}", code="no-env-file", hint="`-env none` reads no file"
             ) from None
     except errors.UsageError as error:
         if path:

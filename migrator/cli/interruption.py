@@ -22,6 +22,9 @@ GRACE_SECONDS = 9.0
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 
+_SOON = 1e-6
+"""Seconds of the shortest timer that there is: a negative time-out is over before it begins, as in goose."""
+
 TIMEOUT_TEXT = "timeout: context deadline exceeded"
 """As goose ends a message when its context is over (goose.md §5.2)."""
 
@@ -60,8 +63,8 @@ def guard(timeout: float) -> Iterator[None]:
     previous = {number: signal.signal(number, on_signal) for number in _SIGNALS}
     previous_alarm = signal.signal(signal.SIGALRM, on_alarm)
     try:
-        if timeout > 0:
-            signal.setitimer(signal.ITIMER_REAL, timeout)
+        if timeout:
+            signal.setitimer(signal.ITIMER_REAL, max(timeout, _SOON))
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

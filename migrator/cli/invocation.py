@@ -137,6 +137,8 @@ def resolve(values: Values, environ: Mapping[str, str]) -> Iterable[Invocation]:
         hint = _commands(name)
         if configured(environ, "DRIVER") and (name in verbs.DRIVERS or dbstring in verbs.DRIVERS):
             hint = "GOOSE_DRIVER is set, so leave the driver out of the command line"
+        elif configured(environ, "DBSTRING") and ("://" in name or "=" in name):
+            hint = "GOOSE_DBSTRING is set, so leave the address out of the command line"
         raise errors.UsageError(f'"{redaction.redact(name)}": no such command', code="unknown-command", hint=hint)
     env = {**parts.substitutions(driver), **environ} if parts else None
     return [_invocation(verb, words[3:], values, environ, driver=driver, dbstring=dbstring, env=env)]
@@ -194,12 +196,19 @@ def _require_driver(driver: str, dbstring: str) -> None:
         return
     from migrator import goquote
 
-    reason = verbs.REFUSED_DRIVERS.get(driver, "greylag drives postgres (or pgx) and clickhouse")
+    reason = verbs.REFUSED_DRIVERS.get(driver, "greylag drives postgres (or pgx) and clickhouse" + _nearest_driver(driver))
     raise errors.UsageError(
         f'-dbstring={goquote.quote(_masked(dbstring))}: "{driver}": unknown dialect',
         code="unknown-driver",
         hint=reason if driver not in verbs.ALL else f"the driver comes before the command: greylag postgres DBSTRING {driver}",
     )
+
+
+def _nearest_driver(driver: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(driver.lower(), verbs.DRIVERS, n=1)
+    return f": did you mean {near[0]}?" if near else ""
 
 
 def _masked(dbstring: str) -> str:

@@ -80,7 +80,11 @@ def run(session: Session, verb: Verb) -> int:
     refusals.require_files(migrations, wanted)  # up-to looks at files up to its version; goose says so before it connects
     session.error_prefix = ""
     with session.open() as database:
-        plan = session.plan = _settled(database, migrations, wanted) or make_plan(session, database, migrations, wanted)
+        try:
+            plan = session.plan = _settled(database, migrations, wanted) or make_plan(session, database, migrations, wanted)
+        except errors.FileError:
+            _prefix_reset(session, wanted)
+            raise
         finished: Finished = ()
         remarks = plan.remarks
         if plan.steps:  # else nothing is locked, and what executes is not even imported
@@ -113,11 +117,17 @@ def _apply(session: Session, database: databases.Database, plan: plans.Plan) -> 
         report = applying.apply(database, plan, session.listen, approved_digest=approved, policy=accepted, env=session.invocation.env)
     except errors.GreylagError as error:
         told = _with_statement(error, session, plan) if isinstance(error, errors.TimedOut) else error
-        if plan.target.verb is Verb.RESET and told.message.startswith("ERROR "):
-            session.error_prefix = "failed to db-down: "
+        if told.message.startswith("ERROR "):
+            _prefix_reset(session, plan.target)
         raise told from None
     session.document.update(report.document())
     return report.plan, report.finished
+
+
+def _prefix_reset(session: Session, wanted: Target) -> None:
+    """goose says more before an error in a file when it rolls back everything that its table names."""
+    if wanted.verb is Verb.RESET and wanted.versioning:
+        session.error_prefix = "failed to db-down: "
 
 
 def _close(session: Session, plan: plans.Plan, finished: Finished, database: databases.Database) -> int:

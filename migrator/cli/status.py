@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from migrator import standing
+from migrator import selection, standing
 from migrator.cli import text
 from migrator.cli.session import Session
 from migrator.errors import ExitCode
@@ -24,6 +24,7 @@ def run(session: Session) -> int:
     session.error_prefix = "failed to ensure DB version: "
     with session.open() as database:
         history = database.read_history()
+    selection.require_row(history)
     document = show(session, history, migrations)
     session.document.update(document)
     return int(ExitCode.PENDING) if document["pending"] and session.values.boolean("exit-code") else 0

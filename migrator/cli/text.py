@@ -84,7 +84,7 @@ def listener(verbose: bool) -> Callable[[events.Event], None]:
         elif verbose and isinstance(event, events.MigrationStarted):
             own(f"{event.name} {event.direction}: {event.statements} statement(s)")
         elif verbose and isinstance(event, events.StatementFinished):
-            lines = f"{event.first_line}-{event.last_line}" if event.last_line != event.first_line else f"{event.first_line}"
-            own(f"version {event.version} statement {event.index}, lines {lines} ({durations.format_rounded(event.seconds)})")
+            lines = f"lines {event.first_line}-{event.last_line}" if event.last_line != event.first_line else f"line {event.first_line}"
+            own(f"version {event.version} statement {event.index}, {lines} ({durations.format_rounded(event.seconds)})")
 
     return listen

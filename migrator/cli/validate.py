@@ -134,7 +134,11 @@ def _check_sql(path: str, name: str) -> tuple[Row | None, list[Finding]]:
         try:
             parsed = annotations.parse(Path(path).read_bytes(), direction, path=path)
         except OSError as error:
-            return None, [Finding(ERROR, "unreadable-file", path, None, error.strerror or "can't be read", "check that it may be read")]
+            goose = files.failure(path, error)
+            if isinstance(error, IsADirectoryError):
+                goose = f"failed to parse file {goquote.quote(path)}: {goose}"
+            hint = "migrations are files that may be read: correct it, or move it out of the directory"
+            return None, [Finding(ERROR, "unreadable-file", path, None, error.strerror or "can't be read", hint, goose)]
         except errors.GreylagError as error:
             goose = f"failed to parse file {goquote.quote(path)}: {error.message}"
             line = error.where.line if error.where else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from migrator import errors
+from migrator import selection
 from migrator.cli.session import Session
 
 
@@ -16,13 +16,7 @@ def run(session: Session) -> int:
         return 0
     with session.open() as database:
         history = database.read_history()
-    if history.current < 0:
-        raise errors.AsGoose(
-            "no next version found",
-            code="no-row",
-            hint=f"table {history.table} has no applied row, not even version 0: restore row 0 "
-            f"(INSERT INTO {history.table} (version_id, is_applied) VALUES (0, true))",
-        )
+    selection.require_row(history)
     session.log(f"goose: version {history.current}")
     session.document.update({"current": history.current, "newest": history.newest, "table_exists": history.exists})
     return 0

@@ -16,6 +16,7 @@ NO_SUCH_COLUMN = 10
 TABLE_EXISTS = 57
 UNKNOWN_TABLE = 60
 UNKNOWN_DATABASE = 81
+UNKNOWN_SETTING = 115
 TIMEOUT_EXCEEDED = 159
 READONLY = 164
 SAME_QUERY_RUNS = 216
@@ -62,21 +63,24 @@ _LONGEST_MESSAGE = 16384
 _POSITION = re.compile(r"failed at position (\d+)")
 _TRAILER = re.compile(r"\s*\(version [^()]*(?:\([^()]*\))?[^()]*\)\s*\Z")
 _STACK = re.compile(r"\n\s*\n0\. .*\Z", re.DOTALL)
+_NAME = re.compile(r"\. \([A-Z][A-Z0-9_]*\)\Z")
 _RECEIVED = re.compile(r"\A(?:.*?server response: )?(?:Code: (\d+)\. )?(?:DB::Exception: )?", re.DOTALL)
 
 
 @dataclass(eq=False)
 class Refusal(Exception):
     """The server's answer that it did not do, or did not finish, what it was asked. `message` is its own, without code and version;
-    `written_rows`: how many rows it says it had written."""
+    `written_rows`: how many rows it says it had written; `native`: whether the address names the native protocol, as goose would use it."""
 
     code: int
     message: str
     written_rows: int | None = None
 
+    native: bool = False
+
     def __str__(self) -> str:
-        """As clickhouse-go, and so goose, prints it."""
-        return f"code: {self.code}, message: {self.message}"
+        """As clickhouse-go, and so goose, prints it: the native protocol leaves out the code's name, which ends a message that came by HTTP."""
+        return f"code: {self.code}, message: {_NAME.sub('', self.message) if self.native else self.message}"
 
     @property
     def had_no_effect(self) -> bool:
@@ -170,6 +174,9 @@ def of_server(failure: Refusal | Lost, doing: str) -> errors.GreylagError:
     if isinstance(failure, Lost):
         return connection_lost(failure, doing)
     kind, code, hint = classify(failure)
+    if failure.code == UNKNOWN_SETTING:  # greylag's own commands send none that the server doesn't know
+        kind, code = errors.UsageError, "bad-address"
+        hint = "correct the parameter of the address: what clickhouse-go doesn't know is sent as a setting of the server, as with goose"
     return kind(f"failed {doing}: {failure}", code=code, hint=hint)
 
 
@@ -227,6 +234,8 @@ def at_login(failure: Refusal | Lost, place: str, guessed: str, username: str) -
         return kind(f"ClickHouse at {place} refused the connection: code: {failure.code}, {said}", code=code, hint=usual or hint)
     if failure.reason == "timed out":
         return errors.TimedOut(f"ClickHouse at {place} did not answer in time", code="connect-timeout", hint=hint or "check host and port")
+    if "WRONG_VERSION_NUMBER" in failure.reason:
+        hint = "the server speaks no TLS on this port: drop secure=true (or https), or name the port that does (8443)"
     return errors.Unavailable(
         f"ClickHouse at {place} can't be reached: {failure.reason}",
         hint=hint or "check host and port: greylag speaks HTTP (8123, TLS 8443)",

@@ -62,9 +62,10 @@ class Session:
     overridden: set[str] = field(default_factory=set)
     cluster: str = ""
     database_engine: str = ""
+    native: bool = False  # goose would speak the native protocol to this address
 
     def __post_init__(self) -> None:
-        self._transport = Transport(self.client)
+        self._transport = Transport(self.client, native=self.native)
         self._prepared: dict[
             tuple[tuple[str, str | int], ...], str
         ] = {}  # per settings of a statement the URL's part that is the same for all
@@ -258,7 +259,8 @@ def _open(address: addresses.ClickHouseAddress, host: str, port: int, place: str
         # What clickhouse-connect sets for itself would change what a file's literals mean; goose sends neither.
         for name in ("date_time_input_format", "cast_string_to_dynamic_use_inference"):
             client.params.pop(name, None)
-        session = Session(client, place, address.database, dict(address.settings), prefix)
+        native = address.scheme not in ("http", "https")
+        session = Session(client, place, address.database, dict(address.settings), prefix, native=native)
         name, engine = session.rows("SELECT currentDatabase(), (SELECT engine FROM system.databases WHERE name = currentDatabase())")[0]
         session.database, session.database_engine = str(name), str(engine)
         client.database = session.database

@@ -26,9 +26,11 @@ _BUSY = (429, 503, 504)
 
 @dataclass
 class Transport:
-    """Sends statements through `client`, an open `clickhouse_connect` client. Threads may share `post`; `post_in_turn` has one user at a time."""
+    """Sends statements through `client`, an open `clickhouse_connect` client. Threads may share `post`; `post_in_turn` has one user at a time.
+    `native`: goose would speak the native protocol to this address."""
 
     client: Any
+    native: bool = False
     _connection: Any = field(default=None, init=False, repr=False)  # the one of `post_in_turn`, once it is open
 
     def parameters(self, sent: Mapping[str, str | int], database: str = "") -> str:
@@ -75,7 +77,7 @@ class Transport:
         finally:
             if not keep:  # also after a signal: what still comes belongs to a statement that was given up
                 connection.close()
-        _require_success(answer.status, answer.headers, answer.body)
+        _require_success(answer.status, answer.headers, answer.body, native=self.native)
 
     def _post(self, pool: Any, body: bytes, target: str, reads: bool = False) -> tuple[bytes, Any]:
         """The answer's body, and the connection that it came over."""
@@ -97,7 +99,7 @@ class Transport:
             content = answer.read()
         except HTTPError as error:
             raise failures.read(error) from None
-        _require_success(answer.status, answer.headers, content)
+        _require_success(answer.status, answer.headers, content, native=self.native)
         return content, connection
 
     def close(self) -> None:
@@ -160,12 +162,13 @@ class Transport:
         )
 
 
-def _require_success(status: int, headers: Mapping[str, str], body: bytes) -> None:
+def _require_success(status: int, headers: Mapping[str, str], body: bytes, *, native: bool) -> None:
     """Raises failures.Refusal, failures.Lost for an answer that isn't a whole success."""
     if not 200 <= status < 300 or _CODE in headers:
         failure = failures.of_answer(status, headers.get(_CODE), body)
         if isinstance(failure, failures.Refusal):
             failure.written_rows = _written_rows(headers.get(_SUMMARY))
+            failure.native = native
         raise failure
     # Progress is sent as headers while the statement runs; http.client takes a connection that ends there for an empty answer.
     if _SUMMARY not in headers and all(name.lower() == _PROGRESS for name in headers):

@@ -132,7 +132,7 @@ def _by_itself(run: Run, step: planning.Step, index: int, shape: shapes.Shape) -
     finally:
         if not run.session.closed and not run.session.in_transaction:
             with contextlib.suppress(errors.GreylagError, failures.ServerFailure), run.session.cleaning():
-                usual = {"statement_timeout": run.policy.statement_timeout, "lock_timeout": 0.0}
+                usual = {"statement_timeout": run.policy.statement_timeout, "lock_timeout": run.policy.session_lock_timeout}
                 execution.send(run.session, _setting({name: usual[name] for name in given}, local=False))
     if run.versioning:
         _write(run, step, index, journal.State.DONE, noted)
@@ -148,7 +148,7 @@ def _not_done(run: Run, step: planning.Step, index: int, noted: str, *, sweep: b
         if sweep:
             with contextlib.suppress(failures.ServerFailure):  # an old transaction is in the way: the next run drops it
                 verdict = settling.settle(run.session, step.statements[index - 1].text, noted)
-                _swept(run, step, settling.sweep(run.session, verdict.leftovers))
+                _swept(run, step, settling.sweep(run.session, verdict.leftovers, run.policy.session_lock_timeout))
 
 
 def _within_own_transaction(run: Run, step: planning.Step, index: int, shape: shapes.Shape) -> None:
@@ -165,7 +165,8 @@ def _timeouts(run: Run, step: planning.Step, shape: shapes.Shape) -> dict[str, f
     """The time-outs that one statement is given, in seconds; those that the file sets itself are left to it."""
     timeouts = run.timeouts(step, shape.lock)
     own = frozenset[str]().union(*(item.sets for item in run.shapes_of(step)))
-    wanted = {"statement_timeout": timeouts.statement, "lock_timeout": locks.share(timeouts.lock, shape.waits)}
+    lock = run.policy.session_lock_timeout if shape.lock <= locks.LockClass.ROWS else locks.share(timeouts.lock, shape.waits)
+    wanted = {"statement_timeout": timeouts.statement, "lock_timeout": lock}
     return {name: value for name, value in wanted.items() if name not in own}
 
 
@@ -216,7 +217,7 @@ def _settled(run: Run, step: planning.Step, index: int, noted: str, *, unknown: 
         verdict = settling.settle(run.session, statement.text, noted)
         if verdict.outcome is journal.Outcome.UNKNOWN and unknown:
             raise questions.unknown(step, index, verdict.evidence)
-        _swept(run, step, settling.sweep(run.session, verdict.leftovers))
+        _swept(run, step, settling.sweep(run.session, verdict.leftovers, run.policy.session_lock_timeout))
         if verdict.finish and unknown:
             run.session.simple(verdict.finish.encode())
     except failures.ServerFailure as failure:

@@ -50,6 +50,8 @@ def connect(dbstring: str, options: Options) -> PostgresDatabase:
 
 
 def _open(address: addresses.PostgresAddress, options: Options) -> Session:
+    if address.service_file:
+        os.environ["PGSERVICEFILE"] = address.service_file
     given = psycopg_conninfo.conninfo_to_dict(address.conninfo)
     chosen: dict[str, str | int] = {"application_name": application_name(options)}
     if not given.get("connect_timeout") and not os.environ.get("PGCONNECT_TIMEOUT"):
@@ -80,7 +82,7 @@ def _prepared(session: Session, address: addresses.PostgresAddress, options: Opt
     opening = [f"SET ROLE {places.quote(options.owner_role)}"] if options.owner_role else []
     if session.server_version >= _CHECK_CLIENT_SINCE:
         opening.append(_CHECK_CLIENT)
-    closing = ["SET lock_timeout = 0"]
+    closing = [] if own_lock else ["SET lock_timeout = 0"]
     if not own_statement:
         closing.append(f"SET statement_timeout = {milliseconds(options.locks.statement_timeout)}")
     while True:
@@ -96,7 +98,8 @@ def _prepared(session: Session, address: addresses.PostgresAddress, options: Opt
     name, version, lock_timeout, statement_timeout = answers[len(opening)][0]
     policy = options.locks
     if own_lock:
-        policy = replace(policy, statement_lock_timeout=_seconds(lock_timeout or "0"))
+        own = _seconds(lock_timeout or "0")
+        policy = replace(policy, statement_lock_timeout=own, session_lock_timeout=own)
     if own_statement:
         policy = replace(policy, statement_timeout=_seconds(statement_timeout or "0"))
     place = places.place(options.table, answers[len(opening) + 1])

@@ -47,7 +47,7 @@ def settings(run: Run, step: planning.Step) -> dict[int, list[str]]:
     in_order = shapes.locks_in_order(zip((item.text for item in step.statements), shaped, strict=True))
     blocking = [index for index, lock in enumerate(in_order, start=1) if lock.blocks]
     if blocking[:1] != [1] and touched:
-        found.setdefault(1, []).append("SET LOCAL lock_timeout = 0")
+        found.setdefault(1, []).append(f"SET LOCAL lock_timeout = {seconds(run.policy.session_lock_timeout)}")
     whole = run.timeouts(step, locks.LockClass.EVERYONE).lock
     for index in blocking:
         share = locks.share(whole, shaped[index - 1].waits)

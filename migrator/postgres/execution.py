@@ -251,7 +251,7 @@ def retry_or_raise(
     """
     characters = run.session.counts_characters
     if index:
-        error = rejections.of_statement(step, step.statements[index - 1], failure, characters=characters)
+        error = rejections.of_statement(step, step.statements[index - 1], failure, characters=characters, journalled=run.versioning)
     else:
         error = rejections.of_step(step, failure, doing)
     if failure.sqlstate not in failures.RETRIED or not again:

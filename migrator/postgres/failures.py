@@ -19,6 +19,8 @@ SERIALIZATION = "40001"
 NO_SUCH_STATEMENT = "26000"
 INSUFFICIENT_PRIVILEGE = "42501"
 UNDEFINED_TABLE = "42P01"
+UNDEFINED_SCHEMA = "3F000"
+_UNDEFINED_COLUMN = "42703"
 
 NOT_IN_TRANSACTION = frozenset({"25001", "2D000"})
 """What the server answers to VACUUM and its like inside a transaction, and to a procedure that commits there."""
@@ -96,6 +98,8 @@ def of_server(failure: ServerFailure, doing: str) -> errors.GreylagError:
     """The error for a failure of a command of greylag's own; `doing` says what it was for ("to read the history")."""
     message = f"failed {doing}: {failure}"
     kind, code, hint = classify(failure)
+    if failure.sqlstate == _UNDEFINED_COLUMN:  # the table was there before, and is not goose's
+        hint = "a table of this name exists and lacks a column that goose's has: name another one with -table (GOOSE_TABLE)"
     return kind(message, code=code, hint=hint)
 
 
@@ -139,6 +143,8 @@ _LOGIN = re.compile(
 )
 _NO_DATABASE = re.compile(r"database \"[^\n]*\" does not exist", re.IGNORECASE)
 _MISUNDERSTOOD = re.compile(r"^invalid (?:\w+ value|connection option|integer value)|^could not match \d+ port numbers", re.IGNORECASE)
+_PARAMETER = re.compile(r"unrecognized configuration parameter|invalid value for parameter|parameter \"[^\n]*\" cannot be", re.IGNORECASE)
+_NO_TLS = re.compile(r"SSL was required", re.IGNORECASE)
 _TIME_OUT = re.compile(r"timeout expired|timed out", re.IGNORECASE)
 ENCODE = "a password with @ : / ? # % or a space must be percent-encoded in a URL (`greylag` never shows it)"
 
@@ -155,6 +161,9 @@ def of_connect(raw: str, hosts: str, database: str, secrets: tuple[str, ...]) ->
     text = said_without(raw, secrets)
     if _MISUNDERSTOOD.search(text):
         return errors.UsageError(f"the address is not understood: {text}", code="bad-address", hint="correct the parameter of the address")
+    if _PARAMETER.search(text):
+        hint = "correct the parameter of the address: what neither greylag nor libpq knows is set on the server, as with goose"
+        return errors.UsageError(f"the server refused the address: {text}", code="bad-address", hint=hint)
     if _NO_DATABASE.search(text):
         hint = f"check the name of the database ({database or 'not given'}) at {hosts}; create it with `createdb`"
         return errors.NotFound(f"no such database: {text}", code="unknown-database", hint=hint)
@@ -163,4 +172,6 @@ def of_connect(raw: str, hosts: str, database: str, secrets: tuple[str, ...]) ->
     if _TIME_OUT.search(text):
         return errors.TimedOut(f"no answer from {hosts}: {text}", code="connect-timeout", hint="check host, port and network policy")
     hint = f"check that PostgreSQL listens at {hosts} and accepts connections; {ENCODE}"
+    if _NO_TLS.search(text):
+        hint = "the address asks for TLS (sslmode) and the server offers none: correct the one or the other"
     return errors.Unavailable(f"PostgreSQL can't be reached at {hosts}: {text}", hint=hint)

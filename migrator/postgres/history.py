@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from migrator import errors, history, planning
 from migrator.postgres import failures
 from migrator.postgres.pipelines import BIGINT, DOUBLE, Command, Rows, command
-from migrator.postgres.places import FACTS, Place
+from migrator.postgres.places import FACTS, Place, quote
 from migrator.postgres.session import Session
 
 _CREATE_HISTORY = """CREATE TABLE {table} (
@@ -269,6 +269,12 @@ def ensure(session: Session, where: Place) -> None:
             session.batch([command("BEGIN"), *wanted, command("COMMIT")])
     except failures.ServerFailure as failure:
         session.rollback()
+        if failure.sqlstate == failures.UNDEFINED_SCHEMA:
+            raise errors.PlanRefused(
+                f"schema {where.schema} does not exist, so {where.given} has no place",
+                code="no-schema",
+                hint=f"create it first (CREATE SCHEMA {quote(where.schema)}), or correct -table (GOOSE_TABLE)",
+            ) from None
         raise failures.of_server(failure, f"to create {where.given} and greylag's tables in schema {where.schema}") from None
 
 

@@ -17,12 +17,18 @@ _DO = re.compile(r"\bdo\b", re.IGNORECASE)
 
 
 def of_statement(
-    step: planning.Step, statement: statements.Statement, failure: failures.ServerFailure, *, characters: bool = True
+    step: planning.Step,
+    statement: statements.Statement,
+    failure: failures.ServerFailure,
+    *,
+    characters: bool = True,
+    journalled: bool = True,
 ) -> errors.GreylagError:
     """The error for one statement of a migration.
 
     Args:
         characters: whether the server's position counts characters (else bytes).
+        journalled: whether the next run of a file without a transaction knows what this one has executed.
     """
     found = place(statement, failure, characters=characters)
     shown = statements.masked(statement.text, statement.substitutions)
@@ -36,9 +42,18 @@ def of_statement(
             more.append(f"{label}: {statements.masked(text, statement.substitutions)}")
     kind, code, hint = failures.classify(failure)
     if hint == failure.hint:
-        hint = f"nothing of this file was applied: correct {step.name} and run the same command again"
+        hint = f"{_standing(step, statement, journalled)}: correct {step.name} and run the same command again"
     line = found.line if found else statement.first_line
     return kind(message, code=code, hint=hint, where=errors.Location(step.path, line), detail="\n".join(item for item in more if item))
+
+
+def _standing(step: planning.Step, statement: statements.Statement, journalled: bool) -> str:
+    """What is applied of a file when one of its statements was refused."""
+    if step.mode is planning.Mode.TRANSACTION or statement is step.statements[0]:
+        return "nothing of this file was applied"
+    if journalled:
+        return "what was applied before it is recorded, the next run goes on behind it"
+    return "what was applied before it stays, and without versioning the next run begins at the first statement"
 
 
 def of_step(step: planning.Step, failure: failures.ServerFailure, doing: str) -> errors.GreylagError:

@@ -14,6 +14,7 @@ from typing import Any
 from migrator import journal
 from migrator.journal import Outcome
 from migrator.postgres import failures, shapes
+from migrator.postgres.pipelines import milliseconds
 from migrator.postgres.session import Session
 
 _SWEEP_LOCK_TIMEOUT = 5000
@@ -75,8 +76,9 @@ def settle(session: Session, text: str, noted: str) -> Verdict:
     return settler(session, node[1], known)
 
 
-def sweep(session: Session, leftovers: tuple[int, ...]) -> list[str]:
-    """Drops invalid indexes, found by OID; returns their names. What can't be dropped now stays for the next run."""
+def sweep(session: Session, leftovers: tuple[int, ...], lock_timeout: float) -> list[str]:
+    """Drops invalid indexes, found by OID; returns their names. What can't be dropped now stays for the next run. `lock_timeout` is the session's
+    own, in seconds."""
     dropped: list[str] = []
     for oid in leftovers:
         rows = session.query(
@@ -92,7 +94,7 @@ def sweep(session: Session, leftovers: tuple[int, ...]) -> list[str]:
                 dropped.append(str(rows[0][0]))
             finally:
                 with session.cleaning():
-                    session.query("SET lock_timeout = 0")
+                    session.query(f"SET lock_timeout = {milliseconds(lock_timeout)}")
     return dropped
 
 

@@ -110,6 +110,36 @@ def test_a_rejected_statement_stops_there(pair: Pair) -> None:
     assert rows(pair.ours) == rows(pair.theirs)
 
 
+def test_a_rejected_statement_is_told_as_goose_tells_it_on_the_native_port(
+    tools: Tools, clickhouse_server: clickhouse.ClickHouseServer, new_clickhouse_database: Callable[[], str]
+) -> None:
+    text = "-- +goose Up\nSELECT no_such_function(1);\n"
+    files(tools.cwd / "m", {"00001_bad.sql": text})
+    told = tools.goose(
+        "-dir", "m", "clickhouse", clickhouse_server.native_url("migrator", AWKWARD_PASSWORD, new_clickhouse_database()), "up"
+    )
+    said = tools.greylag("-dir", "m", "clickhouse", clickhouse_server.url("migrator", AWKWARD_PASSWORD, new_clickhouse_database()), "up")
+    assert (told.code, said.code) == (1, 14)
+    assert said.text == told.text
+
+
+def test_a_parameter_of_the_address_that_is_no_setting_is_told_as_such(tools: Tools, clickhouse_url: str) -> None:
+    files(tools.cwd / "m", tables(1))
+    said = tools.greylag("-dir", "m", "clickhouse", f"{clickhouse_url}&no_such_setting=1", "up")
+    assert (said.code, any("correct the parameter" in line for line in said.own)) == (2, True), said.err
+    said = tools.greylag("-dir", "m", "clickhouse", f"{clickhouse_url}&dial_timeout=5", "up")
+    assert (said.code, "dial_timeout of the address" in said.err) == (2, True), said.err
+
+
+def test_a_version_table_without_rows_is_no_new_database(pair: Pair) -> None:
+    files(pair.tools.cwd / "m", tables(1, 2))
+    pair.run("up")
+    for url in (pair.theirs, pair.ours):
+        query(url, "TRUNCATE TABLE goose_db_version")
+    for command in ("up", "status", "version", "down"):
+        pair.run(command, expected=1)
+
+
 def test_goose_on_the_native_port_and_greylag_take_turns(
     tools: Tools, clickhouse_server: clickhouse.ClickHouseServer, clickhouse_native_url: str, clickhouse_url: str
 ) -> None:

@@ -108,6 +108,17 @@ def test_validate_says_the_same_first(case: str, tools: Tools) -> None:
     assert (said.code, told.code) == (code, 1 if code else 0)
 
 
+@pytest.mark.parametrize("kind", ["directory", "dangling link"])
+def test_validate_says_the_same_of_what_cannot_be_read(kind: str, tools: Tools) -> None:
+    for directory in _both(tools, {"00001_a.sql": UP}):
+        if kind == "directory":
+            (directory / "00002_x.sql").mkdir()
+        else:
+            (directory / "00002_x.sql").symlink_to("nowhere")
+    told, said = tools.goose("-dir", "theirs", "validate"), tools.greylag("-dir", "ours", "validate")
+    assert (said.text, said.code, told.code) == (told.text.replace("theirs/", "ours/"), 10, 1)
+
+
 def test_validate_finds_duplicates_that_goose_overlooks(tools: Tools) -> None:
     _both(tools, {"00001_a.sql": UP, "1_b.sql": UP})
     assert tools.goose("-dir", "theirs", "validate").code == 0
@@ -147,6 +158,18 @@ def test_env_prints_the_same_settings_without_the_password(tools: Tools) -> None
 def test_a_named_env_file_must_exist(tools: Tools) -> None:
     told, said = tools.goose("-env", "absent", "env"), tools.greylag("-env", "absent", "env")
     assert (said.text, said.code, told.code) == (told.text, 2, 1)
+    told, said = tools.goose("-env", "m", "env"), tools.greylag("-env", "m", "env")  # a directory
+    assert (said.text, said.code, told.code) == (told.text, 2, 1)
+
+
+@pytest.mark.parametrize("words", [["postgres", "URL", "up"], ["URL", "up"]])
+def test_an_address_beside_one_of_the_environment_is_told_to_be_left_out(words: list[str], tools: Tools) -> None:
+    url = "postgres://u:p@h/d"
+    environ = {"GOOSE_DBSTRING": url} | ({"GOOSE_DRIVER": "postgres"} if len(words) == 2 else {})
+    words = [url if word == "URL" else word for word in words]
+    told, said = tools.goose(*words, **environ), tools.greylag(*words, **environ)
+    assert (said.text, said.code, told.code) == (told.text.replace(":p@", ":***@"), 2, 1)
+    assert any("GOOSE_DBSTRING is set" in line for line in said.own)
 
 
 @pytest.mark.parametrize("arguments", [["-nope"], ["-timeout", "5", "up"], ["-dir"]])

@@ -9,10 +9,12 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from migrator import addresses
 from tests.interop.postgres import objects, query, rows
 from tests.interop.runner import Result, Tools, files, table, tables
 
@@ -199,10 +201,22 @@ def test_a_go_file_is_listed_and_never_run(pair: Pair) -> None:
     files(directory, {**tables(1), "00002_b.go": "package m\n", "helper.go": "package m\n", "00003_x_test.go": "package m\n"})
     pair.run("status")
     pair.run("up-to 1")
-    said = pair.tools.greylag("-dir", "m", "postgres", pair.ours, "up")
-    assert said.code == 11
-    assert "failed to run Go migration" in said.err
+    pair.run("up", expected=11)
     assert rows(pair.ours)[-1] == (1, True)
+
+
+@pytest.mark.parametrize("kind", ["directory", "dangling link"])
+def test_what_is_named_like_a_migration_and_is_no_file_stops_the_run_in_the_same_words(kind: str, pair: Pair) -> None:
+    directory = pair.tools.cwd / "m"
+    files(directory, tables(1))
+    pair.run("up")
+    if kind == "directory":
+        (directory / "00002_x.sql").mkdir()
+    else:
+        (directory / "00002_x.sql").symlink_to("nowhere")
+    pair.run("status")
+    pair.run("up", expected=10)
+    pair.run("down-to 1")
 
 
 def test_a_timeout_ends_in_the_same_words(pair: Pair) -> None:
@@ -210,6 +224,69 @@ def test_a_timeout_ends_in_the_same_words(pair: Pair) -> None:
     pair.run("up -timeout 1500ms", expected=22)
     assert query(pair.ours, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND pid <> pg_backend_pid()") == [(0,)]
     pair.run("status")
+
+
+@pytest.mark.parametrize("timeout", ["-1s", "-1ns"])
+def test_a_timeout_below_zero_is_over_before_anything_runs(timeout: str, pair: Pair) -> None:
+    files(pair.tools.cwd / "m", tables(1))
+    for run, url, code in ((pair.tools.goose, pair.theirs, 1), (pair.tools.greylag, pair.ours, 22)):
+        done = run("-dir", "m", "postgres", url, "up", f"-timeout={timeout}")
+        assert (done.code, "context deadline exceeded" in done.text) == (code, True)
+    assert objects(pair.ours) == objects(pair.theirs) == []
+
+
+def test_no_directory_is_not_the_directory_one_is_in(pair: Pair) -> None:
+    """`-dir "$DIR"` with an unset variable must not run what happens to lie here."""
+    (pair.tools.cwd / "00001_a.sql").write_text(table(1))
+    for command in ("up", "status", "reset"):
+        told = pair.tools.goose("-dir", "", "postgres", pair.theirs, command)
+        said = pair.tools.greylag("-dir", "", "postgres", pair.ours, command)
+        assert (said.text, said.code, told.code) == (told.text, 10, 1)
+
+
+@pytest.mark.parametrize("content", [[], [(0, False)]])
+def test_a_version_table_without_an_applied_row_is_no_new_database(content: list[tuple[int, bool]], pair: Pair) -> None:
+    """As a restored schema without its data leaves it: every migration may be applied already."""
+    files(pair.tools.cwd / "m", tables(1, 2))
+    pair.run("up")
+    for url in (pair.theirs, pair.ours):
+        query(url, "DELETE FROM goose_db_version")
+        for version, applied in content:
+            query(url, f"INSERT INTO goose_db_version (version_id, is_applied) VALUES ({version}, {applied})")
+    for command in ("up", "up-by-one", "up-to 1", "status", "version", "down", "down-to 0", "redo"):
+        _, said = pair.run(command, expected=1)
+        assert any("baseline -to" in line for line in said.own)
+    pair.run("reset")
+    query(pair.ours, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (0, true)")
+    assert pair.tools.greylag("-dir", "m", "postgres", pair.ours, "baseline", "-to", "2").code == 0
+    assert rows(pair.ours)[-2:] == [(1, True), (2, True)]
+
+
+def test_a_table_of_another_kind_under_gooses_name_is_told_with_what_to_do(pair: Pair) -> None:
+    files(pair.tools.cwd / "m", tables(1))
+    query(pair.ours, "CREATE TABLE goose_db_version (a int)")
+    said = pair.tools.greylag("-dir", "m", "postgres", pair.ours, "up")
+    assert said.code == 14
+    assert any("-table" in line for line in said.own)
+
+
+def test_what_an_unreadable_down_section_says_on_reset(pair: Pair) -> None:
+    files(pair.tools.cwd / "m", {"00001_a.sql": "-- +goose Up\nCREATE TABLE t1 (id int);\n-- +goose Down\nDROP TABLE t1\n"})
+    pair.run("up")
+    pair.run("reset", expected=10)
+    pair.run("-no-versioning reset", expected=10)
+
+
+def test_a_file_without_transaction_that_failed_says_what_is_applied(pair: Pair) -> None:
+    text = "-- +goose NO TRANSACTION\n-- +goose Up\nCREATE TABLE t1 (id int);\nSELEC 1;\n"
+    files(pair.tools.cwd / "m", {"00001_a.sql": text})
+    _, said = pair.run("up", expected=14)
+    assert any("what was applied before it is recorded" in line for line in said.own)
+    again = pair.tools.greylag("-dir", "m", "postgres", pair.ours, "up")
+    assert any("what was applied before it is recorded" in line for line in again.own)
+    query(pair.ours, "DROP TABLE t1")
+    unversioned = pair.tools.greylag("-dir", "m", "postgres", pair.ours, "up", "-no-versioning")
+    assert any("begins at the first statement" in line for line in unversioned.own)
 
 
 def test_settings_come_from_variables_and_files_alike(pair: Pair) -> None:
@@ -240,6 +317,40 @@ def test_runtime_parameters_in_the_address_reach_the_server(pair: Pair) -> None:
     pair.theirs, pair.ours = pair.theirs + suffix, pair.ours + suffix
     pair.run("up")
     assert query(pair.ours, "SELECT tenant FROM app.t1") == query(pair.theirs, "SELECT tenant FROM app.t1") == [("a b\\",)]
+
+
+@pytest.mark.parametrize("head", ["", "-- +goose NO TRANSACTION\n"])
+def test_the_addresses_lock_timeout_holds_for_rows_too(head: str, pair: Pair) -> None:
+    shown = "current_setting('lock_timeout')"
+    text = f"-- +goose Up\nCREATE TABLE t1 AS SELECT {shown} AS first;\nCREATE TABLE t2 AS SELECT {shown} AS later;\n"
+    files(pair.tools.cwd / "m", {"00001_a.sql": head + text})
+    joined = "&" if "?" in pair.ours else "?"
+    pair.theirs, pair.ours = (f"{url}{joined}lock_timeout=1234" for url in (pair.theirs, pair.ours))
+    pair.run("up")
+    for name in ("t1", "t2"):
+        assert query(pair.ours, f"SELECT * FROM {name}") == query(pair.theirs, f"SELECT * FROM {name}") == [("1234ms",)]
+
+
+@pytest.mark.parametrize("parameter", ["nope=1", "lock_timeout=abc"])
+def test_a_parameter_that_the_server_refuses_is_no_outage(parameter: str, pair: Pair) -> None:
+    files(pair.tools.cwd / "m", tables(1))
+    joined = "&" if "?" in pair.ours else "?"
+    assert pair.tools.goose("-dir", "m", "postgres", f"{pair.theirs}{joined}{parameter}", "up").code == 1
+    said = pair.tools.greylag("-dir", "m", "postgres", f"{pair.ours}{joined}{parameter}", "up")
+    assert (said.code, any("correct the parameter" in line for line in said.own)) == (2, True), said.err
+
+
+def test_a_service_file_may_be_named_in_the_address(pair: Pair) -> None:
+    files(pair.tools.cwd / "m", tables(1))
+    for tool, url in ((pair.tools.goose, pair.theirs), (pair.tools.greylag, pair.ours)):
+        address = addresses.parse_postgres(url, {})
+        known = psycopg.conninfo.conninfo_to_dict(address.conninfo)
+        (pair.tools.cwd / "services").write_text(
+            "[mine]\n" + "".join(f"{key}={known[key]}\n" for key in ("host", "port", "user", "dbname"))
+        )
+        done = tool("-dir", "m", "postgres", "service=mine servicefile=services sslmode=disable", "up", PGPASSWORD=str(address.password))
+        assert done.code == 0, done.err
+    assert objects(pair.ours) == objects(pair.theirs) == [("public", "t1")]
 
 
 COMMANDS = st.sampled_from(["up", "up-by-one", "up-to 2", "down", "down-to 1", "redo", "reset", "status", "version"])
