@@ -123,13 +123,7 @@ def resolve(values: Values, environ: Mapping[str, str]) -> Iterable[Invocation]:
     else:
         words, parts = _merge(words, environ)
     if len(words) < 3:
-        raise errors.UsageError(
-            f'too few words: driver, address or command is missing in "{" ".join(map(redaction.redact, values.words))}"'
-            if values.words
-            else "no command",
-            hint="greylag -dir DIR DRIVER DBSTRING COMMAND, or GOOSE_DRIVER and GOOSE_DBSTRING in the environment, or the credentials in parts "
-            "(POSTGRES_HOST and its siblings); greylag -h shows all",
-        )
+        raise _too_few(words, values.words)
     driver, dbstring, name = words[:3]
     _require_driver(driver, dbstring)
     verb = verbs.ALL.get(name)
@@ -142,6 +136,28 @@ def resolve(values: Values, environ: Mapping[str, str]) -> Iterable[Invocation]:
         raise errors.UsageError(f'"{redaction.redact(name)}": no such command', code="unknown-command", hint=hint)
     env = {**parts.substitutions(driver), **environ} if parts else None
     return [_invocation(verb, words[3:], values, environ, driver=driver, dbstring=dbstring, env=env)]
+
+
+def _too_few(words: list[str], typed: list[str]) -> errors.UsageError:
+    """The error for a line without driver, address or command. `words`: those typed and those of the environment."""
+    hint = (
+        "greylag -dir DIR DRIVER DBSTRING COMMAND, or GOOSE_DRIVER and GOOSE_DBSTRING in the environment, or the credentials in parts "
+        "(POSTGRES_HOST and its siblings); greylag -h shows all"
+    )
+    if not words:
+        return errors.UsageError("no command", hint=hint)
+    is_driver = words[0] in verbs.DRIVERS
+    if words[0] in verbs.ALL:
+        missing = "driver and address are missing"
+    elif words[-1] in verbs.ALL:
+        missing = "the address is missing" if is_driver else "the driver is missing"
+    elif len(words) == 2 and is_driver:
+        missing, hint = "the address or the command is missing", f"greylag {words[0]} DBSTRING status; greylag -h lists the commands"
+    elif is_driver:
+        missing = "address and command are missing"
+    else:
+        missing, hint = "the first is neither a driver nor a command", _commands(words[0])
+    return errors.UsageError(f'too few words: {missing} in "{" ".join(map(redaction.redact, typed))}"', hint=hint)
 
 
 def _commands(word: str) -> str:

@@ -89,6 +89,26 @@ def test_too_few_words_never_show_the_address() -> None:
     assert "too few words" in _refusal("postgres", URL).message
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("up", "driver and address are missing"),
+        ("postgres", "address and command are missing"),
+        ("postgres up", "the address is missing"),
+        (f"{URL} up", "the driver is missing"),
+        (f"postgres {URL}", "the address or the command is missing"),
+        ("stauts", "neither a driver nor a command"),
+    ],
+)
+def test_too_few_words_say_which_is_missing(words: str, said: str) -> None:
+    assert said in _refusal(*words.split()).message
+
+
+def test_a_mistyped_first_word_is_told_what_it_may_mean() -> None:
+    assert "did you mean status?" in _refusal("stauts").hint
+    assert "did you mean postgres?" in _refusal("Postgresql", URL, "up").hint
+
+
 def test_a_flag_of_another_command_is_refused() -> None:
     assert _refusal("postgres", URL, "up", "-exit-code").code == "wrong-flag"
 
