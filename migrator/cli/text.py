@@ -46,7 +46,7 @@ def own(message: str) -> None:
 
 def ansic(moment: datetime) -> str:
     """A time as Go's ANSIC layout prints it, whatever the locale: `Mon Jan _2 15:04:05 2006`."""
-    return f"{_DAYS[moment.weekday()]} {_MONTHS[moment.month - 1]} {moment.day:2d} {moment:%H:%M:%S} {moment.year}"
+    return f"{_DAYS[moment.weekday()]} {_MONTHS[moment.month - 1]} {moment.day:2d} {moment:%H:%M:%S} {moment.year:04d}"
 
 
 def status_line(applied: str, name: str) -> str:

@@ -170,7 +170,10 @@ def _read_facts(where: Place) -> str:
 def _row(row: Sequence[str | None]) -> history.Row:
     version, is_applied, tstamp, identity = row
     # tables made before goose 3.22 allow NULL: such a row is older than all others
-    moment = datetime.fromisoformat(tstamp) if tstamp else datetime(1970, 1, 1)
+    try:
+        moment = datetime.fromisoformat(tstamp) if tstamp else datetime(1970, 1, 1)
+    except ValueError:  # the server's calendar goes on beyond the year 9999
+        moment = datetime.max
     return history.Row(int(version or 0), is_applied == "t", moment, identity or "")
 
 

@@ -270,6 +270,19 @@ def test_a_table_of_another_kind_under_gooses_name_is_told_with_what_to_do(pair:
     assert any("-table" in line for line in said.own)
 
 
+@pytest.mark.parametrize("moment", ["0001-01-01 00:00:00", "2024-02-03 04:05:06.789", "9999-12-31 23:59:59"])
+def test_a_time_that_somebody_wrote_into_the_table_is_shown_the_same(moment: str, pair: Pair) -> None:
+    files(pair.tools.cwd / "m", tables(1))
+    pair.run("up")
+    for url in (pair.theirs, pair.ours):
+        query(url, f"UPDATE goose_db_version SET tstamp = '{moment}'")
+    told, said = pair.run("status")
+    assert [line[20:] for line in said.err.splitlines()] == [line[20:] for line in told.err.splitlines()]
+    query(pair.ours, "UPDATE goose_db_version SET tstamp = '12024-01-01'")  # beyond what greylag can show
+    for command in ("status", "up", "down"):
+        assert pair.tools.greylag("-dir", "m", "postgres", pair.ours, command).code == 0
+
+
 def test_what_an_unreadable_down_section_says_on_reset(pair: Pair) -> None:
     files(pair.tools.cwd / "m", {"00001_a.sql": "-- +goose Up\nCREATE TABLE t1 (id int);\n-- +goose Down\nDROP TABLE t1\n"})
     pair.run("up")
