@@ -50,7 +50,7 @@ def deploy_service(
         with interruption.heeded():
             row = _sequence(target, bundle, plan, approval, image, mode, backoff_limit, active_deadline_seconds)
     except errors.GreylagError as error:
-        _publish(reports.result_row(service, environment, f"failed: {error.message}", bundle=reports.digest(bundle)))
+        _publish(reports.result_row(service, environment, f"failed: {error.message}", bundle=labels.short(bundle)))
         return Failed(message=error.describe())
     _publish(row)
     return row
@@ -111,7 +111,7 @@ def _steps(target: Target, session: credentials.Session, policy: dict[str, Any],
         seconds=round(migrated.seconds, 2),
         verification=f"{verified.objects_checked} objects{unchecked}",
         rollout=str(health),
-        bundle=reports.digest(migrated.bundle),
+        bundle=labels.short(migrated.bundle),
     )
 
 

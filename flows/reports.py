@@ -10,8 +10,6 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from flows import labels
-
 Row = dict[str, Any]
 
 
@@ -34,11 +32,6 @@ def publish_markdown(key: str, text: str, description: str) -> None:
     create_markdown_artifact(key=key, markdown=text, description=description)
 
 
-def seconds(value: float) -> str:
-    """A duration for a table."""
-    return f"{value:.1f} s"
-
-
 def fenced(text: str, language: str = "sql") -> str:
     """Text as a code block; the fence is longer than any run of backticks in it."""
     longest, run = 0, 0
@@ -52,8 +45,3 @@ def fenced(text: str, language: str = "sql") -> str:
 def cell(text: str) -> str:
     """Text for a cell of a markdown table."""
     return text.replace("|", "\\|").replace("\n", " ")
-
-
-def digest(value: str) -> str:
-    """A digest for a table: its first characters."""
-    return labels.short(value)

@@ -20,10 +20,7 @@ verb is get):
 It never watches, and writes nothing.
 """
 
-from tasks.rollout.looking import Cluster
 from tasks.rollout.releases import Before, snapshot
-from tasks.rollout.statuses import status
-from tasks.rollout.verdicts import Progress, Verdict
 from tasks.rollout.watching import await_health, observe
 
-__all__ = ["Before", "Cluster", "Progress", "Verdict", "await_health", "observe", "snapshot", "status"]
+__all__ = ["Before", "await_health", "observe", "snapshot"]
