@@ -11,6 +11,8 @@ STATE  ?= .sandbox
 # Two: most of the suite waits for servers, and each process starts its own.
 WORKERS ?= 2
 PYTEST  = $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
+# The checkout's own modules, which change: where PYTHONDONTWRITEBYTECODE is set, each of a suite's many processes would compile them anew.
+COMPILE = $(BIN)/python -m compileall -q migrator tasks flows deployments >/dev/null 2>&1 || true
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +42,7 @@ demo: $(VENV)/.runtime ## six services promoted dev -> release -> prod on embedd
 	@$(if $(CLUSTER),$(MAKE) --no-print-directory $(VENV)/.development &&) $(BIN)/python -m deployments.sandbox.demo --state $(STATE)/demo$(if $(CLUSTER),-cluster --cluster) $(if $(KEEP),--keep) $(if $(filter ask,$(APPROVE)),--approve ask) $(if $(FRESH),--fresh)
 
 test: $(VENV)/.development ## the whole test suite (WORKERS=2 processes beside each other, ARGS='-k lock' for some)
+	@$(COMPILE)
 	@$(PYTEST) $(ARGS)
 
 cluster: $(VENV)/.development ## a local Kubernetes to use by hand, without containers (Linux, root; Go builds it once; IMAGES='name=directory ...')
@@ -50,6 +53,7 @@ vault: $(VENV)/.development ## a local OpenBao (Vault's API) to use by hand (Go 
 
 test-cluster: $(VENV)/.development ## builds Kubernetes and OpenBao if need be, then runs the tests that need them
 	@$(BIN)/python -m deployments.sandbox.builds controlplane openbao
+	@$(COMPILE)
 	@$(PYTEST) -m cluster $(ARGS)
 	@$(PYTEST) $(wildcard tests/flows/test_openbao*.py tests/flows/test_vault*.py tests/flows/test_*credentials*.py tests/flows/test_secrets*.py) $(ARGS)
 

@@ -75,15 +75,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ROOMS.index(room) if (room := item.path.parent.name) in ROOMS else len(ROOMS))
 
 
+TOGETHER = ("tests/cluster/",), ("tests/flows/test_demo.py", "tests/browser/")
+"""Files that share what takes minutes to start, and so run in one process: the one cluster; the demo, which promotes the whole fleet twice."""
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With `pytest -n`: a file's tests run in one process, because they share servers; the cluster's all do, because there is one cluster."""
+    """With `pytest -n`: a file's tests run in one process, because they share servers; so do those of some files together."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Rooms(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "cluster" if file.startswith("tests/cluster/") else file
+            return next((files[0] for files in TOGETHER if file.startswith(files)), file)
 
     return Rooms(config, log)
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
-from pathlib import Path
-
 import pytest
 
-from deployments.sandbox.cluster import cluster as sandbox
-from deployments.sandbox.cluster import images
 from deployments.sandbox.cluster.api import Object
 from tests.cluster.workloads import Namespace, condition, job, state
 
@@ -103,22 +98,3 @@ def test_the_next_pod_waits_until_the_deleted_one_has_ended(namespace: Namespace
 
     namespace.cluster.wait_until(replaced, "another pod takes its place")
     assert max(alive) == 1
-
-
-@pytest.mark.slow
-def test_the_released_delays_are_10_20_and_40_seconds(session_directory: Path) -> None:
-    reason = sandbox.unavailable()
-    if reason is not None:
-        pytest.skip(reason)
-    with sandbox.Cluster(session_directory / "cluster-as-released") as released:
-        released.register(images.machine("machine"))
-        namespace = Namespace(released, released.create_namespace("slow"))
-        namespace.create(job("failing", "exit 1", backoffLimit=3))
-        finished = namespace.wait("job", "failing", lambda found: condition(found, "Failed"), "fails", seconds=150)
-        assert finished["status"]["failed"] == 4
-        ends = [state(pod)["terminated"]["finishedAt"] for pod in pods_of(namespace, "failing")]
-        begins = [pod["metadata"]["creationTimestamp"] for pod in pods_of(namespace, "failing")]
-    ended, began = ([datetime.datetime.fromisoformat(str(time)) for time in times] for times in (ends, begins))
-    # Times are whole seconds: a delay may look one second shorter than it was.
-    delays = [(after - before).total_seconds() for before, after in zip(ended, began[1:], strict=False)]
-    assert [delay >= least - 1 for delay, least in zip(delays, (10, 20, 40), strict=True)] == [True, True, True]

@@ -58,8 +58,7 @@ def stage(worker: FleetStage) -> Iterator[FleetStage]:
     namespace = worker.namespace()
     namespace.wait("deployment", "auth-service", lambda found: (found.get("status") or {}).get("availableReplicas") == 1, "is available")
     yield worker
-    for job in namespace.list("job"):
-        namespace.delete("job", job["metadata"]["name"], propagationPolicy="Foreground")
+    namespace.delete_all("job", propagationPolicy="Foreground")
     for job in namespace.list("job"):
         namespace.gone("job", job["metadata"]["name"])
     worker.undo()

@@ -73,6 +73,10 @@ class Namespace:
         """Deletes without waiting; options are DeleteOptions."""
         self.cluster.api.delete(f"{self._path(kind + 's')}/{name}", options)
 
+    def delete_all(self, kind: str, **options: Any) -> None:
+        """Deletes all of a kind without waiting; one that somebody else deletes meanwhile is no error."""
+        self.cluster.api.delete(self._path(kind + "s"), options)
+
     def list(self, kind: str, **query: str) -> list[Object]:
         """All of a kind, oldest first."""
         found: list[Object] = self.cluster.api.get(self._path(kind + "s"), **query)["items"]

@@ -130,7 +130,7 @@ def test_token_and_lease_are_renewed_in_the_background(stage: DynamicStage) -> N
     [
         ({"ttl": "6s", "maximum_ttl": "6s"}, {}),
         ({"ttl": "1h"}, {"token_ttl": "6s", "token_explicit_max_ttl": "6s"}),
-        ({"ttl": "6s"}, {"token_ttl": "20s", "token_no_default_policy": True}),
+        ({"ttl": "6s"}, {"token_ttl": "12s", "token_no_default_policy": True}),
     ],
     ids=["lease at its maximum", "token at its maximum", "not allowed to renew"],
 )

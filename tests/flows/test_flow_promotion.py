@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from contextvars import copy_context
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,12 +49,13 @@ def workers(session_stage: Stage, prefect_server: PrefectServer) -> Iterator[dic
         if environment == "promotion":
             held = {name: value for name, value in held.items() if "VAULT" not in name}
         found[environment] = PrefectWorker(prefect_server, pool, environment=held)
-    with ExitStack() as stack, ThreadPoolExecutor() as threads:
-        for worker in found.values():
-            stack.callback(worker.stop)
-        list(threads.map(PrefectWorker.start, found.values()))
-        session_stage.drop()
-        yield found
+    with ThreadPoolExecutor() as threads:
+        try:
+            list(threads.map(PrefectWorker.start, found.values()))
+            session_stage.drop()
+            yield found
+        finally:
+            list(threads.map(PrefectWorker.stop, found.values()))
 
 
 def promote(**given: Any) -> State[Any]:
