@@ -23,7 +23,7 @@ from migrator.clickhouse import clusters, failures, recovery, rejections, settli
 from migrator.clickhouse import history as tables
 from migrator.clickhouse.history import Place, Planned
 from migrator.clickhouse.lock import MigrationLock
-from migrator.clickhouse.session import Session
+from migrator.clickhouse.session import OWN_SETTINGS, Session
 from migrator.engines import Options
 from migrator.history import Fact
 from migrator.plans import Plan, Step
@@ -273,7 +273,7 @@ class Run:
     def write(self, body: bytes, query_id: str) -> None:
         """greylag's own writing under the lock, behind the fence as everything else."""
         with self.lock.using():
-            self.session.execute(body, query_id, {"insert_deduplicate": 0})
+            self.session.execute(body, query_id, OWN_SETTINGS)
 
     def _close(self) -> None:
         """However the run ends: facts that are owed, and what the journal is to say. A server that is gone keeps the journal as it is."""

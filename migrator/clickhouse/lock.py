@@ -257,10 +257,10 @@ class MigrationLock:
         while True:
             before = time.monotonic()
             state, now = self.cell.read()
-            holder = parse(state) if state is not None else None
             if state is None:
                 self.cell.prepare()
-                continue
+                state = FREE  # or whatever another run made of it meanwhile: then the swap fails
+            holder = parse(state)
             if state != watched[0]:
                 watched = (state, before)
             silent = before - watched[1] >= 2 * self.times.heartbeat

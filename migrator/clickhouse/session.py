@@ -36,7 +36,15 @@ STATEMENT_SETTINGS: Mapping[str, str] = {
 }
 """Sent with every statement of a run: defaults differ between server versions and user profiles. A statement's own SETTINGS clause wins."""
 
+OWN_SETTINGS: Mapping[str, str] = {
+    "insert_deduplicate": "0",  # a row may look like an earlier one, after a redo
+    "max_threads": "1",  # a single row: threads that start and end for it cost a tenth of its time
+}
+"""Sent besides with greylag's own rows."""
+
 _TRANSPORT = frozenset({"wait_end_of_query", "send_progress_in_http_headers", "http_headers_progress_interval_ms"})
+
+_CHOSEN = (STATEMENT_SETTINGS.keys() | OWN_SETTINGS.keys()) - _TRANSPORT
 
 _CANCEL_SECONDS = 5.0
 """How long a cancel may take; it runs in signal handlers and must not hang there."""
@@ -160,7 +168,7 @@ class Session:
     def _known(self, settings: Mapping[str, str | int]) -> dict[str, str | int]:
         """Leaves out what this server doesn't know or won't have changed; what the user's address names is always sent."""
         known = self.client.server_settings
-        ours = [key for key in settings if key in STATEMENT_SETTINGS and key not in _TRANSPORT and key not in self.settings]
+        ours = [key for key in settings if key in _CHOSEN and key not in self.settings]
         unwanted = {key for key in ours if key not in known or known[key].readonly}
         return {key: value for key, value in settings.items() if key not in unwanted}
 
