@@ -132,5 +132,12 @@ def resume(entries: Iterable[Entry], step: Step, *, planned_may_have_run: bool =
     return Resume(len(step.statements) + 1, None, earlier)
 
 
+def may_be_asked(entries: Iterable[Entry], version: int, direction: Direction, index: int) -> bool:
+    """Whether a question about this statement can be open: it has an entry, and everything before it is done. An answer about one behind
+    that, by a slip of the finger, would have it passed over."""
+    known = latest(entries, version, direction)
+    return index in known and all(known[before].state is State.DONE for before in known if before < index)
+
+
 def _changed(entry: Entry, statement: Statement) -> bool:
     return entry.digest not in ("", digest(statement, entry.direction))

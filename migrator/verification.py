@@ -59,6 +59,12 @@ class Verification:
             if only_unproven
             else "`greylag plan` shows what is left to run"
         )
+        if self.changed and not self.pending:
+            first = self.changed[0]
+            hint = (
+                "restore the file and put the change into a new migration; if the change is harmless, "
+                f"`greylag DRIVER DBSTRING repair -checksum {first}` records the new content"
+            )
         if self.findings:
             hint = "somebody changed the schema by hand, or an index build was broken off: mend it with a new migration"
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

@@ -39,7 +39,7 @@ def run(arguments: list[str]) -> int:
         raise errors.UsageError(f"{environment} needs no approval", code="not-protected", hint="`greylag promote` enters it by itself")
     with runs.connected() as client:
         if not (options.bundle and options.plan):
-            raise _shown(client, environment)
+            raise _shown(client, environment, as_json=options.json)
         if not options.reason:
             raise errors.UsageError("an approval needs a reason", hint='add --reason "…"')
         given = {
@@ -52,7 +52,7 @@ def run(arguments: list[str]) -> int:
         }
         started = runs.start(client, DEPLOYMENT, given, name=f"approve {environment} {options.bundle[:12]}")
         if options.no_wait:
-            edge.say(f"started {started.name} ({started.id})")
+            runs.tell_started(started)
             return 0
         return runs.interruptible(lambda: runs.follow(client, started))
 
@@ -69,7 +69,7 @@ def _ask(environment: str) -> str:
     return answer
 
 
-def _shown(client: SyncPrefectClient, environment: str) -> errors.GreylagError:
+def _shown(client: SyncPrefectClient, environment: str, *, as_json: bool) -> errors.GreylagError:
     """Prints the newest plan; the error that says how to approve it."""
     rows = newest_plan(client, environment)
     if not rows:
@@ -79,7 +79,9 @@ def _shown(client: SyncPrefectClient, environment: str) -> errors.GreylagError:
             hint=f"`greylag promote` publishes it when it reaches {environment}; plan-environment/plan-environment-{environment} does so alone",
         )
     head = [name for name in rows[0] if name not in ("bundle", "plan")]
-    edge.show(edge.table(head, [[row.get(name, "") for name in head] for row in rows]))
+    edge.note(plan=rows)
+    if not as_json:
+        edge.show(edge.table(head, [[row.get(name, "") for name in head] for row in rows]))
     manifest = approval.ReleaseManifest(
         bundles={row["service"]: row["bundle"] for row in rows}, plans={row["service"]: row["plan"] for row in rows}
     )

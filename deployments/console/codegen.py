@@ -32,13 +32,16 @@ def run(arguments: list[str]) -> int:
             code="no-after-migrate",
             hint="add `after_migrate: [{run: [prisma, db, pull]}]` to the service; its `environments` must name this one, if it has any",
         )
+    done: list[str] = []
+    edge.note(generated=done)
     with interruption.guard(test.seconds(options.timeout)):
         for target in able:
-            _generate(target, options.server)
+            _generate(target, options.server, stream=not options.json)
+            done.append(target.label)
     return 0
 
 
-def _generate(target: fleet.Target, version: int) -> None:
+def _generate(target: fleet.Target, version: int, *, stream: bool) -> None:
     """Migrates an embedded database and runs the commands there. Raises VerificationFailed (`after-migrate-failed`), and as a run does."""
     subject = test.subject_of(target, "", "", version)
     migrations = rehearsal.load(subject)
@@ -46,7 +49,7 @@ def _generate(target: fleet.Target, version: int) -> None:
         count = rehearsal.migrate(database, migrations, Target(Verb.UP), env)
         edge.say(f"@{target.label}: {count} migration(s) applied on an embedded server")
         url = SecretStr(server.url)
-        if not after_migrate.run(target, url, lambda level, text: edge.say(f"@{target.label}: {text}"), stream=True):
+        if not after_migrate.run(target, url, lambda level, text: edge.say(f"@{target.label}: {text}"), stream=stream):
             raise errors.VerificationFailed(
                 f"@{target.label}: a command after the migration failed",
                 code="after-migrate-failed",

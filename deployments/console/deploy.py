@@ -52,6 +52,7 @@ def install(found: fleet.Fleet, pool_type: str = "process", file: Path = FILE) -
         made = limits.create(found.targets())
         edge.say(f"concurrency limits: {len(made)} created, {len(found.targets()) - len(made)} exist")
     deployment_file.apply(document, flows, file, edge.say)
+    edge.note(work_pools=pools(document, found), limits_created=len(made), deployments=len(document["deployments"]))
     edge.say(f"deployments: {len(document['deployments'])} applied from {file.name}")
     return 0
 
@@ -105,6 +106,6 @@ def _start(options: Any) -> int:
     with runs.connected() as client:
         started = runs.start(client, f"{flow_name}/{flow_name}-{environment}", {"environment": environment, **more, **given}, name=name)
         if options.no_wait:
-            edge.say(f"started {started.name} ({started.id})")
+            runs.tell_started(started)
             return 0
         return runs.interruptible(lambda: runs.follow(client, started, pool=chosen[0].work_pool))

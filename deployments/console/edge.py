@@ -7,6 +7,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, NoReturn
 
 from migrator import errors
@@ -14,11 +15,18 @@ from migrator import errors
 Verb = Callable[[list[str]], int]
 
 
+_found: ContextVar[dict[str, object]] = ContextVar("found")
+"""What the verb under way has found out so far, for its JSON document."""
+
+_JSON = ("-json", "--json")
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser whose long flags may have one dash, as goose's have; what it can't understand is a UsageError."""
+    """A parser whose long flags may have one dash, as goose's have; what it can't understand is a UsageError. Every verb has `--json`."""
 
     def __init__(self, verb: str, summary: str) -> None:
         super().__init__(prog=f"greylag {verb}", description=summary, allow_abbrev=False)
+        self.add_argument("--json", action="store_true", help="one document on standard output, errors included")
 
     def add_argument(self, *names: str, **options: Any) -> argparse.Action:
         """Adds an argument; `--name` is understood as `-name`, too."""
@@ -33,19 +41,42 @@ class Parser(argparse.ArgumentParser):
 
 
 def guarded(run: Verb) -> Verb:
-    """The verb with its errors told on standard error, and its exit code from the one table (design §3)."""
+    """The verb with its errors told on standard error, and its exit code from the one table (design §3).
+
+    With `--json` it ends with one document on standard output: the verb, what `note` was given, the error if there is one, the exit code.
+    """
+    verb = run.__module__.rpartition(".")[2]
 
     @functools.wraps(run)
     def told(arguments: list[str]) -> int:
+        document: dict[str, object] = {"verb": verb}
+        token = _found.set(document)
         try:
-            return run(arguments)
+            code = run(arguments)
         except errors.GreylagError as error:
             say(error.describe())
-            return int(error.exit_code)
+            code = int(error.exit_code)
+            document["error"] = _cleaned(error)
         except KeyboardInterrupt:
-            return int(errors.ExitCode.INTERRUPTED)
+            code = int(errors.ExitCode.INTERRUPTED)
+        finally:
+            _found.reset(token)
+        if any(word in _JSON for word in arguments):
+            show(json.dumps({**document, "exit_code": code}, indent=2, default=str))
+        return code
 
     return told
+
+
+def _cleaned(error: errors.GreylagError) -> dict[str, object]:
+    from tasks import redaction
+
+    return {name: redaction.clean(value) if isinstance(value, str) else value for name, value in error.document().items()}
+
+
+def note(**found: object) -> None:
+    """Puts something into the JSON document of the verb under way, if one is."""
+    _found.get({}).update(found)
 
 
 def say(text: str) -> None:
@@ -64,11 +95,6 @@ def show(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has seen enough
         pass
-
-
-def show_json(document: object) -> None:
-    """A result as JSON on standard output."""
-    show(json.dumps(document, indent=2, default=str))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

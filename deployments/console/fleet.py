@@ -15,19 +15,12 @@ ENVIRONMENTS = ("Environment", "Suffix", "Namespace", "Work pool", "Protected")
 def run(arguments: list[str]) -> int:
     """`greylag fleet [--json]`."""
     parser = edge.Parser("fleet", SUMMARY)
-    parser.add_argument("--json", action="store_true", help="as JSON")
     options = parser.parse_args(arguments)
     found = fleet.load()
     services, environments = _services(found), _environments(found)
-    if options.json:
-        document = {
-            "file": str(found.path),
-            "services": edge.records(SERVICES, services),
-            "environments": edge.records(ENVIRONMENTS, environments),
-        }
-        edge.show_json(document)
-        return 0
-    edge.show(f"{found.path}\n\n{edge.table(SERVICES, services)}\n\n{edge.table(ENVIRONMENTS, environments)}")
+    edge.note(file=str(found.path), services=edge.records(SERVICES, services), environments=edge.records(ENVIRONMENTS, environments))
+    if not options.json:
+        edge.show(f"{found.path}\n\n{edge.table(SERVICES, services)}\n\n{edge.table(ENVIRONMENTS, environments)}")
     return 0
 
 

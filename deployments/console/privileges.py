@@ -23,5 +23,7 @@ def run(arguments: list[str]) -> int:
         raise errors.UsageError(
             f"{options.target} has no {options.part} database", code="bad-target", hint="`greylag targets` lists the engines"
         )
-    edge.show(found.rstrip())
+    edge.note(part=options.part, text=found.rstrip())
+    if not options.json:
+        edge.show(found.rstrip())
     return 0

@@ -33,7 +33,7 @@ def run(arguments: list[str]) -> int:
         words = [given.get("start", ""), given.get("until", ""), given.get("bundle", "")[:12]]
         started = runs.start(client, DEPLOYMENT, given, name=" ".join(["promote", *filter(None, words)]))
         if options.no_wait:
-            edge.say(f"started {started.name} ({started.id})")
+            runs.tell_started(started)
             return 0
         return runs.interruptible(lambda: runs.follow(client, started, timeout=options.timeout))
 

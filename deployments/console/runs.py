@@ -92,12 +92,18 @@ def start(client: SyncPrefectClient, deployment: str, parameters: Mapping[str, A
         ) from None
 
 
+def tell_started(run: FlowRun) -> None:
+    """Says which run was started, to a person and to a program."""
+    edge.say(f"started {run.name} ({run.id})")
+    edge.note(run={"name": run.name, "id": str(run.id)})
+
+
 def follow(client: SyncPrefectClient, run: FlowRun, *, pool: str = "", timeout: float | None = None) -> int:
     """Prints a run's log lines, its children's included, until it has ended; returns the exit code.
 
     Raises NotYet (`still-running`) when the time is up; the run goes on.
     """
-    edge.say(f"started {run.name} ({run.id})")
+    tell_started(run)
     lines, started, asked = _Lines(client, run.id), time.monotonic(), False
     while True:
         found = client.read_flow_run(run.id)
@@ -105,6 +111,7 @@ def follow(client: SyncPrefectClient, run: FlowRun, *, pool: str = "", timeout: 
         if found.state is not None and found.state.is_final():
             time.sleep(POLL_SECONDS)  # the last lines travel in batches
             lines.show()
+            edge.note(run={"name": run.name, "id": str(run.id), "state": found.state.name, "message": found.state.message})
             edge.say(f"{found.name}: {found.state.name}{f': {found.state.message}' if found.state.message else ''}")
             return exit_code(found.state)
         waited = time.monotonic() - started

@@ -118,13 +118,11 @@ def run(arguments: list[str]) -> int:
     """`greylag targets [@…] [--json]`."""
     parser = edge.Parser("targets", SUMMARY)
     parser.add_argument("target", nargs="*", default=["@*/*"], help="@environment/service; both parts may hold * (default: all)")
-    parser.add_argument("--json", action="store_true", help="as JSON")
     options = parser.parse_args(arguments)
     found = fleet.load()
     chosen = {target.label: target for expression in options.target for target in select(found, expression)}
     rows = [(f"@{label}", str(target.engine), target.database, target.secret, target.directory) for label, target in chosen.items()]
-    if options.json:
-        edge.show_json(edge.records(HEAD, rows))
-    else:
+    edge.note(targets=edge.records(HEAD, rows))
+    if not options.json:
         edge.show(edge.table(HEAD, rows))
     return 0

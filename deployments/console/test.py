@@ -40,7 +40,6 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("target", nargs="*", help="@/service (both parts may hold *), or a driver together with -dir")
     parser.add_argument("--dir", default="", help="directory of migration files, instead of a service's")
     parser.add_argument("--database", default="", help=f"name of the database (default: the service's, or {DATABASE})")
-    parser.add_argument("--json", action="store_true", help="as JSON")
     options = parser.parse_args(arguments)
     subjects = _subjects(options)
     documents, codes = [], []
@@ -49,11 +48,8 @@ def run(arguments: list[str]) -> int:
             code, document = _one(subject, quiet=options.json)
             documents.append(document)
             codes.append(code)
-    exit_code = next((code for code in codes if code), 0)
-    if options.json:
-        alone = len(subjects) == 1
-        edge.show_json(documents[0] if alone else {"verb": "test", "targets": documents, "exit_code": exit_code})
-    return exit_code
+    edge.note(**(documents[0] if len(subjects) == 1 else {"targets": documents}))
+    return next((code for code in codes if code), 0)
 
 
 def _subjects(options: Any) -> list[rehearsal.Subject]:

@@ -45,7 +45,7 @@ def _run(arguments: list[str]) -> int:
     try:
         at = _first_word(arguments)
         if at is not None and _is_unknown_word(arguments[at]):
-            found = _console(arguments[at], arguments[:at] + arguments[at + 1 :])
+            found = console(arguments[at], arguments[:at] + arguments[at + 1 :])
             if found is not None:
                 return found
         from migrator.cli import command
@@ -90,7 +90,7 @@ def console_verbs() -> dict[str, str]:
         return {}
 
 
-def _console(verb: str, arguments: list[str]) -> int | None:
+def console(verb: str, arguments: list[str]) -> int | None:
     """Runs a verb of `deployments.console`; None when there is no console or it doesn't know the verb.
 
     Only a checkout has one, so its absence is no error; a console whose own imports fail says which package is missing.

@@ -44,6 +44,8 @@ def run(session: Session) -> int:
         {"marked_as_applied": marked, "recorded": recorded, "go": go, "unproven": without_file, "current": history.current}
     )
     session.own(f"recorded {len(recorded)} version(s)" + (f", {len(marked)} of them newly marked as applied" if marked else ""))
+    if not history.applied and limit is None:
+        session.own("nothing is applied according to the version table; a schema that another tool made is adopted with -to VERSION")
     for version in go:
         file = migrations.by_version(version)
         session.own(f"{file.path if file else version}: a Go migration: its file is recorded, what it did can't be checked or taken back")

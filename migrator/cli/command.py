@@ -26,7 +26,7 @@ def run(arguments: list[str]) -> int:
     try:
         values = go_flags.parse(arguments, flags.ALL)
     except go_flags.HelpRequested:
-        return _help()
+        return _help(arguments)
     except go_flags.FlagError as error:
         near = _nearest(error.name, [flag.name for flag in flags.ALL]) if isinstance(error, go_flags.UnknownFlag) else ""
         sys.stderr.write(f"{error}\ngreylag: {f'hint: did you mean -{near}? ' if near else ''}greylag -h shows every flag\n")
@@ -41,7 +41,9 @@ def run(arguments: list[str]) -> int:
         sys.stdout.write(f"greylag version: {number}\n")
         return 0
     if values.boolean("h"):
-        return _help()
+        return _help(values.words)
+    if values.words[:1] == ["help"]:
+        return _help_on(values.words[1:])
     return _resolved(values)
 
 
@@ -52,11 +54,32 @@ def _nearest(word: str, known: list[str]) -> str:
     return next(iter(get_close_matches(word, known, n=1)), "")
 
 
-def _help() -> int:
+def _help(words: list[str]) -> int:
+    """All of it, as goose prints it wherever `-h` stands; what a named command does comes before."""
     from migrator.cli import console_verbs, usage
 
+    named = next((word for word in words if word in verbs.ALL), "")
+    sys.stdout.write(f"{usage.verb_text(named)}\n" if named else "")
     sys.stdout.write(usage.text(sorted(console_verbs())))
     return 0
+
+
+def _help_on(words: list[str]) -> int:
+    """`help`, `help COMMAND`."""
+    from migrator.cli import console, console_verbs, usage
+
+    if not words:
+        return _help(words)
+    if words[0] in verbs.ALL:
+        sys.stdout.write(usage.verb_text(words[0]))
+        return 0
+    known = sorted(console_verbs())
+    if words[0] in known:
+        return console(words[0], ["-h"]) or 0
+    near = _nearest(words[0], [*verbs.ALL, *known])
+    sys.stderr.write(f'greylag: "{words[0]}": no such command [unknown-command]\n')
+    sys.stderr.write(f"greylag: hint: {f'did you mean {near}? ' if near else ''}greylag -h lists the commands\n")
+    return USAGE
 
 
 def _resolved(values: Values) -> int:

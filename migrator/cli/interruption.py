@@ -33,16 +33,20 @@ TIMEOUT_TEXT = "timeout: context deadline exceeded"
 def guard(timeout: float) -> Iterator[None]:
     """Runs its body with signals and the time-out (seconds, 0 for none) turned into errors.
 
-    Raises Interrupted, TimedOut (code `deadline`). Outside the main thread it does nothing: signals are then the caller's business.
+    Raises Interrupted, TimedOut (code `deadline`), also where the body turned that error into one of its own: a library that falls back to
+    something else when an import fails takes the signal for such a failure. Outside the main thread it does nothing: signals are then the
+    caller's business.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     watchdogs: list[threading.Timer] = []
+    raised: list[errors.GreylagError] = []
 
     def stop(error: errors.GreylagError) -> None:
         if watchdogs:  # already on the way out: a second signal must not break the clean-up
             return
+        raised.append(error)
         watchdog = threading.Timer(GRACE_SECONDS, _give_up, (int(error.exit_code),))
         watchdog.daemon = True
         watchdogs.append(watchdog)
@@ -66,6 +70,12 @@ def guard(timeout: float) -> Iterator[None]:
         if timeout:
             signal.setitimer(signal.ITIMER_REAL, max(timeout, _SOON))
         yield
+    except errors.GreylagError:
+        raise
+    except Exception:
+        if raised:
+            raise raised[0] from None
+        raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for watchdog in watchdogs:

@@ -63,6 +63,19 @@ class Invocation:
     observe: Callable[[], Observation] | None = field(default=None, repr=False)
 
     @property
+    def call(self) -> str:
+        """How this database is named on a command line: what stands between `greylag` and a command. An address is not repeated."""
+        if self.label:
+            return self.label
+        import shlex
+
+        given = list(self.values.words)
+        before = given[: given.index(self.verb.name)] if self.verb.name in given else []
+        words = [word if word in verbs.DRIVERS else "DBSTRING" for word in before]
+        table = ["-table", shlex.quote(self.table)] if "table" in self.values.given else []
+        return " ".join(["-dir", shlex.quote(self.directory), *table, *words])
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """What must not be printed."""
         from migrator import addresses

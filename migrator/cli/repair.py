@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from migrator import databases, errors
 from migrator.cli import baseline, migrating
 from migrator.cli.session import Session
-from migrator.history import Fact
+from migrator.history import Fact, History
 
 
 def run(session: Session) -> int:
     """Records the answers. Raises UsageError without an option, FileError and NotFound for a version that is not there."""
     answers = [(*_place(word), True) for word in session.values.strings("done")]
     answers += [(*_place(word), False) for word in session.values.strings("not-done")]
+    twice = {answer[:2] for answer in answers if (*answer[:2], not answer[2]) in answers}
+    if twice:
+        version, index = min(twice)
+        raise errors.UsageError(
+            f"statement {index} of version {version} can't be both done and not done", hint="keep the one that is true: -done or -not-done"
+        )
     checksums = [migrating.parse_version(word) for word in session.values.strings("checksum")]
     if not answers and not checksums:
         raise errors.UsageError(
@@ -51,5 +59,21 @@ def _facts(session: Session, database: databases.Database, versions: list[int]) 
             raise errors.NotFound(
                 f"version {version} is not applied, so no checksum is recorded", code="not-applied", hint="`up` applies and records it"
             )
-        found.append(baseline.fact_of(history, file, migrations.digest(), databases.default_actor()))
+        present = baseline.fact_of(history, file, migrations.digest(), databases.default_actor())
+        found.append(_kept(present, history, version))
     return found
+
+
+def _kept(present: Fact, history: History, version: int) -> Fact:
+    """Who applied the version, when, in which run, from which bundle: that stays what it was, only the content is another."""
+    earlier = history.living_facts.get(version)
+    if earlier is None:
+        return present
+    return replace(
+        present,
+        bundle=earlier.bundle,
+        run_id=earlier.run_id,
+        applied_by=earlier.applied_by,
+        applied_at=earlier.applied_at,
+        seconds=earlier.seconds,
+    )

@@ -125,6 +125,7 @@ class Session:
     def fail(self, error: errors.GreylagError) -> int:
         """Prints an error: goose's line, then greylag's with place, code, excerpt and hint. Returns the exit code."""
         error.detail = error.detail or _excerpt(error.where)
+        error.hint = error.hint.replace("greylag DRIVER DBSTRING", f"greylag {self.invocation.call}")
         secrets = self.invocation.secrets if self.invocation.dbstring else ()
         message, location, hint, detail = (
             redaction.redact(item, secrets)

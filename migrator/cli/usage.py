@@ -68,6 +68,39 @@ def text(console: Sequence[str] = ()) -> str:
     return "".join([*parts, ENVIRONMENT])
 
 
+_GOOSE_FLAGS_OF = {
+    "allow-missing": (*flags.UPWARDS, "plan", "validate"),
+    "no-versioning": (*flags.PLANNING, "status"),
+    "s": ("create", "init"),
+}
+"""goose's flags stand with every command and mean something to these."""
+
+_LOCK_FLAGS = ("lock-budget", "lock-timeout", "lock-wait", "statement-timeout")
+
+
+def verb_text(name: str) -> str:
+    """The help of one command: how it is called, what it does, the options that mean something to it alone."""
+    verb = verbs.ALL[name]
+    call = f"{name} {verb.arguments}".strip()
+    lines = [f"Usage: greylag [OPTIONS] {'' if verb.standalone else 'DRIVER DBSTRING '}{call}\n"]
+    if name not in ("init", "env"):
+        lines.append(f"       greylag {name} @ENVIRONMENT/SERVICE {verb.arguments}".rstrip() + " [OPTIONS]\n")
+    lines.append(f"\n{verb.summary}.\n")
+    own = [flag for flag in flags.ALL if _means_something(flag, name)]
+    if own:
+        lines += ["\nOptions of this command:\n", *map(_flag, own)]
+    lines.append(
+        f"\nOptions of every command, drivers, variables and exit codes: greylag -h. More about this one: docs/commands/{name}.md\n"
+    )
+    return "".join(lines)
+
+
+def _means_something(flag: Flag, verb: str) -> bool:
+    if flag.name in _LOCK_FLAGS:
+        return verb in flags.CHANGING
+    return verb in (_GOOSE_FLAGS_OF.get(flag.name) or flag.verbs)
+
+
 def _flag(flag: Flag) -> str:
     kind = {"bool": "", "string": " string", "strings": " string", "duration": " duration", "integer": " int"}[flag.kind]
     notes = ""

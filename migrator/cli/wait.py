@@ -32,7 +32,7 @@ def run(session: Session) -> int:
             if migrations is not None:
                 refusals.require_young_enough(migrations, history)
             if _reached(history, wanted, migrations):
-                return _done(session, history, wanted)
+                return _done(session, history, wanted, rolled_back=migrations is not None)
             state = _state(history, wanted)
         except (errors.Unavailable, errors.TimedOut) as error:
             if error.code == "deadline":
@@ -66,10 +66,10 @@ def _state(history: History, wanted: int) -> str:
     return f"the database is at {history.current}"
 
 
-def _done(session: Session, history: History, wanted: int) -> int:
+def _done(session: Session, history: History, wanted: int, *, rolled_back: bool) -> int:
     newest = max(history.applied, default=0)
     session.document.update({"wanted": wanted, "current": history.current, "newest": newest})
     session.own(f"version {wanted} is applied")
-    if newest > wanted:
+    if newest > wanted and rolled_back:  # with -min-version a newer database is what was asked for
         session.own(f"note: the database is newer, at {newest}: expected after a rollback of the image [newer-database]")
     return 0

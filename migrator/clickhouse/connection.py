@@ -193,10 +193,14 @@ class ClickHouseDatabase:
         """Records a person's answer to a NeedsAnswer. Raises NotFound (`no-question`) when there is no such question."""
         with _doing("to record the answer"):
             known = journal.TABLE in tables.existing(self._session, self._place)
+            journalled = tables.read_journal(self._session, self._place) if known else ()
+            entries = [item.entry for item in journalled]
             open_entries = [
                 item
-                for item in (tables.read_journal(self._session, self._place) if known else ())
-                if item.entry.version == version and item.entry.index == index
+                for item in journalled
+                if item.entry.version == version
+                and item.entry.index == index
+                and journal.may_be_asked(entries, version, item.entry.direction, index)
             ]
             if not open_entries:
                 raise questions.none_open(version, index)

@@ -59,6 +59,8 @@ class Run:
     def __post_init__(self) -> None:
         self._flushed = time.monotonic()
         self._journalled = False
+        self._partial: frozenset[int] = frozenset()
+        """Positions of steps of which an earlier run had done something."""
         versions = [step.version for step in self.steps]
         self._twice = {version for version in versions if versions.count(version) > 1} if len(set(versions)) < len(versions) else set()
 
@@ -71,6 +73,7 @@ class Run:
             with self._owned("to prepare the journal"):
                 starts = recovery.prepare(self)
             self._journalled = True
+            self._partial = frozenset(position for position, first in enumerate(starts) if first > 1)
         try:
             for position, step in enumerate(self.steps):
                 self._step(position, step, starts[position])
@@ -287,10 +290,11 @@ class Run:
     def _closing(self) -> list[Planned]:
         stopped = self.stopped_at
         open_version = self.steps[stopped[0]].version if stopped else None
+        kept = {open_version, *(self.steps[position].version for position in self._partial - self.finished)}
         closing = [
             Planned(position, self.entry(step, 0, journal.State.DONE))
             for position, step in enumerate(self.steps)
-            if step.version != open_version
+            if step.version not in kept
         ]
         if stopped is not None:
             position, index, state = stopped

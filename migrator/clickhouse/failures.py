@@ -17,6 +17,7 @@ TABLE_EXISTS = 57
 UNKNOWN_TABLE = 60
 UNKNOWN_DATABASE = 81
 UNKNOWN_SETTING = 115
+UNKNOWN_ROLE = 511
 TIMEOUT_EXCEEDED = 159
 READONLY = 164
 SAME_QUERY_RUNS = 216
@@ -198,6 +199,12 @@ def classify(failure: Refusal) -> tuple[type[errors.GreylagError], str | None, s
         return errors.LoginFailed, None, "check user and password of the address; a password must be percent-encoded in a URL"
     if code in _DENIED:
         return errors.LoginFailed, "permission-denied", "grant the user what the message names, or connect as one that has it"
+    if code == UNKNOWN_ROLE:
+        return (
+            errors.NotFound,
+            "role-missing",
+            "correct -role, GREYLAG_ROLE or owner_role in fleet.yaml; or CREATE ROLE it, and GRANT it to the login",
+        )
     if code == UNKNOWN_DATABASE:
         return errors.NotFound, "unknown-database", "create the database first, or name another one in the address"
     if code == SESSION_NOT_FOUND:

@@ -28,11 +28,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Left:
-    """What the journal says of earlier runs: `stopped`: versions at which one stopped; `finished`: positions per run whose migration is recorded;
-    `entries`: everything that is not void."""
+    """What the journal says of earlier runs.
+
+    Args:
+        entries: everything that is not void.
+        stopped: migrations at which a run stopped: the statement behind those that are done may have been executed.
+        partial: migrations that a later run found partly done and never came to, because it stopped before them: what is done stays done, and
+            nothing behind it was begun.
+        recorded: versions that have a history row.
+    """
 
     entries: tuple[Planned, ...]
     stopped: frozenset[tuple[int, Direction]]
+    partial: frozenset[tuple[int, Direction]]
     recorded: frozenset[int]
 
 
@@ -59,21 +67,21 @@ def look(run: Run) -> Left:
     """Reads the journal and tells finished migrations from the ones at which a run stopped.
 
     A step is finished when goose's table shows it: a row after an Up, none after a Down. The first step of a run that isn't is where it
-    stopped; those behind it were never begun.
+    stopped; those behind it were not begun by that run, but may carry what an earlier one had done of them.
     """
     entries = tables.read_journal(run.session, run.place)
     if not entries:
-        return Left((), frozenset(), frozenset())
+        return Left((), frozenset(), frozenset(), frozenset())
     rows = tables.identities(run.session, run.place, sorted({item.entry.version for item in entries}))
     stopped: set[tuple[int, Direction]] = set()
+    partial: set[tuple[int, Direction]] = set()
     for run_id in dict.fromkeys(item.entry.run_id for item in entries):
         of_run = [item for item in entries if item.entry.run_id == run_id]
         steps = dict.fromkeys((item.position, item.entry.version, item.entry.direction) for item in of_run)
-        for position, version, direction in sorted(steps):
-            if not _finished(of_run, position, version, direction, applied=version in rows):
-                stopped.add((version, direction))
-                break
-    return Left(entries, frozenset(stopped), frozenset(rows))
+        unfinished = [item for item in sorted(steps) if not _finished(of_run, *item, applied=item[1] in rows)]
+        stopped.update(item[1:] for item in unfinished[:1])
+        partial.update(item[1:] for item in unfinished[1:] if _any_done(of_run, item[0]))
+    return Left(entries, frozenset(stopped), frozenset(partial - stopped), frozenset(rows))
 
 
 def _finished(of_run: Sequence[Planned], position: int, version: int, direction: Direction, *, applied: bool) -> bool:
@@ -95,17 +103,21 @@ def _all_done(of_run: Sequence[Planned], position: int) -> bool:
     return all(state is journal.State.DONE for state in latest.values())
 
 
+def _any_done(of_run: Sequence[Planned], position: int) -> bool:
+    return any(item.position == position and item.entry.state is journal.State.DONE for item in of_run)
+
+
 def _is_repeated(steps: Sequence[Step], position: int) -> bool:
     """Whether an earlier step of this very run undoes what this one is about: then nothing of it can be done yet."""
     return any(step.version == steps[position].version for step in steps[:position])
 
 
 def _resumed(run: Run, left: Left, step: Step) -> int:
-    is_stopped = (step.version, step.direction) in left.stopped
+    place = (step.version, step.direction)
     entries = [item.entry for item in left.entries]
-    if not is_stopped:
+    if place not in left.stopped | left.partial:
         return 1
-    found = journal.resume(entries, step, planned_may_have_run=True)
+    found = journal.resume(entries, step, planned_may_have_run=place in left.stopped)
     earlier = found.earlier_run or ""
     if found.changed_index is not None:
         raise questions.changed(step, found.changed_index)
@@ -156,7 +168,7 @@ def _opening(run: Run, left: Left, starts: Sequence[int]) -> list[Planned]:
     planned = {step.version for step in run.steps}
     opening: list[Planned] = []
     for version in dict.fromkeys(item.entry.version for item in left.entries):
-        still_open = any((version, direction) in left.stopped for direction in Direction)
+        still_open = any((version, direction) in left.stopped | left.partial for direction in Direction)
         if version in planned or not still_open:
             entry = journal.Entry(run.options.run_id, version, Direction.UP, 0, "", journal.State.DONE, run.began)
             opening.append(Planned(0, entry))

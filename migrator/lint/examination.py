@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from migrator import errors
 from migrator.annotations import Statement, masked, parse
 from migrator.history import Engine
 from migrator.lint import (
     p01_index,
+    p03_reindex,
     p06_check,
     p07_foreign_key,
     p08_default,
     p09_not_null,
+    p10_required,
     p11_primary_key,
     p12_unique,
     p13_type,
     p28_full,
+    p35_domain,
     p43_serial,
     p44_generated,
     p46_exclusion,
+    p50_validate,
+    p51_whole_table,
     p72_cached_plan,
+    p73_storage,
+    p74_attach,
+    p75_refresh,
+    parts,
     proofs,
     tables,
 )
-from migrator.lint.rules import Part, Rule
+from migrator.lint.rules import Rule
 from migrator.plans import Plan, Remark
-from migrator.targets import Direction
+from migrator.targets import Direction, Mode
 
 if TYPE_CHECKING:
     from migrator.plans import Step
@@ -36,20 +46,30 @@ RULES: tuple[Rule, ...] = tuple(
     module.RULE
     for module in (
         p01_index,
+        p03_reindex,
         p06_check,
         p07_foreign_key,
         p08_default,
         p09_not_null,
+        p10_required,
         p11_primary_key,
         p12_unique,
         p13_type,
         p28_full,
+        p35_domain,
         p43_serial,
         p44_generated,
         p46_exclusion,
+        p50_validate,
+        p51_whole_table,
         p72_cached_plan,
+        p73_storage,
+        p74_attach,
+        p75_refresh,
     )
 )
+
+_DEMANDS = re.compile(r"\b(?:set|constraint\s+\S+)\s+not\s+null\b", re.IGNORECASE)
 
 LARGEST = 1 << 20
 """Characters of a statement that is looked at: what is larger is data, and a grammar that reads it needs many times its size."""
@@ -81,18 +101,20 @@ def examine(plan: Plan) -> tuple[Remark, ...]:
 def _remarks(
     looked_at: list[tuple[Step, Statement, tuple[tables.Name, ...]]], chosen: set[int], proven: set[tuple[str, str]]
 ) -> Iterator[Remark]:
-    new: set[tables.Name] = set()
+    known = parts.Known(proven=proven)
     said: set[tuple[str, str]] = set()
+    previous: Step | None = None
     for position, (step, statement, made) in enumerate(looked_at):
-        new.update(made)
+        known.new.update(made)
+        if step is not previous or step.mode is not Mode.TRANSACTION:
+            known.held.clear()  # another transaction: its locks are its own
+        previous = step
         if position in chosen:
-            yield from _of_statement(step, statement, new, proven, said)
+            yield from _of_statement(step, statement, known, said)
 
 
-def _of_statement(
-    step: Step, statement: Statement, new: set[tables.Name], proven: set[tuple[str, str]], said: set[tuple[str, str]]
-) -> Iterator[Remark]:
-    for part in parts(statement.text, new, proven):
+def _of_statement(step: Step, statement: Statement, known: parts.Known, said: set[tuple[str, str]]) -> Iterator[Remark]:
+    for part in parts.read(statement.text, known):
         for rule in RULES:
             message = rule.check(part)
             if message is None or (rule.once and (rule.id, part.table) in said):
@@ -103,70 +125,14 @@ def _of_statement(
             yield Remark(rule.id, f"{step.path}:{line}: {clear} ({rule.name})", rule.hint)
 
 
-def parts(text: str, new: set[tables.Name], proven: set[tuple[str, str]]) -> Iterator[Part]:
-    """The parts of a statement that concern tables which are there already."""
-    import postgast  # 0.2 s
-
-    try:
-        parsed = postgast.parse(text)
-    except (postgast.PgQueryError, UnicodeEncodeError):
-        return
-    for raw in parsed.stmts:
-        kind = raw.stmt.WhichOneof("node")
-        node: Any = getattr(raw.stmt, kind) if kind else None
-        if kind == "index_stmt":
-            yield from _unless_new("CreateIndex", node.relation, node, new)
-        elif kind == "alter_table_stmt":
-            yield from _of_alter(node, new, proven)
-        elif kind == "cluster_stmt":
-            yield from _unless_new("Cluster", node.relation, node, new)
-        elif kind == "vacuum_stmt" and node.is_vacuumcmd:
-            relations = [item.vacuum_relation.relation for item in node.rels]
-            for relation in relations:
-                yield from _unless_new("Vacuum", relation, node, new)
-            if not relations:
-                yield Part("Vacuum", "", node, raw.stmt_location)
-
-
-def _unless_new(kind: str, relation: Any, node: Any, new: set[tables.Name]) -> Iterator[Part]:
-    name = (relation.schemaname, relation.relname)
-    if not relation.relname or not tables.is_new(name, new):
-        yield Part(kind, ".".join(part for part in name if part), node, relation.location)
-
-
-_TABLES = ("OBJECT_TABLE", "OBJECT_FOREIGN_TABLE", "OBJECT_MATVIEW")
-
-
-def _of_alter(node: Any, new: set[tables.Name], proven: set[tuple[str, str]]) -> Iterator[Part]:
-    import postgast
-
-    relation = node.relation
-    name = (relation.schemaname, relation.relname)
-    if tables.is_new(name, new) or postgast.pg_query_pb2.ObjectType.Name(node.objtype) not in _TABLES:
-        return
-    kinds = postgast.pg_query_pb2.AlterTableType
-    for item in node.cmds:
-        command = item.alter_table_cmd
-        definition = getattr(command, "def")
-        which = definition.WhichOneof("node")
-        inner = getattr(getattr(definition, which), "location", 0) if which else 0
-        yield Part(
-            kinds.Name(command.subtype),
-            ".".join(part for part in name if part),
-            command,
-            inner or relation.location,
-            proven=(relation.relname, command.name) in proven,
-        )
-
-
 def _characters(text: str, location: int) -> int:
     """Bytes, as the grammar counts, to characters."""
     return len(text.encode("utf-8", "surrogateescape")[: max(location, 0)].decode("utf-8", "ignore"))
 
 
 def _proven(plan: Plan, statements: list[str]) -> set[tuple[str, str]]:
-    """Columns that a valid CHECK proves; files that are applied already are read only where SET NOT NULL asks for it."""
-    if not any("set not null" in " ".join(text.lower().split()) for text in statements):
+    """Columns that a valid CHECK proves; files that are applied already are read only where something demands NOT NULL."""
+    if not any(_DEMANDS.search(text) for text in statements):
         return set()
     return set(proofs.columns([*_applied(plan), *statements]))
 

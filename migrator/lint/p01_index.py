@@ -6,8 +6,8 @@ from migrator.lint.rules import Part, Rule
 
 
 def check(part: Part) -> str | None:
-    """CREATE INDEX without CONCURRENTLY."""
-    if part.kind != "CreateIndex" or part.node.concurrent:
+    """CREATE INDEX without CONCURRENTLY. ON ONLY reads nothing: it is written for a partitioned table, whose partitions get theirs one by one."""
+    if part.kind != "CreateIndex" or part.node.concurrent or not part.node.relation.inh:
         return None
     return f"CREATE INDEX reads all of {part.table}, and nobody can write to it meanwhile"
 
@@ -16,5 +16,6 @@ RULE = Rule(
     "P01",
     "require-concurrent-index-creation",
     check,
-    "CREATE INDEX CONCURRENTLY, in a file of its own with `-- +goose NO TRANSACTION`",
+    "CREATE INDEX CONCURRENTLY, in a file of its own with `-- +goose NO TRANSACTION`; a partitioned table: ON ONLY it, CONCURRENTLY on each "
+    "partition, ALTER INDEX … ATTACH PARTITION",
 )

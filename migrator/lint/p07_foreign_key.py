@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from migrator.lint.rules import Part, Rule, added_constraint, column_constraints
+from migrator.lint.rules import Part, Rule, added_constraint, column_constraints, fills
 
 
 def check(part: Part) -> str | None:
-    """ADD FOREIGN KEY without NOT VALID, as a constraint of the table or of a new column."""
+    """ADD FOREIGN KEY without NOT VALID, as a constraint of the table or of a new column with a default, even NULL: PostgreSQL knows only
+    of a column without one that there is nothing to prove."""
     kind, node = added_constraint(part)
     alone = kind == "CONSTR_FOREIGN" and not node.skip_validation
-    inline = [item for name, item in column_constraints(part) if name == "CONSTR_FOREIGN"]
+    inline = [item for name, item in column_constraints(part) if name == "CONSTR_FOREIGN"] if fills(part) else []
     if not alone and not inline:
         return None
     other = (node if alone else inline[0]).pktable.relname
@@ -20,5 +21,5 @@ RULE = Rule(
     "P07",
     "adding-foreign-key-constraint",
     check,
-    "ADD CONSTRAINT … FOREIGN KEY … NOT VALID, and VALIDATE CONSTRAINT in the next file; a new column gets its REFERENCES that way too",
+    "ADD CONSTRAINT … FOREIGN KEY … NOT VALID, and VALIDATE CONSTRAINT in the next file; a new column with a default gets its REFERENCES that way too",
 )

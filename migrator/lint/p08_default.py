@@ -8,13 +8,19 @@ from migrator.lint.rules import Part, Rule, column_constraints
 
 # fmt: off
 STEADY = frozenset({
-    "now", "transaction_timestamp", "statement_timestamp", "current_setting", "current_schema", "txid_current", "pg_current_xact_id",
-    "timezone", "date_trunc", "to_timestamp", "to_char", "to_date", "make_date", "make_interval", "make_timestamptz", "age", "extract", "date_part",
-    "lower", "upper", "concat", "md5", "encode", "decode", "format", "length", "abs", "round",
-    "json_build_object", "jsonb_build_object", "json_build_array", "jsonb_build_array", "to_json", "to_jsonb", "int4range", "tstzrange",
+    "abs", "age", "array_append", "array_cat", "array_fill", "array_prepend", "array_to_string", "bit_length", "btrim", "ceil", "ceiling", "char_length",
+    "chr", "concat", "concat_ws", "convert_from", "convert_to", "current_database", "current_schema", "current_setting", "date", "date_bin",
+    "date_part", "date_trunc", "daterange", "decode", "div", "encode", "exp", "extract", "floor", "format", "initcap", "int4range", "int8range",
+    "json_build_array", "json_build_object", "json_object", "jsonb_build_array", "jsonb_build_object", "jsonb_object", "left", "length", "lower", "lpad",
+    "ltrim", "make_date", "make_interval", "make_time", "make_timestamp", "make_timestamptz", "md5", "mod", "now", "numrange", "overlay",
+    "pg_current_xact_id", "pi", "position", "power", "quote_ident", "quote_literal", "regexp_replace", "repeat", "replace", "reverse", "right", "round",
+    "row_to_json", "rpad", "rtrim", "sha224", "sha256", "sha384", "sha512", "sign", "split_part", "sqrt", "statement_timestamp", "string_to_array",
+    "strpos", "substr", "substring", "text", "timezone", "to_char", "to_date", "to_hex", "to_json", "to_jsonb", "to_number", "to_timestamp", "to_tsquery",
+    "to_tsvector", "transaction_timestamp", "translate", "trim", "trunc", "tsrange", "tstzrange", "txid_current", "upper", "version",
 })
 # fmt: on
-"""Functions that are computed once for the whole statement: their result is stored in the catalogue and no row is touched (PostgreSQL 11+)."""
+"""PostgreSQL's own functions that are not volatile: they are computed once for the whole statement, their result is stored in the catalogue, and
+no row is touched (PostgreSQL 11+)."""
 
 
 def check(part: Part) -> str | None:
@@ -31,10 +37,11 @@ def check(part: Part) -> str | None:
 
 
 def functions(node: Any) -> list[str]:
-    """The names of the functions that an expression calls, without their schemas."""
+    """The names of the functions that an expression calls; PostgreSQL's own without their schema."""
     found: list[str] = []
     if type(node).__name__ == "FuncCall" and node.funcname:
-        found.append(node.funcname[-1].string.sval)
+        *schema, name = (item.string.sval for item in node.funcname)
+        found.append(name if schema in ([], ["pg_catalog"]) else ".".join([*schema, name]))
     for _, value in node.ListFields():
         for item in value if hasattr(value, "append") else [value]:
             if hasattr(item, "ListFields"):

@@ -16,5 +16,6 @@ RULE = Rule(
     "P11",
     "adding-serial-primary-key-field",
     check,
-    "CREATE UNIQUE INDEX CONCURRENTLY in a file of its own, then ADD PRIMARY KEY USING INDEX",
+    "CREATE UNIQUE INDEX CONCURRENTLY in a file of its own, then ADD PRIMARY KEY USING INDEX; its columns must be NOT NULL before (P09), or every "
+    "row is read all the same",
 )

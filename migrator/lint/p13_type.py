@@ -9,7 +9,10 @@ def check(part: Part) -> str | None:
     """ALTER COLUMN … TYPE. From which type is not in the statement, so the harmless changes are warned of, too (lint.md §2)."""
     if part.kind != "AT_AlterColumnType":
         return None
-    return f"another type for {part.node.name} rewrites {part.table} and its indexes, and nobody can read or write it meanwhile"
+    return (
+        f"another type for {part.node.name} rewrites {part.table} and its indexes, unless what is stored stays valid as it is; "
+        "nobody can read or write it meanwhile"
+    )
 
 
 RULE = Rule(

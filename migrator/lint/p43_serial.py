@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from migrator.lint.rules import Part, Rule, column_constraints
-
-SERIAL = frozenset({"serial", "serial2", "serial4", "serial8", "bigserial", "smallserial"})
+from migrator.lint.rules import Part, Rule, column_constraints, is_serial
 
 
 def check(part: Part) -> str | None:
     """ADD COLUMN with a serial type or GENERATED … AS IDENTITY."""
     if part.kind != "AT_AddColumn":
         return None
-    names = getattr(part.node, "def").column_def.type_name.names
-    serial = bool(names) and names[-1].string.sval in SERIAL
-    if not serial and not any(kind == "CONSTR_IDENTITY" for kind, _ in column_constraints(part)):
+    if not is_serial(part) and not any(kind == "CONSTR_IDENTITY" for kind, _ in column_constraints(part)):
         return None
     return f"every row gets a number of its own: {part.table} is rewritten, and nobody can read or write it meanwhile"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from migrator.lint.rules import Part, Rule
 
-CHANGING = frozenset({"AT_AddColumn", "AT_DropColumn", "AT_AlterColumnType"})
+CHANGING = frozenset({"AT_AddColumn", "AT_DropColumn", "AT_AlterColumnType", "RenameColumn"})
 
 
 def check(part: Part) -> str | None:
-    """ADD COLUMN, DROP COLUMN, ALTER COLUMN TYPE: whoever prepared `SELECT *` before gets an error afterwards."""
+    """ADD, DROP, RENAME COLUMN, ALTER COLUMN TYPE: whoever prepared `SELECT *` before gets an error afterwards."""
     if part.kind not in CHANGING:
         return None
     return f'the columns of {part.table} change: clients with a prepared SELECT * get "cached plan must not change result type"'

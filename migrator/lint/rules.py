@@ -12,11 +12,13 @@ class Part:
     """A command, or one of the parts of an ALTER TABLE.
 
     Args:
-        kind: `CreateIndex`, `Vacuum`, `Cluster`, or the grammar's name of the part of ALTER TABLE (`AT_AddColumn`).
-        table: the table as the file writes it, empty for all of them.
+        kind: `CreateIndex`, `Reindex`, `Vacuum`, `Cluster`, `Refresh`, `Update`, `Delete`, `RenameColumn`, `AlterDomain`, `MoveAll`, or the grammar's
+            name of the part of ALTER TABLE (`AT_AddColumn`).
+        table: the table, index, view or domain as the file writes it, empty for all of them.
         node: the grammar's node: of the command, or of the part.
         location: where it stands, in bytes from 0.
         proven: whether a valid CHECK shows that the column is never NULL (`AT_SetNotNull`).
+        held: whether an earlier statement or part of the same transaction has changed the table.
     """
 
     kind: str
@@ -24,6 +26,7 @@ class Part:
     node: Any
     location: int
     proven: bool = False
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,23 @@ def column_constraints(part: Part) -> list[tuple[str, Any]]:
     if part.kind != "AT_AddColumn":
         return []
     return [(_kind(item.constraint), item.constraint) for item in getattr(part.node, "def").column_def.constraints]
+
+
+SERIAL = frozenset({"serial", "serial2", "serial4", "serial8", "bigserial", "smallserial"})
+
+
+def is_serial(part: Part) -> bool:
+    """Whether an ADD COLUMN has one of the types that number rows."""
+    if part.kind != "AT_AddColumn":
+        return False
+    names = getattr(part.node, "def").column_def.type_name.names
+    return bool(names) and names[-1].string.sval in SERIAL
+
+
+def fills(part: Part) -> bool:
+    """Whether an ADD COLUMN says what the rows that are there get: a default, a number, a generated value."""
+    kinds = {kind for kind, _ in column_constraints(part)}
+    return is_serial(part) or not kinds.isdisjoint(("CONSTR_DEFAULT", "CONSTR_IDENTITY", "CONSTR_GENERATED"))
 
 
 def added_constraint(part: Part) -> tuple[str, Any]:

@@ -12,23 +12,27 @@ Name = tuple[str, str]
 _PART = r'(?:"(?:[^"]|"")+"|[\w$]+)'
 _NAME = rf"({_PART}(?:\s*\.\s*{_PART})?)"
 _NEW = re.compile(
-    r"\bcreate\s+(?:(?:global|local)\s+)?(?:(?:temp|temporary|unlogged|foreign)\s+)?(?:table|materialized\s+view)\s+(?:if\s+not\s+exists\s+)?"
+    r"\bcreate\s+(?:(?:global|local)\s+)?(?:(?:temp|temporary|unlogged|foreign)\s+)?(?:table|materialized\s+view|domain)\s+(?:if\s+not\s+exists\s+)?"
     + _NAME,
     re.IGNORECASE,
 )
 _RENAMED = re.compile(rf"\balter\s+table\s+(?:if\s+exists\s+)?(?:only\s+)?{_NAME}\s+rename\s+to\s+{_NAME}", re.IGNORECASE)
 _CHANGED = re.compile(
-    r"\balter\s+(?:foreign\s+)?(?:table|materialized\s+view)\s+(?:if\s+exists\s+)?(?:only\s+)?"
+    r"\balter\s+(?:foreign\s+)?(?:table|materialized\s+view|index|domain)\s+(?:if\s+exists\s+)?(?:only\s+)?"
+    + _NAME
+    + r"|\brefresh\s+materialized\s+view\s+(?:concurrently\s+)?"
+    + _NAME
+    + r"|(?:^|;|\*/|\n)\s*(?:update|delete\s+from)\s+(?:only\s+)?"
     + _NAME
     + r"|\bcreate\s+(?:unique\s+)?index\b(?:(?!;).)*?\bon\s+(?:only\s+)?"
     + _NAME
-    + r"|\b(vacuum|cluster)\b",
+    + r"|\b(vacuum|cluster|reindex)\b",
     re.IGNORECASE | re.DOTALL,
 )
 
 
 def created(text: str) -> Iterator[Name]:
-    """The tables and materialized views that a statement creates, and the names that new ones are given later."""
+    """The tables, materialized views and domains that a statement creates, and the names that new ones are given later."""
     for found in _NEW.finditer(text):
         yield name_of(found[1])
     for found in _RENAMED.finditer(text):
@@ -37,7 +41,7 @@ def created(text: str) -> Iterator[Name]:
 
 def concerns_old(text: str, new: set[Name]) -> bool:
     """Whether a statement may change a table that is not among the new ones."""
-    return any(found[3] or not is_new(name_of(found[1] or found[2]), new) for found in _CHANGED.finditer(text))
+    return any(found[5] or not is_new(name_of(next(filter(None, found.groups()))), new) for found in _CHANGED.finditer(text))
 
 
 def is_new(name: Name, new: set[Name]) -> bool:

@@ -107,6 +107,12 @@ def _prepared(session: Session, address: addresses.PostgresAddress, options: Opt
 
 
 def _unprepared(failure: failures.ServerFailure, options: Options, *, located: bool) -> errors.GreylagError:
+    if not located and options.owner_role and failure.sqlstate == failures.INVALID_PARAMETER and "role" in failure.message:
+        return errors.NotFound(
+            f"the role to take after login is not there: {failure.message}",
+            code="role-missing",
+            hint="correct -role, GREYLAG_ROLE or owner_role in fleet.yaml; or CREATE ROLE it, and GRANT it to the login",
+        )
     if not located or failure.sqlstate == failures.INSUFFICIENT_PRIVILEGE:
         return failures.of_server(failure, "to prepare the session")
     return errors.UsageError(

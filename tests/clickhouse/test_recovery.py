@@ -81,6 +81,16 @@ def test_unknown_insert_is_a_question_and_the_answer_goes_on(playground: Playgro
     assert playground.versions() == [0, 1]
 
 
+def test_bad_flow_answer_about_a_statement_behind_the_one_in_question_is_refused(playground: Playground) -> None:
+    playground.write(1, TABLE.format("t"), f"INSERT INTO t {SLOW.format(10)};", TABLE.format("last"))
+    _kill_when(playground, lambda: _running(playground, "greylag-%-1-up-2"))
+    assert refusal(playground.run).code == "statement-unknown"
+    assert refusal(lambda: playground.answer(1, 3, done=True)).code == "no-question"
+    playground.answer(1, 2, done=True)
+    playground.run()
+    assert playground.sql("SHOW TABLES LIKE 'last'") == [["last"]]
+
+
 def test_answer_not_done_executes_the_statement(playground: Playground) -> None:
     playground.write(1, TABLE.format("t"), f"INSERT INTO t {SLOW.format(10)};")
     _kill_when(playground, lambda: _running(playground, "greylag-%-1-up-2"))
@@ -144,6 +154,22 @@ def test_partial_migration_survives_other_runs_in_between(playground: Playground
     playground.run()
     assert [event.index for event in playground.of(events.StatementFinished)] == [2]
     assert playground.versions() == [0, 1, 2]
+
+
+def test_partial_migration_survives_a_run_that_stops_before_it(playground: Playground) -> None:
+    playground.write(1, TABLE.format("t"))
+    playground.write(2, TABLE.format("two"), down="DROP TABLE two;")
+    playground.write(3, "INSERT INTO t VALUES (1, 'once');", "SELECT broken;", "INSERT INTO t VALUES (2, 'later');")
+    refusal(playground.run)
+    playground.run(planning.Verb.DOWN)
+    playground.write(2, "SELECT broken;")
+    for _ in range(2):  # what was done must not be forgotten by the second run that does not come to it either
+        refusal(playground.run)
+    playground.write(2, TABLE.format("two"), down="DROP TABLE two;")
+    playground.write(3, "INSERT INTO t VALUES (1, 'once');", "SELECT 1;", "INSERT INTO t VALUES (2, 'later');")
+    playground.run()
+    assert playground.sql("SELECT name FROM t ORDER BY id") == [["once"], ["later"]]
+    assert playground.versions() == [0, 1, 2, 3]
 
 
 def test_set_is_repeated_when_a_run_goes_on_behind_it(playground: Playground) -> None:

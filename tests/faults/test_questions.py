@@ -65,7 +65,7 @@ def _count(place: Place) -> int:
 def _asked(said: Said) -> str:
     """The answer that the hint offers first, as one would type it."""
     hint = next(line for line in said.own if line.startswith("hint: "))
-    offered = re.search(r"`greylag DRIVER DBSTRING repair (-done \d+:\d+)`", hint)
+    offered = re.search(r"`greylag -dir \S+ \w+ DBSTRING repair (-done \d+:\d+)`", hint)
     assert offered is not None, hint
     return offered[1]
 

@@ -141,3 +141,17 @@ def test_a_target_stands_before_or_after_the_command(monkeypatch: pytest.MonkeyP
             ("@dev/*", "postgres", "services/auth", "auth", ("5",)),
             ("@dev/*", "clickhouse", "services/audit", "audit", ("5",)),
         ]
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "expected"),
+    [
+        (["-dir", "my files", "postgres", "URL", "up"], {}, "-dir 'my files' postgres DBSTRING"),
+        (["-table", "s.t", "clickhouse", "URL", "up"], {}, "-dir . -table s.t clickhouse DBSTRING"),
+        (["-dir", "m", "up"], {"GOOSE_DRIVER": "postgres", "GOOSE_DBSTRING": "URL"}, "-dir m"),
+        (["-dir", "m", "URL", "up"], {"GOOSE_DRIVER": "postgres"}, "-dir m DBSTRING"),
+    ],
+)
+def test_a_hint_names_the_database_as_the_command_line_did(words: list[str], environ: dict[str, str], expected: str) -> None:
+    (found,) = invocation.resolve(go_flags.parse(words, flags.ALL), environ)
+    assert found.call == expected

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from migrator import events, excerpts
-from migrator.cli import json_output, text
+from migrator import cli, events, excerpts
+from migrator.cli import flags, json_output, text, verbs
 from migrator.targets import Direction
 
 ROOT = Path(__file__).parents[2]
@@ -97,3 +97,28 @@ def test_a_mistyped_flag_is_told_what_it_may_mean() -> None:
 def test_an_unknown_word_is_offered_to_the_console_and_then_refused() -> None:
     done = _greylag("definitely-no-verb")
     assert done.returncode == 2
+
+
+@pytest.mark.parametrize("verb", list(verbs.ALL))
+def test_help_of_a_command_says_how_it_is_called_and_which_options_are_its_own(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["help", verb]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("Usage: greylag ") and verbs.ALL[verb].summary in told and f"docs/commands/{verb}.md" in told
+    for flag in flags.OWN:
+        if flag.verbs:
+            assert (f"\n  -{flag.name}" in told) == (verb in flag.verbs), flag.name
+    assert cli.main([verb, "-h"]) == 0
+    longer = capsys.readouterr().out
+    assert longer.startswith(told) and "\nCommands:\n" in longer, "goose's whole usage follows"
+
+
+def test_help_of_the_checkouts_commands_is_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["help", "targets"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: greylag targets")
+
+
+def test_bad_flow_help_of_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["help", "statsu"]) == 2
+    assert "did you mean status?" in capsys.readouterr().err

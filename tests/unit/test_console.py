@@ -86,8 +86,9 @@ def test_any_text_is_a_target_or_a_usage_error(text: str) -> None:
 def test_listing_targets_asks_no_secrets_server(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["targets", "@*/audit-service", "-json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert [item["database"] for item in found] == ["audit_db_dev", "audit_db_release", "audit_db"]
-    assert found[0]["secret"] == "secret/apps/my-girok/dev/audit-service/clickhouse"
+    assert (found["verb"], found["exit_code"]) == ("targets", 0)
+    assert [item["database"] for item in found["targets"]] == ["audit_db_dev", "audit_db_release", "audit_db"]
+    assert found["targets"][0]["secret"] == "secret/apps/my-girok/dev/audit-service/clickhouse"
 
 
 def test_the_fleet_is_printed_as_it_was_understood(capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,6 +112,37 @@ def test_a_bad_fleet_file_is_told_with_its_line(
     told = capsys.readouterr().err
     assert f'greylag: {path}:2:9: environments.dev has no "sufix" [bad-fleet]' in told
     assert 'hint: did you mean "suffix"?' in told
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["targets", "@nowhere/*"], 2),
+        (["test"], 2),
+        (["codegen", "@/no-such-service"], 2),
+        (["deploy", "@nowhere"], 2),
+        (["promote", "-until", "nowhere"], 2),
+        (["approve", "dev", "-reason", "x"], 2),
+        (["privileges", "postgres", "@nowhere"], 2),
+        (["fleet", "-nope"], 2),
+    ],
+)
+def test_bad_flow_with_json_every_verb_tells_its_error_as_one_document(
+    words: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*words, "-json"]) == code
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert (found["verb"], found["exit_code"], found["error"]["exit_code"]) == (words[0], code, code)
+    assert found["error"]["message"] and found["error"]["hint"] and found["error"]["message"] in told.err
+
+
+def test_privileges_are_one_document_with_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["privileges", "postgres", "@dev/auth-service"]) == 0
+    text = capsys.readouterr().out
+    assert cli.main(["privileges", "postgres", "@dev/auth-service", "-json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"verb": "privileges", "part": "postgres", "text": text.rstrip(), "exit_code": 0}
 
 
 @pytest.mark.parametrize("verb", list(console.VERBS))
