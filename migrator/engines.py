@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from migrator import events, history, objects, planning
+    from migrator import events, history, journal, objects, planning
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +123,10 @@ class Database(Protocol):
 
     def read_outline(self) -> history.Outline | None:
         """The history's outline; None where the engine has no cheap way to it, or where the table is absent or unusual. Writes nothing."""
+        ...
+
+    def read_journal(self) -> tuple[journal.Entry, ...]:
+        """What is journalled of migrations that are not finished, oldest first; none where there is no journal. Writes nothing."""
         ...
 
     def ensure_history(self) -> history.History:

@@ -132,6 +132,39 @@ def resume(entries: Iterable[Entry], step: Step, *, planned_may_have_run: bool =
     return Resume(len(step.statements) + 1, None, earlier)
 
 
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A migration that an earlier run left half-way: how many of its first statements are done, and whether the next one may be, too."""
+
+    version: int
+    direction: Direction
+    done: int
+    unknown: bool
+
+
+def unfinished(entries: Iterable[Entry], applied: Iterable[int]) -> list[Unfinished]:
+    """The migrations that are neither applied nor untouched, in order of version.
+
+    Args:
+        entries: the journal's, in any order.
+        applied: versions that have a history row: an Up of those, a Down of the others is over, whoever finished it.
+    """
+    entries, rows = tuple(entries), frozenset(applied)
+    found: list[Unfinished] = []
+    for version, direction in sorted({(item.version, item.direction) for item in entries}):
+        if (version in rows) == (direction is Direction.UP):
+            continue
+        known = latest(entries, version, direction)
+        done = 0
+        while (entry := known.get(done + 1)) is not None and entry.state is State.DONE:
+            done += 1
+        following = known.get(done + 1)
+        unknown = following is not None and following.state is State.STARTED
+        if done or unknown:
+            found.append(Unfinished(version, direction, done, unknown))
+    return found
+
+
 def may_be_asked(entries: Iterable[Entry], version: int, direction: Direction, index: int) -> bool:
     """Whether a question about this statement can be open: it has an entry, and everything before it is done. An answer about one behind
     that, by a slip of the finger, would have it passed over."""

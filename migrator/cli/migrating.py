@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from migrator import errors, planning, refusals
 from migrator.cli.session import Session
-from migrator.targets import UPWARDS, Target, Verb
+from migrator.targets import UPWARDS, Direction, Target, Verb
 
 if TYPE_CHECKING:
     from migrator import databases, events, files, plans
@@ -64,6 +64,35 @@ def warned(plan: plans.Plan) -> plans.Plan:
     return replace(plan, remarks=(*plan.remarks, *examination.examine(plan)))
 
 
+def resuming(plan: plans.Plan, database: databases.Database, call: str) -> plans.Plan:
+    """The plan with what earlier runs left half-way among its remarks: where a step goes on, and what a rollback would leave behind.
+
+    Args:
+        call: how a command line names the database.
+    """
+    if not plan.steps or not plan.target.versioning:
+        return plan
+    from migrator import journal
+    from migrator.plans import Remark
+
+    steps = {(step.version, step.direction): step for step in plan.steps}
+    remarks: list[Remark] = []
+    for item in journal.unfinished(database.read_journal(), database.read_history().applied):
+        step = steps.get((item.version, item.direction))
+        if step is not None:
+            where = f"{step.path}:{step.statements[item.done].first_line}" if item.done < len(step.statements) else step.path
+            doubt = ", and may have executed the next" if item.unknown else ""
+            told = f"{where}: an earlier run executed {item.done} of {len(step.statements)} statement(s){doubt}: it goes on here"
+            remarks.append(Remark("resumes", told))
+        elif any(other.direction is Direction.DOWN for other in plan.steps):
+            told = f"version {item.version} is half-way {item.direction} ({item.done} statement(s) are done), and this leaves it so"
+            first = (
+                "" if item.direction is Direction.DOWN else f"; `greylag {call} repair -not-done {item.version}:1` has it begin anew later"
+            )
+            remarks.append(Remark("half-applied", told, f"finish it first, or what it has done may go with what it builds on{first}"))
+    return replace(plan, remarks=(*plan.remarks, *remarks))
+
+
 def policy(session: Session, wanted: Target) -> plans.Policy:
     """What the flags accept; `redo` exists to apply an edited file again, so its change is what is asked for."""
     if wanted.verb is Verb.REDO:
@@ -88,7 +117,7 @@ def run(session: Session, verb: Verb) -> int:
         finished: Finished = ()
         remarks = plan.remarks
         if plan.steps:  # else nothing is locked, and what executes is not even imported
-            remarks = warned(plan).remarks
+            remarks = resuming(warned(plan), database, session.invocation.call).remarks if verb not in UPWARDS else warned(plan).remarks
             plan, finished = _apply(session, database, plan)
             session.plan = plan
         code = _close(session, plan, finished, database)

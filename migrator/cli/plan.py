@@ -31,6 +31,7 @@ def run(session: Session) -> int:
     migrations = session.load()
     with session.open() as database:
         plan = migrating.warned(migrating.make_plan(session, database, migrations, wanted))
+        plan = migrating.resuming(plan, database, session.invocation.call)
     session.document.update({**plan.document(), "verb": "plan", "planned": str(wanted.verb)})
     if not session.json:
         sys.stdout.write("\n".join([*lines(plan, expand=expand), ""]))

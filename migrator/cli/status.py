@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from migrator import selection, standing
+from migrator import journal, selection, standing
 from migrator.cli import text
 from migrator.cli.session import Session
 from migrator.errors import ExitCode
@@ -24,8 +24,16 @@ def run(session: Session) -> int:
     session.error_prefix = "failed to ensure DB version: "
     with session.open() as database:
         history = database.read_history()
+        entries = database.read_journal()
     selection.require_row(history)
     document = show(session, history, migrations)
+    left = journal.unfinished(entries, history.applied)
+    for part in left:
+        doubt = ", the next one may be" if part.unknown else ""
+        session.own(f"half-way {part.direction}: version {part.version}, {part.done} statement(s) are done{doubt} [half-applied]")
+    document["half_applied"] = [
+        {"version": part.version, "direction": str(part.direction), "done": part.done, "unknown": part.unknown} for part in left
+    ]
     session.document.update(document)
     return int(ExitCode.PENDING) if document["pending"] and session.values.boolean("exit-code") else 0
 

@@ -125,6 +125,13 @@ class ClickHouseDatabase:
         """None: the history is read as a whole."""
         return None
 
+    def read_journal(self) -> tuple[journal.Entry, ...]:
+        """The journal's entries that nothing has made void."""
+        with _doing("to read the journal"):
+            if journal.TABLE not in tables.existing(self._session, self._place):
+                return ()
+            return tuple(item.entry for item in tables.read_journal(self._session, self._place))
+
     def ensure_history(self) -> history.History:
         """Creates goose's table with row 0 and the side tables where they are absent, then reads."""
         with _doing("to create the history tables"):

@@ -21,7 +21,7 @@ from migrator.postgres.pipelines import command, milliseconds
 from migrator.postgres.session import Session
 
 if TYPE_CHECKING:
-    from migrator import events, objects, planning
+    from migrator import events, journal, objects, planning
     from migrator.engines import Finding, RestorePoint
 
 _LONGEST_APPLICATION_NAME = 63  # bytes; the server cuts longer ones
@@ -181,6 +181,12 @@ class PostgresDatabase:
     def read_outline(self) -> history.Outline | None:
         """The history in two aggregates; None when there is no table, or a row that is not applied."""
         return tables.read_outline(self._session, self._place)
+
+    def read_journal(self) -> tuple[journal.Entry, ...]:
+        """The journal's entries; a migration that is finished has none."""
+        from migrator.postgres import journal_rows
+
+        return journal_rows.read_all(self._session, self._place)
 
     def ensure_history(self) -> history.History:
         """Creates goose's table with row 0 and greylag's two, where absent, then reads."""

@@ -48,6 +48,17 @@ def read(session: Session, where: Place, version: int) -> list[Journalled]:
     return [_journalled(row) for row in rows]
 
 
+def read_all(session: Session, where: Place) -> tuple[journal.Entry, ...]:
+    """The entries of every migration, oldest first; none without the table. Raises as `failures.of_server`."""
+    try:
+        if session.query("SELECT pg_catalog.to_regclass($1)", where.journal)[0][0] is None:
+            return ()
+        versions = session.query(f"SELECT DISTINCT version FROM {where.journal} ORDER BY version")
+        return tuple(item.entry for (version,) in versions for item in read(session, where, int(version or 0)))
+    except failures.ServerFailure as failure:
+        raise failures.of_server(failure, f"to read {journal.TABLE}") from None
+
+
 def _journalled(row: Sequence[str | None]) -> Journalled:
     run_id, version, direction, index, digest, state, at, before = (item or "" for item in row)
     entry = journal.Entry(

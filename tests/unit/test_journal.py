@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -109,3 +110,29 @@ def test_resume_never_passes_over_a_statement_that_is_not_known_to_be_done(
     shuffled = list(entries)
     chance.shuffle(shuffled)  # type: ignore[attr-defined]
     assert journal.resume(shuffled, step, planned_may_have_run=planned_may_have_run) == found
+
+
+@pytest.mark.parametrize(
+    ("entries", "applied", "expected"),
+    [
+        ([], [], []),
+        ([(1, State.DONE), (2, State.NOT_DONE)], [], [journal.Unfinished(7, Direction.UP, 1, unknown=False)]),
+        ([(1, State.DONE), (2, State.STARTED)], [], [journal.Unfinished(7, Direction.UP, 1, unknown=True)]),
+        ([(1, State.STARTED)], [], [journal.Unfinished(7, Direction.UP, 0, unknown=True)]),
+        ([(1, State.PLANNED), (2, State.PLANNED)], [], []),
+        ([(1, State.DONE)], [7], []),
+    ],
+)
+def test_what_is_half_way_is_neither_applied_nor_untouched(
+    entries: list[tuple[int, State]], applied: list[int], expected: list[journal.Unfinished]
+) -> None:
+    written = [Entry("run", 7, Direction.UP, index, "", state, datetime(2026, 1, 1, tzinfo=UTC)) for index, state in entries]
+    assert journal.unfinished(written, applied) == expected
+
+
+def test_a_question_can_only_be_open_where_everything_before_is_done() -> None:
+    written = [
+        Entry("run", 7, Direction.UP, index, "", state, datetime(2026, 1, 1, tzinfo=UTC))
+        for index, state in enumerate((State.DONE, State.STARTED, State.PLANNED), start=1)
+    ]
+    assert [journal.may_be_asked(written, 7, Direction.UP, index) for index in (1, 2, 3, 4)] == [True, True, False, False]
