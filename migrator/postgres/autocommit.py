@@ -84,7 +84,8 @@ def _execute(run: Run, step: planning.Step, index: int) -> None:
             if shared and failure.sqlstate in failures.NOT_IN_TRANSACTION:
                 shared = False
                 continue
-            execution.retry_or_raise(run, step, index, failure, patience, again=not own_transaction and not shape.controls)
+            again = not own_transaction and not shape.controls and not (_commits_itself(shape) and failure.context)
+            execution.retry_or_raise(run, step, index, failure, patience, again=again)
 
 
 def _with_journal_row(run: Run, step: planning.Step, index: int, shape: shapes.Shape, patience: Patience) -> None:
@@ -121,11 +122,12 @@ def _by_itself(run: Run, step: planning.Step, index: int, shape: shapes.Shape) -
     execution.send(run.session, _setting(given, local=False))
     try:
         run.session.simple(_bytes(statement))
-    except failures.ServerFailure:
-        _not_done(run, step, index, noted, sweep=True)
+    except failures.ServerFailure as failure:
+        if not (_commits_itself(shape) and failure.context):
+            _not_done(run, step, index, noted, sweep=True)
         raise
     except BaseException:
-        if run.session.was_cancelled:
+        if run.session.was_cancelled and not _commits_itself(shape):
             with contextlib.suppress(errors.GreylagError, failures.ServerFailure):
                 _not_done(run, step, index, noted, sweep=False)
         raise
@@ -136,6 +138,12 @@ def _by_itself(run: Run, step: planning.Step, index: int, shape: shapes.Shape) -
                 execution.send(run.session, _setting({name: usual[name] for name in given}, local=False))
     if run.versioning:
         _write(run, step, index, journal.State.DONE, noted)
+
+
+def _commits_itself(shape: shapes.Shape) -> bool:
+    """Whether a statement may have committed a part of its work before it was broken off: a procedure, a DO block with COMMIT. Then its entry
+    stays *started* and the next run asks. An error without a context came before its body ran."""
+    return shape.head[:1] in (("CALL",), ("DO",)) and not shape.transactional
 
 
 def _not_done(run: Run, step: planning.Step, index: int, noted: str, *, sweep: bool) -> None:

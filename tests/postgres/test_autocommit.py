@@ -9,7 +9,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from migrator import errors, events, journal, planning
+from migrator import errors, events, journal, planning, registry
 from migrator.postgres import failures, settling
 from migrator.postgres.session import Session
 from tests.postgres.conftest import Playground
@@ -148,6 +148,59 @@ def test_a_refused_concurrent_build_leaves_no_invalid_index(playground: Playgrou
     playground.sql("DELETE FROM t")
     playground.run()
     assert playground.exists("t_id") and playground.versions() == [0, 1, 2]
+
+
+PARTLY = (
+    "-- +goose StatementBegin\nCREATE PROCEDURE fill() LANGUAGE plpgsql AS $$ BEGIN INSERT INTO t VALUES (1); COMMIT; {then} END $$;\n"
+    "-- +goose StatementEnd"
+)
+
+
+@pytest.mark.parametrize(
+    "call", ["CALL fill();", "-- +goose StatementBegin\nDO $$ BEGIN CALL fill(); COMMIT; END $$;\n-- +goose StatementEnd"]
+)
+def test_bad_flow_error_behind_a_commit_of_the_statement_itself_is_a_question(playground: Playground, call: str) -> None:
+    playground.write(1, "CREATE TABLE t (id int);")
+    playground.write(2, PARTLY.format(then="PERFORM 1 / 0;"))
+    playground.run()
+    playground.write(3, call, head=NO_TRANSACTION)
+    with pytest.raises(errors.StatementRejected):
+        playground.run()
+    with pytest.raises(errors.NeedsAnswer):
+        playground.run()
+    assert playground.sql("SELECT count(*) FROM t") == [(1,)], "what was committed is not executed again"
+
+
+def test_bad_flow_cancelled_behind_a_commit_of_the_statement_itself_is_a_question(playground: Playground) -> None:
+    playground.write(1, "CREATE TABLE t (id int);")
+    playground.write(2, PARTLY.format(then="PERFORM pg_sleep(60);"))
+    playground.run()
+    playground.write(3, "CALL fill();", head=NO_TRANSACTION)
+    stopped = threading.Event()
+
+    def stop() -> None:
+        while playground.sql("SELECT count(*) FROM t") == [(0,)] and not stopped.wait(0.05):
+            pass
+        registry.cancel_all()
+
+    watcher = threading.Thread(target=stop)
+    watcher.start()
+    try:
+        with pytest.raises(errors.Interrupted):
+            playground.run()
+    finally:
+        stopped.set()
+        watcher.join()
+    with pytest.raises(errors.NeedsAnswer):
+        playground.run()
+    assert playground.sql("SELECT count(*) FROM t") == [(1,)]
+
+
+def test_error_before_the_body_of_a_procedure_ran_is_no_question(playground: Playground) -> None:
+    playground.write(1, "CALL fill();", head=NO_TRANSACTION)
+    for _ in range(2):
+        with pytest.raises(errors.StatementRejected):
+            playground.run()
 
 
 def test_a_statement_that_commits_by_itself_ends_in_a_question(playground: Playground, monkeypatch: pytest.MonkeyPatch) -> None:
