@@ -224,7 +224,7 @@ class Stage:
         else:
             script = [
                 f"CREATE ROLE {identifier(name)} LOGIN PASSWORD {literal(password)};",
-                f"{self.postgres.create_statement(name, name)};",
+                f"CREATE DATABASE {identifier(name)} OWNER {identifier(name)};",
             ]
             user, port = name, self.postgres.port
         self.passwords[service, environment] = password
