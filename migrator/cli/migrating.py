@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from migrator import errors, planning, refusals
 from migrator.cli.session import Session
+from migrator.history import Engine
 from migrator.targets import UPWARDS, Direction, Target, Verb
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def make_plan(session: Session, database: databases.Database, migrations: files.
 
 def warned(plan: plans.Plan) -> plans.Plan:
     """The plan with the warnings of `migrator.lint` among its remarks."""
-    if not plan.steps:
+    if not plan.steps or plan.engine is Engine.CLICKHOUSE:  # it has no rules there, so that they need not be imported
         return plan
     from migrator.lint import examination
 

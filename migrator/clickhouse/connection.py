@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from migrator import addresses, durations, errors, events, history, journal, objects, planning, questions, registry
-from migrator.clickhouse import catalog, effects, failures, session
+# What executes and looks into the catalogue is imported where it is used: most runs find nothing to do, and start faster without.
+from migrator import addresses, durations, errors, events, history, journal, registry
+from migrator.clickhouse import failures, session
 from migrator.clickhouse import history as tables
-from migrator.clickhouse.execution import Run
-from migrator.clickhouse.keeper import KeeperRow
 from migrator.clickhouse.lock import LEASE, Cell, ColumnName, MigrationLock, Times, label, prefix_of, short
 from migrator.engines import Finding, Options, RestorePoint
+
+if TYPE_CHECKING:
+    from migrator import objects, planning
 
 _KEEPER_ENGINES = frozenset({"Replicated", "Shared"})
 """Engines of databases whose DDL is replicated by Keeper."""
@@ -100,6 +103,7 @@ class ClickHouseDatabase:
         self._place = place
         self._times = times
         self._lock: MigrationLock | None = None
+        self._journal_is_new = False
 
     @property
     def engine(self) -> history.Engine:
@@ -137,6 +141,7 @@ class ClickHouseDatabase:
         with _doing("to create the history tables"):
             found = tables.existing(self._session, self._place)
             tables.ensure(self._session, self._place, found)
+            self._journal_is_new = journal.TABLE not in found
             return tables.read(self._session, self._place, found | {self._place.name})  # what was just made holds nothing yet
 
     @contextlib.contextmanager
@@ -157,16 +162,22 @@ class ClickHouseDatabase:
                 self._lock = None
 
     def _cell(self) -> Cell:
-        return KeeperRow(self._session) if self._place.profile is tables.Profile.ON_CLUSTER else ColumnName(self._session)
+        if self._place.profile is not tables.Profile.ON_CLUSTER:
+            return ColumnName(self._session)
+        from migrator.clickhouse.keeper import KeeperRow
+
+        return KeeperRow(self._session)
 
     def execute(self, plan: planning.Plan, steps: Sequence[planning.Step], listener: events.Listener) -> None:
         """Executes steps in order under the lock; see `execution`.
 
         Raises StatementRejected, LockUnavailable, Unavailable, TimedOut, Interrupted, NeedsAnswer.
         """
+        from migrator.clickhouse.execution import Run
+
         held = self._held()
         began = held.server_time(datetime.now(UTC))
-        Run(self._session, self._place, held, self._options, plan, steps, listener, began).execute()
+        Run(self._session, self._place, held, self._options, plan, steps, listener, began, self._journal_is_new).execute()
 
     def _held(self) -> MigrationLock:
         if self._lock is None:
@@ -175,11 +186,15 @@ class ClickHouseDatabase:
 
     def effects(self, statements: Iterable[str]) -> Iterable[tuple[objects.Effect, ...] | None]:
         """Per statement the objects it creates, drops or renames; None when that can't be read."""
+        from migrator.clickhouse import effects
+
         with _doing("to have the statements read"):
             return effects.read(self._session, statements)
 
     def inspect(self, expected: Iterable[objects.ObjectName]) -> list[Finding]:
         """Looks each object up in the catalogue (on every replica); returns what is missing or invalid."""
+        from migrator.clickhouse import catalog
+
         with _doing("to look into the catalogue"):
             return catalog.inspect(self._session, expected)
 
@@ -198,6 +213,8 @@ class ClickHouseDatabase:
 
     def answer(self, version: int, index: int, *, done: bool) -> None:
         """Records a person's answer to a NeedsAnswer. Raises NotFound (`no-question`) when there is no such question."""
+        from migrator import questions
+
         with _doing("to record the answer"):
             known = journal.TABLE in tables.existing(self._session, self._place)
             journalled = tables.read_journal(self._session, self._place) if known else ()

@@ -52,6 +52,7 @@ class Run:
     steps: Sequence[Step]
     listener: events.Listener
     began: datetime  # by the server's clock
+    journal_is_new: bool  # this very run made its table: no earlier run left anything
     facts: list[Fact] = field(default_factory=list)
     finished: set[int] = field(default_factory=set)  # positions of steps that are recorded
     stopped_at: tuple[int, int, journal.State | None] | None = None  # position, statement, what is known of it

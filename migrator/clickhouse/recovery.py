@@ -69,7 +69,7 @@ def look(run: Run) -> Left:
     A step is finished when goose's table shows it: a row after an Up, none after a Down. The first step of a run that isn't is where it
     stopped; those behind it were not begun by that run, but may carry what an earlier one had done of them.
     """
-    entries = tables.read_journal(run.session, run.place)
+    entries = () if run.journal_is_new else tables.read_journal(run.session, run.place)
     if not entries:
         return Left((), frozenset(), frozenset(), frozenset())
     rows = tables.identities(run.session, run.place, sorted({item.entry.version for item in entries}))
