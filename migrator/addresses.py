@@ -84,7 +84,7 @@ class ClickHouseAddress:
     http_path: str = ""
     http_proxy: str = field(default="", repr=False)
     dial_timeout: float = 30.0  # clickhouse-go's default
-    read_timeout: float = 300.0  # clickhouse-go's default
+    read_timeout: float = 300.0  # read and checked, not applied: clickhouse-go gives up then although the server goes on
     settings: Mapping[str, str | int] = field(default_factory=dict)
     own: Mapping[str, str] = field(default_factory=dict)
 
