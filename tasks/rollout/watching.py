@@ -33,8 +33,9 @@ OBSERVE_PATIENCE = 60.0
 """Seconds for which the look before a run rides out an API server that does not answer; a later one would cost the whole run."""
 
 SETTLING = 15.0
-"""Seconds after an absence in which a refusal is not believed: an API server that has just started answers before its authorizer has read the
-Roles, and then refuses what it will allow in a moment (seen with 1.37)."""
+"""Seconds after an absence, or after the same was allowed, in which a refusal is not believed: an API server that has just started answers before
+its authorizer has read the Roles, and then refuses what it will allow in a moment (seen with 1.37). The absence itself need not have been seen:
+the client asks again by itself where a connection was refused."""
 
 MISSING_LOOKS = 2
 """Looks that must find nothing before a workload counts as deleted: a replacement (`kubectl replace --force`, Argo CD's Replace) deletes and
@@ -140,7 +141,7 @@ class _Watch:
     clock: Clock
     uid: str = ""
     faults: int = 0
-    absent: float | None = None
+    unsettled: float | None = None  # when nobody answered, or everything was allowed, for the last time
     missing: int = 0
     told: str = field(default="")
 
@@ -169,12 +170,13 @@ class _Watch:
         try:
             found = looking.look(self.target, self.cluster, image=self.image, before=self.before, now=datetime.now(UTC))
         except errors.Unavailable as error:
-            self.absent = self.clock()
+            self.unsettled = self.clock()
             return self._unanswered(error)
         except errors.LoginFailed as error:
-            if self.absent is None or self.clock() - self.absent > SETTLING:
+            if self.unsettled is None or self.clock() - self.unsettled > SETTLING:
                 raise
             return self._unanswered(error)
+        self.unsettled = self.clock()
         self.faults = 0
         return found
 

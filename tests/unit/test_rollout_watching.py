@@ -229,6 +229,17 @@ def test_a_refusal_right_after_an_absence_is_an_authorizer_that_has_not_read_its
     assert awaited(target, stage, image=NEW).state is RolloutState.HEALTHY
 
 
+def test_a_refusal_of_what_was_just_allowed_is_a_server_that_has_restarted_unseen(target: Target) -> None:
+    stage = Stage(deployment(availableReplicas=0), FORBIDDEN, FORBIDDEN, deployment(), replica_sets=SETS)
+    assert awaited(target, stage, image=NEW).state is RolloutState.HEALTHY
+
+
+def test_bad_flow_a_permission_that_is_taken_away_meanwhile_ends_the_watch(target: Target) -> None:
+    stage = Stage(deployment(availableReplicas=0), FORBIDDEN, replica_sets=SETS)
+    with pytest.raises(errors.LoginFailed):
+        awaited(target, stage, image=NEW)
+
+
 def test_bad_flow_a_refusal_that_stays_after_an_absence_is_believed(target: Target) -> None:
     with pytest.raises(errors.LoginFailed):
         awaited(target, Stage(AWAY, FORBIDDEN), image=NEW)
