@@ -9,12 +9,16 @@ from __future__ import annotations
 import datetime
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from migrator import errors, goquote, gounicode
+
+if TYPE_CHECKING:
+    from migrator.history import Fact
 
 _CHUNK = 1024 * 1024
 _EPOCH = datetime.datetime(1970, 1, 1)
@@ -112,6 +116,10 @@ class MigrationSet:
     def digest(self) -> str:
         """The bundle digest: sha256 over the sorted lines `name sha256`, in hex. It names the content that is promoted between environments."""
         return self._digest
+
+    def changed(self, facts: Mapping[int, Fact]) -> tuple[int, ...]:
+        """The versions whose file is not the one of which a fact tells; reads every such file."""
+        return tuple(item.version for item in self.migrations if item.version in facts and facts[item.version].checksum != item.checksum())
 
     @cached_property
     def _index(self) -> dict[int, MigrationFile]:

@@ -104,7 +104,7 @@ def verify(database: Database, migrations: files.MigrationSet, env: Mapping[str,
         current=history.current,
         pending=tuple(item.version for item in migrations.migrations if item.version not in applied),
         unproven=tuple(item.version for item in ours if item.version not in history.living_facts),
-        changed=tuple(item.version for item in ours if _changed(item, history)),
+        changed=migrations.changed({version: fact for version, fact in history.living_facts.items() if version in applied}),
         findings=tuple(database.inspect(expected)),
         checked=len(expected),
         not_checked=tuple(not_checked),
@@ -116,11 +116,6 @@ def recorded_digest(history: History, migrations: files.MigrationSet) -> str:
     known = {item.version for item in migrations.migrations}
     lines = sorted(f"{fact.name} {fact.checksum}\n" for version, fact in history.living_facts.items() if version in known)
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _changed(file: files.MigrationFile, history: History) -> bool:
-    fact = history.living_facts.get(file.version)
-    return fact is not None and fact.checksum != file.checksum()
 
 
 def _in_applied_order(ours: list[files.MigrationFile], history: History) -> list[files.MigrationFile]:

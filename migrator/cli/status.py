@@ -49,14 +49,14 @@ def show(session: Session, history: History, migrations: MigrationSet) -> dict[s
     if foreign:
         session.own(f"applied, but not in this directory: {', '.join(map(str, foreign))}")
     facts = history.living_facts
-    changed = [version for version in sorted(facts) if _differs(migrations, version, facts[version].checksum)]
+    changed = migrations.changed(facts)
     if changed:
         session.own(f"changed after they were applied: {', '.join(map(str, changed))} [checksum-changed]")
     return {
         "current": history.current,
         "pending": [entry.version for entry in found if entry.applied_at is None],
         "not_in_directory": foreign,
-        "changed": changed,
+        "changed": list(changed),
         "migrations": [
             {
                 "version": entry.version,
@@ -68,8 +68,3 @@ def show(session: Session, history: History, migrations: MigrationSet) -> dict[s
             for entry in found
         ],
     }
-
-
-def _differs(migrations: MigrationSet, version: int, recorded: str) -> bool:
-    file = migrations.by_version(version)
-    return file is not None and file.checksum() != recorded
