@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from migrator import errors, planning, refusals
 from migrator.cli.session import Session
-from migrator.history import Engine
+from migrator.history import Engine, History
 from migrator.targets import UPWARDS, Direction, Target, Verb
 
 if TYPE_CHECKING:
@@ -43,11 +43,13 @@ def parse_version(word: str) -> int:
     return int(word)
 
 
-def make_plan(session: Session, database: databases.Database, migrations: files.MigrationSet, wanted: Target) -> plans.Plan:
-    """The plan against the database as it is now."""
+def make_plan(
+    session: Session, database: databases.Database, migrations: files.MigrationSet, history: History, wanted: Target
+) -> plans.Plan:
+    """The plan against the database as its history was read."""
     return planning.plan(
         migrations,
-        database.read_history(),
+        history,
         wanted,
         engine=database.engine,
         policy=policy(session, wanted),
@@ -65,7 +67,7 @@ def warned(plan: plans.Plan) -> plans.Plan:
     return replace(plan, remarks=(*plan.remarks, *examination.examine(plan)))
 
 
-def resuming(plan: plans.Plan, database: databases.Database, call: str) -> plans.Plan:
+def resuming(plan: plans.Plan, database: databases.Database, history: History, call: str) -> plans.Plan:
     """The plan with what earlier runs left half-way among its remarks: where a step goes on, and what a rollback would leave behind.
 
     Args:
@@ -78,7 +80,7 @@ def resuming(plan: plans.Plan, database: databases.Database, call: str) -> plans
 
     steps = {(step.version, step.direction): step for step in plan.steps}
     remarks: list[Remark] = []
-    for item in journal.unfinished(database.read_journal(), database.read_history().applied):
+    for item in journal.unfinished(database.read_journal(), history.applied):
         step = steps.get((item.version, item.direction))
         if step is not None:
             where = f"{step.path}:{step.statements[item.done].first_line}" if item.done < len(step.statements) else step.path
@@ -111,14 +113,21 @@ def run(session: Session, verb: Verb) -> int:
     session.error_prefix = ""
     with session.open() as database:
         try:
-            plan = session.plan = _settled(database, migrations, wanted) or make_plan(session, database, migrations, wanted)
+            plan, history = _settled(database, migrations, wanted), None
+            if plan is None:
+                history = database.read_history()
+                plan = make_plan(session, database, migrations, history, wanted)
         except errors.FileError:
             _prefix_reset(session, wanted)
             raise
+        session.plan = plan
         finished: Finished = ()
         remarks = plan.remarks
         if plan.steps:  # else nothing is locked, and what executes is not even imported
-            remarks = resuming(warned(plan), database, session.invocation.call).remarks if verb not in UPWARDS else warned(plan).remarks
+            told = warned(plan)
+            if history is not None and verb not in UPWARDS:
+                told = resuming(told, database, history, session.invocation.call)
+            remarks = told.remarks
             plan, finished = _apply(session, database, plan)
             session.plan = plan
         code = _close(session, plan, finished, database)

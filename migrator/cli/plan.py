@@ -30,8 +30,9 @@ def run(session: Session) -> int:
     wanted = migrating.target(Verb(words[0]), session, words[1:])
     migrations = session.load()
     with session.open() as database:
-        plan = migrating.warned(migrating.make_plan(session, database, migrations, wanted))
-        plan = migrating.resuming(plan, database, session.invocation.call)
+        history = database.read_history()
+        plan = migrating.warned(migrating.make_plan(session, database, migrations, history, wanted))
+        plan = migrating.resuming(plan, database, history, session.invocation.call)
     session.document.update({**plan.document(), "verb": "plan", "planned": str(wanted.verb)})
     if not session.json:
         sys.stdout.write("\n".join([*lines(plan, expand=expand), ""]))

@@ -40,12 +40,7 @@ def entry(where: Place, step: planning.Step, index: int, state: journal.State, a
 
 def read(session: Session, where: Place, version: int) -> list[Journalled]:
     """The journal's entries of one migration, oldest first."""
-    rows = session.query(
-        f"SELECT run_id, version, direction, statement, digest, state, pg_catalog.to_char(at AT TIME ZONE 'UTC', {TIME}), before"
-        f" FROM {where.journal} WHERE version = $1 ORDER BY id",
-        version,
-    )
-    return [_journalled(row) for row in rows]
+    return [_journalled(row) for row in session.query(f"{_selected(where)} WHERE version = $1 ORDER BY id", version)]
 
 
 def read_all(session: Session, where: Place) -> tuple[journal.Entry, ...]:
@@ -53,10 +48,14 @@ def read_all(session: Session, where: Place) -> tuple[journal.Entry, ...]:
     try:
         if session.query("SELECT pg_catalog.to_regclass($1)", where.journal)[0][0] is None:
             return ()
-        versions = session.query(f"SELECT DISTINCT version FROM {where.journal} ORDER BY version")
-        return tuple(item.entry for (version,) in versions for item in read(session, where, int(version or 0)))
+        return tuple(_journalled(row).entry for row in session.query(f"{_selected(where)} ORDER BY id"))
     except failures.ServerFailure as failure:
         raise failures.of_server(failure, f"to read {journal.TABLE}") from None
+
+
+def _selected(where: Place) -> str:
+    moment = f"pg_catalog.to_char(at AT TIME ZONE 'UTC', {TIME})"
+    return f"SELECT run_id, version, direction, statement, digest, state, {moment}, before FROM {where.journal}"
 
 
 def _journalled(row: Sequence[str | None]) -> Journalled:
