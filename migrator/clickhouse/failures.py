@@ -76,7 +76,6 @@ class Refusal(Exception):
     code: int
     message: str
     written_rows: int | None = None
-
     native: bool = False
 
     def __str__(self) -> str:
@@ -109,14 +108,9 @@ class Lost(Exception):
 def read(error: Exception) -> Refusal | Lost:
     """What an exception of clickhouse-connect or urllib3 means."""
     text = _TRAILER.sub("", str(error))
-    code = getattr(error, "code", None)
-    if type(error).__name__ == "ProgrammingError":  # refused by the driver before anything was sent: a setting that can't be changed
-        return Refusal(SETTING_REFUSED, text)
-    received = _RECEIVED.match(text)
-    if code is None and received is not None and received[1]:
-        code = int(received[1])
-    if code is not None:
-        return _refusal(int(code), text)
+    refusal = _refusal(getattr(error, "code", None), text)
+    if refusal is not None:
+        return refusal
     root = _root(error)
     sent = type(root).__name__ not in (
         "NewConnectionError",
@@ -135,15 +129,20 @@ def of_answer(status: int, code: str | None, body: bytes) -> Refusal | Lost:
         code: the server's error code as its header gives it; a proxy may have dropped the header.
     """
     text = _TRAILER.sub("", body[:_LONGEST_MESSAGE].decode("utf-8", "backslashreplace").strip())
-    named = _RECEIVED.match(text)
-    number = code if code and code.isdigit() else named[1] if named else None
-    if number is not None:
-        return _refusal(int(number), text)
+    refusal = _refusal(int(code) if code and code.isdigit() else None, text)
+    if refusal is not None:
+        return refusal
     said = text.split("\n")[0].strip()[:200]
     return Lost(f"HTTP status {status}" + (f", server response: {said}" if said else ""))
 
 
-def _refusal(code: int, text: str) -> Refusal:
+def _refusal(code: int | None, text: str) -> Refusal | None:
+    """The server's refusal, by the code that came beside its text or that the text names; None for a text that is not ClickHouse's."""
+    named = _RECEIVED.match(text)
+    if code is None and named is not None and named[1]:
+        code = int(named[1])
+    if code is None:
+        return None
     message = _STACK.sub("", _RECEIVED.sub("", text, count=1)).strip()
     return Refusal(code, _TRAILER.sub("", message))
 

@@ -74,9 +74,8 @@ class Session:
 
     def __post_init__(self) -> None:
         self._transport = Transport(self.client, native=self.native)
-        self._prepared: dict[
-            tuple[tuple[str, str | int], ...], str
-        ] = {}  # per settings of a statement the URL's part that is the same for all
+        self._prepared: dict[tuple[tuple[str, str | int], ...], str] = {}
+        """By the settings of a statement: the URL's part that is the same for all that have them."""
 
     @property
     def version(self) -> str:
