@@ -84,7 +84,7 @@ def _execute(run: Run, step: planning.Step, index: int) -> None:
             if shared and failure.sqlstate in failures.NOT_IN_TRANSACTION:
                 shared = False
                 continue
-            again = not own_transaction and not shape.controls and not (_commits_itself(shape) and failure.context)
+            again = not own_transaction and not shape.controls and not _may_have_committed(shape, failure)
             execution.retry_or_raise(run, step, index, failure, patience, again=again)
 
 
@@ -123,7 +123,7 @@ def _by_itself(run: Run, step: planning.Step, index: int, shape: shapes.Shape) -
     try:
         run.session.simple(_bytes(statement))
     except failures.ServerFailure as failure:
-        if not (_commits_itself(shape) and failure.context):
+        if not _may_have_committed(shape, failure):
             _not_done(run, step, index, noted, sweep=True)
         raise
     except BaseException:
@@ -142,8 +142,13 @@ def _by_itself(run: Run, step: planning.Step, index: int, shape: shapes.Shape) -
 
 def _commits_itself(shape: shapes.Shape) -> bool:
     """Whether a statement may have committed a part of its work before it was broken off: a procedure, a DO block with COMMIT. Then its entry
-    stays *started* and the next run asks. An error without a context came before its body ran."""
+    stays *started* and the next run asks."""
     return shape.head[:1] in (("CALL",), ("DO",)) and not shape.transactional
+
+
+def _may_have_committed(shape: shapes.Shape, failure: failures.ServerFailure) -> bool:
+    """The same after an error of the server: one without a context came before the statement's body ran."""
+    return _commits_itself(shape) and bool(failure.context)
 
 
 def _not_done(run: Run, step: planning.Step, index: int, noted: str, *, sweep: bool) -> None:
