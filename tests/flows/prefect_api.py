@@ -71,6 +71,12 @@ def artifact(server: PrefectServer, key: str) -> Any:
     return json.loads(found["data"]) if found["type"] == "table" else found["data"]
 
 
+def forget(server: PrefectServer, key: str) -> None:
+    """Deletes every version of an artifact: the files of one process share a server."""
+    for found in server.request("POST", "/artifacts/filter", {"artifacts": {"key": {"any_": [key]}}}):
+        server.request("DELETE", f"/artifacts/{found['id']}")
+
+
 def children(server: PrefectServer, name: str, since: str) -> list[dict[str, Any]]:
     """Runs of a flow that were created at or after a time, oldest first."""
     wanted = {"flows": {"name": {"any_": [name]}}, "flow_runs": {"expected_start_time": {"after_": since}}, "limit": 200}

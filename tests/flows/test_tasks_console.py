@@ -18,6 +18,7 @@ from deployments.sandbox import secrets_server as sandbox
 from deployments.sandbox.prefect_server import clean_environment
 from migrator import addresses, cli, errors
 from tasks import approval, fleet
+from tests.flows import prefect_api
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +182,7 @@ def test_bad_flow_what_is_refused_before_anything_starts(
     installed: Any, words: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
+    prefect_api.forget(installed, "plan-prod")
     assert cli.main(words) == code
     assert told in capsys.readouterr().err
 
