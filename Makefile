@@ -12,7 +12,7 @@ STATE  ?= .sandbox
 WORKERS ?= 2
 PYTEST  = $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
 # The checkout's own modules, which change: where PYTHONDONTWRITEBYTECODE is set, each of a suite's many processes would compile them anew.
-COMPILE = $(BIN)/python -m compileall -q migrator tasks flows deployments >/dev/null 2>&1 || true
+COMPILE = $(BIN)/python -m compileall -q migrator tasks flows deployments sandbox >/dev/null 2>&1 || true
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,20 +39,20 @@ $(VENV)/.development: $(VENV)/.runtime
 install: $(VENV)/.development ## virtual environment with everything that tests need
 
 demo: $(VENV)/.runtime ## six services promoted dev -> release -> prod on embedded servers (KEEP=1 keeps them, APPROVE=ask lets you approve, FRESH=1 starts over, CLUSTER=1 runs Jobs)
-	@$(if $(CLUSTER),$(MAKE) --no-print-directory $(VENV)/.development &&) $(BIN)/python -m deployments.sandbox.demo --state $(STATE)/demo$(if $(CLUSTER),-cluster --cluster) $(if $(KEEP),--keep) $(if $(filter ask,$(APPROVE)),--approve ask) $(if $(FRESH),--fresh)
+	@$(if $(CLUSTER),$(MAKE) --no-print-directory $(VENV)/.development &&) $(BIN)/python -m sandbox.stack.demo --state $(STATE)/demo$(if $(CLUSTER),-cluster --cluster) $(if $(KEEP),--keep) $(if $(filter ask,$(APPROVE)),--approve ask) $(if $(FRESH),--fresh)
 
 test: $(VENV)/.development ## the whole test suite (WORKERS=2 processes beside each other, ARGS='-k lock' for some)
 	@$(COMPILE)
 	@$(PYTEST) $(ARGS)
 
 cluster: $(VENV)/.development ## a local Kubernetes to use by hand, without containers (Linux, root; Go builds it once; IMAGES='name=directory ...')
-	@$(BIN)/python -m deployments.sandbox.cluster --state $(STATE)/cluster $(addprefix --image ,$(IMAGES))
+	@$(BIN)/python -m sandbox.cluster --state $(STATE)/cluster $(addprefix --image ,$(IMAGES))
 
 vault: $(VENV)/.development ## a local OpenBao (Vault's API) to use by hand (Go builds it once)
-	@$(BIN)/python -m deployments.sandbox.openbao_server --state $(STATE)/vault
+	@$(BIN)/python -m sandbox.vault.openbao_server --state $(STATE)/vault
 
 test-cluster: $(VENV)/.development ## builds Kubernetes and OpenBao if need be, then runs the tests that need them
-	@$(BIN)/python -m deployments.sandbox.builds controlplane openbao
+	@$(BIN)/python -m sandbox.builds controlplane openbao
 	@$(COMPILE)
 	@$(PYTEST) -m cluster $(ARGS)
 	@$(PYTEST) $(wildcard tests/flows/test_openbao*.py tests/flows/test_vault*.py tests/flows/test_*credentials*.py tests/flows/test_secrets*.py) $(ARGS)
@@ -63,7 +63,7 @@ bench: $(VENV)/.development ## measures speed and size against goose and writes 
 lint: $(VENV)/.development ## ruff, mypy and the import contracts
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
-	@$(BIN)/python -m mypy migrator tasks flows deployments
+	@$(BIN)/python -m mypy migrator tasks flows deployments sandbox
 	@$(BIN)/lint-imports
 
 format: $(VENV)/.development ## formats the code

@@ -1,6 +1,6 @@
 """Fixtures that stand for real servers: started once per session when the first test asks, stopped at its end.
 
-The servers' own homes are `deployments/sandbox/`; here is only who shares what. Choices come from the environment:
+The servers' own homes are `sandbox/`; here is only who shares what. Choices come from the environment:
 GREYLAG_TEST_POSTGRES (major version, default 18), GREYLAG_TEST_GOOSE and GREYLAG_TEST_VAULT (paths of binaries), GREYLAG_CACHE.
 """
 
@@ -19,9 +19,10 @@ from typing import Any
 import hypothesis
 import pytest
 
-from deployments.sandbox import cache, clickhouse, postgres, processes
-from deployments.sandbox.prefect_server import PrefectServer
-from deployments.sandbox.secrets_server import SecretsServer
+from sandbox import cache, processes
+from sandbox.databases import clickhouse, postgres
+from sandbox.stack.prefect_server import PrefectServer
+from sandbox.vault.secrets_server import SecretsServer
 from tests import demonstration
 
 # No test asserts a timing: a busy machine must not fail a property.

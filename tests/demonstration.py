@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deployments.sandbox import stack, stack_state
+from sandbox.stack import stack, stack_state
 
 ROOT = Path(__file__).resolve().parents[1]
 READY = "Ctrl-C stops everything; data are kept."
@@ -46,7 +46,7 @@ class Demonstration:
             name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "GREYLAG_")) or name == "GREYLAG_CACHE"
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "deployments.sandbox.demo", "--state", self.state, *self.options],
+            [sys.executable, "-m", "sandbox.stack.demo", "--state", self.state, *self.options],
             cwd=ROOT,
             env=kept | {_MARK: self._mark, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from deployments.sandbox.prefect_server import PrefectServer
+from sandbox.stack.prefect_server import PrefectServer
 
 Place = tuple[str, bytes]
 """Where something is, and what is there."""

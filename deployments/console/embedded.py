@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from migrator import errors, history
 
 if TYPE_CHECKING:
-    from deployments.sandbox.clickhouse import ClickHouseServer
-    from deployments.sandbox.postgres import PostgresServer
+    from sandbox.databases.clickhouse import ClickHouseServer
+    from sandbox.databases.postgres import PostgresServer
     from tasks.credentials.secret import Credentials
 
 Snapshot = Mapping[str, str]
@@ -60,19 +60,19 @@ def started(engine: history.Engine, database: str, *, version: int = 0, owner_ro
         directory = Path(name)
         directory.chmod(0o711)  # PostgreSQL's unprivileged user passes through it
         if engine is history.Engine.POSTGRES:
-            from deployments.sandbox import postgres
+            from sandbox.databases import postgres
 
             with postgres.PostgresServer(directory / "postgres", version=version or postgres.DEFAULT_VERSION) as server:
                 yield _on_postgres(server, database, owner_role)
         else:
-            from deployments.sandbox import clickhouse
+            from sandbox.databases import clickhouse
 
             with clickhouse.ClickHouseServer(directory / "clickhouse") as node:
                 yield _on_clickhouse(node, database)
 
 
 def _on_postgres(server: PostgresServer, database: str, owner_role: str) -> Embedded:
-    from deployments.sandbox import postgres
+    from sandbox.databases import postgres
 
     if owner_role:
         server.execute(f"CREATE ROLE {postgres.identifier(owner_role)} NOLOGIN")
@@ -83,7 +83,7 @@ def _on_postgres(server: PostgresServer, database: str, owner_role: str) -> Embe
 
 
 def _on_clickhouse(node: ClickHouseServer, database: str) -> Embedded:
-    from deployments.sandbox import clickhouse
+    from sandbox.databases import clickhouse
 
     url = node.create_database(database)
     found = _credentials(node.host, node.tcp_port, clickhouse.ADMIN, node.admin_password, database)
@@ -109,7 +109,7 @@ _PASSING = re.compile(r"^(?:SET default_\w+ = .*|\\(?:un)?restrict .*|--.*)\n?",
 
 def _postgres_snapshot(server: PostgresServer, database: str) -> Snapshot:
     """pg_dump knows every kind of object and its canonical text; roles belong to the server, so it leaves them out."""
-    from deployments.sandbox import postgres
+    from sandbox.databases import postgres
 
     excluded = [f"--exclude-table=*.{name}" for name in OWN_TABLES]
     command = [str(postgres.binaries(server.version) / "pg_dump"), "--schema-only", *excluded]
@@ -146,7 +146,7 @@ _UUID = re.compile(r" (?:TO INNER )?UUID '[0-9a-f-]{36}'")
 
 def _clickhouse_snapshot(node: ClickHouseServer, database: str) -> Snapshot:
     """Tables, views and dictionaries of the database as the server would write them; functions and databases of the whole server."""
-    from deployments.sandbox import postgres
+    from sandbox.databases import postgres
 
     own = ", ".join(postgres.literal(name) for name in OWN_TABLES)
     answer = node.execute(

@@ -16,8 +16,8 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from deployments.sandbox.clickhouse import ClickHouseServer
-from deployments.sandbox.postgres import PostgresServer
+from sandbox.databases.clickhouse import ClickHouseServer
+from sandbox.databases.postgres import PostgresServer
 from tests.benchmarks import rows
 from tests.benchmarks.bench import Bench
 

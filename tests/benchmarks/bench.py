@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deployments.sandbox.clickhouse import ClickHouseServer
-from deployments.sandbox.postgres import PostgresServer
+from sandbox.databases.clickhouse import ClickHouseServer
+from sandbox.databases.postgres import PostgresServer
 
 
 @dataclass

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deployments.sandbox import ports
+from sandbox import ports
 from tests.benchmarks import measurement, pause, workloads
 from tests.benchmarks.bench import Bench
 

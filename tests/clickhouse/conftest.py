@@ -15,9 +15,9 @@ from typing import Any
 import clickhouse_connect
 import pytest
 
-from deployments.sandbox.clickhouse import ClickHouseServer
 from migrator import applying, databases, errors, events, files, planning
 from migrator.clickhouse import connection
+from sandbox.databases.clickhouse import ClickHouseServer
 
 LEASE = "2s"  # a killed runner's lock is free after 6 s instead of 37
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from deployments.sandbox import clickhouse, ports, processes
 from migrator import addresses, databases, errors, events
 from migrator.clickhouse import connection, keeper, session
 from migrator.clickhouse.lock import Holder, Times
 from migrator.objects import Kind, ObjectName
+from sandbox import ports, processes
+from sandbox.databases import clickhouse
 from tests.clickhouse.conftest import refusal
 
 ZOOKEEPER = Path("/usr/share/java/zookeeper.jar")  # Debian's package `zookeeper`

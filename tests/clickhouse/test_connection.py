@@ -7,10 +7,10 @@ import socket
 
 import pytest
 
-from deployments.sandbox.clickhouse import ClickHouseServer
 from migrator import addresses, applying, databases, errors, events, planning
 from migrator import files as migration_files
 from migrator.clickhouse import connection
+from sandbox.databases.clickhouse import ClickHouseServer
 from tests.clickhouse.conftest import Playground, refusal
 from tests.conftest import AWKWARD_PASSWORD
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from deployments.sandbox import clickhouse
 from migrator import applying, databases, errors, events, planning, verification
 from migrator import files as migration_files
 from migrator.clickhouse import connection, execution
+from sandbox.databases import clickhouse
 from tests.clickhouse.conftest import Playground, refusal
 
 UP, DOWN, DOWN_TO, REDO, RESET = (planning.Verb(word) for word in ("up", "down", "down-to", "redo", "reset"))

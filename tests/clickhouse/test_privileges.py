@@ -14,8 +14,8 @@ import pytest
 from pydantic import SecretStr
 
 from deployments.privileges import rendering
-from deployments.sandbox.clickhouse import ClickHouseServer, User
 from migrator import errors, events
+from sandbox.databases.clickhouse import ClickHouseServer, User
 from tasks import fleet, migration, verification
 from tasks.fleet_models import Engine, Target
 from tasks.request import Request

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox.clickhouse import ClickHouseServer
 from migrator import applying, errors, events, planning
 from migrator.clickhouse import failures
+from sandbox.databases.clickhouse import ClickHouseServer
 from tests.clickhouse.conftest import Playground, finish, has_lock, refusal, start, wait_until
 
 TABLE = "CREATE TABLE {0} (id UInt64, name String) ENGINE = MergeTree ORDER BY id;"

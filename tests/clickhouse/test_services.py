@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.sandbox import clickhouse
 from migrator import files, planning, verification
+from sandbox.databases import clickhouse
 from tests.clickhouse.conftest import Playground, finish, has_lock, start
 
 SERVICES = Path(__file__).parents[2] / "services"

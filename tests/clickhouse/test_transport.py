@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from deployments.sandbox import clickhouse
-from deployments.sandbox.cluster import certificates
 from migrator import applying, events
+from sandbox import certificates
+from sandbox.databases import clickhouse
 from tests.clickhouse.conftest import Playground, refusal
 
 TABLE = "CREATE TABLE {} (id UInt64) ENGINE = MergeTree ORDER BY id;"

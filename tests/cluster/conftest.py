@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from deployments.sandbox import builds, openbao_server
-from deployments.sandbox.clickhouse import ClickHouseServer
-from deployments.sandbox.cluster import cluster as sandbox
-from deployments.sandbox.cluster import images
-from deployments.sandbox.postgres import PostgresServer
+from sandbox import builds
+from sandbox.cluster import cluster as sandbox
+from sandbox.cluster import images
+from sandbox.databases.clickhouse import ClickHouseServer
+from sandbox.databases.postgres import PostgresServer
+from sandbox.vault import openbao_server
 from tasks.fleet_models import Engine
 from tests.cluster.fleet_stage import FleetStage, become
 from tests.cluster.job_stage import EVENTS, USERS, JobStage

@@ -15,12 +15,12 @@ import pytest
 import yaml
 
 from deployments.privileges import rendering
-from deployments.sandbox import vault_logins
-from deployments.sandbox.clickhouse import ClickHouseServer
-from deployments.sandbox.cluster import images, kubeconfigs
-from deployments.sandbox.cluster.cluster import Cluster
-from deployments.sandbox.openbao_server import OpenBaoServer
-from deployments.sandbox.postgres import PostgresServer
+from sandbox.cluster import images, kubeconfigs
+from sandbox.cluster.cluster import Cluster
+from sandbox.databases.clickhouse import ClickHouseServer
+from sandbox.databases.postgres import PostgresServer
+from sandbox.vault import vault_logins
+from sandbox.vault.openbao_server import OpenBaoServer
 from tasks import fleet
 from tasks.fleet_models import Target
 from tests.cluster.workloads import Namespace, container, deployment

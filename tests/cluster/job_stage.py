@@ -17,9 +17,9 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from deployments.sandbox.cluster import images, kubeconfigs
-from deployments.sandbox.cluster.api import Object
 from migrator import addresses
+from sandbox.cluster import images, kubeconfigs
+from sandbox.cluster.api import Object
 from tasks import job_api, kubernetes_api, kubernetes_job, migration, settings
 from tasks.fleet_models import Engine, Keys, Target, Workload
 from tasks.job_section import Job

@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from deployments.sandbox.cluster import images
-from deployments.sandbox.cluster.api import Object
-from deployments.sandbox.postgres import PostgresServer
 from migrator import errors
+from sandbox.cluster import images
+from sandbox.cluster.api import Object
+from sandbox.databases.postgres import PostgresServer
 from tasks import fleet, kubernetes_api, rollout
 from tasks.fleet_models import Workload, WorkloadKind
 from tasks.outcomes import RolloutOutcome

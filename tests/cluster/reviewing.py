@@ -12,7 +12,8 @@ import hvac
 import pytest
 from hvac import exceptions
 
-from deployments.sandbox import builds, openbao_server, vault_logins
+from sandbox import builds
+from sandbox.vault import openbao_server, vault_logins
 from tests.cluster.workloads import Namespace
 
 SECRET = "apps/my-girok/dev/auth-service/postgres"

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox.cluster import images
-from deployments.sandbox.cluster.api import Object
-from deployments.sandbox.postgres import PostgresServer
+from sandbox.cluster import images
+from sandbox.cluster.api import Object
+from sandbox.databases.postgres import PostgresServer
 from tests.cluster.workloads import Namespace, condition, state
 
 pytestmark = pytest.mark.cluster

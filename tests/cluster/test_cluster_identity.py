@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import hvac
 import pytest
 
-from deployments.sandbox import vault_logins
-from deployments.sandbox.cluster.api import Api, ApiRefused, Login, Object
-from deployments.sandbox.cluster.cluster import Cluster
+from sandbox.cluster.api import Api, ApiRefused, Login, Object
+from sandbox.cluster.cluster import Cluster
+from sandbox.vault import vault_logins
 from tests.cluster.reviewing import Vault, account, reviewed
 from tests.cluster.workloads import Namespace, container, pod
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deployments.sandbox.cluster.api import Object
+from sandbox.cluster.api import Object
 from tests.cluster.workloads import Namespace, condition, job, state
 
 pytestmark = pytest.mark.cluster

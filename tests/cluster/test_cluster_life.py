@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.sandbox.cluster import cluster as sandbox
-from deployments.sandbox.cluster import images
+from sandbox.cluster import cluster as sandbox
+from sandbox.cluster import images
 from tests.cluster.workloads import Namespace, condition, container, pod
 
 pytestmark = pytest.mark.cluster
@@ -87,7 +87,7 @@ def test_a_cluster_whose_owner_is_killed_leaves_nothing_behind(tmp_path: Path) -
     reason = sandbox.unavailable()
     if reason is not None:
         pytest.skip(reason)
-    command = [sys.executable, "-m", "deployments.sandbox.cluster", "--state", str(tmp_path)]
+    command = [sys.executable, "-m", "sandbox.cluster", "--state", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as owner:
         assert owner.stdout is not None
         assert "is ready after" in owner.stdout.readline()

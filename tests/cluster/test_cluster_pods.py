@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox.cluster import images
+from sandbox.cluster import images
 from tests.cluster.workloads import Namespace, condition, container, pod, state, waiting
 
 pytestmark = pytest.mark.cluster

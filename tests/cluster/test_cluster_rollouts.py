@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from deployments.sandbox.cluster import images
-from deployments.sandbox.cluster.api import Object
+from sandbox.cluster import images
+from sandbox.cluster.api import Object
 from tests.cluster.workloads import Namespace, condition, container, deployment, pod, state
 
 pytestmark = pytest.mark.cluster

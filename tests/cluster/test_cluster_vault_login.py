@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox.cluster import images
 from migrator import errors
+from sandbox.cluster import images
 from tasks import credentials, fleet
 from tasks.fleet_models import Target
 from tasks.settings import Settings

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox import builds, demo_cluster
-from deployments.sandbox.cluster import cluster as sandbox
-from deployments.sandbox.cluster import kubeconfigs
+from sandbox import builds
+from sandbox.cluster import cluster as sandbox
+from sandbox.cluster import kubeconfigs
+from sandbox.stack import demo_cluster
 from tasks import fleet
 from tests import demonstration
 from tests.demonstration import Demonstration, greylag, result_rows

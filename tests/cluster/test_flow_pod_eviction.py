@@ -12,8 +12,8 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.utilities.templating import apply_values
 
-from deployments.sandbox.cluster.api import Object
-from deployments.sandbox.prefect_server import PrefectServer
+from sandbox.cluster.api import Object
+from sandbox.stack.prefect_server import PrefectServer
 from tests.cluster.fleet_stage import ROOT, FleetStage
 from tests.cluster.workloads import Namespace, condition
 from tests.flows import prefect_api

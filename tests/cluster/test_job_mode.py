@@ -6,8 +6,8 @@ import urllib.parse
 
 import pytest
 
-from deployments.sandbox import ports
 from migrator import errors
+from sandbox import ports
 from tasks import job_manifest, kubernetes_job
 from tasks.job_failures import JobFailed
 from tasks.request import Request

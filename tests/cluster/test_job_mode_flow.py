@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from prefect.client.orchestration import get_client
 
-from deployments.sandbox.cluster import images, kubeconfigs
-from deployments.sandbox.postgres import PostgresServer
-from deployments.sandbox.prefect_server import PrefectServer, clean_environment
-from deployments.sandbox.secrets_server import SecretsServer
+from sandbox.cluster import images, kubeconfigs
+from sandbox.databases.postgres import PostgresServer
+from sandbox.stack.prefect_server import PrefectServer, clean_environment
+from sandbox.vault.secrets_server import SecretsServer
 from tests.cluster.job_stage import GATED, ROOT, gate
 from tests.cluster.workloads import Namespace, condition, container, deployment
 from tests.flows import prefect_api

@@ -13,9 +13,9 @@ import yaml
 
 from deployments.console import observation
 from deployments.privileges import rendering
-from deployments.sandbox.cluster.api import Api, ApiRefused, Login, Object
-from deployments.sandbox.prefect_server import PrefectServer
 from migrator import errors
+from sandbox.cluster.api import Api, ApiRefused, Login, Object
+from sandbox.stack.prefect_server import PrefectServer
 from tasks import backoff, credentials, database_url, fleet, kubernetes_api, kubernetes_job, migration, rollout, settings, verification
 from tasks.fleet_models import Target
 from tasks.request import Request

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox.cluster.cluster import Cluster
-from deployments.sandbox.prefect_server import PrefectServer
+from sandbox.cluster.cluster import Cluster
+from sandbox.stack.prefect_server import PrefectServer
 from tests import leaks
 from tests.cluster.fleet_stage import FleetStage
 from tests.flows import prefect_api

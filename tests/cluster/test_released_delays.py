@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import pytest
 from kubernetes.config import kube_config
 
-from deployments.sandbox import ports
-from deployments.sandbox.cluster import cluster as sandbox
-from deployments.sandbox.cluster import images
-from deployments.sandbox.cluster.api import Object
-from deployments.sandbox.postgres import PostgresServer
 from migrator import errors
+from sandbox import ports
+from sandbox.cluster import cluster as sandbox
+from sandbox.cluster import images
+from sandbox.cluster.api import Object
+from sandbox.databases.postgres import PostgresServer
 from tasks.fleet_models import Engine
 from tasks.job_failures import JobFailed
 from tasks.job_manifest import CONTAINER

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox.postgres import PostgresServer
 from migrator import errors
+from sandbox.databases.postgres import PostgresServer
 from tasks.outcomes import RolloutState
 from tasks.rollout import ailments
 from tests.cluster.releases import FIRST, RULES, SERVE, Gate, Service, later, play

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox.cluster.api import MERGE, ApiRefused, Object
 from migrator import errors
+from sandbox.cluster.api import MERGE, ApiRefused, Object
 from tasks.fleet_models import WorkloadKind
 from tasks.outcomes import RolloutState
 from tasks.rollout import revisions

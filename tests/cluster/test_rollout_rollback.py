@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.sandbox.postgres import PostgresServer
 from migrator import errors
+from sandbox.databases.postgres import PostgresServer
 from tasks.outcomes import RolloutState
 from tests.cluster.releases import FIRST, ROUNDS, SECOND, Gate, Service, play
 from tests.cluster.workloads import Namespace, condition, state

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox.postgres import PostgresServer
 from migrator import errors
+from sandbox.databases.postgres import PostgresServer
 from tasks.outcomes import RolloutState
 from tests.cluster.releases import FIRST, ROUNDS, SECOND, Gate, Service, later, play
 from tests.cluster.workloads import Namespace

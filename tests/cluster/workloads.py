@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from deployments.sandbox.cluster.api import Object
-from deployments.sandbox.cluster.cluster import Cluster
+from sandbox.cluster.api import Object
+from sandbox.cluster.cluster import Cluster
 
 _SECONDS = 60.0
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox import clickhouse, postgres
-from deployments.sandbox.secrets_server import SecretsServer
 from migrator import addresses, cli
+from sandbox.databases import clickhouse, postgres
+from sandbox.vault.secrets_server import SecretsServer
 from tests.conftest import AWKWARD_PASSWORD
 
 GOOD = {

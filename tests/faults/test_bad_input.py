@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox import ports
 from migrator import errors
+from sandbox import ports
 from tasks import credentials, database_url, fleet, migration, settings
 from tasks.request import Request
 from tests.conftest import AWKWARD_PASSWORD

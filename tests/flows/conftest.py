@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from deployments.sandbox.clickhouse import ClickHouseServer
-from deployments.sandbox.postgres import PostgresServer
-from deployments.sandbox.prefect_server import PrefectServer
-from deployments.sandbox.secrets_server import SecretsServer
+from sandbox.databases.clickhouse import ClickHouseServer
+from sandbox.databases.postgres import PostgresServer
+from sandbox.stack.prefect_server import PrefectServer
+from sandbox.vault.secrets_server import SecretsServer
 from tests.flows.stage import ENVIRONMENTS, Stage, become, drain
 
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox import builds, vault_database
-from deployments.sandbox.openbao_server import OpenBaoServer
-from deployments.sandbox.postgres import PostgresServer, literal
+from sandbox import builds
+from sandbox.databases.postgres import PostgresServer, literal
+from sandbox.vault import vault_database
+from sandbox.vault.openbao_server import OpenBaoServer
 from tasks import fleet
 from tasks.fleet_models import Target
 from tasks.settings import Settings

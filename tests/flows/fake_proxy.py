@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from deployments.sandbox import ports
-from deployments.sandbox.secrets_server import Fault
+from sandbox import ports
+from sandbox.vault.secrets_server import Fault
 
 
 class FakeProxy:

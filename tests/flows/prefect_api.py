@@ -11,8 +11,8 @@ from typing import Any
 
 from prefect import State
 
-from deployments.sandbox.prefect_server import PrefectServer
 from migrator import errors
+from sandbox.stack.prefect_server import PrefectServer
 
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 

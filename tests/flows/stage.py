@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox.clickhouse import ClickHouseServer
-from deployments.sandbox.postgres import PostgresServer, identifier, literal
-from deployments.sandbox.secrets_server import SecretsServer
+from sandbox.databases.clickhouse import ClickHouseServer
+from sandbox.databases.postgres import PostgresServer, identifier, literal
+from sandbox.vault.secrets_server import SecretsServer
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENTS = {"dev": "_dev", "release": "_release", "prod": ""}

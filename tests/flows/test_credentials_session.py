@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from deployments.sandbox.postgres import PostgresServer
 from migrator import databases, errors, events
+from sandbox.databases.postgres import PostgresServer
 from tasks import database_url, migration
 from tasks.credentials import Credentials, Session
 from tasks.request import Request

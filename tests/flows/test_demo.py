@@ -8,8 +8,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from deployments.sandbox import stack_state
 from migrator import errors
+from sandbox.stack import stack_state
 from tasks import fleet
 from tests import demonstration
 from tests.demonstration import Demonstration, greylag, result_rows

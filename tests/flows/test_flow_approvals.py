@@ -12,10 +12,10 @@ from prefect import State
 from prefect.client.orchestration import get_client
 from prefect.states import Completed
 
-from deployments.sandbox.postgres import identifier
-from deployments.sandbox.prefect_server import PrefectServer
 from flows import approvals
 from migrator import errors
+from sandbox.databases.postgres import identifier
+from sandbox.stack.prefect_server import PrefectServer
 from tasks import approval
 from tests.flows import prefect_api
 from tests.flows.stage import Stage, become

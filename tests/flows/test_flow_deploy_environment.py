@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from prefect import State
 
-from deployments.sandbox.prefect_server import PrefectServer
+from sandbox.stack.prefect_server import PrefectServer
 from tests.flows import prefect_api
 from tests.flows.stage import Stage, become
 

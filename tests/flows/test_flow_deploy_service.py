@@ -12,9 +12,9 @@ import psycopg
 import pytest
 from prefect import State
 
-from deployments.sandbox import ports
-from deployments.sandbox.prefect_server import PrefectServer
 from migrator import errors
+from sandbox import ports
+from sandbox.stack.prefect_server import PrefectServer
 from tasks import limits, migration, settings
 from tests.flows import prefect_api
 from tests.flows.stage import Stage

@@ -20,12 +20,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from deployments.sandbox import postgres
-from deployments.sandbox.postgres import PostgresServer
-from deployments.sandbox.prefect_server import PrefectServer, clean_environment
 from flows.deploy_service import deploy_service
 from flows.plan_environment import plan_environment
 from flows.verify_environment import verify_environment
+from sandbox.databases import postgres
+from sandbox.databases.postgres import PostgresServer
+from sandbox.stack.prefect_server import PrefectServer, clean_environment
 from tests.flows import prefect_api
 from tests.flows.dynamic_stage import DynamicStage, staged, until
 from tests.flows.stage import ROOT

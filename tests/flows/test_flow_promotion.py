@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from prefect import State
 
-from deployments.sandbox.prefect_server import PrefectServer, PrefectWorker, clean_environment, create_work_pool
 from migrator.cli import main
+from sandbox.stack.prefect_server import PrefectServer, PrefectWorker, clean_environment, create_work_pool
 from tests.flows import prefect_api
 from tests.flows.stage import ENVIRONMENTS, ROOT, Stage, become
 

@@ -14,7 +14,7 @@ from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, StateType
 
-from deployments.sandbox.prefect_server import PrefectServer, clean_environment
+from sandbox.stack.prefect_server import PrefectServer, clean_environment
 from tests.flows import prefect_api
 from tests.flows.stage import ROOT, Stage
 

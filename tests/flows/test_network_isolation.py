@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from deployments.sandbox.postgres import PostgresServer
-from deployments.sandbox.prefect_server import clean_environment
-from deployments.sandbox.secrets_server import SecretsServer
+from sandbox.databases.postgres import PostgresServer
+from sandbox.stack.prefect_server import clean_environment
+from sandbox.vault.secrets_server import SecretsServer
 from tests.flows.island import Island, unavailable
 
 FLEET = """\

@@ -19,9 +19,9 @@ import pytest
 from prefect import State
 from prefect.client.orchestration import get_client
 
-from deployments.sandbox import ports
-from deployments.sandbox.clickhouse import ClickHouseServer
-from deployments.sandbox.prefect_server import PrefectServer, clean_environment
+from sandbox import ports
+from sandbox.databases.clickhouse import ClickHouseServer
+from sandbox.stack.prefect_server import PrefectServer, clean_environment
 from tasks import migration
 from tasks.request import Request
 from tests import leaks

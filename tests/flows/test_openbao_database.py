@@ -13,7 +13,9 @@ import psycopg
 import pytest
 from hvac import exceptions
 
-from deployments.sandbox import builds, openbao_server, postgres, vault_database
+from sandbox import builds
+from sandbox.databases import postgres
+from sandbox.vault import openbao_server, vault_database
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from deployments.privileges import rendering
-from deployments.sandbox import builds, openbao_server, postgres, vault_database
 from migrator import errors
+from sandbox import builds
+from sandbox.databases import postgres
+from sandbox.vault import openbao_server, vault_database
 from tasks import backoff, credentials, fleet
 from tasks.fleet_models import Target
 from tasks.settings import Settings

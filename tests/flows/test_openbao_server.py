@@ -18,8 +18,8 @@ import pytest
 import requests
 from hvac import exceptions
 
-from deployments.sandbox import builds, openbao_server, secrets_server, vault_logins
-from deployments.sandbox.cluster import certificates
+from sandbox import builds, certificates
+from sandbox.vault import openbao_server, secrets_server, vault_logins
 
 SUBJECT = "system:serviceaccount:my-girok:migration"
 AUDIENCE = "vault"
@@ -263,7 +263,7 @@ def test_the_audit_device_shows_no_secret(server: openbao_server.OpenBaoServer, 
 
 
 def test_make_vault_prints_how_to_use_it(server: openbao_server.OpenBaoServer, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "deployments.sandbox.openbao_server", "--state", str(tmp_path), "--port", "1"]
+    command = [sys.executable, "-m", "sandbox.vault.openbao_server", "--state", str(tmp_path), "--port", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as started:
         assert started.stdout is not None
         said = [started.stdout.readline() for _ in range(3)]

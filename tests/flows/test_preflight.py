@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.sandbox.postgres import PostgresServer, identifier
 from migrator import cli, databases, errors, events
+from sandbox.databases.postgres import PostgresServer, identifier
 from tasks import database_url, fleet, migration, sources
 from tasks.fleet_models import Check, Target
 from tasks.request import Request

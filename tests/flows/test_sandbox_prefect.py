@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox import ports, prefect_server
 from migrator import errors
+from sandbox import ports
+from sandbox.stack import prefect_server
 
 FLOW = """
 import os
@@ -128,7 +129,7 @@ def test_a_stopped_worker_leaves_no_flow_run_process_behind(
 
 
 def test_a_work_pool_is_made_once(prefect_server: prefect_server.PrefectServer) -> None:
-    from deployments.sandbox.prefect_server import create_work_pool
+    from sandbox.stack.prefect_server import create_work_pool
 
     create_work_pool(prefect_server, "pool-b")
     create_work_pool(prefect_server, "pool-b")

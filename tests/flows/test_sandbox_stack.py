@@ -16,8 +16,8 @@ import hvac
 import psycopg
 import pytest
 
-from deployments.sandbox import stack, stack_state
 from migrator import errors
+from sandbox.stack import stack, stack_state
 from tasks import credentials, settings
 from tasks.fleet_models import Engine, Target
 
@@ -160,7 +160,7 @@ def processes_of(directory: Path) -> list[str]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_running(number: signal.Signals, tmp_path: Path) -> None:
     started = subprocess.Popen(
-        [sys.executable, "-m", "deployments.sandbox.stack", "--directory", str(tmp_path)],
+        [sys.executable, "-m", "sandbox.stack.stack", "--directory", str(tmp_path)],
         cwd=Path(__file__).resolve().parents[2],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -20,7 +20,8 @@ import pytest
 import requests
 from hvac import exceptions
 
-from deployments.sandbox import builds, openbao_server, secrets_server, vault_administration
+from sandbox import builds
+from sandbox.vault import openbao_server, secrets_server, vault_administration
 
 PATH = "apps/my-girok/dev/auth-service/postgres"
 SECRET = {"host": "127.0.0.1", "port": 5432, "username": "auth", "password": "p%/:@#?&+ '\"\\$é漢", "database": "auth_db_dev"}
@@ -534,7 +535,7 @@ def test_the_server_as_a_process_shows_no_token_on_its_command_line(tmp_path: Pa
         server.write_secret(PATH, SECRET)
         assert read(server, PATH)["data"]["data"] == SECRET
         listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, encoding="utf-8", check=True).stdout
-        assert "deployments.sandbox.secrets_server" in listed
+        assert "sandbox.vault.secrets_server" in listed
         assert server.root_token not in listed
         assert stat.S_IMODE((tmp_path / "server.log").stat().st_mode) == 0o600
     with pytest.raises(requests.exceptions.ConnectionError):
@@ -543,7 +544,7 @@ def test_the_server_as_a_process_shows_no_token_on_its_command_line(tmp_path: Pa
 
 def test_bad_flow_the_process_needs_a_root_token() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "deployments.sandbox.secrets_server", "--port", "1"],
+        [sys.executable, "-m", "sandbox.vault.secrets_server", "--port", "1"],
         capture_output=True,
         encoding="utf-8",
         check=False,

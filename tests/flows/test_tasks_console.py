@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from deployments.console import deploy, deployment_file, runs
-from deployments.sandbox import secrets_server as sandbox
-from deployments.sandbox.prefect_server import clean_environment
 from migrator import addresses, cli, errors
+from sandbox.stack.prefect_server import clean_environment
+from sandbox.vault import secrets_server as sandbox
 from tasks import approval, fleet
 from tests.flows import prefect_api
 

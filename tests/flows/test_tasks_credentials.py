@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from deployments.sandbox import ports
-from deployments.sandbox import secrets_server as sandbox
 from migrator import errors
+from sandbox import ports
+from sandbox.vault import secrets_server as sandbox
 from tasks import backoff, credentials, fleet
 from tasks.fleet_models import Target
 from tasks.settings import Settings

@@ -13,8 +13,8 @@ from urllib.parse import quote
 import pytest
 from pydantic import SecretStr
 
-from deployments.sandbox import secrets_server as sandbox
 from migrator import addresses, errors
+from sandbox.vault import secrets_server as sandbox
 from tasks import backoff, fleet
 from tasks.fleet_models import Target
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from deployments.sandbox import secrets_server, vault_logins
-from deployments.sandbox.secrets_server import Fault
 from migrator import errors
+from sandbox.vault import secrets_server, vault_logins
+from sandbox.vault.secrets_server import Fault
 from tasks import backoff
 from tasks.credentials import Session
 from tasks.settings import Settings

@@ -9,11 +9,11 @@ from typing import Any
 import hvac
 import pytest
 
-from deployments.sandbox import secrets_server, vault_logins
-from deployments.sandbox.cluster import certificates
-from deployments.sandbox.openbao_server import OpenBaoServer
-from deployments.sandbox.secrets_server import Fault
 from migrator import errors
+from sandbox import certificates
+from sandbox.vault import secrets_server, vault_logins
+from sandbox.vault.openbao_server import OpenBaoServer
+from sandbox.vault.secrets_server import Fault
 from tasks import credentials
 from tasks.credentials import Session
 from tasks.settings import Settings

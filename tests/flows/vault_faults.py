@@ -9,11 +9,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import hvac
 import requests
 
-from deployments.sandbox import ports, secrets_server, vault_logins
-from deployments.sandbox.cluster import certificates
-from deployments.sandbox.openbao_server import OpenBaoServer
-from deployments.sandbox.secrets_server import Fault
 from migrator import errors
+from sandbox import certificates, ports
+from sandbox.vault import secrets_server, vault_logins
+from sandbox.vault.openbao_server import OpenBaoServer
+from sandbox.vault.secrets_server import Fault
 from tasks import credentials
 from tasks.fleet_models import Target
 from tasks.settings import Settings

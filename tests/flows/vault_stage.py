@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from deployments.sandbox import builds, vault_logins
-from deployments.sandbox.openbao_server import OpenBaoServer
+from sandbox import builds
+from sandbox.vault import vault_logins
+from sandbox.vault.openbao_server import OpenBaoServer
 from tasks import fleet
 from tasks.fleet_models import Target
 from tasks.settings import Settings

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from deployments.sandbox import clickhouse
 from migrator import addresses
+from sandbox.databases import clickhouse
 from tests.conftest import AWKWARD_PASSWORD
 from tests.interop.runner import Result, Tools, files
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.sandbox import clickhouse, postgres
+from sandbox.databases import clickhouse, postgres
 
 SERVICES = Path(__file__).resolve().parents[2] / "services"
 POSTGRES = {

@@ -7,11 +7,11 @@ import re
 
 import pytest
 
-from deployments.sandbox.clickhouse import ClickHouseServer
 from migrator import annotations as migration_text
 from migrator import lexer
 from migrator.hazards import HazardKind
 from migrator.history import Engine
+from sandbox.databases.clickhouse import ClickHouseServer
 
 TERMS = [
     "'a'", "'it''s'", "'a\\'b'", "'a\\\\'", "`b\\``", "`b``c`", '"x\\""', "$$a;'b$$", "$t$ ; $t$", "$t$a$$b$t$", "1", "\u2018a;'b\u2019",

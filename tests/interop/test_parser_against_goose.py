@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox import cache
 from migrator import annotations as migration_text
 from migrator import errors, files, goquote, gounicode
+from sandbox import cache
 from tests.interop import parser_cases
 
 PROGRAM = Path(__file__).parent / "gooseparse"

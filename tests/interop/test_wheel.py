@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.sandbox import clickhouse, postgres
+from sandbox.databases import clickhouse, postgres
 from tests.conftest import AWKWARD_PASSWORD
 
 ROOT = Path(__file__).resolve().parents[2]

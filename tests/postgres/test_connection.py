@@ -7,9 +7,9 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from deployments.sandbox import postgres
 from migrator import databases, errors, events, registry
 from migrator.postgres import connection
+from sandbox.databases import postgres
 from tests.conftest import AWKWARD_PASSWORD
 from tests.postgres.conftest import Playground
 

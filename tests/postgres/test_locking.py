@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from deployments.sandbox import postgres
 from migrator import databases, errors, events
 from migrator.postgres import lock
+from sandbox.databases import postgres
 from tests.postgres.conftest import Playground
 
 QUICK = databases.LockPolicy(migration_wait=0.5, budget=1.5)

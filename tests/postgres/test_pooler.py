@@ -13,9 +13,9 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from deployments.sandbox import ports
 from migrator import errors
 from migrator.postgres import lock
+from sandbox import ports
 from tests.postgres.conftest import Playground
 
 PGBOUNCER = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin")

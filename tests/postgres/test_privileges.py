@@ -12,9 +12,9 @@ import pytest
 from pydantic import SecretStr
 
 from deployments.privileges import rendering
-from deployments.sandbox import vault_database
-from deployments.sandbox.postgres import PostgresServer
 from migrator import errors
+from sandbox.databases.postgres import PostgresServer
+from sandbox.vault import vault_database
 from tasks import fleet, migration, verification
 from tasks.fleet_models import Engine, Target
 from tasks.request import Request

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox import secrets_server as sandbox
 from migrator import addresses, cli
+from sandbox.vault import secrets_server as sandbox
 
 TEXT = "-- +goose Up\nCREATE TABLE {name} (id int);\n-- +goose Down\nDROP TABLE {name};\n"
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox import ports
 from migrator import errors
+from sandbox import ports
 from tasks import backoff, fleet, kubernetes_api, rollout
 from tasks.fleet_models import WorkloadKind
 from tasks.settings import Settings

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from deployments.privileges import rendering
-from deployments.sandbox import vault_policies
 from migrator import cli
+from sandbox.vault import vault_policies
 from tasks import fleet
 from tasks.fleet_models import Target, WorkloadKind
 from tasks.sources import Source

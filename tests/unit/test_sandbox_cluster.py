@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.sandbox import builds
-from deployments.sandbox.cluster import api, descriptions, environment, images, kubeconfigs, logs, statuses, supervisor, volumes
 from migrator import errors
+from sandbox import builds
+from sandbox.cluster import api, descriptions, environment, images, kubeconfigs, logs, statuses, supervisor, volumes
 
 POD: dict[str, Any] = {
     "metadata": {"name": "auth-1", "namespace": "my-girok", "uid": "u", "labels": {"app": "auth"}, "annotations": {}},

@@ -10,8 +10,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from deployments.sandbox import clickhouse, postgres
 from migrator import errors
+from sandbox.databases import clickhouse, postgres
 
 psycopg = pytest.importorskip("psycopg")
 clickhouse_connect = pytest.importorskip("clickhouse_connect")

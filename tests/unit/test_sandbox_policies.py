@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.sandbox import vault_policies
+from sandbox.vault import vault_policies
 
 SEGMENT = st.text("abc-_", min_size=1, max_size=4)
 PATH = st.lists(SEGMENT, min_size=1, max_size=5).map("/".join)

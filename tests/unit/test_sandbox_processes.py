@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.sandbox import ports, processes
 from migrator import errors
+from sandbox import ports, processes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,7 +29,7 @@ time.sleep(600)
 STARTER = """
 import sys, time
 from pathlib import Path
-from deployments.sandbox import processes
+from sandbox import processes
 processes.exit_on_signals()
 server = processes.ServerProcess("sleeper", [sys.executable, "-c", sys.argv[2]], log=Path(sys.argv[1]))
 server.start()

@@ -1,0 +1,200 @@
+"""The sandbox's two Go programs, built once and kept in the cache: `controlplane` (Kubernetes) and `openbao`.
+
+A binary is named by a digest of everything that its module holds: a change of go.mod, of a source file or of the linker's options makes
+another one, and an old binary is never mistaken for it. Nothing here is needed to use greylag, to run its demo or most of its tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from migrator import errors
+from sandbox import cache
+
+CONTROLPLANE = "controlplane"
+OPENBAO = "openbao"
+
+_HERE = Path(__file__).resolve().parent
+_MODULE_FILES = {".go", ".mod", ".sum"}
+_STRIP = "-s -w"  # no symbol table, no debugger's information: a third of the size
+_DIGEST_LENGTH = 12
+_NICENESS = 10  # a cold build keeps every core busy for minutes; whoever waits for something else goes first
+
+Progress = Callable[[str], None]
+"""Is told, in one sentence each, what is being done."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Program:
+    """A Go program of the sandbox.
+
+    Attributes:
+        name: what the binary is called in the cache.
+        module: the directory of its go.mod.
+        summary: what it is, for messages.
+        minutes: how long a build takes that finds nothing compiled, on two cores.
+    """
+
+    name: str
+    module: Path
+    summary: str
+    minutes: int
+
+    @property
+    def linker_options(self) -> str:
+        """What `-ldflags` says. Kubernetes programs that don't know their version refuse each other's, so they get the module's."""
+        release = _kubernetes_release(self.module / "go.mod")
+        if release is None:
+            return _STRIP
+        _, major, minor = re.split(r"v|\.", release)[:3]
+        values = {"gitVersion": release, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
+        packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+        return " ".join([_STRIP, *(f"-X {package}.{name}={value}" for package in packages for name, value in values.items())])
+
+    @property
+    def digest(self) -> str:
+        """Names the module's content: every file that Go reads, with its place, and the linker's options."""
+        sha = hashlib.sha256(self.linker_options.encode())
+        for path in sorted(_module_files(self.module)):
+            sha.update(f"\0{path.relative_to(self.module).as_posix()}\0".encode())
+            sha.update(path.read_bytes())
+        return sha.hexdigest()[:_DIGEST_LENGTH]
+
+
+PROGRAMS = {
+    program.name: program
+    for program in (
+        Program(CONTROLPLANE, _HERE / "cluster" / "controlplane", "etcd, Kubernetes, kubectl and helm", minutes=16),
+        Program(OPENBAO, _HERE / "vault" / "openbao", "the OpenBao server", minutes=4),
+    )
+}
+
+
+def _module_files(module: Path) -> Iterator[Path]:
+    return (path for path in module.rglob("*") if path.suffix in _MODULE_FILES and path.is_file())
+
+
+def _kubernetes_release(go_mod: Path) -> str | None:
+    found = re.search(r"^\s*k8s\.io/kubernetes (v\d+\.\d+\.\d+)\s*$", go_mod.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else None
+
+
+def kubernetes_release() -> str:
+    """The Kubernetes release that `controlplane` is made of, e.g. `v1.37.2`."""
+    found = _kubernetes_release(PROGRAMS[CONTROLPLANE].module / "go.mod")
+    assert found is not None, "go.mod of the control plane names k8s.io/kubernetes"
+    return found
+
+
+@functools.cache
+def _digest(name: str) -> str:
+    return PROGRAMS[name].digest
+
+
+def place(name: str) -> Path:
+    """Where the binary of this module's present content lies, built or not."""
+    return cache.directory() / "bin" / f"{name}-{_digest(name)}"
+
+
+def binary(name: str) -> Path | None:
+    """The cached binary; None while it is not built."""
+    path = place(name)
+    return path if os.access(path, os.X_OK) else None
+
+
+def missing(name: str) -> str:
+    """Why `binary` has nothing, and how to change it: what a test that skips says."""
+    target = "make cluster" if name == CONTROLPLANE else "make vault"
+    return f"{PROGRAMS[name].summary} is not built (no {place(name)}); `{target}` builds it, once"
+
+
+def require(name: str) -> Path:
+    """The cached binary.
+
+    Raises:
+        NotFound: it is not built.
+    """
+    found = binary(name)
+    if found is None:
+        raise errors.NotFound(missing(name), code="sandbox-missing", hint=f"python -m sandbox.builds {name}")
+    return found
+
+
+def build(name: str, progress: Progress = lambda _: None) -> Path:
+    """The binary, built into the cache unless it is there.
+
+    Args:
+        name: a key of `PROGRAMS`.
+        progress: is told that a build starts, how long it may take, and when it is done.
+
+    Raises:
+        NotFound: there is no Go.
+        Unavailable: the build failed; the detail shows the last lines of what Go said.
+    """
+    found = binary(name)
+    if found is not None:
+        return found
+    program, wanted = PROGRAMS[name], place(name)
+    go = shutil.which("go")
+    if go is None:
+        raise errors.NotFound(
+            f"{program.summary} is not built yet, and there is no Go on PATH to build it",
+            code="sandbox-missing",
+            hint=f"install Go {_go_release(program)} or newer (https://go.dev/dl), or put a built binary at {wanted}",
+        )
+    progress(f"building {program.summary}: up to {program.minutes} minutes the first time, seconds once Go has compiled the packages")
+    began = time.monotonic()
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = wanted.with_name(f".{wanted.name}.{os.getpid()}")
+    command = [*_nice(), go, "build", "-trimpath", "-ldflags", program.linker_options, "-o", str(unfinished), "."]
+    done = subprocess.run(
+        command, cwd=program.module, env=os.environ | {"CGO_ENABLED": "0"}, capture_output=True, encoding="utf-8", check=False
+    )
+    if done.returncode != 0:
+        unfinished.unlink(missing_ok=True)
+        raise errors.Unavailable(
+            f"{program.summary} could not be built in {program.module}",
+            code="sandbox-build",
+            hint="Go fetches the modules from GOPROXY (`go env GOPROXY`): it must be reachable",
+            detail=done.stderr.strip()[-2000:],
+        )
+    unfinished.replace(wanted)
+    progress(f"built {wanted} in {time.monotonic() - began:.0f} s")
+    return wanted
+
+
+def _go_release(program: Program) -> str:
+    found = re.search(r"^go (\d+\.\d+)", (program.module / "go.mod").read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else "1.26"
+
+
+def _nice() -> list[str]:
+    return ["nice", "-n", str(_NICENESS)] if shutil.which("nice") else []
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Builds the named programs and prints where they are."""
+    parser = argparse.ArgumentParser(prog="python -m sandbox.builds", description="Builds the sandbox's Go programs, once.")
+    parser.add_argument("program", nargs="+", choices=sorted(PROGRAMS))
+    try:
+        for name in parser.parse_args(arguments).program:
+            print(build(name, lambda said: print(f"[build] {said}", file=sys.stderr, flush=True)))
+    except errors.GreylagError as error:
+        print(error.describe(), file=sys.stderr)
+        return int(error.exit_code)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

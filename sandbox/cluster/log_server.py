@@ -1,0 +1,108 @@
+"""The kubelet's HTTPS endpoint: `kubectl logs` asks the API server, which asks here with its own client certificate."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import ssl
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from sandbox import ports
+from sandbox.certificates import Pair
+from sandbox.cluster import logs
+from sandbox.cluster.pods import Pod
+
+FindPod = Callable[[str, str], Pod | None]
+"""(namespace, name) -> the pod on this node."""
+
+
+class LogServer:
+    """Serves `/containerLogs/<namespace>/<pod>/<container>` to clients whose certificate the cluster's authority has issued.
+
+    Args:
+        port: on 127.0.0.1.
+        pair: the kubelet's own certificate.
+        authority: the CA file.
+        find: the pods.
+    """
+
+    def __init__(self, port: int, pair: Pair, authority: Path, find: FindPod) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pair.certificate, pair.key)
+        context.load_verify_locations(authority)
+        context.verify_mode = ssl.CERT_REQUIRED
+        self._http = _Server((ports.LOOPBACK, port), _Handler)
+        self._http.find = find
+        # The handshake is left to the connection's own thread: a client that says nothing would hold up all others.
+        self._http.socket = context.wrap_socket(self._http.socket, server_side=True, do_handshake_on_connect=False)
+
+    def start(self) -> None:
+        """Serves in a thread of its own."""
+        threading.Thread(target=self._http.serve_forever, name="log-server", daemon=True).start()
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    find: FindPod
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no news."""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: _Server
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        parts = url.path.strip("/").split("/")
+        if url.path == "/healthz":
+            self._answer(200, b"ok")
+        elif len(parts) == 4 and parts[0] == "containerLogs":
+            self._logs(parts[1], parts[2], parts[3], dict(parse_qsl(url.query)))
+        else:
+            self._answer(404, b"this node serves logs only\n")
+
+    def _logs(self, namespace: str, name: str, container: str, query: dict[str, str]) -> None:
+        pod = self.server.find(namespace, name)
+        run = pod.find(container) if pod is not None else None
+        if pod is None or run is None:
+            self._answer(404, f'container "{container}" in pod "{name}" is not on this node\n'.encode())
+            return
+        number = run.restarts - (1 if query.get("previous") == "true" else 0)
+        while number > 0 and query.get("previous") != "true" and not run.log(number).exists():
+            number -= 1  # it waits to be restarted: what it said last is what is wanted
+        log = run.log(number)
+        if not log.exists():
+            reason = run.state.get("waiting", {}).get("reason", "ContainerCreating")
+            self._answer(400, f'container "{container}" in pod "{name}" is waiting to start: {reason}\n'.encode())
+            return
+        try:
+            wanted = logs.options(query)
+        except ValueError as problem:
+            self._answer(400, f"{problem}\n".encode())
+            return
+        process = run.process
+        self._stream(log, wanted, lambda: process is None or not process.running)
+
+    def _stream(self, log: Path, wanted: logs.Options, ended: Callable[[], bool]) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        with contextlib.suppress(OSError):  # the client went away, or the pod did
+            for piece in logs.read(log, wanted, ended):
+                self.wfile.write(piece)
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Requests are not logged."""

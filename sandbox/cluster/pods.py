@@ -1,0 +1,317 @@
+"""One pod of the node: its volumes, its init containers in order, its containers, its status, its end.
+
+Each pod is a thread that sleeps until something happens: a container ends, a probe changes its mind, the API server tells of a change,
+or a time is due. Whoever notices something hands over what is to be done (`post`); only the pod's own thread does it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import queue
+import shutil
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from migrator import errors
+from sandbox.cluster import environment, statuses, volumes
+from sandbox.cluster.api import ApiRefused, Object
+from sandbox.cluster.runs import Node, Run
+
+_RETRY_SECONDS = 1.0
+_DEFAULT_GRACE_SECONDS = 30
+# The node authorizer learns of a new pod's references a moment after the kubelet does.
+_AUTHORIZER_TRIES, _AUTHORIZER_SECONDS = 5, 0.2
+
+
+class _Ending(Exception):
+    """The pod is to end: deleted, evicted, or over its deadline."""
+
+
+class Pod(threading.Thread):
+    """A pod that was bound to this node.
+
+    Args:
+        found: the object.
+        node: shared by all pods.
+        address: the pod's own, of 127.0.0.0/8.
+    """
+
+    def __init__(self, found: Object, node: Node, address: str) -> None:
+        super().__init__(name=f"pod-{found['metadata']['name']}", daemon=True)
+        self.node = node
+        self.address = address
+        self.ending = False
+        self.uid: str = found["metadata"]["uid"]
+        self.key: tuple[str, str] = (found["metadata"]["namespace"], found["metadata"]["name"])
+        self.directory = node.directory / self.uid
+        self._before: Object = found.get("status") or {}
+        self._start_time = self._before.get("startTime") or statuses.now()
+        self.object = _with_address(found, address)
+        spec = found["spec"]
+        self._init_runs = [Run(self, container, init=True) for container in spec.get("initContainers") or []]
+        self._main_runs = [Run(self, container, init=False) for container in spec["containers"]]
+        self._volumes: dict[str, volumes.Volume] | None = None
+        self._phase = statuses.PENDING
+        self._reason = self._message = ""
+        self._gone = False
+        self._reported = ""
+        self._conditions: Sequence[Object] = self._before.get("conditions") or []
+        self._acts: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+
+    @property
+    def runs(self) -> list[Run]:
+        """All containers, init containers first."""
+        return self._init_runs + self._main_runs
+
+    def find(self, container: str) -> Run | None:
+        """The container of this name."""
+        return next((run for run in self.runs if run.name == container), None)
+
+    def post(self, act: Callable[[], None]) -> None:
+        """Hands over what the pod's thread is to do next."""
+        self._acts.put(act)
+
+    def update(self, found: Object) -> None:
+        """The API server has a newer version of the object."""
+        self.post(lambda: self._updated(found))
+
+    def removed(self) -> None:
+        """The object is gone from the API server: nothing of the pod may go on."""
+        self.post(self._removed)
+
+    def kill(self) -> None:
+        """Ends every container at once, from any thread: the node stops."""
+        for run in self.runs:
+            run.kill()
+
+    def lookup(self, kind: str, name: str, optional: bool) -> Mapping[str, bytes]:
+        """The data of a ConfigMap or Secret of the pod's namespace (environment.Lookup)."""
+        path = f"/api/v1/namespaces/{self.key[0]}/{kind}s/{name}"
+        for _ in range(_AUTHORIZER_TRIES):
+            try:
+                return environment.data_of(kind, self.node.api.get(path))
+            except ApiRefused as refused:
+                if refused.status == 404:
+                    break
+                if refused.status != 403:
+                    raise
+                time.sleep(_AUTHORIZER_SECONDS)
+        if optional:
+            return {}
+        raise environment.NotConfigured(f'{kind} "{name}" not found')
+
+    def event(self, kind: str, reason: str, message: str) -> None:
+        """An Event about the pod, for `kubectl describe` and `kubectl get events`."""
+        namespace, name = self.key
+        about = {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": name, "uid": self.uid}
+        body = {
+            "metadata": {"generateName": f"{name[:200]}.", "namespace": namespace},
+            "involvedObject": about,
+            "type": kind,
+            "reason": reason,
+            "message": message[:1024],
+            "source": {"component": "kubelet", "host": self.node.name},
+            "firstTimestamp": statuses.now(),
+            "lastTimestamp": statuses.now(),
+            "count": 1,
+        }
+        with contextlib.suppress(errors.GreylagError):  # a namespace that is being deleted takes no events
+            self.node.api.create(f"/api/v1/namespaces/{namespace}/events", body)
+
+    def run(self) -> None:
+        """The pod's whole life."""
+        try:
+            self._live()
+        except _Ending:
+            pass
+        except Exception:  # noqa: BLE001 - the node must go on, and the pod must say what happened
+            traceback.print_exc()
+            self._reason, self._message = "KubeletError", traceback.format_exc(limit=-2)[-1000:]
+        self._end()
+        self._await_deletion()
+        self._delete()
+
+    def _live(self) -> None:
+        if self._before.get("phase") in statuses.OVER:
+            self._phase = self._before["phase"]
+            self._reported = "before"  # its status was reported by an earlier life of this node
+            return
+        if self._before.get("phase") == statuses.RUNNING and self.object["spec"].get("restartPolicy") != "Always":
+            self._reason, self._message = "NodeRestarted", "the node was restarted while the pod ran"
+            return
+        self._report()
+        self._prepare_volumes()
+        for run in self._init_runs:
+            self._serve([run])
+            if run.code != 0:
+                return
+        self._serve(self._main_runs)
+
+    def _prepare_volumes(self) -> None:
+        sources = volumes.Sources(self.lookup, self._token)
+        told = ""
+        while True:
+            try:
+                self._volumes = volumes.prepare(self.object, self.directory / "volumes", sources)
+                return
+            except environment.NotConfigured as problem:
+                if str(problem) != told:
+                    told = str(problem)
+                    self.event("Warning", "FailedMount", f"MountVolume.SetUp failed: {told}")
+            self._wait(_RETRY_SECONDS)
+
+    def _token(self, source: Mapping[str, Any]) -> str:
+        path = f"/api/v1/namespaces/{self.key[0]}/serviceaccounts/{self.object['spec']['serviceAccountName']}/token"
+        try:
+            return str(self.node.api.create(path, volumes.token_request(self.object, source))["status"]["token"])
+        except ApiRefused as refused:
+            raise environment.NotConfigured(f"failed to fetch token: {refused.message}") from None
+
+    def _serve(self, runs: Sequence[Run]) -> None:
+        """Starts these containers and keeps them running until all have ended for good."""
+        assert self._volumes is not None
+        for run in runs:
+            run.due = time.monotonic()
+        while not all(run.over for run in runs):
+            for run in runs:
+                if run.due is not None and run.due <= time.monotonic():
+                    run.try_start(self._volumes)
+            self._report()
+            due = [run.due for run in runs if run.due is not None]
+            self._wait(max(0.0, min(due) - time.monotonic()) if due else None)
+
+    def _wait(self, seconds: float | None) -> None:
+        """Does the next thing that was handed over, or returns after so many seconds.
+
+        Raises:
+            _Ending: the pod is to end.
+        """
+        limits = [limit for limit in (seconds, self._deadline_in()) if limit is not None]
+        if not self._reported and not self._gone:
+            limits.append(_RETRY_SECONDS)  # the API server did not take the status: it is told again
+        try:
+            act = self._acts.get(timeout=min(limits)) if limits else self._acts.get()
+        except queue.Empty:
+            if not self.ending and self._deadline_in() == 0:
+                self._reason = "DeadlineExceeded"
+                self._message = "Pod was active on the node longer than the specified deadline"
+                raise _Ending from None
+            return
+        act()
+        if not self.ending and (self._gone or self.object["metadata"].get("deletionTimestamp")):
+            raise _Ending
+
+    def _deadline_in(self) -> float | None:
+        limit: int | None = self.object["spec"].get("activeDeadlineSeconds")
+        if limit is None or self.ending:
+            return None
+        began = datetime.datetime.fromisoformat(self._start_time)
+        return max(0.0, limit - (datetime.datetime.now(datetime.UTC) - began).total_seconds())
+
+    def _updated(self, found: Object) -> None:
+        self.object = _with_address(found, self.address)
+
+    def _removed(self) -> None:
+        self._gone = True
+        self.kill()
+
+    def _end(self) -> None:
+        """Ends what still runs within the grace period, and settles the phase."""
+        self.ending = True
+        grace = self.object["metadata"].get("deletionGracePeriodSeconds")
+        if grace is None:
+            grace = self.object["spec"].get("terminationGracePeriodSeconds", _DEFAULT_GRACE_SECONDS)
+        if any(run.process is not None for run in self.runs):
+            self.event("Normal", "Killing", "Stopping containers")
+        for run in self.runs:
+            run.terminate(0 if self._gone else grace)
+        while any(run.process is not None for run in self.runs):
+            self._wait(None)
+        if self._phase not in statuses.OVER:
+            if self._initialised or self._before.get("phase") == statuses.RUNNING:
+                self._settle_unseen()
+            self._phase = statuses.FAILED if self._reason else statuses.final_phase([run.code for run in self.runs])
+        self._report()
+
+    def _settle_unseen(self) -> None:
+        """A pod that is over has no container that still waits: its last end counts, else one that nobody saw."""
+        for run in self._main_runs:
+            if "waiting" in run.state:
+                run.state = run.last_state or statuses.terminated(statuses.KILLED, since=None, reason="ContainerStatusUnknown")
+
+    @property
+    def _initialised(self) -> bool:
+        return all(run.over and run.code == 0 for run in self._init_runs)
+
+    def _await_deletion(self) -> None:
+        while not self._gone and not self.object["metadata"].get("deletionTimestamp"):
+            self._wait(None)
+            self._report()
+
+    def _delete(self) -> None:
+        if not self._gone:
+            path = f"/api/v1/namespaces/{self.key[0]}/pods/{self.key[1]}"
+            with contextlib.suppress(errors.GreylagError):  # gone already, or replaced by another of the same name
+                self.node.api.delete(path, {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}})
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _current_phase(self) -> str:
+        if self.ending or self._phase in statuses.OVER:
+            return self._phase
+        if all(run.over for run in self._main_runs):
+            return statuses.final_phase([run.code for run in self._main_runs])
+        begun = all("waiting" not in run.state or run.last_state for run in self._main_runs)
+        return statuses.RUNNING if begun else statuses.PENDING
+
+    def _report(self) -> None:
+        """Writes the status if it has changed; what can't be written now is written later."""
+        if self._gone or self._reported == "before":
+            return
+        self._phase = self._current_phase()
+        self._conditions = statuses.conditions(
+            self._phase,
+            sandbox=self._volumes is not None,
+            initialised=self._initialised,
+            ready=all(run.ready for run in self._main_runs),
+            before=self._conditions,
+        )
+        status = {
+            "phase": self._phase,
+            "reason": self._reason or None,
+            "message": self._message or None,
+            "hostIP": "127.0.0.1",
+            "hostIPs": [{"ip": "127.0.0.1"}],
+            "podIP": self.address,
+            "podIPs": [{"ip": self.address}],
+            "startTime": self._start_time,
+            "observedGeneration": self.object["metadata"].get("generation"),
+            "conditions": list(self._conditions),
+            "initContainerStatuses": [run.status for run in self._init_runs],
+            "containerStatuses": [run.status for run in self._main_runs],
+        }
+        text = json.dumps(status, sort_keys=True)
+        if text == self._reported:
+            return
+        path = f"/api/v1/namespaces/{self.key[0]}/pods/{self.key[1]}/status"
+        try:
+            self.node.api.patch(path, {"metadata": {"uid": self.uid}, "status": status})
+            self._reported = text
+        except ApiRefused as refused:
+            if refused.status in (404, 409):  # gone, or another pod of the same name: nobody is left to tell
+                self._reported = text
+            else:
+                print(f"status of {self.key}: {refused.message}", flush=True)
+                self._reported = ""
+        except errors.Unavailable:
+            self._reported = ""
+
+
+def _with_address(found: Object, address: str) -> Object:
+    """The pod with the status fields that the downward API reads."""
+    own = {"podIP": address, "podIPs": [{"ip": address}], "hostIP": "127.0.0.1", "hostIPs": [{"ip": "127.0.0.1"}]}
+    return found | {"status": (found.get("status") or {}) | own}

@@ -1,0 +1,102 @@
+"""Startup, readiness and liveness probes: exec, HTTP and TCP, each in a thread of its own beside its container."""
+
+from __future__ import annotations
+
+import dataclasses
+import http.client
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sandbox import ports
+from sandbox.cluster.api import Object
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What a probe of a container asks.
+
+    Attributes:
+        address: the pod's IP.
+        named_ports: of the container's manifest.
+        execute: runs a command in the container within seconds; whether it ended with 0.
+    """
+
+    address: str
+    named_ports: Mapping[str, int]
+    execute: Callable[[list[str], float], bool]
+
+
+def named_ports(container: Object) -> dict[str, int]:
+    """A container's ports that have names."""
+    return {port["name"]: port["containerPort"] for port in container.get("ports") or [] if "name" in port}
+
+
+def passes(probe: Object, endpoint: Endpoint) -> bool:
+    """One try of a probe."""
+    seconds = float(probe.get("timeoutSeconds", 1))
+    if "exec" in probe:
+        return endpoint.execute(probe["exec"]["command"], seconds)
+    if "httpGet" in probe:
+        return _http(probe["httpGet"], endpoint, seconds)
+    if "tcpSocket" in probe:
+        target = probe["tcpSocket"]
+        return ports.accepts_connections(_port(target["port"], endpoint), seconds, target.get("host") or endpoint.address)
+    return True
+
+
+def _http(get: Object, endpoint: Endpoint, seconds: float) -> bool:
+    host, port = get.get("host") or endpoint.address, _port(get["port"], endpoint)
+    if get.get("scheme", "HTTP").upper() == "HTTPS":
+        # The kubelet does not verify either: a probe asks whether somebody answers, not who.
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            host, port, timeout=seconds, context=ssl._create_unverified_context()
+        )
+    else:
+        connection = http.client.HTTPConnection(host, port, timeout=seconds)
+    headers = {header["name"]: header["value"] for header in get.get("httpHeaders") or []}
+    try:
+        connection.request("GET", get.get("path") or "/", headers=headers)
+        return 200 <= connection.getresponse().status < 400
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _port(port: Any, endpoint: Endpoint) -> int:
+    return port if isinstance(port, int) else endpoint.named_ports.get(port, 0)
+
+
+class Prober(threading.Thread):
+    """Repeats a probe and tells when its verdict changes, as its thresholds say.
+
+    Args:
+        probe: the manifest's.
+        once: one try.
+        verdict: is told True or False; never the same twice in a row.
+    """
+
+    def __init__(self, probe: Object, once: Callable[[], bool], verdict: Callable[[bool], None]) -> None:
+        super().__init__(name="prober", daemon=True)
+        self._probe, self._once, self._verdict = probe, once, verdict
+        self._over = threading.Event()
+
+    def end(self) -> None:
+        """No more tries."""
+        self._over.set()
+
+    def run(self) -> None:
+        """Tries until `end`."""
+        needed = {True: self._probe.get("successThreshold", 1), False: self._probe.get("failureThreshold", 3)}
+        told: bool | None = None
+        last, times = None, 0
+        wait = float(self._probe.get("initialDelaySeconds", 0))
+        while not self._over.wait(wait):
+            wait = float(self._probe.get("periodSeconds", 10))
+            passed = self._once()
+            last, times = passed, times + 1 if passed is last else 1
+            if passed is not told and times >= needed[passed] and not self._over.is_set():
+                told = passed
+                self._verdict(passed)

@@ -1,0 +1,1 @@
+"""PostgreSQL and ClickHouse out of packages, one server or several nodes."""

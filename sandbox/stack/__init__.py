@@ -1,0 +1,1 @@
+"""A Prefect server, its workers and everything that the demo promotes through."""
