@@ -41,9 +41,9 @@ install: $(VENV)/.development ## virtual environment with everything that tests 
 demo: $(VENV)/.runtime ## six services promoted dev -> release -> prod on embedded servers (KEEP=1 keeps them, APPROVE=ask lets you approve, FRESH=1 starts over, CLUSTER=1 runs Jobs)
 	@$(if $(CLUSTER),$(MAKE) --no-print-directory $(VENV)/.development &&) $(BIN)/python -m sandbox.stack.demo --state $(STATE)/demo$(if $(CLUSTER),-cluster --cluster) $(if $(KEEP),--keep) $(if $(filter ask,$(APPROVE)),--approve ask) $(if $(FRESH),--fresh)
 
-test: $(VENV)/.development ## the whole test suite (WORKERS=2 processes beside each other, ARGS='-k lock' for some)
+test: $(VENV)/.development ## all tests but those on Kubernetes (WORKERS=2 processes beside each other, ARGS='-k lock' for some)
 	@$(COMPILE)
-	@$(PYTEST) $(ARGS)
+	@$(PYTEST) -m "not cluster" $(ARGS)
 
 cluster: $(VENV)/.development ## a local Kubernetes to use by hand, without containers (Linux, root; Go builds it once; IMAGES='name=directory ...')
 	@$(BIN)/python -m sandbox.cluster --state $(STATE)/cluster $(addprefix --image ,$(IMAGES))
