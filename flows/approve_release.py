@@ -1,4 +1,4 @@
-"""A person's or a pipeline's yes to one bundle and one plan in one environment: a run of its own, kept with who, when and why (design §4)."""
+"""A person's or a pipeline's yes to one bundle and one plan in one environment: a run of its own, kept with who, when and why (architecture.md §3.2)."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ ENDING_SECONDS = 10.0
 """How long an interrupted run waits for its services to roll back: a service that sleeps before a retry is not waited for any longer."""
 
 LAST_SECONDS = 26.0
-"""How long it waits for those that still hold a connection or a Job; Prefect kills the run after 30 s (prefect.md §6.5)."""
+"""How long it waits for those that still hold a connection or a Job; Prefect kills the run after 30 s (prefect.md §12)."""
 
 _Ended = queue.SimpleQueue[tuple[str, State[Any]]]
 

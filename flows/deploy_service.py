@@ -1,4 +1,4 @@
-"""One service in one environment: secret -> URL -> migration -> tables -> rollout. Five tasks, each retried as a Job's pods are (design §4)."""
+"""One service in one environment: secret -> URL -> migration -> tables -> rollout. Five tasks, each retried as a Job's pods are (architecture.md §3.1)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Types of the flows' parameters: references only, never a secret. In the UI's form they are dropdowns that follow the fleet at deploy time.
 
-A parameter's description comes from its flow's docstring (`Args:`); `Annotated[..., Field(description=…)]` would lose it (prefect.md §2.7).
+A parameter's description comes from its flow's docstring (`Args:`); `Annotated[..., Field(description=…)]` would lose it (prefect.md §6).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ Image = Annotated[str, AfterValidator(image_reference)]
 Words = Annotated[str, Field(min_length=1, max_length=1000)]
 
 Limit = Annotated[int, Field(ge=0, le=50)]
-"""backoffLimit. Prefect takes at most 50 delays (prefect.md §2.1)."""
+"""backoffLimit. Prefect takes at most 50 delays (prefect.md §2)."""
 
 Seconds = Annotated[float, Field(ge=0)]
 

@@ -56,7 +56,7 @@ UNSTARTED_SECONDS = 60.0
 def start(flow_name: str, deployment: str, parameters: Mapping[str, Any], *, environment: str, bundle: str, key: str, name: str) -> FlowRun:
     """Starts a deployment as a child of the running flow, once per key and attempt of that flow.
 
-    The idempotency key holds the environment, because Prefect's are unique per flow and not per deployment (prefect.md §2.10), and the
+    The idempotency key holds the environment, because Prefect's are unique per flow and not per deployment (prefect.md §8), and the
     running flow's own id and attempt, so that the UI's Retry starts afresh. Raises NotFound (`no-deployment`).
     """
     try:
@@ -113,7 +113,7 @@ def patiently(read: Callable[[], _Answer]) -> _Answer:
 
 
 def require_completed(child: FlowRun) -> None:
-    """Raises with the child's own message where it did not complete. A cancelled run did not deploy (prefect.md §2.3)."""
+    """Raises with the child's own message where it did not complete. A cancelled run did not deploy (prefect.md §3)."""
     state = child.state
     if state is not None and state.is_completed():
         return

@@ -1,4 +1,4 @@
-"""Proof that an environment holds a bundle, read back by its own worker. Its state is the whole answer: completed, or not (design §4)."""
+"""Proof that an environment holds a bundle, read back by its own worker. Its state is the whole answer: completed, or not (architecture.md §3.2)."""
 
 from __future__ import annotations
 

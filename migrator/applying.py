@@ -1,4 +1,4 @@
-"""Plan -> effects: takes the lock, looks again, executes what is left, and reports (design §2)."""
+"""Plan -> effects: takes the lock, looks again, executes what is left, and reports (architecture.md §2.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`open_database`: picks an engine. The only module that imports the two engines (design §1)."""
+"""`open_database`: picks an engine. The only module that imports the two engines (architecture.md §1)."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LockPolicy:
-    """Time-outs around locks, in seconds (design §2, lock etiquette).
+    """Time-outs around locks, in seconds (promises.md §5).
 
     `migration_wait`: how long to wait for another run's migration lock. `statement_lock_timeout`: how long a PostgreSQL transaction waits, all in all,
     for locks that block readers or writers; `budget`: how long such work is retried before the attempt ends as transient. `statement_timeout`: 0 means

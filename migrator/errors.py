@@ -1,5 +1,5 @@
 """Error classes, their codes and exit codes: the one table that the command, the Job's podFailurePolicy and the flow's retry
-condition read (design §3).
+condition read (promises.md §1).
 
 Every error says what is wrong (`message`), has a stable kebab-case `code`, and a `hint` that says what to type next. A message never
 holds a secret; errors of a driver are turned into these at the driver's edge with ``raise … from None``.

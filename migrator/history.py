@@ -1,4 +1,4 @@
-"""What a database says was applied, as plain data: goose's rows, and greylag's own facts beside them (design §2).
+"""What a database says was applied, as plain data: goose's rows, and greylag's own facts beside them (architecture.md §2.6).
 
 goose's table is the truth about *applied*; a fact adds checksum, who, when and the Down text. A fact whose goose row is gone is ignored,
 so goose can take over and give back at any moment.

@@ -1,4 +1,4 @@
-"""The statement journal, as plain data: what a run meant to do, what it began, what is known to be done (design §2).
+"""The statement journal, as plain data: what a run meant to do, what it began, what is known to be done (architecture.md §2.5).
 
 Work that no transaction protects (ClickHouse; PostgreSQL's `-- +goose NO TRANSACTION`) is written down statement by statement in the table
 `greylag_journal`, beside goose's table. A run that was killed leaves at most one statement whose outcome is unknown; `resume` finds it. How it

@@ -1,4 +1,4 @@
-"""Lock and time-out policy by statement shape (design §2, lock etiquette; lint.md §3 has the measured locks).
+"""Lock and time-out policy by statement shape (promises.md §5; the locks: postgresql.md §1).
 
 A DDL statement that waits for its lock makes everybody wait who comes after it: the lock queue is the outage, not the DDL. So work that
 blocks readers or writers waits briefly, gives up as a whole and tries again later; work that blocks nobody waits as long as it takes.
@@ -43,7 +43,7 @@ class Timeouts:
 def timeouts(lock_class: LockClass, file: notes.Notes, *, lock_timeout: float, statement_timeout: float, budget: float) -> Timeouts:
     """The time-outs for one statement; the file's own notes win over the run's.
 
-    Work that stalls nobody gets no lock time-out: CREATE INDEX CONCURRENTLY under a short one leaves an invalid index behind (lint.md P63).
+    Work that stalls nobody gets no lock time-out: CREATE INDEX CONCURRENTLY under a short one leaves an invalid index behind (postgresql.md §3).
     """
     lock = lock_timeout if file.lock_timeout is None else file.lock_timeout
     return Timeouts(

@@ -1,6 +1,6 @@
 """Database names per environment: `{base_name}{env_suffix}`, so `analytics_db` is `analytics_db_dev` in dev and `analytics_db` in prod.
 
-The database that a secret names is used as it is, and must equal this name: an environment can't migrate another's data (design §3).
+The database that a secret names is used as it is, and must equal this name: an environment can't migrate another's data (promises.md §7).
 """
 
 from __future__ import annotations

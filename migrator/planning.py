@@ -1,6 +1,6 @@
-"""Migrations + history + target -> Plan: what would run, in order, and why it may not (pure, printable; design §2).
+"""Migrations + history + target -> Plan: what would run, in order, and why it may not (pure, printable; architecture.md §2.2).
 
-The rules are goose's command semantics (goose.md §6), with two differences that design §2 asks for: every pending file is read and
+The rules are goose's command semantics (goose.md §6), with two differences that architecture.md §2.2 asks for: every pending file is read and
 parsed before anything runs, and refusals name file, line and remedy. A version that only the database knows is a warning: an older image on a
 newer database is every rollback.
 """

@@ -1,4 +1,4 @@
-"""Takes passwords out of text before it is printed, logged or stored: the second wall (design §3, secrets).
+"""Takes passwords out of text before it is printed, logged or stored: the second wall (promises.md §3).
 
 The first wall is that secrets do not get into messages at all. This one knows two things: what a password looks like inside a URL or a
 connection string, and the secrets that a caller has registered.

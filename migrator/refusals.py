@@ -1,4 +1,4 @@
-"""Why a plan may be refused (design §2): pure checks, each with its code, place and remedy. `planning` calls them in order."""
+"""Why a plan may be refused (architecture.md §2.2): pure checks, each with its code, place and remedy. `planning` calls them in order."""
 
 from __future__ import annotations
 

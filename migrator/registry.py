@@ -1,4 +1,4 @@
-"""Live connections of this process, so that a signal can cancel what all of them are doing (design §2).
+"""Live connections of this process, so that a signal can cancel what all of them are doing (promises.md §6).
 
 Python runs signal handlers in the main thread only, while a flow's task may hold its connection in another one. Whoever handles SIGTERM calls
 `cancel_all`; every engine registers what it opens.

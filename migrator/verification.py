@@ -1,4 +1,4 @@
-"""Is what the files say really there? Checksums, versions and objects, read back from the database (design §4, task 4).
+"""Is what the files say really there? Checksums, versions and objects, read back from the database (architecture.md §3.1).
 
 Three questions: does every file have its history row; do the recorded checksums digest to this directory's bundle; does every object that the
 files leave behind exist, and is it valid. What only dynamic SQL makes can't be known from the text: it is listed as *not checked*, never counted

@@ -23,7 +23,7 @@ FLOW = "approve-release"
 """The approval flow's name on the server."""
 
 CONFIRMATION = "deploy-{environment}"
-"""What has to be typed: a form whose fields all have defaults can be sent by a slip (prefect.md §2.5)."""
+"""What has to be typed: a form whose fields all have defaults can be sent by a slip (prefect.md §5)."""
 
 MOST_APPROVALS = 200
 """Approval runs that are read, newest first; older ones are too old for any maximum age in use."""

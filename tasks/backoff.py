@@ -1,7 +1,7 @@
 """A Job's retry rules for Prefect tasks: backoffLimit, the growing delays, activeDeadlineSeconds, and which errors end the matter at once.
 
 Kubernetes recreates a failed pod after 10, 20, 40 s …, capped at 6 minutes, and gives up when more than backoffLimit have failed: backoffLimit 3
-is 4 attempts (kubernetes.md §3.1). Whether a retry can help is read from `migrator.errors`, the table that the Job's podFailurePolicy is made of.
+is 4 attempts (kubernetes.md §1.1). Whether a retry can help is read from `migrator.errors`, the table that the Job's podFailurePolicy is made of.
 Differences to a Job: the attempts share a process, so each opens its own connections; a killed process loses the count.
 """
 
@@ -21,7 +21,7 @@ LONGEST_DELAY = 360.0
 """Seconds; where the growth ends, as Kubernetes documents it."""
 
 LONGEST_LIST = 50
-"""Prefect refuses a longer list of delays and repeats the last entry; by then every delay is the longest one (prefect.md §2.1)."""
+"""Prefect refuses a longer list of delays and repeats the last entry; by then every delay is the longest one (prefect.md §2)."""
 
 PROGRAMMING_ERRORS = (
     ArithmeticError,

@@ -206,7 +206,7 @@ class Target(BaseModel):
 
     @property
     def limit(self) -> str:
-        """The global concurrency limit that keeps one migration per database (prefect.md §2.3)."""
+        """The global concurrency limit that keeps one migration per database (prefect.md §3)."""
         return f"greylag-{self.service}-{self.environment}"
 
 

@@ -76,7 +76,7 @@ def finished(job: Json) -> bool:
 
 
 def doomed(job: Json) -> bool:
-    """Whether a Job will fail or has: known before its last pod has ended (kubernetes.md §3.4)."""
+    """Whether a Job will fail or has: known before its last pod has ended (kubernetes.md §1.3)."""
     return bool(condition(job, "Failed", "FailureTarget"))
 
 
@@ -163,7 +163,7 @@ def _in_its_own_words(end: End, label: str, place: str, job: Json) -> JobFailed:
 
 
 def stuck(job: Json, pods: Sequence[Json], events: Sequence[Json]) -> Stuck | None:
-    """Why the Job does not get on, if it doesn't. None of these ever ends by itself, nor counts as an attempt (kubernetes.md §3.1, §3.7).
+    """Why the Job does not get on, if it doesn't. None of these ever ends by itself, nor counts as an attempt (kubernetes.md §1.1, §1.6).
 
     Args:
         pods: the Job's pods. events: those about the Job and about its pods.

@@ -24,7 +24,7 @@ PLAN, BUNDLE, RUN = "greylag/plan", "greylag/bundle", "greylag/run"
 NAME, INSTANCE, COMPONENT, MANAGER = (f"app.kubernetes.io/{word}" for word in ("name", "instance", "component", "managed-by"))
 
 LONGEST_NAME = 63
-"""A Job's name becomes the value of a label of its pods (kubernetes.md §3.6)."""
+"""A Job's name becomes the value of a label of its pods (kubernetes.md §1.5)."""
 
 IDENTITY = 12
 """Characters of the digest in the name: as many as people compare elsewhere."""
@@ -33,7 +33,7 @@ CREDENTIALS = "/var/run/greylag/credentials"
 """Where the Secret is mounted. Files instead of variables: these end in crash dumps and in the environment of everything that is started."""
 
 TIME_TO_LIVE = 86_400
-"""Seconds that a finished Job and its pods' logs stay: a failed night run is read in the morning (kubernetes.md §3.5)."""
+"""Seconds that a finished Job and its pods' logs stay: a failed night run is read in the morning (kubernetes.md §1.4)."""
 
 GRACE_SECONDS = 120
 """Between SIGTERM and SIGKILL: greylag needs at most 10 s, a slow server's rollback may need more."""
@@ -74,7 +74,7 @@ def name(order: Order) -> str:
 
 
 def labels(target: Target) -> dict[str, str]:
-    """The labels of the Job and of its pods. The name is not the service's: its Service would take the pods for endpoints (kubernetes.md §9.1)."""
+    """The labels of the Job and of its pods. The name is not the service's: its Service would take the pods for endpoints (kubernetes.md §1.7)."""
     return {
         NAME: f"{target.service}-migration",
         INSTANCE: target.service,
@@ -105,7 +105,7 @@ def manifest(order: Order) -> dict[str, Any]:
             "backoffLimit": order.backoff_limit,
             "activeDeadlineSeconds": max(math.ceil(order.active_deadline_seconds), 1),
             "ttlSecondsAfterFinished": TIME_TO_LIVE,
-            "podReplacementPolicy": "Failed",  # else two pods may run at once while one is being evicted (kubernetes.md §3.3)
+            "podReplacementPolicy": "Failed",  # else two pods may run at once while one is being evicted (kubernetes.md §1.2)
             "podFailurePolicy": {"rules": failure_rules()},
             "template": {
                 "metadata": {

@@ -1,4 +1,4 @@
-"""A watch without a gap: lists, watches from there, and goes on after whatever a network or an API server does (kubernetes.md §3.6).
+"""A watch without a gap: lists, watches from there, and goes on after whatever a network or an API server does (kubernetes.md §1.5).
 
 The clients' own watches hang on half-open connections, retry a 410 with the version that has expired, or drop bookmarks. Here a stream is kept short,
 so that a silent connection is noticed; after a 410 everything is listed again; a lost connection goes on from the last version that was seen.

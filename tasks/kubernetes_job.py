@@ -1,4 +1,4 @@
-"""Step 3 as a Kubernetes Job in the service's own image: the SQL and the code that needs it are one artifact (design §4).
+"""Step 3 as a Kubernetes Job in the service's own image: the SQL and the code that needs it are one artifact (architecture.md §3.1).
 
 The Job is named after its bundle and plan, so that whoever asks again finds it. It makes the attempts, by `backoffLimit` and the exit-code table; this
 step makes none of its own once there is a Job: only a call to the API that failed is made again. A worker that is killed leaves the Job at work, and the
@@ -43,7 +43,7 @@ LOOK_SECONDS = 3.0
 """How long a cancelled run looks for a Job that it may have made."""
 
 STOP_SECONDS = 20.0
-"""How long a cancelled run waits for its Job's pod: greylag needs 10 s at most to roll back, and Prefect kills the run after 30 s (prefect.md §6.5)."""
+"""How long a cancelled run waits for its Job's pod: greylag needs 10 s at most to roll back, and Prefect kills the run after 30 s (prefect.md §12)."""
 
 
 def run(request: Request, *, image: str, tell: Told, backoff_limit: int = 3, api: JobApi | None = None) -> MigrationOutcome:

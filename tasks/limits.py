@@ -1,6 +1,6 @@
 """One migration per database as Prefect sees it: a global concurrency limit per service and environment.
 
-Politeness, not safety: it keeps runs from queueing on the database's own lock, which is what correctness rests on (design §3).
+Politeness, not safety: it keeps runs from queueing on the database's own lock, which is what correctness rests on (promises.md §4).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LEASE_SECONDS = 60.0
 
 @contextmanager
 def held(target: Target, settings: Settings) -> Iterator[None]:
-    """Holds the target's limit. `strict`, because an absent limit is otherwise only a warning (prefect.md §2.3); a lease that can't be renewed does
+    """Holds the target's limit. `strict`, because an absent limit is otherwise only a warning (prefect.md §3); a lease that can't be renewed does
     not break off the migration, the database lock still holds.
 
     Raises LockUnavailable (`limit-held`) when another run holds it longer than `lock_wait_seconds`, UsageError (`limit-missing`).

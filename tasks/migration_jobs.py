@@ -1,4 +1,4 @@
-"""Which migration Job of a service is the newest, and how it ended: pure functions over the API's own JSON (kubernetes.md §3.4, §3.7).
+"""Which migration Job of a service is the newest, and how it ended: pure functions over the API's own JSON (kubernetes.md §1.3, §1.6).
 
 A migration Job is known by the label `app.kubernetes.io/component=migration`, or by its name where a chart leaves the label out, as the usual
 recipe does.

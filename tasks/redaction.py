@@ -1,6 +1,6 @@
 """The second wall: what leaves this process as a log line or as an exception's text loses every secret that the process has read.
 
-The first wall is that no message is built from a secret at all. Prefect stores an exception's text in five tables (prefect.md §6.2) and redacts
+The first wall is that no message is built from a secret at all. Prefect stores an exception's text in five tables (prefect.md §11) and redacts
 only its own API key, so whatever a driver or a library puts into a message has to end here.
 """
 

@@ -19,11 +19,11 @@ from migrator import errors
 PREFIX = "GREYLAG_"
 
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-"""Where Kubernetes puts a pod's own token; one for Vault alone is projected elsewhere, with its own audience (kubernetes.md §6.4)."""
+"""Where Kubernetes puts a pod's own token; one for Vault alone is projected elsewhere, with its own audience (vault.md §4)."""
 
 
 class Mode(enum.StrEnum):
-    """How step 3 runs the migration (design §4)."""
+    """How step 3 runs the migration (architecture.md §3.1)."""
 
     INLINE = "inline"
     JOB = "job"

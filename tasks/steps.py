@@ -1,6 +1,6 @@
-"""The steps as Prefect tasks: five nodes, each a thin wrapper of the plain function of its module (design §4).
+"""The steps as Prefect tasks: five nodes, each a thin wrapper of the plain function of its module (architecture.md §3.1).
 
-All of them: `cache_policy=NO_CACHE, persist_result=False` (a result that persists is a pickle with the password in it, prefect.md §6.2), a Job's
+All of them: `cache_policy=NO_CACHE, persist_result=False` (a result that persists is a pickle with the password in it, prefect.md §11), a Job's
 retry rules, and errors that are complete and clean before Prefect stores their text. Another limit for a run:
 `steps.run_migration.with_options(**backoff.policy(limit, base, deadline))(…)`; retries live here and nowhere else.
 """

@@ -29,7 +29,7 @@ from tests import demonstration
 hypothesis.settings.register_profile("greylag", deadline=None)
 hypothesis.settings.load_profile("greylag")
 
-GOOSE_VERSION = "v3.27.3"  # the version whose behaviour greylag promises (goose.md)
+GOOSE_VERSION = "v3.27.3"  # the version whose behaviour greylag promises (goose.md §1)
 
 # Each of these has a meaning in a URL, in SQL, in a shell or in XML; the last are two and three bytes of UTF-8.
 AWKWARD_PASSWORD = "p%/:@#?&+ '\"\\$=;{}é漢"

@@ -166,7 +166,7 @@ def _deployment(item: Any, pull: Any, flow: Flow[..., Any]) -> RunnerDeployment:
 
 
 def _by_command(file: Path) -> None:
-    """Prefect's command; its exit code is 1 when any deployment was refused (prefect.md §2.9)."""
+    """Prefect's command; its exit code is 1 when any deployment was refused (prefect.md §7)."""
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", file.name],
         cwd=file.parent,

@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def guarded(run: Verb) -> Verb:
-    """The verb with its errors told on standard error, and its exit code from the one table (design §3).
+    """The verb with its errors told on standard error, and its exit code from the one table (promises.md §1).
 
     With `--json` it ends with one document on standard output: the verb, what `note` was given, the error if there is one, the exit code.
     """

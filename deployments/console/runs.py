@@ -81,7 +81,7 @@ def start(client: SyncPrefectClient, deployment: str, parameters: Mapping[str, A
         found = client.read_deployment_by_name(deployment)
         known = (found.parameter_openapi_schema or {}).get("properties", {})
         unknown = set(parameters) - set(known)
-        if unknown:  # the server takes them, and the run crashes (prefect.md §2.7)
+        if unknown:  # the server takes them, and the run crashes (prefect.md §6)
             raise errors.UsageError(
                 f"{deployment} has no parameter {', '.join(sorted(unknown))}", code="bad-parameters", hint="run `greylag deploy` again"
             )
@@ -126,7 +126,7 @@ def follow(client: SyncPrefectClient, run: FlowRun, *, pool: str = "", timeout: 
 
 
 def exit_code(state: State[Any]) -> int:
-    """What a run's end means in the table of exit codes (design §3).
+    """What a run's end means in the table of exit codes (promises.md §1).
 
     A failed run's message ends with the error's code in brackets; a code that is not known here gives 1.
     """

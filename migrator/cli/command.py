@@ -22,7 +22,7 @@ WAIT_SECONDS = 300.0
 
 
 def run(arguments: list[str]) -> int:
-    """Runs a command line and returns the exit code (design §3)."""
+    """Runs a command line and returns the exit code (promises.md §1)."""
     try:
         values = go_flags.parse(arguments, flags.ALL)
     except go_flags.HelpRequested:

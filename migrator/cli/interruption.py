@@ -1,4 +1,4 @@
-"""Signals and `-timeout`: break what is running, let the engine clean up, and end in time (design §2, §3).
+"""Signals and `-timeout`: break what is running, let the engine clean up, and end in time (promises.md §6).
 
 The first signal, or the end of the time, raises an error in the main thread, wherever it waits. The engine's broken wait cancels the statement
 on the server, rolls back and gives back the lock on its way out. A server that no longer answers can't hold the process: after a

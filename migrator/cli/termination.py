@@ -1,7 +1,7 @@
 """The last words of a run in a pod: its outcome as compact JSON in the file that the kubelet puts into the pod's status.
 
 `GREYLAG_TERMINATION_LOG` names the file (`/dev/termination-log`). Kubernetes keeps 4096 bytes of it, and they can be read by whoever may read
-pods, also when the pod's log is gone (kubernetes.md §3.7).
+pods, also when the pod's log is gone (kubernetes.md §1.6).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Opening a ClickHouse database, and the `Database` that stands for it (design §2)."""
+"""Opening a ClickHouse database, and the `Database` that stands for it (architecture.md §2.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Executing steps on a server without transactions: what is written down when, so that a run killed anywhere can be continued (design §2).
+"""Executing steps on a server without transactions: what is written down when, so that a run killed anywhere can be continued (architecture.md §2.5).
 
 Per run one insert into the journal, the plan; per statement one more when it isn't its migration's last (that one's end is the history row), and
 one before a statement whose outcome the catalogue could not tell. At the end of a run, however it ends, one insert closes the journal: entries of

@@ -1,4 +1,4 @@
-"""What ClickHouse says when something fails, and which of greylag's errors it is (design §3, exit codes).
+"""What ClickHouse says when something fails, and which of greylag's errors it is (promises.md §1).
 
 The driver's exceptions end here: nothing above this module sees one. `Refusal` is an answer of the server; `Lost` means that no answer
 came, so that what was sent may have been executed.

@@ -1,4 +1,4 @@
-"""goose's version table and greylag's two side tables on ClickHouse: their SQL and what is read from it (goose.md §4.2, design §2).
+"""goose's version table and greylag's two side tables on ClickHouse: their SQL and what is read from it (goose.md §4.2, architecture.md §2.6).
 
 goose's table has exactly goose's columns and is written exactly as goose writes it. The side tables lie in the same database; both carry the
 name of the version table they belong to, because several services may keep their histories side by side.

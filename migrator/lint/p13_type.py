@@ -6,7 +6,7 @@ from migrator.lint.rules import Part, Rule
 
 
 def check(part: Part) -> str | None:
-    """ALTER COLUMN … TYPE. From which type is not in the statement, so the harmless changes are warned of, too (lint.md §2)."""
+    """ALTER COLUMN … TYPE. From which type is not in the statement, so the harmless changes are warned of, too (postgresql.md §2)."""
     if part.kind != "AT_AlterColumnType":
         return None
     return (

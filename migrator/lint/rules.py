@@ -34,7 +34,7 @@ class Rule:
     """One rule.
 
     Args:
-        id: the stable id, `P01`; squawk's order up to P40 (lint.md §1).
+        id: the stable id, `P01`; squawk's order up to P40 (postgresql.md §5).
         name: squawk's or strong_migrations' name where there is one.
         check: the message for a part, None where the rule has nothing to say.
         hint: what to write instead.

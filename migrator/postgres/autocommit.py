@@ -1,4 +1,4 @@
-"""Executes `-- +goose NO TRANSACTION` files: statement by statement, journalled, resumable (design §2).
+"""Executes `-- +goose NO TRANSACTION` files: statement by statement, journalled, resumable (architecture.md §2.5).
 
 A statement that may run in a transaction shares one with its journal row, so its outcome is never unknown. The others (CREATE INDEX
 CONCURRENTLY, VACUUM, a procedure that commits) are journalled as started before and as done after. The next run skips what is done, settles

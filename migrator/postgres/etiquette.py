@@ -1,4 +1,4 @@
-"""The time-outs that are sent around a migration's statements (design §2, lock etiquette): what `migrator.locks` decides, as SQL.
+"""The time-outs that are sent around a migration's statements (promises.md §5): what `migrator.locks` decides, as SQL.
 
 `lock_timeout` holds for one wait, but a statement may wait for several tables, and a transaction has several statements; whoever queues behind the
 first lock waits for all of them. So what a transaction may wait is shared out: among the tables that a statement names, and to later

@@ -1,4 +1,4 @@
-"""Executes migrations in transactions: one migration, one transaction, no round trip of its own (design §2).
+"""Executes migrations in transactions: one migration, one transaction, no round trip of its own (architecture.md §2.4).
 
 BEGIN, the time-outs, each statement by itself, the history row and COMMIT go out in one pipeline, and migrations that follow each other share it, with
 one Sync at its end: an error skips everything behind it, so a migration never runs inside a failed one, and those before it are committed and

@@ -1,4 +1,4 @@
-"""What PostgreSQL says when something fails, and which of greylag's errors it is (design §3, exit codes).
+"""What PostgreSQL says when something fails, and which of greylag's errors it is (promises.md §1).
 
 The driver's exceptions end here: nothing above this module sees one, and no message of a failed login holds a password.
 """

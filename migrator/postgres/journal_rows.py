@@ -1,4 +1,4 @@
-"""The rows of `greylag_journal`: written and read for `postgres.autocommit`, answered by a person through `repair` (design §2)."""
+"""The rows of `greylag_journal`: written and read for `postgres.autocommit`, answered by a person through `repair` (architecture.md §2.5)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The migration lock: goose's own advisory lock, polled on the connection that migrates (goose.md §8; design §2).
+"""The migration lock: goose's own advisory lock, polled on the connection that migrates (goose.md §8; architecture.md §2.3).
 
 Polled, never waited for: a session that blocks in pg_advisory_lock holds a snapshot, and CREATE INDEX CONCURRENTLY in the holder waits for
-that snapshot: a deadlock (lint.md §4, measured). A session lock is worth nothing when the session isn't one's own, so it is proven to be: behind
+that snapshot: a deadlock (postgresql.md §4). A session lock is worth nothing when the session isn't one's own, so it is proven to be: behind
 a pooler that hands out connections per transaction the lock would stay with a connection that somebody else gets next.
 """
 

@@ -38,7 +38,7 @@ Ctrl-C stops everything; the objects are there again at the next start."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serves until a signal; exit codes as the command's (design §3)."""
+    """Serves until a signal; exit codes as the command's (promises.md §1)."""
     parser = argparse.ArgumentParser(prog=_HERE, description=__doc__)
     parser.add_argument("--state", type=Path, default=Path(".sandbox") / "cluster", help="where it keeps everything (default: %(default)s)")
     parser.add_argument("--image", type=_image, action="append", default=[], metavar="NAME[=DIRECTORY]", help="may be given again")

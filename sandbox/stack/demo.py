@@ -215,7 +215,7 @@ def _descendants(client: SyncPrefectClient, promotion: FlowRun) -> list[FlowRun]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the demo; exit codes as the command's (design §3)."""
+    """Runs the demo; exit codes as the command's (promises.md §1)."""
     parser = argparse.ArgumentParser(prog="make demo", description="Six services promoted dev -> release -> prod on embedded servers.")
     parser.add_argument("--state", type=Path, default=DEFAULT_STATE, help="where data, logs and passwords are kept (default: %(default)s)")
     parser.add_argument("--keep", action="store_true", help="leave everything running and list commands to try")

@@ -35,7 +35,7 @@ _STOP_SECONDS = 15.0
 # What `prefect server start` runs after it has imported Prefect's command line.
 _SERVER_COMMAND = [sys.executable, "-m", "uvicorn", "--factory", "sandbox.stack.prefect_application:create_app"]
 _SERVER_COMMAND += ["--app-dir", str(PROJECT_ROOT), "--host", ports.LOOPBACK, "--timeout-keep-alive", "5"]
-_WORKER_STOP_SECONDS = 40.0  # Prefect gives a flow run 30 s between SIGTERM and SIGKILL (prefect.md §6.5)
+_WORKER_STOP_SECONDS = 40.0  # Prefect gives a flow run 30 s between SIGTERM and SIGKILL (prefect.md §12)
 
 _QUIET = {
     "DO_NOT_TRACK": "1",
@@ -160,7 +160,7 @@ class PrefectServer:
                 "PREFECT_API_URL": self.api_url,
                 "PREFECT_SERVER_API_HOST": ports.LOOPBACK,
                 "PREFECT_SERVER_API_PORT": str(self.port),
-                # The UI would call port 4200 otherwise (prefect.md §5.3).
+                # The UI would call port 4200 otherwise (prefect.md §9).
                 "PREFECT_SERVER_UI_API_URL": self.api_url,
                 "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false" if migrated else "true",
             }

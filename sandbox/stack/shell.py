@@ -15,7 +15,7 @@ from sandbox.stack import stack, stack_state
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prints `export` lines; exit codes as the command's (design §3)."""
+    """Prints `export` lines; exit codes as the command's (promises.md §1)."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.stack.shell", description="Variables of a sandbox environment.")
     parser.add_argument("environment", help="dev, release or prod")
     parser.add_argument("--state", type=Path, default=Path(".sandbox") / "demo", help="the running sandbox (default: %(default)s)")

@@ -30,7 +30,7 @@ from tasks import fleet
 from tasks.fleet_models import Engine, Fleet, Target
 
 PROMOTION = "promotion"
-"""The work pool beside the environments' own: its worker holds no credentials (design §4)."""
+"""The work pool beside the environments' own: its worker holds no credentials (architecture.md §3.2)."""
 
 
 class State(enum.StrEnum):

@@ -1,4 +1,4 @@
-"""Logins with a signed token: a pod's projected service-account token (Kubernetes), a CI system's (JWT; vault.md §2, kubernetes.md §6.4).
+"""Logins with a signed token: a pod's projected service-account token (Kubernetes), a CI system's (JWT; vault.md §2, §4).
 
 A kubelet renews a projected token in its file; so the file is read at each login, and read once more when Vault refuses what it held.
 """

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 RENEWED_AT = 2 / 3
-"""The part of a life after which it is renewed: a third is left to try again, and to finish what runs (kubernetes.md §6.4)."""
+"""The part of a life after which it is renewed: a third is left to try again, and to finish what runs (vault.md §4)."""
 
 WORN_AT = 1 / 2
 """A renewal that gives less than this part of the first life has met the maximum TTL: time for something fresh."""

@@ -1,6 +1,6 @@
 """Step 5: is this release's code running, and no older code any more? `kubectl rollout status`, with what it leaves out.
 
-kubectl calls the previous release's finished rollout a success, and does not count old pods that are still terminating (kubernetes.md §4). So
+kubectl calls the previous release's finished rollout a success, and does not count old pods that are still terminating (kubernetes.md §2). So
 first the workload must carry this release's image (or a newer pod template than before the run), then kubectl's rules decide, then no pod of an
 older revision may be left, then the app's own init container `greylag wait` must have passed. What decides is a pure function over the API's own
 JSON; `looking` asks one cluster once, `watching` asks again until it is over.

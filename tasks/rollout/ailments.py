@@ -1,6 +1,6 @@
 """What a release's pods suffer from: images that can't be pulled, missing references, crash loops; and what they merely wait for. Pure.
 
-None of these ends by itself in a failure of the pod (kubernetes.md §3.7); a Deployment notices after its progress deadline, ten minutes by default.
+None of these ends by itself in a failure of the pod (kubernetes.md §1.6); a Deployment notices after its progress deadline, ten minutes by default.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Argo Rollouts' own status, read as `kubectl argo rollouts status` reads it, and one thing more: fully promoted (kubernetes.md §4.2). Pure."""
+"""Argo Rollouts' own status, read as `kubectl argo rollouts status` reads it, and one thing more: fully promoted (kubernetes.md §2.2). Pure."""
 
 from __future__ import annotations
 

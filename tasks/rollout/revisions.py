@@ -1,4 +1,4 @@
-"""Which pods run this release's code and which an older one's, those being deleted included (kubernetes.md §4.3). Pure.
+"""Which pods run this release's code and which an older one's, those being deleted included (kubernetes.md §2.3). Pure.
 
 `status.replicas` does not count a pod that is terminating, but for its whole grace period it serves and writes.
 """

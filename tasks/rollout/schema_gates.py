@@ -1,4 +1,4 @@
-"""The app's own gate: an init container that runs `greylag wait`, and whether it has passed (kubernetes.md §9.2). Pure.
+"""The app's own gate: an init container that runs `greylag wait`, and whether it has passed (kubernetes.md §2.4). Pure.
 
 It holds a pod back until the database has the newest version of the image's own files, so that order does not depend on a hook having run.
 """

@@ -1,4 +1,4 @@
-"""`kubectl rollout status` (1.36), rule by rule in its order (kubernetes.md §4.1). Pure."""
+"""`kubectl rollout status` (1.36), rule by rule in its order (kubernetes.md §2.1). Pure."""
 
 from __future__ import annotations
 

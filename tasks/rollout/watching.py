@@ -1,7 +1,7 @@
 """Looks at a rollout again and again until it is over, and what is said then.
 
 It polls: a look is three or four small requests, nothing can be missed between two of them (each reads the whole state), and there is no
-connection that could hang half open or history that could be compacted away (kubernetes.md §3.6). Many services are awaited at once, each in a
+connection that could hang half open or history that could be compacted away (kubernetes.md §1.5). Many services are awaited at once, each in a
 thread of its own; a little chance in the pauses keeps them from asking in step.
 """
 

@@ -1,4 +1,4 @@
-"""Jobs under the real Job controller: every row of cluster.md §4 that concerns them."""
+"""Jobs under the real Job controller: every row of kubernetes.md §1.8 that concerns them."""
 
 from __future__ import annotations
 

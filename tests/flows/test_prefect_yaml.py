@@ -1,4 +1,4 @@
-"""prefect.yaml, read strictly: Prefect ignores unknown keys, deploys flows that can't be imported and takes any parameter (prefect.md §2.9)."""
+"""prefect.yaml, read strictly: Prefect ignores unknown keys, deploys flows that can't be imported and takes any parameter (prefect.md §7)."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_good_file_names_no_path_of_a_machine() -> None:
 
 
 def test_good_flow_files_shadow_no_installed_package() -> None:
-    """Prefect puts flows/ first on sys.path (prefect.md §6.1)."""
+    """Prefect puts flows/ first on sys.path (prefect.md §10)."""
     stems = {path.stem for path in (ROOT / "flows").glob("*.py")} - {"__init__"}
     taken = stems & set(sys.stdlib_module_names)
     for stem in stems - taken:

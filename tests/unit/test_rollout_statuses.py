@@ -1,4 +1,4 @@
-"""kubectl's rules and Argo Rollouts', rule by rule (kubernetes.md §4.1, §4.2)."""
+"""kubectl's rules and Argo Rollouts', rule by rule (kubernetes.md §2.1, §2.2)."""
 
 from __future__ import annotations
 
