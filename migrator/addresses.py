@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from migrator import durations, errors, urls
 from migrator.redaction import redact
@@ -67,7 +67,8 @@ class ClickHouseAddress:
     """Where a ClickHouse database is (goose.md §7.2).
 
     `hosts` holds the ports as written (0 where none was); `http_ports` is where HTTP is to be tried: (host, port, whether the port is a
-    guess from the native one). `settings` are server settings; `own` are parameters that begin with `greylag_`, without that prefix.
+    guess from the native one). `http_proxy` is a URL; no proxy of the environment is ever used: it would be given the password and the SQL.
+    `settings` are server settings; `own` are parameters that begin with `greylag_`, without that prefix.
     Time-outs are in seconds.
     """
 
@@ -296,7 +297,7 @@ def parse_clickhouse(dbstring: str, environ: Mapping[str, str] | None = None) ->
         server_name=known.pop("tls_server_name", "").strip(),
         http_ports=tuple(_http_port(url.scheme, host, port, secure, http_port, environment) for host, port in url.hosts),
         http_path=known.pop("http_path", ""),
-        http_proxy=known.pop("http_proxy", ""),
+        http_proxy=_proxy(known.pop("http_proxy", "")),
         dial_timeout=_duration(known, "dial_timeout", "30s"),
         read_timeout=_duration(known, "read_timeout", "300s"),
         own=own,
@@ -305,6 +306,21 @@ def parse_clickhouse(dbstring: str, environ: Mapping[str, str] | None = None) ->
     if address.server_name and not secure:
         raise urls.bad("tls_server_name needs secure=true", hint="add secure=true, or drop tls_server_name")
     return address
+
+
+def _proxy(text: str) -> str:
+    """The URL of a proxy; a host and a port alone mean plain HTTP."""
+    if not text:
+        return ""
+    url = text if "://" in text else f"http://{text}"
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # a port or a bracket that is none
+        usable = False
+    if not usable:
+        raise urls.bad("http_proxy of the address is not the URL of a proxy", hint="write http_proxy=http://host:port, percent-encoded")
+    return url
 
 
 def _flag(query: Mapping[str, str], name: str) -> bool:

@@ -96,17 +96,18 @@ class Refusal(Exception):
 
 @dataclass(eq=False)
 class Lost(Exception):
-    """No answer came: the connection could not be made (`sent` is False), broke or timed out."""
+    """No answer came: the connection could not be made (`sent` is False), broke or timed out. `proxy`: where the proxy is that it went through."""
 
     reason: str
     sent: bool = True
+    proxy: str = ""
 
     def __str__(self) -> str:
         return self.reason
 
 
-def read(error: Exception) -> Refusal | Lost:
-    """What an exception of clickhouse-connect or urllib3 means."""
+def read(error: Exception, proxy: str = "") -> Refusal | Lost:
+    """What an exception of clickhouse-connect or urllib3 means; `proxy` is where the proxy is that the request went through."""
     text = _TRAILER.sub("", str(error))
     refusal = _refusal(getattr(error, "code", None), text)
     if refusal is not None:
@@ -119,21 +120,22 @@ def read(error: Exception) -> Refusal | Lost:
         "ConnectionRefusedError",
         "gaierror",
     )
-    return Lost(_plain(root, text), sent)
+    return Lost(_plain(root, text), sent, proxy)
 
 
-def of_answer(status: int, code: str | None, body: bytes) -> Refusal | Lost:
+def of_answer(status: int, code: str | None, body: bytes, proxy: str = "") -> Refusal | Lost:
     """What an HTTP answer means that isn't a success.
 
     Args:
         code: the server's error code as its header gives it; a proxy may have dropped the header.
+        proxy: where the proxy is that the answer came through.
     """
     text = _TRAILER.sub("", body[:_LONGEST_MESSAGE].decode("utf-8", "backslashreplace").strip())
     refusal = _refusal(int(code) if code and code.isdigit() else None, text)
     if refusal is not None:
         return refusal
     said = text.split("\n")[0].strip()[:200]
-    return Lost(f"HTTP status {status}" + (f", server response: {said}" if said else ""))
+    return Lost(f"HTTP status {status}" + (f", server response: {said}" if said else ""), proxy=proxy)
 
 
 def _refusal(code: int | None, text: str) -> Refusal | None:
@@ -182,10 +184,13 @@ def of_server(failure: Refusal | Lost, doing: str) -> errors.GreylagError:
 
 def connection_lost(failure: Lost, doing: str) -> errors.GreylagError:
     """The error of a server that does not answer."""
+    through = f" through the proxy {failure.proxy}" if failure.proxy else ""
     if failure.reason == "timed out":
-        return errors.TimedOut(f"ClickHouse did not answer in time {doing}", hint="run the same command again when the server answers")
+        return errors.TimedOut(
+            f"ClickHouse did not answer in time{through} {doing}", hint="run the same command again when the server answers"
+        )
     return errors.Unavailable(
-        f"the connection to ClickHouse was lost {doing}: {failure.reason}",
+        f"the connection to ClickHouse{through} was lost {doing}: {failure.reason}",
         code="connection-lost" if failure.sent else None,
         hint="run the same command again: it looks up what the server did with the last statement before it goes on",
     )
@@ -223,26 +228,31 @@ def classify(failure: Refusal) -> tuple[type[errors.GreylagError], str | None, s
     return errors.StatementRejected, None, ""
 
 
-def at_login(failure: Refusal | Lost, place: str, guessed: str, username: str) -> errors.GreylagError:
+def at_login(failure: Refusal | Lost, place: str, guessed: str, username: str, proxy: str = "") -> errors.GreylagError:
     """The error of a connection that could not be opened. Never holds a password.
 
     Args:
         place: `host:port` as it was tried.
         guessed: the native port from which the HTTP port was guessed, as a sentence, or nothing.
         username: who wanted to log in.
+        proxy: `host:port` of the proxy that the address names.
     """
+    through = f" through the proxy {proxy}" if proxy else ""
     hint = f"{guessed}; name the HTTP port with ?http_port= in the address or CLICKHOUSE_HTTP_PORT" if guessed else ""
     if isinstance(failure, Refusal):
         kind, code, usual = classify(failure)
         if kind is errors.StatementRejected:
             kind, code = errors.Unavailable, "unexpected-answer"
         said = f'wrong user or password for "{username}"' if failure.code in _LOGIN else failure.message
-        return kind(f"ClickHouse at {place} refused the connection: code: {failure.code}, {said}", code=code, hint=usual or hint)
+        return kind(f"ClickHouse at {place}{through} refused the connection: code: {failure.code}, {said}", code=code, hint=usual or hint)
+    check = "check host and port"
+    if proxy:
+        check = "check host and port, and the proxy that the address names with http_proxy="
     if failure.reason == "timed out":
-        return errors.TimedOut(f"ClickHouse at {place} did not answer in time", code="connect-timeout", hint=hint or "check host and port")
+        return errors.TimedOut(f"ClickHouse at {place} did not answer in time{through}", code="connect-timeout", hint=hint or check)
     if "WRONG_VERSION_NUMBER" in failure.reason:
         hint = "the server speaks no TLS on this port: drop secure=true (or https), or name the port that does (8443)"
     return errors.Unavailable(
-        f"ClickHouse at {place} can't be reached: {failure.reason}",
-        hint=hint or "check host and port: greylag speaks HTTP (8123, TLS 8443)",
+        f"ClickHouse at {place} can't be reached{through}: {failure.reason}",
+        hint=hint or f"{check}: greylag speaks HTTP (8123, TLS 8443)",
     )

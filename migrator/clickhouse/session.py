@@ -13,6 +13,7 @@ client (`%s`, `{x:Type}`, `?` mean what they mean to the server), and INSERT bri
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import logging
@@ -21,6 +22,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from migrator import addresses, errors
 from migrator.clickhouse import failures
@@ -71,9 +73,10 @@ class Session:
     cluster: str = ""
     database_engine: str = ""
     native: bool = False  # goose would speak the native protocol to this address
+    proxy: str = ""  # host:port of the proxy that the address names
 
     def __post_init__(self) -> None:
-        self._transport = Transport(self.client, native=self.native)
+        self._transport = Transport(self.client, native=self.native, proxy=self.proxy)
         self._prepared: dict[tuple[tuple[str, str | int], ...], str] = {}
         """By the settings of a statement: the URL's part that is the same for all that have them."""
 
@@ -227,9 +230,9 @@ def connect(address: addresses.ClickHouseAddress, prefix: str, timeout: float) -
         try:
             return _open(address, host, port, place, prefix, timeout)
         except failures.Refusal as refusal:
-            raise failures.at_login(refusal, place, guessed, address.username) from None
+            raise failures.at_login(refusal, place, guessed, address.username, _proxy_place(address)) from None
         except failures.Lost as lost:
-            last = failures.at_login(lost, place, guessed, address.username)
+            last = failures.at_login(lost, place, guessed, address.username, _proxy_place(address))
     raise last or errors.UsageError("the address names no host", code="empty-host")
 
 
@@ -260,14 +263,14 @@ def _open(address: addresses.ClickHouseAddress, host: str, port: int, place: str
             client_name="greylag",
             show_clickhouse_errors="scrub",
             proxy_path=address.http_path,
-            pool_mgr=httputil.get_pool_manager(**_pool_options(address, secure, httputil.check_env_proxy(interface, host, port))),
+            pool_mgr=httputil.get_pool_manager(**_pool_options(address, secure)),
             **({"server_host_name": address.server_name} if address.server_name else {}),
         )
         # What clickhouse-connect sets for itself would change what a file's literals mean; goose sends neither.
         for name in ("date_time_input_format", "cast_string_to_dynamic_use_inference"):
             client.params.pop(name, None)
         native = address.scheme not in ("http", "https")
-        session = Session(client, place, address.database, dict(address.settings), prefix, native=native)
+        session = Session(client, place, address.database, dict(address.settings), prefix, native=native, proxy=_proxy_place(address))
         name, engine = session.rows("SELECT currentDatabase(), (SELECT engine FROM system.databases WHERE name = currentDatabase())")[0]
         session.database, session.database_engine = str(name), str(engine)
         client.database = session.database
@@ -276,12 +279,17 @@ def _open(address: addresses.ClickHouseAddress, host: str, port: int, place: str
     return session
 
 
-def _pool_options(address: addresses.ClickHouseAddress, secure: bool, environment_proxy: str | None) -> dict[str, Any]:
-    """What `get_client` would give to the pool that it makes itself; a pool of our own isn't shared with other users of the library."""
+def _pool_options(address: addresses.ClickHouseAddress, secure: bool) -> dict[str, Any]:
+    """What `get_client` would give to the pool that it makes itself, but for the environment's proxy: whoever listens at HTTP_PROXY would be
+    given the database's password and the SQL. Only a proxy that the address names is used. The pool isn't shared with other users of the library.
+    """
     options: dict[str, Any] = {}
-    proxy = address.http_proxy or environment_proxy
-    if proxy:
-        options["https_proxy" if secure else "http_proxy"] = proxy
+    if address.http_proxy:
+        options["https_proxy" if secure else "http_proxy"] = address.http_proxy
+        url = urlsplit(address.http_proxy)
+        if url.username:
+            login = f"{unquote(url.username)}:{unquote(url.password or '')}"
+            options["proxy_headers"] = {"Proxy-Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
     if secure:
         options["verify"] = not address.skip_verify
         if address.ca:
@@ -291,6 +299,11 @@ def _pool_options(address: addresses.ClickHouseAddress, secure: bool, environmen
             if not address.skip_verify:
                 options["assert_hostname"] = address.server_name
     return options
+
+
+def _proxy_place(address: addresses.ClickHouseAddress) -> str:
+    """Host and port of the proxy that the address names, without its user and password; nothing where it names none."""
+    return urlsplit(address.http_proxy).netloc.rpartition("@")[2]
 
 
 def literal(text: str) -> str:

@@ -27,10 +27,11 @@ _BUSY = (429, 503, 504)
 @dataclass
 class Transport:
     """Sends statements through `client`, an open `clickhouse_connect` client. Threads may share `post`; `post_in_turn` has one user at a time.
-    `native`: goose would speak the native protocol to this address."""
+    `native`: goose would speak the native protocol to this address; `proxy`: where the proxy is that the connections go through."""
 
     client: Any
     native: bool = False
+    proxy: str = ""
     _connection: Any = field(default=None, init=False, repr=False)  # the one of `post_in_turn`, once it is open
 
     def parameters(self, sent: Mapping[str, str | int], database: str = "") -> str:
@@ -73,11 +74,11 @@ class Transport:
             answer = exchange.receive(connection.sock)
             keep = answer.reusable
         except OSError as error:
-            raise failures.read(error) from None
+            raise failures.read(error, self.proxy) from None
         finally:
             if not keep:  # also after a signal: what still comes belongs to a statement that was given up
                 connection.close()
-        _require_success(answer.status, answer.headers, answer.body, native=self.native)
+        self._require_success(answer.status, answer.headers, answer.body)
 
     def _post(self, pool: Any, body: bytes, target: str, reads: bool = False) -> tuple[bytes, Any]:
         """The answer's body, and the connection that it came over."""
@@ -98,14 +99,26 @@ class Transport:
             connection = answer.connection
             content = answer.read()
         except HTTPError as error:
-            raise failures.read(error) from None
-        _require_success(answer.status, answer.headers, content, native=self.native)
+            raise failures.read(error, self.proxy) from None
+        self._require_success(answer.status, answer.headers, content)
         return content, connection
 
     def close(self) -> None:
         """Closes the connection of `post_in_turn`; the client closes the others."""
         if self._connection is not None:
             self._connection.close()
+
+    def _require_success(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """Raises failures.Refusal, failures.Lost for an answer that isn't a whole success."""
+        if not 200 <= status < 300 or _CODE in headers:
+            failure = failures.of_answer(status, headers.get(_CODE), body, self.proxy)
+            if isinstance(failure, failures.Refusal):
+                failure.written_rows = _written_rows(headers.get(_SUMMARY))
+                failure.native = self.native
+            raise failure
+        # Progress is sent as headers while the statement runs; http.client takes a connection that ends there for an empty answer.
+        if _SUMMARY not in headers and all(name.lower() == _PROGRESS for name in headers):
+            raise failures.Lost("the connection ended within the answer", proxy=self.proxy)
 
     @cached_property
     def _pool(self) -> Any:
@@ -160,19 +173,6 @@ class Transport:
             respect_retry_after_header=False,
             backoff_factor=0.1,
         )
-
-
-def _require_success(status: int, headers: Mapping[str, str], body: bytes, *, native: bool) -> None:
-    """Raises failures.Refusal, failures.Lost for an answer that isn't a whole success."""
-    if not 200 <= status < 300 or _CODE in headers:
-        failure = failures.of_answer(status, headers.get(_CODE), body)
-        if isinstance(failure, failures.Refusal):
-            failure.written_rows = _written_rows(headers.get(_SUMMARY))
-            failure.native = native
-        raise failure
-    # Progress is sent as headers while the statement runs; http.client takes a connection that ends there for an empty answer.
-    if _SUMMARY not in headers and all(name.lower() == _PROGRESS for name in headers):
-        raise failures.Lost("the connection ended within the answer")
 
 
 def _written_rows(summary: str | None) -> int | None:
