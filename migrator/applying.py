@@ -57,7 +57,7 @@ def apply(
         policy, env: as given to `planning.plan`.
 
     Raises:
-        PlanRefused: `plan-moved`, `approval-mismatch`.
+        PlanRefused: `plan-moved`, `approval-mismatch`, `cluster-unnamed`.
         And what `Database.lock` and `Database.execute` raise; what was finished before stays finished and recorded.
     """
     started = time.monotonic()
@@ -70,6 +70,7 @@ def apply(
 
     if not plan.steps:
         return Report(plan, (), time.monotonic() - started)
+    database.require_fit(plan)
     with database.lock(listen):
         history = database.ensure_history() if plan.target.versioning else database.read_history()
         rest = planning.remaining(plan, history, policy=policy, env=env)

@@ -137,6 +137,10 @@ class Database(Protocol):
         """Holds the migration lock. Polls, emitting LockWaiting; raises LockUnavailable after `locks.migration_wait`."""
         ...
 
+    def require_fit(self, plan: planning.Plan) -> None:
+        """Refuses a plan that this server would execute otherwise than its files mean; writes nothing. Raises PlanRefused (`cluster-unnamed`)."""
+        ...
+
     def execute(self, plan: planning.Plan, steps: Sequence[planning.Step], listener: events.Listener) -> None:
         """Executes steps in order under the lock, each recorded with its own history row (or row deletion for down; nothing is recorded when
         `plan.target.versioning` is False). Emits MigrationStarted, StatementFinished, MigrationFinished. On an error what was finished stays

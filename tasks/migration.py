@@ -103,6 +103,7 @@ def prepare(request: Request) -> Prepared:
     with way.watched(), opened(request.target, way.url(), request.settings) as database:
         history = database.read_history()
         plan = _plan(migrations, history, database.engine, request.env, request.policy)
+        database.require_fit(plan)
     if request.plan:
         refusals.require_approved(request.plan, plan, history)
     return Prepared(plan, history)

@@ -32,6 +32,7 @@ def run(session: Session) -> int:
     with session.open() as database:
         history = database.read_history()
         plan = migrating.warned(migrating.make_plan(session, database, migrations, history, wanted))
+        database.require_fit(plan)
         plan = migrating.resuming(plan, database, history, session.invocation.call)
     session.document.update({**plan.document(), "verb": "plan", "planned": str(wanted.verb)})
     if not session.json:

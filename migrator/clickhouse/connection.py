@@ -43,7 +43,8 @@ def connect(dbstring: str, options: Options) -> ClickHouseDatabase:
     except BaseException:
         opened.close()
         raise
-    database = ClickHouseDatabase(opened, options, place, times, _notes(address, opened, profile))
+    insisted = address.own.get("profile") == tables.Profile.SINGLE
+    database = ClickHouseDatabase(opened, options, place, times, _notes(address, opened, profile), insisted=insisted)
     registry.register(database)
     return database
 
@@ -94,14 +95,25 @@ def _doing(what: str) -> Iterator[None]:
 
 
 class ClickHouseDatabase:
-    """`engines.Database` for ClickHouse. `notes` is what a person should know about the connection; `lock` emits it."""
+    """`engines.Database` for ClickHouse. `notes` is what a person should know about the connection; `lock` emits it. `insisted`: the address itself
+    says that the history is one server's alone."""
 
-    def __init__(self, opened: session.Session, options: Options, place: tables.Place, times: Times, notes: Sequence[events.Note]) -> None:
+    def __init__(
+        self,
+        opened: session.Session,
+        options: Options,
+        place: tables.Place,
+        times: Times,
+        notes: Sequence[events.Note],
+        *,
+        insisted: bool = False,
+    ) -> None:
         self.notes = tuple(notes)
         self._session = opened
         self._options = options
         self._place = place
         self._times = times
+        self._insisted = insisted
         self._lock: MigrationLock | None = None
         self._journal_is_new = False
 
@@ -167,6 +179,15 @@ class ClickHouseDatabase:
         from migrator.clickhouse.keeper import KeeperRow
 
         return KeeperRow(self._session)
+
+    def require_fit(self, plan: planning.Plan) -> None:
+        """Refuses files that are written for a cluster where the address names none; see `topology`."""
+        if self._place.profile is not tables.Profile.SINGLE or self._insisted:
+            return
+        from migrator.clickhouse import topology
+
+        with _doing("to look at the servers' clusters"):
+            topology.require_named(self._session, plan)
 
     def execute(self, plan: planning.Plan, steps: Sequence[planning.Step], listener: events.Listener) -> None:
         """Executes steps in order under the lock; see `execution`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from migrator.objects import Action, Effect, Kind, ObjectName
 
@@ -113,7 +113,15 @@ def plain(token: str) -> str:
 
 def read(line: str, database: str) -> Shape:
     """The shape of a statement from its canonical line; `database` is what unqualified names belong to."""
-    reader = _Reader([token for token in _TOKEN.findall(line) if not token.isspace()], database)
+    tokens = [token for token in _TOKEN.findall(line) if not token.isspace()]
+    shape = _read(_Reader(tokens, database))
+    if shape.cluster or shape.sort not in (Sort.REPEATABLE, Sort.OTHER) or "".join(tokens[:1]).upper() in _QUERIES:
+        return shape
+    anywhere = _Reader(tokens, database)  # users, grants, TRUNCATE, OPTIMIZE, SYSTEM …: each has the clause at a place of its own
+    return replace(shape, cluster=anywhere.name().strip("'")) if anywhere.seek("ON CLUSTER") else shape
+
+
+def _read(reader: _Reader) -> Shape:
     word = reader.take().upper()
     if word in ("CREATE", "REPLACE", "ATTACH", "UNDROP"):
         return _created(reader, word)
@@ -130,7 +138,8 @@ def read(line: str, database: str) -> Shape:
     return Shape(_sort_of_rest(word, reader))
 
 
-READS = frozenset({"SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK", "GRANT", "REVOKE", "("})
+_QUERIES = frozenset({"SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK", "("})
+READS = _QUERIES | {"GRANT", "REVOKE"}
 _HARMLESS_SYSTEM = frozenset({"RELOAD", "FLUSH", "SYNC", "START", "STOP", "ENABLE", "DISABLE", "WAIT"})
 
 

@@ -214,6 +214,9 @@ class PostgresDatabase:
         finally:
             other.close()
 
+    def require_fit(self, plan: planning.Plan) -> None:
+        """Refuses nothing: a PostgreSQL database is one server."""
+
     def execute(self, plan: planning.Plan, steps: Sequence[planning.Step], listener: events.Listener) -> None:
         """Executes steps in order; see `postgres.execution` and `postgres.autocommit`."""
         author = tables.Author(self._options.run_id, self._options.applied_by, plan.bundle)

@@ -216,3 +216,36 @@ def test_takeover_waits_longer_than_any_statement_of_the_dead_can_arrive() -> No
         assert times.grace > 2 * times.fence
         assert times.fence > 2 * times.heartbeat or lease < 4
         assert times.lease >= 4 * times.heartbeat
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "CREATE USER u ON CLUSTER c",
+        "GRANT ON CLUSTER c SELECT ON db.* TO u",
+        "CREATE ROW POLICY p ON CLUSTER c ON db.t USING 1",
+        "TRUNCATE TABLE IF EXISTS t ON CLUSTER `c`",
+        "OPTIMIZE TABLE t ON CLUSTER 'c' FINAL",
+        "SYSTEM STOP MERGES ON CLUSTER c",
+        "KILL MUTATION ON CLUSTER c WHERE 1 ASYNC",
+        "DELETE FROM t ON CLUSTER c WHERE a = 1",
+        "DROP FUNCTION f ON CLUSTER c",
+    ],
+)
+def test_cluster_is_read_wherever_the_statement_names_it(line: str) -> None:
+    assert shapes.read(line, "db").cluster == "c"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "SELECT 1 FROM a INNER JOIN b ON cluster = 1",
+        "INSERT INTO t SELECT 1 FROM a INNER JOIN b ON cluster = 1",
+        "CREATE VIEW v AS SELECT * FROM a INNER JOIN b ON cluster = 1",
+        "DELETE FROM t WHERE a IN (SELECT 1 FROM x INNER JOIN y ON cluster = 1)",
+        "EXPLAIN AST CREATE TABLE t ON CLUSTER c (`a` Int8) ENGINE = Log",
+        "SELECT 'ON CLUSTER c'",
+    ],
+)
+def test_column_named_cluster_is_none(line: str) -> None:
+    assert shapes.read(line, "db").cluster == ""
