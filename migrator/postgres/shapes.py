@@ -31,7 +31,7 @@ class Shape:
         sets: which of `lock_timeout` and `statement_timeout` it sets; they are the file's own affair then.
         touches: whether it may change any time-out of the session.
         returns: whether it may return rows.
-        head: first words of its first command.
+        head: first words of its first command; none where it begins with something else, as `(SELECT 1)` does.
     """
 
     lock: LockClass
@@ -95,9 +95,9 @@ _SEEN_MOST = 4096
 def _read(text: str) -> Shape:
     scan = lexer.scan(text, Engine.POSTGRES)
     commands = [(item.words, "" if item.words[:1] and item.words[0] in _DATA else text[item.start : item.end]) for item in scan.commands]
-    firsts = {words[0] if words else "" for words, _ in commands}
+    firsts = {words[0] if words else "" for words, _ in commands}  # "" may be a query in parentheses
     controls = any(_controls(words) for words, _ in commands)
-    setting = not firsts.isdisjoint(_SETTING)
+    setting = not firsts.isdisjoint(_SETTING) or "" in firsts
     rules = setting and _READING_RULES.search(text) is not None
     awkward = scan.open is not None or "COPY" in firsts or ("$" in text and _PARAMETER.search(text) is not None) or rules
     classes = [_lock(words, body) for words, body in commands]
@@ -110,7 +110,7 @@ def _read(text: str) -> Shape:
         controls=controls,
         sets=frozenset(f"{(item[1] or item[2]).lower()}_timeout" for item in _SETS_TIMEOUT.finditer(text)) if setting else frozenset(),
         touches=setting and _TIMEOUTS.search(text) is not None,
-        returns=not firsts.isdisjoint(_RETURNING),
+        returns=not firsts.isdisjoint(_RETURNING) or "" in firsts,
         head=commands[0][0] if commands else (),
     )
     if len(_seen) >= _SEEN_MOST:
@@ -122,7 +122,7 @@ def locks_in_order(statements: Iterable[tuple[str, Shape]]) -> Iterator[LockClas
     """The class of each statement of one transaction: work on a table that the same transaction created stalls nobody."""
     created: set[str] = set()
     for text, found in statements:
-        table = _NEW_TABLE.match(text) if found.commands == 1 and found.head[0] == "CREATE" else None
+        table = _NEW_TABLE.match(text) if found.commands == 1 and found.head[:1] == ("CREATE",) else None
         if table:
             created.add(table[1].lower())
         subject = _ON_TABLE.match(text) if created and found.lock.blocks and found.commands == 1 else None

@@ -68,6 +68,39 @@ def test_a_failed_commit_is_told_as_goose_tells_it(playground: Playground) -> No
     assert playground.versions() == [0, 1]
 
 
+@pytest.mark.parametrize("head", ["", "-- +goose NO TRANSACTION\n"])
+@pytest.mark.parametrize("direction", ["up", "down"])
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ("(SELECT 1)", True),
+        ("/* c */ ((SELECT 1) UNION (SELECT 2))", True),
+        ("(SELECT generate_series(1, 5000))", True),
+        ("\\echo hello", False),
+        ("<<<<<<< HEAD", False),
+        ("1", False),
+        ("$$x$$", False),
+        ("@x", False),
+        ("COPY a FROM stdin;\n1\t2\n\\.", False),
+    ],
+)
+def test_a_statement_may_begin_with_anything(playground: Playground, text: str, taken: bool, direction: str, head: str) -> None:
+    playground.write(1, "CREATE TABLE a (id int);")
+    up, down = (f"{text};", "SELECT 1;") if direction == "up" else ("SELECT 1;", f"{text};")
+    playground.write(2, up, down, head=head)
+    if direction == "down":
+        playground.run()
+    verb = Verb.UP if direction == "up" else Verb.DOWN
+    if taken:
+        playground.run(verb)
+        assert playground.versions() == ([0, 1, 2] if direction == "up" else [0, 1])
+        return
+    with pytest.raises(errors.StatementRejected) as caught:
+        playground.run(verb)
+    assert "00002_step.sql" in str(caught.value.where)
+    assert playground.versions() == ([0, 1] if direction == "up" else [0, 1, 2])
+
+
 def test_shared_pipelines_keep_each_migration_its_own_transaction(playground: Playground) -> None:
     for version in range(1, 8):
         playground.write(version, f"CREATE TABLE t{version} (id int);\nINSERT INTO t{version} SELECT txid_current()::bigint % 100000;")
