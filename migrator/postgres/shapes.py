@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from migrator import lexer, locks
+from migrator import hazards, lexer, locks
 from migrator.history import Engine
 from migrator.locks import LockClass
 
@@ -28,6 +28,7 @@ class Shape:
         pipelined: whether it can be sent through the extended protocol with goose's effect.
         transactional: whether it may share a transaction with a journal row.
         controls: whether it begins or ends a transaction itself.
+        ends: whether it ends one.
         sets: which of `lock_timeout` and `statement_timeout` it sets; they are the file's own affair then.
         touches: whether it may change any time-out of the session.
         returns: whether it may return rows.
@@ -40,6 +41,7 @@ class Shape:
     pipelined: bool
     transactional: bool
     controls: bool
+    ends: bool
     sets: frozenset[str]
     touches: bool
     returns: bool
@@ -108,6 +110,7 @@ def _read(text: str) -> Shape:
         pipelined=len(commands) <= 1 and not controls and not awkward,
         transactional=not controls and all(_transactional(words, body) for words, body in commands),
         controls=controls,
+        ends=controls and any(hazards.ends_transaction(words) for words, _ in commands),
         sets=frozenset(f"{(item[1] or item[2]).lower()}_timeout" for item in _SETS_TIMEOUT.finditer(text)) if setting else frozenset(),
         touches=setting and _TIMEOUTS.search(text) is not None,
         returns=not firsts.isdisjoint(_RETURNING) or "" in firsts,
@@ -131,10 +134,8 @@ def locks_in_order(statements: Iterable[tuple[str, Shape]]) -> Iterator[LockClas
 
 
 def _controls(words: tuple[str, ...]) -> bool:
-    first, second = (*words, "", "")[:2]
-    if first == "ROLLBACK":
-        return "TO" not in words
-    return first in ("BEGIN", "START", "COMMIT", "END", "ABORT") or (first == "PREPARE" and second == "TRANSACTION")
+    first = words[0] if words else ""
+    return first in ("BEGIN", "START") or hazards.ends_transaction(words)
 
 
 def _transactional(words: tuple[str, ...], body: str) -> bool:
