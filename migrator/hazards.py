@@ -1,7 +1,8 @@
 """What goose's splitting does to a file without a word (goose.md §2.4, §2.5).
 
 *Lossy*: goose drops text, or what it sends would be rejected though the file as a whole may be right, or a transactional file ends its
-transaction itself. *Merged*: goose sends two commands as one statement, and the server executes both. Verdicts differ by engine: PostgreSQL
+transaction itself and something follows, or undoes what it did. *Merged*: goose sends two commands as one statement, and the server executes both;
+or a file's own COMMIT is its last command, so that only the history row stands apart. Verdicts differ by engine: PostgreSQL
 executes several commands in one message, ClickHouse refuses them; PostgreSQL takes an empty statement, ClickHouse does not. What goose
 applies faithfully is never lossy.
 """
@@ -149,6 +150,7 @@ class _Reading:
         self.escapes = engine is Engine.POSTGRES and any(_ESCAPES_OFF.search(item.text) for item in statements)
 
     def hazards(self) -> Iterator[Hazard]:
+        commands: list[tuple[Statement, lexer.Command]] = []
         cut: tuple[int, lexer.Open] | None = None
         rest: lexer.Open | None = None
         for index, statement in enumerate(self.statements):
@@ -160,6 +162,7 @@ class _Reading:
             if cut:
                 yield self._cut(*cut, last=index)
             cut = (index, read.open) if read.open else None
+            commands += [(statement, command) for command in read.commands]
             yield from self._commands(index, statement, read)
             if self.engine is Engine.CLICKHOUSE and not (read.commands or resumed or self._is_swallowed(index)):
                 yield self._empty(statement)
@@ -167,6 +170,8 @@ class _Reading:
                 yield self._stray_dollar(statement, read.stray_dollar)
         if cut:
             yield self._cut(*cut, last=None)
+        if self.use_transaction:
+            yield from self._own_transaction(commands)
 
     def _cut(self, index: int, opened: lexer.Open, *, last: int | None) -> Hazard:
         """A chunk that ends inside of a construct; `last` is the statement that holds the construct's end."""
@@ -194,11 +199,6 @@ class _Reading:
         )
 
     def _commands(self, index: int, statement: Statement, read: lexer.Scan) -> Iterator[Hazard]:
-        if self.use_transaction:
-            for command in read.commands:
-                if _ends_transaction(command.words):
-                    yield self._own_transaction(statement, command)
-                    break
         if index in self.trace.glued:
             yield self._glued(index, statement, len(read.commands))
         elif len(read.commands) > 1 and not read.open:
@@ -257,15 +257,17 @@ class _Reading:
             return Hazard(HazardKind.MERGED, code, f"{message}; PostgreSQL executes both", line, hint)
         return Hazard(HazardKind.LOSSY, code, f"{message}; ClickHouse takes one query at a time and would reject it", line, hint)
 
-    def _own_transaction(self, statement: Statement, command: lexer.Command) -> Hazard:
-        line = statement.line_of(command.start)
-        return Hazard(
-            HazardKind.LOSSY,
-            "own-transaction",
-            f"{command.words[0]} in line {line} ends the transaction in which the file is applied: a later error would leave it half applied",
-            line,
-            "delete it and its BEGIN, or write `-- +goose NO TRANSACTION` if the file must manage its own transactions",
-        )
+    def _own_transaction(self, commands: Sequence[tuple[Statement, lexer.Command]]) -> Iterator[Hazard]:
+        """The commands that end the transaction in which the file is applied, one of each statement."""
+        told: Statement | None = None
+        for number, (statement, command) in enumerate(commands, start=1):
+            if statement is told or not ends_transaction(command.words):
+                continue
+            told = statement
+            last = self.engine is Engine.POSTGRES and all(_is_idle(follower.words) for _, follower in commands[number:])
+            yield _own_transaction(command.words, statement.line_of(command.start), last=last)
+            if last:
+                return
 
     def _stray_dollar(self, statement: Statement, offset: int) -> Hazard:
         line = statement.line_of(offset)
@@ -278,13 +280,39 @@ class _Reading:
         )
 
 
-def _ends_transaction(words: tuple[str, ...]) -> bool:
+def ends_transaction(words: Sequence[str]) -> bool:
+    """Whether a command, given by its first words in capitals, ends the transaction in which it is executed."""
     if not words:
         return False
     if words[0] == "PREPARE":
         return words[1:2] == ("TRANSACTION",)
     to_savepoint = words[0] == "ROLLBACK" and "TO" in words[1:3]
     return words[0] in _ENDS_TRANSACTION and not to_savepoint
+
+
+def _is_idle(words: Sequence[str]) -> bool:
+    """Whether a command does nothing outside of a transaction but draw a warning."""
+    chained = "CHAIN" in words and "NO" not in words
+    return ends_transaction(words) and words[0] != "PREPARE" and words[1:2] != ("PREPARED",) and not chained
+
+
+def _own_transaction(words: Sequence[str], line: int, *, last: bool) -> Hazard:
+    """The hazard of a command that ends the file's transaction; `last`: nothing that could fail comes after it."""
+    code, hint = (
+        "own-transaction",
+        "delete it and its BEGIN, or write `-- +goose NO TRANSACTION` if the file must manage its own transactions",
+    )
+    if words[1:2] == ("PREPARED",):
+        why = f"{words[0]} PREPARED in line {line} can't be executed inside the transaction in which the file is applied"
+        return Hazard(HazardKind.LOSSY, code, why, line, "write `-- +goose NO TRANSACTION` at the beginning of the file")
+    ends = f"{words[0]} in line {line} ends the transaction in which the file is applied"
+    if not last:
+        return Hazard(HazardKind.LOSSY, code, f"{ends}: a later error would leave it half applied", line, hint)
+    if words[0] not in ("COMMIT", "END"):
+        why = f"{ends} without committing it: nothing before it stays, yet the version would be recorded as applied"
+        return Hazard(HazardKind.LOSSY, code, why, line, hint)
+    why = f"{ends}: its history row is written behind it, by itself, and a run that is killed in between applies the file again"
+    return Hazard(HazardKind.MERGED, code, why, line, "delete it and its BEGIN: the file is committed together with its history row then")
 
 
 def _why_together(text: str, command: lexer.Command, follower: lexer.Command) -> tuple[str, str, str]:

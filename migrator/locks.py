@@ -123,9 +123,9 @@ def of_words(words: Sequence[str], text: str) -> LockClass:
             its lock waits are short and retried.
     """
     first = words[0] if words else ""
-    if first in _ROWS:
+    if first in _ROWS or not first:  # without a word: a query in parentheses, or nothing that a server takes
         return LockClass.ROWS
-    if first in _NO_LOCK or not first:
+    if first in _NO_LOCK:
         return LockClass.NONE
     if first in _MAINTENANCE:
         return LockClass.MAINTENANCE

@@ -206,11 +206,15 @@ class PostgresDatabase:
             yield
 
     def _probe(self) -> int:
-        """The backend that a second connection is given, inside a transaction, while ours is open."""
+        """The backend that a second connection is given, inside a transaction, while ours is open; 0 where no transaction may begin."""
         other = _open(self._address, self._options)
         try:
             other.simple(b"BEGIN")
             return int(other.query("SELECT pg_catalog.pg_backend_pid()")[0][0] or 0)
+        except errors.Unavailable:
+            if other.parting is None or other.parting.sqlstate != failures.PROTOCOL_VIOLATION:
+                raise
+            return 0  # a pooler of statements; no PostgreSQL answers BEGIN like that
         finally:
             other.close()
 

@@ -289,7 +289,6 @@ def _budget_used_up(error: errors.GreylagError, blocker: blockers.Blocker, patie
 def _execute_alone(run: Run, step: planning.Step) -> None:
     """One migration in a transaction over the simple protocol, as goose sends it."""
     refuse_nul(step)
-    again = not any(shape.controls for shape in run.shapes_of(step))
     patience, started = Patience(), set[int]()
     while True:
         position = _Position()
@@ -298,12 +297,15 @@ def _execute_alone(run: Run, step: planning.Step) -> None:
             return
         except failures.ServerFailure as failure:
             run.session.rollback()
-            retry_or_raise(run, step, position.index, failure, patience, position.doing, again=again)
+            retry_or_raise(run, step, position.index, failure, patience, position.doing, again=not position.committed)
 
 
 @dataclass
 class _Position:
+    """Where the trying of a migration is: `index` of the statement, 0 for what is around them; `committed`: the file may have ended its transaction."""
+
     index: int = 0
+    committed: bool = False
     doing: str = "failed to begin transaction"
 
 
@@ -319,13 +321,17 @@ def _try_alone(run: Run, step: planning.Step, patience: Patience, position: _Pos
         position.index, position.doing = 0, "failed to prepare the transaction"
         send(session, settings.get(index, ()))
         position.index = index
+        shape = run.shapes_of(step)[index - 1]
+        position.committed = position.committed or (shape.ends and shape.commands > 1)
         sent_at = time.monotonic()
         session.simple(gounicode.encode(statement.text))
+        position.committed = position.committed or shape.ends
         run.listener(statement_finished(step, index, time.monotonic() - sent_at))
     duration: float | None = None
     if run.versioning:
         position.index, position.doing = 0, "failed to insert new goose version"
-        duration = record(run, step, None if session.in_transaction else time.monotonic() - began)
+        whole = session.in_transaction and not position.committed
+        duration = record(run, step, None if whole else time.monotonic() - began)
     position.index, position.doing = 0, "failed to commit transaction"
     session.simple(b"COMMIT")
     run.listener(migration_finished(step, time.monotonic() - began if duration is None else duration))

@@ -19,6 +19,9 @@ SERIALIZATION = "40001"
 NO_SUCH_STATEMENT = "26000"
 INSUFFICIENT_PRIVILEGE = "42501"
 INVALID_PARAMETER = "22023"
+PROTOCOL_VIOLATION = "08P01"
+DUPLICATE_TABLE = "42P07"
+UNIQUE_VIOLATION = "23505"
 UNDEFINED_TABLE = "42P01"
 UNDEFINED_SCHEMA = "3F000"
 _UNDEFINED_COLUMN = "42703"
@@ -71,6 +74,17 @@ def from_result(result: pq.abc.PGresult) -> ServerFailure:
         position=int(position) if position else None,
         context=text(diagnostic.CONTEXT),
     )
+
+
+def is_of_libpq(result: pq.abc.PGresult) -> bool:
+    """Whether libpq made up an error result by itself, because no answer came: every error of a server has an SQLSTATE."""
+    return result.error_field(pq.DiagnosticField.SQLSTATE) is None
+
+
+def ends_session(result: pq.abc.PGresult) -> bool:
+    """Whether the server closes the connection after this error (severity FATAL or PANIC; PostgreSQL documentation, "Message Severity Levels")."""
+    wanted = (pq.DiagnosticField.SEVERITY_NONLOCALIZED, pq.DiagnosticField.SEVERITY)
+    return any(result.error_field(field) in (b"FATAL", b"PANIC") for field in wanted)
 
 
 def text_of(result: pq.abc.PGresult) -> str:

@@ -248,37 +248,52 @@ def _without_schema(session: Session, where: Place) -> errors.GreylagError:
     )
 
 
+_RACES = frozenset({failures.UNIQUE_VIOLATION, failures.DUPLICATE_TABLE})
+"""What CREATE TABLE says when another session has just made a table of that name (of its row type, to be exact)."""
+
+_MOST_TRIES = 5  # each lost race leaves one table less to make
+
+
 def ensure(session: Session, where: Place) -> None:
-    """Creates goose's table with row 0, and greylag's tables, in one transaction; what exists stays as it is.
+    """Creates goose's table with row 0, and greylag's tables, in one transaction; what exists stays as it is, also where goose, which knows no lock
+    by default, makes its table at the same moment.
 
     Raises LoginFailed when the role may not create tables there or use the schema, PlanRefused (`no-schema`) when no schema would take the table.
     """
     if not where.schema:
         raise _without_schema(session, where)
-    try:
-        tables = session.query(
-            "SELECT " + ", ".join(f"pg_catalog.to_regclass(${n})" for n in (1, 2, 3)), where.table, where.facts, where.journal
-        )
-        missing = [name is None for name in tables[0]]
-        wanted: list[Command] = []
-        if missing[0]:
-            wanted.append(command(_CREATE_HISTORY.format(table=where.table)))
-            wanted.append(command(f"INSERT INTO {where.table} (version_id, is_applied) VALUES ($1, true)", 0))
-        if missing[1]:
-            wanted.append(command(_CREATE_FACTS.format(facts=where.facts)))
-        if missing[2]:
-            wanted.append(command(_CREATE_JOURNAL.format(journal=where.journal)))
-        if wanted:
-            session.batch([command("BEGIN"), *wanted, command("COMMIT")])
-    except failures.ServerFailure as failure:
-        session.rollback()
-        if failure.sqlstate == failures.UNDEFINED_SCHEMA:
-            raise errors.PlanRefused(
-                f"schema {where.schema} does not exist, so {where.given} has no place",
-                code="no-schema",
-                hint=f"create it first (CREATE SCHEMA {quote(where.schema)}), or correct -table (GOOSE_TABLE)",
-            ) from None
-        raise failures.of_server(failure, f"to create {where.given} and greylag's tables in schema {where.schema}") from None
+    for tried in range(1, _MOST_TRIES + 1):
+        try:
+            _create_missing(session, where)
+            return
+        except failures.ServerFailure as failure:
+            session.rollback()
+            if failure.sqlstate in _RACES and tried < _MOST_TRIES:
+                continue
+            if failure.sqlstate == failures.UNDEFINED_SCHEMA:
+                raise errors.PlanRefused(
+                    f"schema {where.schema} does not exist, so {where.given} has no place",
+                    code="no-schema",
+                    hint=f"create it first (CREATE SCHEMA {quote(where.schema)}), or correct -table (GOOSE_TABLE)",
+                ) from None
+            raise failures.of_server(failure, f"to create {where.given} and greylag's tables in schema {where.schema}") from None
+
+
+def _create_missing(session: Session, where: Place) -> None:
+    tables = session.query(
+        "SELECT " + ", ".join(f"pg_catalog.to_regclass(${n})" for n in (1, 2, 3)), where.table, where.facts, where.journal
+    )
+    missing = [name is None for name in tables[0]]
+    wanted: list[Command] = []
+    if missing[0]:
+        wanted.append(command(_CREATE_HISTORY.format(table=where.table)))
+        wanted.append(command(f"INSERT INTO {where.table} (version_id, is_applied) VALUES ($1, true)", 0))
+    if missing[1]:
+        wanted.append(command(_CREATE_FACTS.format(facts=where.facts)))
+    if missing[2]:
+        wanted.append(command(_CREATE_JOURNAL.format(journal=where.journal)))
+    if wanted:
+        session.batch([command("BEGIN"), *wanted, command("COMMIT")])
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------------------

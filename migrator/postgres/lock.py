@@ -40,7 +40,8 @@ def held(session: Session, listener: events.Listener, patience: float, probe: Ca
 
     Args:
         patience: seconds to wait for another run before LockUnavailable.
-        probe: opens a second connection, begins a transaction and tells its backend's pid; called only when the login's pid is not the backend's.
+        probe: opens a second connection, begins a transaction and tells its backend's pid, 0 when none may begin; called only when the login's pid
+            is not the backend's.
 
     Raises:
         LockUnavailable: another run holds it; the message names the holder. PlanRefused (`transaction-pooler`): the session isn't one's own.
@@ -95,14 +96,15 @@ def _prove(session: Session, pid: str, probe: Callable[[], int]) -> None:
         again, locks = session.query(_PROOF)[0]
         own = again == pid and locks == "1"
         if own and str(session.login_pid) != pid:
-            # A pooler is in between. If the connection it gave us is given to somebody else while ours is open, it pools transactions.
+            # A pooler is in between. If the connection it gave us is given to somebody else while ours is open, it pools transactions; if it
+            # lets none begin, statements.
             other = probe()
-            own = str(other) != pid and session.query(_PROOF)[0][0] == pid
+            own = bool(other) and str(other) != pid and session.query(_PROOF)[0][0] == pid
     except failures.ServerFailure as failure:
         raise failures.of_server(failure, "to check the migration lock") from None
     if not own:
         raise errors.PlanRefused(
-            "the connection is not a session of its own: a pooler hands out its connections per transaction, so no lock holds",
+            "the connection is not a session of its own: a pooler hands out its connections per transaction or statement, so no lock holds",
             code="transaction-pooler",
             hint="give the server's direct address (or a port of the pooler with pool_mode=session)",
         )

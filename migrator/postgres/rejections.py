@@ -49,11 +49,24 @@ def of_statement(
 
 def _standing(step: planning.Step, statement: statements.Statement, journalled: bool) -> str:
     """What is applied of a file when one of its statements was refused."""
+    if step.mode is planning.Mode.TRANSACTION and _may_have_committed(step, statement):
+        return "what the file itself committed stays, and the next run begins at its first statement"
     if step.mode is planning.Mode.TRANSACTION or statement is step.statements[0]:
         return "nothing of this file was applied"
     if journalled:
         return "what was applied before it is recorded, the next run goes on behind it"
     return "what was applied before it stays, and without versioning the next run begins at the first statement"
+
+
+def _may_have_committed(step: planning.Step, statement: statements.Statement) -> bool:
+    """Whether a transactional file may have committed something by itself before this statement failed."""
+    for item in step.statements:
+        shape = shapes.shape(item.text)
+        if item is statement:
+            return shape.ends and shape.commands > 1
+        if shape.ends:
+            return True
+    return False
 
 
 def of_step(step: planning.Step, failure: failures.ServerFailure, doing: str) -> errors.GreylagError:

@@ -60,6 +60,7 @@ class Session:
         self.prepared: set[bytes] = set()
         """Names of the statements that this session has prepared; whoever finds one gone empties the set."""
         self.timeouts_touched = False  # whether a migration may have changed statement_timeout or lock_timeout
+        self.parting: failures.ServerFailure | None = None  # the error with which the server ended the session
         self.was_cancelled = False  # whether the wait that broke last ended with the server's "query canceled"
 
     @property
@@ -176,7 +177,10 @@ class Session:
 
     @contextlib.contextmanager
     def _conversation(self) -> Iterator[None]:
-        """Around a conversation with the server: whatever breaks the wait from outside, the server is cancelled and waited for."""
+        """Around a conversation with the server: whatever breaks the wait from outside, the server is cancelled and waited for.
+
+        A connection may end while something is being sent as well as while an answer is awaited; libpq then refuses the next call, whichever it is.
+        """
         if self._stop.is_set() and not self._cleaning:
             raise failures.interrupted()
         if self.closed:
@@ -186,11 +190,21 @@ class Session:
         except errors.Unavailable:
             self.close()
             raise
+        except psycopg.OperationalError as error:
+            said = self._last_words(str(error))
+            self.close()
+            raise failures.connection_lost(said) from None
         except BaseException:
             with contextlib.suppress(Exception):
                 self._drain()
                 self.rollback()
             raise
+
+    def _last_words(self, said: str) -> str:
+        """Why the connection ended: what the server said before it closed, else libpq's own words, else the driver's."""
+        if self.parting is not None:
+            return str(self.parting)
+        return self.pgconn.error_message.decode("utf-8", "replace").strip() or said
 
     def _raise(self, failure: failures.ServerFailure) -> NoReturn:
         if self._stop.is_set() and failure.sqlstate == failures.QUERY_CANCELED:
@@ -247,8 +261,10 @@ class Session:
         elif status in (pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH):
             self._discard_copy()
         elif status in (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE, pq.ExecStatus.PIPELINE_ABORTED):
-            if self.closed:
-                raise failures.connection_lost(failures.text_of(result))
+            if failures.ends_session(result):
+                self.parting = failures.from_result(result)
+            if self.closed or (status == pq.ExecStatus.FATAL_ERROR and failures.is_of_libpq(result)):
+                raise failures.connection_lost(self._last_words(failures.text_of(result)))
             raise failures.from_result(result)
 
     def _discard_copy(self) -> None:
@@ -261,14 +277,11 @@ class Session:
 
     def _wait_for_result(self) -> None:
         pgconn = self.pgconn
-        try:
-            while True:
-                writing = bool(pgconn.flush())
-                if not pgconn.is_busy():
-                    return
-                self._poll(writing=writing)
-        except psycopg.OperationalError as error:
-            raise failures.connection_lost(str(error)) from None
+        while True:
+            writing = bool(pgconn.flush())
+            if not pgconn.is_busy():
+                return
+            self._poll(writing=writing)
 
     def _poll(self, *, writing: bool) -> None:
         """Waits until the socket is ready, and reads what there is. A wait that lasts repeats a cancel that the server did not see."""

@@ -65,7 +65,7 @@ def settle(session: Session, text: str, noted: str) -> Verdict:
     shape = shapes.shape(text)
     if shape.commands != 1:
         return Verdict(Outcome.UNKNOWN, "it holds several commands")
-    if shape.head[0] in _REPEATABLE or shape.head[:2] == ("ALTER", "SYSTEM"):
+    if (shape.head and shape.head[0] in _REPEATABLE) or shape.head[:2] == ("ALTER", "SYSTEM"):
         return Verdict(Outcome.NOT_DONE, f"{shape.head[0]} can be repeated")
     if len(shape.head) > 1 and shape.head[1] in _CATALOGUED and shape.head[0] in ("CREATE", "DROP"):
         return _settle_catalogued(session, text, shape.head)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from migrator import lexer, locks
+from migrator import hazards, lexer, locks
 from migrator.history import Engine
 from migrator.locks import LockClass
 
@@ -28,10 +28,11 @@ class Shape:
         pipelined: whether it can be sent through the extended protocol with goose's effect.
         transactional: whether it may share a transaction with a journal row.
         controls: whether it begins or ends a transaction itself.
+        ends: whether it ends one.
         sets: which of `lock_timeout` and `statement_timeout` it sets; they are the file's own affair then.
         touches: whether it may change any time-out of the session.
         returns: whether it may return rows.
-        head: first words of its first command.
+        head: first words of its first command; none where it begins with something else, as `(SELECT 1)` does.
     """
 
     lock: LockClass
@@ -40,6 +41,7 @@ class Shape:
     pipelined: bool
     transactional: bool
     controls: bool
+    ends: bool
     sets: frozenset[str]
     touches: bool
     returns: bool
@@ -95,9 +97,9 @@ _SEEN_MOST = 4096
 def _read(text: str) -> Shape:
     scan = lexer.scan(text, Engine.POSTGRES)
     commands = [(item.words, "" if item.words[:1] and item.words[0] in _DATA else text[item.start : item.end]) for item in scan.commands]
-    firsts = {words[0] if words else "" for words, _ in commands}
+    firsts = {words[0] if words else "" for words, _ in commands}  # "" may be a query in parentheses
     controls = any(_controls(words) for words, _ in commands)
-    setting = not firsts.isdisjoint(_SETTING)
+    setting = not firsts.isdisjoint(_SETTING) or "" in firsts
     rules = setting and _READING_RULES.search(text) is not None
     awkward = scan.open is not None or "COPY" in firsts or ("$" in text and _PARAMETER.search(text) is not None) or rules
     classes = [_lock(words, body) for words, body in commands]
@@ -108,9 +110,10 @@ def _read(text: str) -> Shape:
         pipelined=len(commands) <= 1 and not controls and not awkward,
         transactional=not controls and all(_transactional(words, body) for words, body in commands),
         controls=controls,
+        ends=controls and any(hazards.ends_transaction(words) for words, _ in commands),
         sets=frozenset(f"{(item[1] or item[2]).lower()}_timeout" for item in _SETS_TIMEOUT.finditer(text)) if setting else frozenset(),
         touches=setting and _TIMEOUTS.search(text) is not None,
-        returns=not firsts.isdisjoint(_RETURNING),
+        returns=not firsts.isdisjoint(_RETURNING) or "" in firsts,
         head=commands[0][0] if commands else (),
     )
     if len(_seen) >= _SEEN_MOST:
@@ -122,7 +125,7 @@ def locks_in_order(statements: Iterable[tuple[str, Shape]]) -> Iterator[LockClas
     """The class of each statement of one transaction: work on a table that the same transaction created stalls nobody."""
     created: set[str] = set()
     for text, found in statements:
-        table = _NEW_TABLE.match(text) if found.commands == 1 and found.head[0] == "CREATE" else None
+        table = _NEW_TABLE.match(text) if found.commands == 1 and found.head[:1] == ("CREATE",) else None
         if table:
             created.add(table[1].lower())
         subject = _ON_TABLE.match(text) if created and found.lock.blocks and found.commands == 1 else None
@@ -131,10 +134,8 @@ def locks_in_order(statements: Iterable[tuple[str, Shape]]) -> Iterator[LockClas
 
 
 def _controls(words: tuple[str, ...]) -> bool:
-    first, second = (*words, "", "")[:2]
-    if first == "ROLLBACK":
-        return "TO" not in words
-    return first in ("BEGIN", "START", "COMMIT", "END", "ABORT") or (first == "PREPARE" and second == "TRANSACTION")
+    first = words[0] if words else ""
+    return first in ("BEGIN", "START") or hazards.ends_transaction(words)
 
 
 def _transactional(words: tuple[str, ...], body: str) -> bool:

@@ -385,3 +385,21 @@ def test_the_tools_may_take_turns_on_one_database(steps: list[tuple[bool, str]],
         assert (said.code == 0) == (told.code == 0)
         assert rows(shared) == rows(alone)
         assert objects(shared) == objects(alone)
+
+
+OWN_TRANSACTIONS = {
+    "commit": "CREATE TABLE b (id int);\nCOMMIT;\n",
+    "wrapped": "BEGIN;\nCREATE TABLE b (id int);\nEND;\n-- c\n;\n",
+    "block": "-- +goose StatementBegin\nBEGIN;\nCREATE TABLE b (id int);\nCOMMIT;\n-- +goose StatementEnd\n",
+    "chain": "CREATE TABLE b (id int);\nCOMMIT AND CHAIN;\n",
+    "twice": "CREATE TABLE b (id int);\nCOMMIT;\nCOMMIT;\n",
+    "parentheses": "(SELECT 1);\n/* c */ ((SELECT 1) UNION (SELECT 2));\n",
+}
+
+
+@pytest.mark.parametrize("name", OWN_TRANSACTIONS)
+def test_a_file_that_commits_at_its_end_is_applied_as_goose_does(pair: Pair, name: str) -> None:
+    text = f"-- +goose Up\n{OWN_TRANSACTIONS[name]}-- +goose Down\nDROP TABLE IF EXISTS b;\nCOMMIT;\n"
+    files(pair.tools.cwd / "m", {**tables(1), "00002_own.sql": text, **tables(3)})
+    for command in ("up", "down", "down", "up"):
+        pair.run(command, expected=0)

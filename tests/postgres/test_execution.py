@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import psycopg
 import pytest
 
 from migrator import applying, errors, events, planning
@@ -66,6 +69,39 @@ def test_a_failed_commit_is_told_as_goose_tells_it(playground: Playground) -> No
     with pytest.raises(errors.StatementRejected, match=r"failed to commit transaction: ERROR: .*SQLSTATE 23503"):
         playground.run()
     assert playground.versions() == [0, 1]
+
+
+@pytest.mark.parametrize("head", ["", "-- +goose NO TRANSACTION\n"])
+@pytest.mark.parametrize("direction", ["up", "down"])
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ("(SELECT 1)", True),
+        ("/* c */ ((SELECT 1) UNION (SELECT 2))", True),
+        ("(SELECT generate_series(1, 5000))", True),
+        ("\\echo hello", False),
+        ("<<<<<<< HEAD", False),
+        ("1", False),
+        ("$$x$$", False),
+        ("@x", False),
+        ("COPY a FROM stdin;\n1\t2\n\\.", False),
+    ],
+)
+def test_a_statement_may_begin_with_anything(playground: Playground, text: str, taken: bool, direction: str, head: str) -> None:
+    playground.write(1, "CREATE TABLE a (id int);")
+    up, down = (f"{text};", "SELECT 1;") if direction == "up" else ("SELECT 1;", f"{text};")
+    playground.write(2, up, down, head=head)
+    if direction == "down":
+        playground.run()
+    verb = Verb.UP if direction == "up" else Verb.DOWN
+    if taken:
+        playground.run(verb)
+        assert playground.versions() == ([0, 1, 2] if direction == "up" else [0, 1])
+        return
+    with pytest.raises(errors.StatementRejected) as caught:
+        playground.run(verb)
+    assert "00002_step.sql" in str(caught.value.where)
+    assert playground.versions() == ([0, 1] if direction == "up" else [0, 1, 2])
 
 
 def test_shared_pipelines_keep_each_migration_its_own_transaction(playground: Playground) -> None:
@@ -325,3 +361,50 @@ def test_a_table_that_is_gone_since_the_session_began_is_made_again(playground: 
         applying.apply(database, playground.plan(database))
         assert database.read_history().unproven == (1,)
     assert playground.versions() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("up", "tables"),
+    [
+        ("CREATE TABLE b (id int);\nCOMMIT;", True),
+        ("BEGIN;\nCREATE TABLE b (id int);\nSELECT pg_sleep(0.2);\nEND;\n-- the end\n;", True),
+        ("-- +goose StatementBegin\nBEGIN;\nCREATE TABLE b (id int);\nCOMMIT;\n-- +goose StatementEnd", True),
+        ("CREATE TABLE b (id int);\nSELECT pg_sleep(0.2);\nCOMMIT AND CHAIN;", True),
+        ("CREATE TABLE b (id int);\nCOMMIT;\nCOMMIT;", True),
+        ("CREATE TABLE b (id int);\nROLLBACK;", False),
+    ],
+)
+def test_a_file_that_ends_its_transaction_at_its_end_is_recorded_as_goose_does(playground: Playground, up: str, tables: bool) -> None:
+    playground.write(1, "CREATE TABLE a (id int);")
+    playground.write(2, up)
+    playground.write(3, "CREATE TABLE c (id int);")
+    playground.run()
+    assert playground.versions() == [0, 1, 2, 3]
+    assert playground.exists("b") is tables
+    assert playground.exists("c")
+    ((seconds,),) = playground.sql("SELECT seconds FROM greylag_migration WHERE version = 2")
+    assert float(str(seconds)) >= (0.2 if "pg_sleep" in up else 0.0)
+
+
+def test_a_file_with_its_own_commit_at_its_end_is_tried_again_like_any_other(playground: Playground) -> None:
+    playground.write(1, "CREATE TABLE a (id int);")
+    playground.run()
+    playground.write(2, "BEGIN;\nCREATE TABLE b (id int);\nALTER TABLE a ADD COLUMN x int;\nCOMMIT;")
+    with psycopg.connect(playground.url) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("SELECT * FROM a")
+        running = pool.submit(playground.run)
+        deadline = time.monotonic() + 20
+        while not playground.of(events.StatementRetried):
+            assert time.monotonic() < deadline, "it was never tried again"
+            time.sleep(0.02)
+        other.rollback()
+        running.result(30)
+    assert playground.versions() == [0, 1, 2] and playground.exists("b")
+
+
+def test_what_a_file_committed_itself_is_neither_tried_again_nor_denied(playground: Playground) -> None:
+    playground.write(1, "CREATE TABLE a (id int);\nCOMMIT;\nSELEC 1;")
+    with pytest.raises(errors.StatementRejected) as caught:
+        playground.run()
+    assert "what the file itself committed stays" in caught.value.hint
+    assert playground.versions() == [0] and playground.exists("a")

@@ -1,4 +1,4 @@
-"""Behind PgBouncer: a pool of sessions is fine, a pool of transactions holds no lock and is refused."""
+"""Behind PgBouncer: a pool of sessions is fine; a pool of transactions or statements holds no lock and is refused."""
 
 from __future__ import annotations
 
@@ -79,9 +79,10 @@ def _until_open(port: int) -> None:
             time.sleep(0.05)
 
 
-def test_a_pool_of_transactions_is_refused_with_the_remedy(playground: Playground, pooled: Callable[[str], Playground]) -> None:
+@pytest.mark.parametrize("mode", ["transaction", "statement"])
+def test_a_pool_without_sessions_is_refused_with_the_remedy(playground: Playground, pooled: Callable[[str], Playground], mode: str) -> None:
     playground.write(1, "CREATE TABLE t (id int);")
-    through = pooled("transaction")
+    through = pooled(mode)
     with pytest.raises(errors.PlanRefused) as caught:
         through.run()
     assert caught.value.code == "transaction-pooler" and "direct address" in caught.value.hint
