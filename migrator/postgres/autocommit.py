@@ -58,7 +58,7 @@ def _record(run: Run, step: planning.Step, duration: float) -> None:
         run.session.batch([Command(b"BEGIN"), item, Command(b"COMMIT")])
     except failures.ServerFailure as failure:
         run.session.rollback()
-        raise rejections.of_step(step, failure, "failed to insert new goose version") from None
+        raise rejections.of_step(step, failure, rejections.recording(step)) from None
 
 
 # --- one statement ------------------------------------------------------------------------------------------------------------------

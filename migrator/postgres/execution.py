@@ -163,7 +163,7 @@ def _execute_pipelined(run: Run, steps: Sequence[planning.Step]) -> int:
             if failure.sqlstate == failures.NO_SUCH_STATEMENT and failed.role is _Role.RECORD:
                 continue  # a file deallocated it; the session knows, and prepares it again
             patience = retries.setdefault(failed.step.version, Patience())
-            retry_or_raise(run, failed.step, failed.index, failure, patience, _doing(failed.role))
+            retry_or_raise(run, failed.step, failed.index, failure, patience, _doing(failed.role, failed.step))
             sending = replace(sending, retried=failed.step, assist=patience.assist)
     return count
 
@@ -173,11 +173,11 @@ def _pipelined_length(session: Session, steps: Sequence[planning.Step]) -> int:
     return next((index for index, step in enumerate(steps) if not _is_pipelined(session, step)), len(steps))
 
 
-def _doing(role: _Role) -> str:
+def _doing(role: _Role, step: planning.Step) -> str:
     return {
         _Role.BEGIN: "failed to begin transaction",
         _Role.SETTING: "failed to prepare the transaction",
-        _Role.RECORD: "failed to insert new goose version",
+        _Role.RECORD: rejections.recording(step),
         _Role.COMMIT: "failed to commit transaction",
     }.get(role, "")
 
@@ -329,7 +329,7 @@ def _try_alone(run: Run, step: planning.Step, patience: Patience, position: _Pos
         run.listener(statement_finished(step, index, time.monotonic() - sent_at))
     duration: float | None = None
     if run.versioning:
-        position.index, position.doing = 0, "failed to insert new goose version"
+        position.index, position.doing = 0, rejections.recording(step)
         whole = session.in_transaction and not position.committed
         duration = record(run, step, None if whole else time.monotonic() - began)
     position.index, position.doing = 0, "failed to commit transaction"

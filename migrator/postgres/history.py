@@ -241,7 +241,7 @@ def _without_schema(session: Session, where: Place) -> errors.GreylagError:
             code="permission-denied",
             hint=f'GRANT USAGE, CREATE ON SCHEMA "{schema}" TO "{role}", or name the owning role (owner_role) to SET ROLE to',
         )
-    return errors.PlanRefused(
+    return errors.NotFound(
         f"no schema of the search path exists, so {where.given} has no place",
         code="no-schema",
         hint="create the schema, set search_path in the address, or name the table with its schema (-table app.goose_db_version)",
@@ -258,7 +258,7 @@ def ensure(session: Session, where: Place) -> None:
     """Creates goose's table with row 0, and greylag's tables, in one transaction; what exists stays as it is, also where goose, which knows no lock
     by default, makes its table at the same moment.
 
-    Raises LoginFailed when the role may not create tables there or use the schema, PlanRefused (`no-schema`) when no schema would take the table.
+    Raises LoginFailed when the role may not create tables there or use the schema, NotFound (`no-schema`) when no schema would take the table.
     """
     if not where.schema:
         raise _without_schema(session, where)
@@ -271,7 +271,7 @@ def ensure(session: Session, where: Place) -> None:
             if failure.sqlstate in _RACES and tried < _MOST_TRIES:
                 continue
             if failure.sqlstate == failures.UNDEFINED_SCHEMA:
-                raise errors.PlanRefused(
+                raise errors.NotFound(
                     f"schema {where.schema} does not exist, so {where.given} has no place",
                     code="no-schema",
                     hint=f"create it first (CREATE SCHEMA {quote(where.schema)}), or correct -table (GOOSE_TABLE)",

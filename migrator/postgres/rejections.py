@@ -10,6 +10,7 @@ import re
 
 from migrator import errors, excerpts, goquote, gounicode, lexer, planning, statements
 from migrator.postgres import failures, shapes
+from migrator.targets import Direction
 
 _INLINE_BLOCK = re.compile(r"\binline_code_block\b\D*(\d+)")
 _QUOTE = re.compile(rf"{lexer.POSTGRES_DOLLAR}|'")
@@ -86,6 +87,11 @@ def of_step(step: planning.Step, failure: failures.ServerFailure, doing: str) ->
         )
     message = f"ERROR {step.name}: failed to run SQL migration: {doing}: {said}"
     return kind(message, code=code, hint=hint, where=errors.Location(step.path), detail=context)
+
+
+def recording(step: planning.Step) -> str:
+    """goose's words for a history row that can't be written, or taken away."""
+    return "failed to insert new goose version" if step.direction is Direction.UP else "failed to delete goose version"
 
 
 def nul_byte(step: planning.Step, statement: statements.Statement) -> errors.GreylagError:

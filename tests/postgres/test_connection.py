@@ -109,7 +109,7 @@ def test_a_search_path_without_any_schema_has_no_place_for_the_history(playgroun
     separator = "&" if "?" in playground.url else "?"
     with connection.connect(f"{playground.url}{separator}search_path=nosuch", databases.Options()) as database:
         assert not database.read_history().exists
-        with pytest.raises(errors.PlanRefused) as caught:
+        with pytest.raises(errors.NotFound) as caught:
             database.ensure_history()
     assert caught.value.code == "no-schema"
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
-from migrator import applying, errors, events, planning
+from migrator import applying, cli, errors, events, planning
 from migrator.history import Fact
 from migrator.postgres import pipelines
 from tests.postgres.conftest import Playground
@@ -102,6 +102,27 @@ def test_a_statement_may_begin_with_anything(playground: Playground, text: str, 
         playground.run(verb)
     assert "00002_step.sql" in str(caught.value.where)
     assert playground.versions() == ([0, 1] if direction == "up" else [0, 1, 2])
+
+
+@pytest.mark.parametrize("head", ["", "-- +goose NO TRANSACTION\n"])
+def test_a_history_row_that_can_not_be_written_or_taken_away_is_told_in_gooses_words(playground: Playground, head: str) -> None:
+    playground.write(1, "SELECT 1;", "DROP TABLE goose_db_version;", head=head)
+    playground.run()
+    with pytest.raises(errors.StatementRejected, match=r"failed to delete goose version: ERROR: .*SQLSTATE 42P01"):
+        playground.run(Verb.DOWN)
+    playground.clear()
+    playground.write(2, "DROP TABLE IF EXISTS goose_db_version;", "SELECT 1;", head=head)
+    with pytest.raises(errors.StatementRejected, match=r"failed to insert new goose version: ERROR: .*SQLSTATE 42P01"):
+        playground.run()
+
+
+def test_a_table_in_a_schema_that_does_not_exist_is_a_missing_place(playground: Playground, capsys: pytest.CaptureFixture[str]) -> None:
+    playground.write(1, "SELECT 1;")
+    words = ["-dir", str(playground.directory), "-table", "custom.v", "postgres", playground.url]
+    assert cli.main([*words, "up"]) == errors.ExitCode.NOT_FOUND
+    assert "[no-schema]" in capsys.readouterr().err
+    playground.sql("CREATE SCHEMA custom")
+    assert cli.main([*words, "up"]) == errors.ExitCode.DONE, capsys.readouterr().err
 
 
 def test_shared_pipelines_keep_each_migration_its_own_transaction(playground: Playground) -> None:
