@@ -1,5 +1,5 @@
-"""Error classes, their codes and exit codes: the one table that the command, the Job's podFailurePolicy and the flow's retry
-condition read (promises.md §1).
+"""Error classes. A class stands for one exit code, and the one table (`migrator.codes`) says of each code which it has: the command, the Job's
+podFailurePolicy, the flow's retry condition and whoever follows a run read that table (promises.md §1).
 
 Every error says what is wrong (`message`), has a stable kebab-case `code`, and a `hint` that says what to type next. A message never
 holds a secret; errors of a driver are turned into these at the driver's edge with ``raise … from None``.
@@ -7,37 +7,10 @@ holds a secret; errors of a driver are turned into these at the driver's edge wi
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 from typing import Any
 
-
-class ExitCode(enum.IntEnum):
-    """Exit codes of the command. 10 to 19 are permanent (a retry can't help), 20 and above are transient."""
-
-    DONE = 0
-    AS_GOOSE = 1  # where goose itself ends with 1: `up-by-one` with nothing left, `down` at version 0
-    USAGE = 2
-    PENDING = 3
-    FILE = 10
-    REFUSED = 11
-    LOGIN = 12
-    NOT_FOUND = 13
-    REJECTED = 14
-    QUESTION = 15
-    VERIFICATION = 16
-    LOCK = 20
-    UNAVAILABLE = 21
-    TIMEOUT = 22
-    INTERRUPTED = 23
-    NOT_YET = 24
-
-
-PERMANENT = tuple(code for code in ExitCode if code == ExitCode.USAGE or 10 <= code <= 19)
-"""Exit codes on which a Job stops at once (`podFailurePolicy`, action FailJob) and a flow does not retry."""
-
-TRANSIENT = tuple(code for code in ExitCode if code >= 20)
-"""Exit codes worth another attempt."""
+from migrator.codes import CODES, PERMANENT, TRANSIENT, Code, ExitCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +32,11 @@ class GreylagError(Exception):
     Args:
         message: what is wrong and why, in words; never a secret.
         hint: what to do or type next.
-        code: a stable kebab-case id; the class has a default.
+        code: a stable kebab-case id of the table; the class has a default.
         where: the file and line that the error is about.
         detail: more lines for a person (an excerpt of the statement, the blocker), shown after the message.
+
+    Raises LookupError for a code that the table lacks, TypeError for one of another exit code than the class's: both are mistakes in code.
     """
 
     code = "error"
@@ -83,6 +58,16 @@ class GreylagError(Exception):
         self.detail = detail
         if code is not None:
             self.code = code
+        self._enter(CODES.get(self.code))
+
+    def _enter(self, entry: Code | None) -> None:
+        """Refuses a code that is not in the table, or not this class's."""
+        if entry is None:
+            raise LookupError(f'"{self.code}" is no code of an error: add it to the table in migrator/codes.py and to docs/errors.md')
+        if entry.exit_code is not self.exit_code:
+            raise TypeError(
+                f'"{self.code}" ends with {entry.exit_code}, {type(self).__name__} with {self.exit_code}: a code has one exit code'
+            )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, dict(self.__dict__))
@@ -224,3 +209,41 @@ class AsGoose(GreylagError):
 
     code = "as-goose"
     exit_code = ExitCode.AS_GOOSE
+
+
+class Relayed(GreylagError):
+    """What somebody else failed of, a Job's pod or a run of another flow: code and exit code are of that error, whatever its class was."""
+
+    code = "run-failed"
+
+    def _enter(self, entry: Code | None) -> None:
+        if entry is not None:
+            self.exit_code = entry.exit_code
+        super()._enter(entry)
+
+
+__all__ = [
+    "CODES",
+    "PERMANENT",
+    "TRANSIENT",
+    "AsGoose",
+    "Code",
+    "ExitCode",
+    "FileError",
+    "GreylagError",
+    "Interrupted",
+    "Location",
+    "LockUnavailable",
+    "LoginFailed",
+    "NeedsAnswer",
+    "NotFound",
+    "NotYet",
+    "ParseError",
+    "PlanRefused",
+    "Relayed",
+    "StatementRejected",
+    "TimedOut",
+    "Unavailable",
+    "UsageError",
+    "VerificationFailed",
+]

@@ -17,11 +17,9 @@ def encode(credentials: Credentials, target: Target) -> SecretStr:
         NotFound: `wrong-database`: the secret names another database than `{base}{suffix}`.
         UsageError: `empty-host`, `empty-username`, `bad-port`.
     """
-    for name, value in (("host", credentials.host), ("username", credentials.username)):
+    for name, code, value in (("host", "empty-host", credentials.host), ("username", "empty-username", credentials.username)):
         if not value:
-            raise errors.UsageError(
-                f"the {name} in {place(target)} is empty", code=f"empty-{name}", hint=remedy(target, keys(target)[name][0])
-            )
+            raise errors.UsageError(f"the {name} in {place(target)} is empty", code=code, hint=remedy(target, keys(target)[name][0]))
     if not 1 <= credentials.port <= 65535:
         raise errors.UsageError(
             f"the port in {place(target)} is not a number from 1 to 65535",

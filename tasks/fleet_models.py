@@ -248,7 +248,7 @@ class Fleet(Model):
         found = self.aliases.get(name, name)
         if found in self.environments:
             return found
-        raise _unknown("environment", name, [*self.environments, *self.aliases], self._path)
+        raise _unknown("environment", "unknown-environment", name, [*self.environments, *self.aliases], self._path)
 
     def environment(self, name: str) -> Environment:
         """An environment by name or alias. Raises UsageError (`unknown-environment`)."""
@@ -258,7 +258,7 @@ class Fleet(Model):
         """A service by name. Raises UsageError (`unknown-service`)."""
         if name in self.services:
             return self.services[name]
-        raise _unknown("service", name, list(self.services), self._path)
+        raise _unknown("service", "unknown-service", name, list(self.services), self._path)
 
     def previous(self, environment: str) -> str | None:
         """The environment before this one in the order of promotion; None for the first."""
@@ -352,7 +352,7 @@ def words_of(template: str) -> frozenset[str]:
     return frozenset(_WORD.findall(template))
 
 
-def _unknown(what: str, name: str, known: list[str], path: Path) -> errors.UsageError:
+def _unknown(what: str, code: str, name: str, known: list[str], path: Path) -> errors.UsageError:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f'did you mean "{near[0]}"?' if near else f"{path.name} has {', '.join(known)}"
-    return errors.UsageError(f'there is no {what} "{name}" in {path.name}', code=f"unknown-{what}", hint=hint)
+    return errors.UsageError(f'there is no {what} "{name}" in {path.name}', code=code, hint=hint)

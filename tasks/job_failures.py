@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from migrator import errors
+from migrator import codes, errors
 from tasks import redaction
 from tasks.job_logs import container_state
 
@@ -29,21 +29,14 @@ LAST_LINES = 20
 """Lines of a pod's own words that are worth showing where it left no outcome: `terminationMessagePolicy` gives up to 80."""
 
 
-class JobFailed(errors.GreylagError):
+class JobFailed(errors.Relayed):
     """A Job that has failed. It has made its attempts, so nobody else tries again: `transient` is false whatever its exit code says."""
 
     code = "job-failed"
 
-    def __init__(self, message: str, *, exit_code: int = errors.ExitCode.AS_GOOSE, **more: Any) -> None:
-        super().__init__(message, **more)
-        self.exit_code = errors.ExitCode(exit_code) if exit_code in _KNOWN else errors.ExitCode.AS_GOOSE
-
     @property
     def transient(self) -> bool:
         return False
-
-
-_KNOWN = {int(code) for code in errors.ExitCode}
 
 
 class Stuck(NamedTuple):
@@ -112,7 +105,6 @@ def failure(job: Json, pods: Sequence[Json], label: str) -> JobFailed:
         return JobFailed(
             f"{label}: the Job was over its activeDeadlineSeconds ({place})",
             code="deadline-exceeded",
-            exit_code=errors.ExitCode.TIMEOUT,
             hint="what was finished is recorded, the next run goes on from there; active_deadline_seconds gives it more time",
             detail=_tail(last),
         )
@@ -131,8 +123,7 @@ def _in_its_own_words(end: End, label: str, place: str, job: Json) -> JobFailed:
         path = str(told.get("file") or "")
         return JobFailed(
             f"{told.get('message', '')}\n({label}, {place})",
-            code=str(told.get("code") or "job-failed"),
-            exit_code=end.exit_code,
+            code=codes.recognised(told.get("code"), end.exit_code, otherwise=JobFailed.code),
             hint=str(told.get("hint") or ""),
             where=errors.Location(path, told.get("line")) if path else None,
             detail=str(told.get("detail") or ""),
@@ -143,7 +134,6 @@ def _in_its_own_words(end: End, label: str, place: str, job: Json) -> JobFailed:
         return JobFailed(
             f"{label}: the migration was killed for want of memory ({place})",
             code="out-of-memory",
-            exit_code=errors.ExitCode.UNAVAILABLE,
             hint="raise job.resources.limits.memory in fleet.yaml",
             detail=_tail(end.text),
         )
@@ -151,12 +141,11 @@ def _in_its_own_words(end: End, label: str, place: str, job: Json) -> JobFailed:
         return JobFailed(
             f"{label}: the image can't start the command: {end.text} ({place})",
             code="command-not-started",
-            exit_code=errors.ExitCode.NOT_FOUND,
             hint="the service's image needs greylag in it, on PATH or where job.command of fleet.yaml says",
         )
     return JobFailed(
         f"{label}: {end.pod} ended with exit code {end.exit_code}{f' ({end.reason})' if end.reason not in ('', 'Error') else ''} ({place})",
-        exit_code=end.exit_code,
+        code=codes.recognised(None, end.exit_code, otherwise=JobFailed.code),
         hint=f"{logs}, or `kubectl -n {namespace} describe job {name}`",
         detail=_tail(end.text),
     )
@@ -192,17 +181,16 @@ def stuck(job: Json, pods: Sequence[Json], events: Sequence[Json]) -> Stuck | No
 def stuck_error(found: Stuck, job: Json, label: str, *, deleted: bool) -> JobFailed:
     """The error that a stuck Job is; `deleted`: whether the Job is gone by now, so that nothing runs when the trouble is over."""
     namespace, name = job["metadata"].get("namespace", ""), job["metadata"]["name"]
-    code, exit_code, hint = {
-        "image": ("image-not-pulled", errors.ExitCode.NOT_FOUND, "is the image pushed, and is its name right (job.image in fleet.yaml, the run's `image`)?"),
-        "container": ("container-not-created", errors.ExitCode.NOT_FOUND, "what the message names must exist in that namespace: a Secret, a key, a ConfigMap"),
-        "volume": ("secret-not-mounted", errors.ExitCode.NOT_FOUND, "the Secret must exist in that namespace (job.secret in fleet.yaml)"),
-        "node": ("pod-unschedulable", errors.ExitCode.UNAVAILABLE, "the cluster has no node for it: look at job.resources and job.node_selector"),
-        "pod": ("pod-not-created", errors.ExitCode.UNAVAILABLE, "a quota, an admission rule or a missing service account: the message says which"),
+    code, hint = {
+        "image": ("image-not-pulled", "is the image pushed, and is its name right (job.image in fleet.yaml, the run's `image`)?"),
+        "container": ("container-not-created", "what the message names must exist in that namespace: a Secret, a key, a ConfigMap"),
+        "volume": ("secret-not-mounted", "the Secret must exist in that namespace (job.secret in fleet.yaml)"),
+        "node": ("pod-unschedulable", "the cluster has no node for it: look at job.resources and job.node_selector"),
+        "pod": ("pod-not-created", "a quota, an admission rule or a missing service account: the message says which"),
     }[found.state]  # fmt: skip
     return JobFailed(
         f"{label}: Job {namespace}/{name} does not get on: {found.reason}",
         code=code,
-        exit_code=exit_code,
         hint=f"{hint}. Nothing was changed, and the Job was deleted"
         if deleted
         else f"{hint}. Nothing was changed, but the Job is still there: `kubectl -n {namespace} delete job {name}`",

@@ -85,18 +85,17 @@ def install() -> None:
 def sanitised(error: Exception) -> errors.GreylagError:
     """The same error fit to be stored: its text is complete (place, code, hint), free of secrets, and no earlier exception hangs on it.
 
-    A GreylagError keeps its class, so that the retry condition can read it. Any other exception becomes one with the code `unexpected`, transient
-    unless it is a programming error (`backoff.permanent`).
+    A GreylagError keeps its class, so that the retry condition can read it. Any other exception becomes `unexpected`, which is
+    transient, or, where it is a programming error (`backoff.permanent`), `internal`, which is not.
     """
     if isinstance(error, errors.GreylagError):
         message, detail = brief(clean(error.message)), brief(clean(error.detail))
         copy = type(error)(message, hint=clean(error.hint), code=error.code, where=error.where, detail=detail)
-        copy.exit_code = error.exit_code  # a Job's error has its pod's
     else:
-        kind = errors.GreylagError if backoff.permanent(error) else errors.Unavailable
+        kind, code = (errors.GreylagError, "internal") if backoff.permanent(error) else (errors.Unavailable, "unexpected")
         copy = kind(
             f"{type(error).__name__}: {brief(clean(str(error)))}",
-            code="unexpected",
+            code=code,
             hint="nobody expected this: the traceback is in the task's log",
         )
     copy.args = (copy.describe(),)  # what Prefect stores and shows is str(error)

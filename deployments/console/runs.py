@@ -101,7 +101,7 @@ def tell_started(run: FlowRun) -> None:
 def follow(client: SyncPrefectClient, run: FlowRun, *, pool: str = "", timeout: float | None = None) -> int:
     """Prints a run's log lines, its children's included, until it has ended; returns the exit code.
 
-    Raises NotYet (`still-running`) when the time is up; the run goes on.
+    Raises NotYet (`run-unfinished`) when the time is up; the run goes on.
     """
     tell_started(run)
     lines, started, asked = _Lines(client, run.id), time.monotonic(), False
@@ -120,7 +120,7 @@ def follow(client: SyncPrefectClient, run: FlowRun, *, pool: str = "", timeout: 
             edge.say(f"{found.name} has not started: is a worker running? `prefect worker start --pool {pool or found.work_pool_name}`")
         if timeout is not None and waited >= timeout:
             raise errors.NotYet(
-                f"{found.name} has not ended after {timeout:g} s; it goes on", code="still-running", hint="look at it in Prefect's UI"
+                f"{found.name} has not ended after {timeout:g} s; it goes on", code="run-unfinished", hint="look at it in Prefect's UI"
             )
         time.sleep(POLL_SECONDS)
 

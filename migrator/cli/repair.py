@@ -54,7 +54,7 @@ def _facts(session: Session, database: databases.Database, versions: list[int]) 
     for version in versions:
         file = migrations.by_version(version)
         if file is None:
-            raise errors.FileError(f"no file has the version {version}", code="unknown-version", hint="check -dir and the number")
+            raise errors.UsageError(f"no file has the version {version}", code="unknown-version", hint="check -dir and the number")
         if version not in history.applied:
             raise errors.NotFound(
                 f"version {version} is not applied, so no checksum is recorded", code="not-applied", hint="`up` applies and records it"

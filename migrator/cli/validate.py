@@ -50,7 +50,7 @@ def run(session: Session) -> int:
     first = next((item for item in of_files if item.goose), problems[0])
     raise (errors.FileError if of_files else errors.PlanRefused)(
         first.goose or first.message,
-        code=first.code,
+        code="lossy-hazard" if of_files and errors.CODES[first.code].exit_code is errors.ExitCode.REFUSED else first.code,
         where=errors.Location(first.path, first.line),
         hint=f"{len(problems)} error(s) in {paths} file(s), all listed above",
     )
@@ -120,7 +120,7 @@ def _check(path: str) -> tuple[Row | None, list[Finding]]:
         if name.endswith(".go"):
             return None, []  # goose takes it for a helper
         goose = f"failed to get version from file {goquote.quote(path)}: {error}"
-        return None, [Finding(ERROR, "bad-name", path, None, str(error), "name it VERSION_name.sql with a version above 0", goose)]
+        return None, [Finding(ERROR, "bad-file-name", path, None, str(error), "name it VERSION_name.sql with a version above 0", goose)]
     if name.endswith(".go"):
         return None, [Finding(WARNING, "go-migration", path, None, "greylag runs SQL only", "port it to SQL, or apply it with goose")]
     return _check_sql(path, name)

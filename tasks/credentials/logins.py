@@ -51,7 +51,7 @@ class Login:
 def choose(settings: Settings) -> Login:
     """The way that the settings ask for: Kubernetes, JWT or AppRole (one of them), else a token file, else a token.
 
-    Raises UsageError (`vault-login`) when they ask for none, or for two.
+    Raises UsageError (`vault-settings`) when they ask for none, or for two.
     """
     roles = {
         "GREYLAG_VAULT_KUBERNETES_ROLE": settings.vault_kubernetes_role,
@@ -61,7 +61,7 @@ def choose(settings: Settings) -> Login:
     given = [name for name, value in roles.items() if value]
     if len(given) > 1:
         raise errors.UsageError(
-            f"{' and '.join(given)} are both set: two ways to log in", code="vault-login", hint="unset all but one of them"
+            f"{' and '.join(given)} are both set: two ways to log in", code="vault-settings", hint="unset all but one of them"
         )
     if settings.vault_kubernetes_role:
         return Login("Kubernetes", _KUBERNETES, service_tokens.kubernetes, ambiguous=True)
@@ -75,7 +75,7 @@ def choose(settings: Settings) -> Login:
         return Login("token", _TOKEN, _token, own_token=False)
     raise errors.UsageError(
         "no way to log in to Vault is configured",
-        code="vault-login",
+        code="vault-settings",
         hint="set GREYLAG_VAULT_KUBERNETES_ROLE, GREYLAG_VAULT_JWT_ROLE, GREYLAG_VAULT_ROLE_ID or GREYLAG_VAULT_TOKEN_FILE"
         " (or VAULT_TOKEN on a developer's machine)",
     )
@@ -100,7 +100,7 @@ def _secret_id(client: hvac.Client, settings: Settings) -> SecretStr:
     if settings.vault_secret_id_file is None:
         raise errors.UsageError(
             "AppRole needs a secret id",
-            code="vault-login",
+            code="vault-settings",
             hint="GREYLAG_VAULT_SECRET_ID_FILE names the file that holds it, GREYLAG_VAULT_WRAPPED_SECRET_ID_FILE one with a wrapping token",
         )
     return SecretStr(content(settings.vault_secret_id_file, "GREYLAG_VAULT_SECRET_ID_FILE"))

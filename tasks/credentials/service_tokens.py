@@ -32,7 +32,9 @@ def kubernetes(client: hvac.Client, settings: Settings) -> Any:
 def jwt(client: hvac.Client, settings: Settings) -> Any:
     """Logs in with a token whose signature Vault verifies itself."""
     if settings.vault_jwt_file is None:
-        raise errors.UsageError("a JWT login needs a token", code="vault-login", hint="GREYLAG_VAULT_JWT_FILE names the file that holds it")
+        raise errors.UsageError(
+            "a JWT login needs a token", code="vault-settings", hint="GREYLAG_VAULT_JWT_FILE names the file that holds it"
+        )
 
     def log_in(token: str) -> Any:
         return client.auth.jwt.jwt_login(role=settings.vault_jwt_role, jwt=token, path=settings.vault_jwt_mount)

@@ -54,7 +54,7 @@ def read(target: Target, cluster: Cluster) -> Json | None:
     if workload is None or not reference:
         return workload
     if reference.get("kind") != WorkloadKind.DEPLOYMENT:
-        raise errors.UsageError(
+        raise errors.NotFound(
             f"Rollout {target.namespace}/{name}: its workloadRef names a {reference.get('kind')}",
             code="workload-reference",
             hint="only a Deployment's pod template can be followed",

@@ -161,7 +161,7 @@ def test_one_service_is_deployed_through_its_environments_deployment(
 def test_following_may_end_before_the_run(installed: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "POLL_SECONDS", 0.1)
     assert cli.main(["promote", "--timeout", "0.5"]) == 24
-    assert "[still-running]" in capsys.readouterr().err
+    assert "[run-unfinished]" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def test_bad_flow_approle_with_a_wrong_secret_id(server: sandbox.SecretsServer, 
 
 
 def test_bad_flow_no_login_is_configured(server: sandbox.SecretsServer, target: Target) -> None:
-    refused(target, configured(server), errors.UsageError, "vault-login")
+    refused(target, configured(server), errors.UsageError, "vault-settings")
 
 
 def test_bad_flow_a_path_that_never_existed(server: sandbox.SecretsServer, target: Target, token: str) -> None:

@@ -49,7 +49,7 @@ def test_validate_looks_at_every_services_files(tmp_path: Path, capsys: pytest.C
     assert cli.main(["validate", "@/*"]) == 10
     told = capsys.readouterr().err
     assert "cart/00001_a.sql" in told and "[missing-down]" in told
-    assert "shop/x.sql" in told and "[bad-name]" in told
+    assert "shop/x.sql" in told and "[bad-file-name]" in told
 
 
 def test_bad_flow_init_has_no_use_for_a_target(capsys: pytest.CaptureFixture[str]) -> None:

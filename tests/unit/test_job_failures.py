@@ -70,6 +70,25 @@ def test_bad_flow_a_pod_that_left_no_outcome_shows_the_end_of_its_log() -> None:
 
 
 @pytest.mark.parametrize(
+    ("told", "exit_code", "code"),
+    [
+        (None, 14, "sql-rejected"),
+        (None, 20, "lock-held"),
+        ({"code": "of-tomorrow", "message": "m"}, 11, "plan-refused"),
+        ({"code": "of-tomorrow", "message": "m"}, 1, "job-failed"),
+        ({"code": ["no", "code"], "message": "m"}, 22, "timeout"),
+        ({"code": "lock-budget", "message": "m"}, 20, "lock-budget"),
+    ],
+)
+def test_bad_flow_words_that_this_version_does_not_know_are_known_by_the_pods_exit_code(
+    told: dict[str, Any] | None, exit_code: int, code: str
+) -> None:
+    """The image may hold another version of greylag, or the pod was killed before it could say a word."""
+    found = failure("BackoffLimitExceeded", ended(exit_code, outcome(exit_code, error=told) if told else "its log"))
+    assert (found.code, found.exit_code) == (code, exit_code)
+
+
+@pytest.mark.parametrize(
     ("reason", "code", "expected"),
     [("OOMKilled", 137, "out-of-memory"), ("StartError", 128, "command-not-started"), ("ContainerCannotRun", 127, "command-not-started")],
 )

@@ -303,4 +303,4 @@ def test_a_rollout_carries_the_image_of_the_deployment_that_it_refers_to(rollout
 def test_bad_flow_a_reference_that_can_not_be_followed(rollout_target: Target, referenced: Any, kind: str) -> None:
     with pytest.raises(errors.GreylagError) as caught:
         awaited(rollout_target, Referring(referenced, kind), image=NEW)
-    assert caught.value.code == "workload-reference"
+    assert (caught.value.code, caught.value.exit_code) == ("workload-reference", errors.ExitCode.NOT_FOUND)

@@ -67,7 +67,7 @@ def test_an_error_keeps_class_code_and_place_and_says_everything() -> None:
 @pytest.mark.parametrize("error", [OSError(SECRET), KeyError(SECRET), TypeError(SECRET), UnicodeDecodeError("utf-8", b"x", 0, 1, SECRET)])
 def test_a_foreign_error_becomes_one_with_the_same_verdict_on_retries(error: Exception) -> None:
     clean = redaction.sanitised(error)
-    assert clean.code == "unexpected"
+    assert clean.code == ("internal" if backoff.permanent(error) else "unexpected")
     assert backoff.permanent(clean) is backoff.permanent(error)
     assert type(error).__name__ in str(clean) and SECRET not in str(clean)
     assert clean.__cause__ is None and clean.__context__ is None

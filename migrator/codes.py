@@ -1,0 +1,335 @@
+"""The one table of error codes: each with its exit code and its meaning. A code is a public promise of the product, so it has one of each.
+
+The codes of every floor stand here, those of the flows and of the Kubernetes Jobs too: a program that reads a code knows its exit code without
+knowing where it was made. What to do about each is in docs/errors.md, which a test holds against this table.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+
+class ExitCode(enum.IntEnum):
+    """Exit codes of the command. 10 to 19 are permanent (a retry can't help), 20 and above are transient."""
+
+    DONE = 0
+    AS_GOOSE = 1  # where goose itself ends with 1: `up-by-one` with nothing left, `down` at version 0
+    USAGE = 2
+    PENDING = 3
+    FILE = 10
+    REFUSED = 11
+    LOGIN = 12
+    NOT_FOUND = 13
+    REJECTED = 14
+    QUESTION = 15
+    VERIFICATION = 16
+    LOCK = 20
+    UNAVAILABLE = 21
+    TIMEOUT = 22
+    INTERRUPTED = 23
+    NOT_YET = 24
+
+
+PERMANENT = tuple(code for code in ExitCode if code == ExitCode.USAGE or 10 <= code <= 19)
+"""Exit codes on which a Job stops at once (`podFailurePolicy`, action FailJob) and a flow does not retry."""
+
+TRANSIENT = tuple(code for code in ExitCode if code >= 20)
+"""Exit codes worth another attempt."""
+
+
+class Code(NamedTuple):
+    """What a code stands for."""
+
+    exit_code: ExitCode
+    meaning: str
+
+
+_MEANINGS: dict[ExitCode, dict[str, str]] = {
+    ExitCode.AS_GOOSE: {
+        "as-goose": "goose ends with 1 here, and so does greylag",
+        "error": "something else is wrong; the message says what",
+        "internal": "a fault of greylag itself",
+        "file-missing": "a version is to be rolled back whose Down text neither this directory nor the database holds",
+        "no-current-version": "nothing is applied that could be rolled back, or the directory has no file for it",
+        "no-row": "the version table has no applied row, not even version 0",
+        "no-table": "nothing was ever applied: there is no version table",
+        "nothing-left": "`up-by-one` found no pending migration",
+        # flows and Jobs
+        "job-failed": "a migration Job failed and left no words of greylag's",
+        "run-failed": "a flow run failed and left no cause",
+    },
+    ExitCode.USAGE: {
+        "usage": "the command line, a parameter or a setting can't be understood",
+        "bad-address": "the database's address can't be understood, or holds a parameter that the server refuses",
+        "bad-duration": "a duration is not written as Go writes it",
+        "bad-env-file": "a line of the file with variables can't be read",
+        "bad-host": "the address names a host that none can have",
+        "bad-lease": "`greylag_lease` is out of its bounds",
+        "bad-name": "the name of a service, an environment or a database can't be used",
+        "bad-port": "the port is not a number from 1 to 65535",
+        "bad-profile": "`greylag_profile` names none, or lacks its cluster",
+        "bad-secret": "a value of the secret is no text, or not UTF-8",
+        "bad-table": "what `-table` says is no name of a table",
+        "bad-target": "the target's expression can't be understood, or means more than one where one is needed",
+        "bad-variable": "an environment variable holds what its flag does not take",
+        "empty-host": "the address or the secret names no host",
+        "empty-username": "the secret names no user",
+        "native-port": "a ClickHouse address names a native port whose HTTP port is unknown",
+        "no-env-file": "the file that `-env` names can't be read",
+        "no-fleet": "a target is named and there is no fleet.yaml",
+        "no-target": "the target's expression names no service",
+        "no-terminal": "`plan -expand` prints to a terminal only",
+        "unknown-command": "there is no such command",
+        "unknown-driver": "the driver is none of postgres, pgx and clickhouse",
+        "unknown-type": "`create` writes SQL files only",
+        "unknown-version": "no file has the version that was named",
+        "wrong-flag": "the flag means nothing to this command",
+        # fleet, credentials, Kubernetes
+        "bad-backoff": "a negative backoffLimit or first delay",
+        "bad-fleet": "fleet.yaml can't be understood",
+        "bad-image": "what was given as image is no reference",
+        "bad-setting": "a `GREYLAG_` variable of the flows holds what it can't",
+        "credentials-dynamic": "short-lived credentials were asked for where nothing keeps them alive",
+        "image-missing": "mode job without an image that can be run",
+        "kube-context": "the kubeconfig has no such context, or it can't be used",
+        "kube-refused": "the Kubernetes API refused a request as wrong",
+        "limit-missing": "the database's concurrency limit does not exist on the Prefect server",
+        "mode-unavailable": "the migration can't be run in this mode",
+        "no-cluster": "mode job without a cluster",
+        "release-unknown": "neither an image nor the state before the run is known, so no rollout can be told from an older one",
+        "unknown-environment": "the fleet has no such environment",
+        "unknown-service": "the fleet has no such service",
+        "vault-address": "the address is not Vault's: a page of HTML, a redirect, http to an https port",
+        "vault-audience": "the token in the file is for somebody else; it was not sent",
+        "vault-ca-file": "the file of certificate authorities can't be read",
+        "vault-settings": "no way to log in to Vault is configured, or two are, or one lacks its file",
+        "vault-token": "the file of a Vault token can't be read, is empty or holds more than the value",
+        # flows and console
+        "bad-deployments": "prefect.yaml names a flow, an environment or a parameter that does not exist",
+        "bad-parameters": "the deployment does not take these parameters",
+        "bad-path": "the last environment of the promotion comes before its first",
+        "no-after-migrate": "the service has no `after_migrate` command for this environment",
+        "no-plan": "no plan of the environment has been published",
+        "not-protected": "the environment is not protected, so nothing needs an approval",
+        "prefect-address": "no Prefect server is configured",
+    },
+    ExitCode.FILE: {
+        "bad-file": "a directory or a file name breaks goose's rules",
+        "parse-error": "the text of a migration can't be split into statements",
+        "bad-annotation": "a comment mentions `+goose` and is none of goose's annotations",
+        "bad-file-name": "a `.sql` file has no version in its name",
+        "bad-note": "a `-- greylag:` note has a value that it can't have",
+        "create-failed": "the migration file can't be written",
+        "directory-exists": "`init` found the directory, and files in it",
+        "duplicate-up": "a file has two Up annotations",
+        "duplicate-version": "two files have one version; goose panics there",
+        "file-exists": "a file of the new name exists already",
+        "fleet-exists": "`init` found a fleet.yaml",
+        "line-too-long": "a line is longer than goose reads",
+        "lossy-hazard": "`validate` found a file that goose would not apply as written; the finding has a code of its own",
+        "misplaced-down": "a Down annotation stands where goose takes none",
+        "misplaced-statement-begin": "a StatementBegin annotation stands where goose takes none",
+        "misplaced-statement-end": "a StatementEnd annotation stands where goose takes none",
+        "missing-directory": "`-dir` names nothing",
+        "missing-semicolon": "a statement has no end that goose would see",
+        "missing-statement-end": "a StatementBegin annotation is never closed",
+        "no-migration-files": "the directory holds nothing that goose would read",
+        "no-up-annotation": "a file has no Up annotation",
+        "not-created": "a directory or file of `init` can't be written",
+        "repeated-note": "a file says the same `-- greylag:` note twice",
+        "substitution-failed": "a variable under ENVSUB is not set, or its expression can't be read",
+        "text-before-up": "something other than a comment stands before the Up annotation",
+        "unknown-note": "there is no such `-- greylag:` note",
+        "unreadable-directory": "the directory can't be read",
+        "unreadable-file": "the file can't be read",
+    },
+    ExitCode.REFUSED: {
+        "plan-refused": "the plan would do what must not be done",
+        "bundle-changed": "the files here are not the release's files",
+        "cluster-unnamed": "ClickHouse files are for several servers, and the address names no cluster",
+        "checksum-changed": "an applied file is not what was applied",
+        "go-migration": "a Go migration is pending; greylag runs SQL only",
+        "missing-versions": "older files were never applied",
+        "older-app": "the database carries a version that this image is too old for",
+        "plan-moved": "somebody else migrated meanwhile: what is left is not part of the plan",
+        "protected-environment": "a protected environment is never rolled back",
+        "transaction-pooler": "the address is a PgBouncer that pools transactions or statements",
+        # hazards that lose something: goose would not apply the file as written
+        "comment-after-semicolon": "goose sees no semicolon before such a comment, and sends two commands as one",
+        "cut-statement": "goose ends a statement inside a string, a comment or a body",
+        "dropped-after-carriage-return": "goose drops a line as a comment that a carriage return has ended",
+        "empty-statement": "goose sends a statement without text, which ClickHouse rejects",
+        "glued-block": "goose glues an unfinished statement to the block after it",
+        "glued-comment": "goose takes `;--` for one word, and sends two commands as one",
+        "hidden-semicolon": "goose takes ` --` for a comment inside a string, and misses the semicolon behind it",
+        "not-alone": "a command that needs a statement of its own is sent together with others",
+        "own-transaction": "a file ends the transaction in which it is applied, and a command follows",
+        "several-commands": "several commands are sent as one statement, which ClickHouse rejects",
+        "stray-dollar": "ENVSUB leaves a single `$` where the file has two",
+        "swallowed-line": "goose drops the line after an empty block",
+        "unclosed": "a string, a comment or a body has no end",
+        # preflight and approvals
+        "approval-expired": "the approval is older than approvals may be",
+        "approval-mismatch": "the approval is for another bundle or plan than this run is",
+        "approval-missing": "nobody has approved this for the protected environment",
+        "approval-other-bundle": "the nearest approval is for another bundle",
+        "approval-other-plan": "the nearest approval is for another plan: the databases moved since",
+        "approval-unconfirmed": "what was typed does not confirm the approval",
+        "approval-unknown-plan": "no published plan has these digests",
+        "preflight-failed": "a preflight command found something, or can't be run",
+        "release-unproven": "the environment before has not verified this bundle a short while ago",
+    },
+    ExitCode.LOGIN: {
+        "login-failed": "the server refused the user or the password",
+        "permission-denied": "the user lacks a right that the message names",
+        "kube-forbidden": "the Kubernetes role lacks a rule, or the cluster's own rules refuse this",
+        "kube-unauthenticated": "the cluster does not know the token or certificate",
+        "prefect-login": "the Prefect server refused the login",
+        "vault-certificate": "Vault's certificate does not verify",
+        "vault-forbidden": "this worker's Vault policy does not allow the path",
+        "vault-login": "Vault refused the login, and says why",
+        "vault-refused": "Vault refused the request, and says why",
+        "vault-wrapping-foreign": "the wrapping token was not made by an AppRole",
+        "vault-wrapping-used": "the wrapping token was used before, or has expired",
+    },
+    ExitCode.NOT_FOUND: {
+        "not-found": "something that was named does not exist",
+        "key-missing": "the secret lacks a key",
+        "no-question": "there is no open question about that statement",
+        "no-schema": "no schema would take the version table: it does not exist",
+        "not-applied": "that version is not applied",
+        "role-missing": "the role of `-role`, `owner_role` or of the credentials does not exist",
+        "secret-missing": "the secret's path never existed, or its directory is not mounted",
+        "unknown-database": "the database does not exist",
+        "wrong-database": "the secret's database is not the environment's",
+        "mount-kind": "the mount is a KV mount and gives no logins",
+        "mount-missing": "Vault has no secrets engine there",
+        "secret-deleted": "the newest version of the secret was deleted",
+        "secret-destroyed": "the newest version of the secret was destroyed for good",
+        # Kubernetes
+        "command-not-started": "the image can't start the command",
+        "container-not-created": "the container can't be made: a Secret, a key or a ConfigMap is missing",
+        "image-not-pulled": "the image can't be pulled",
+        "job-conflict": "a Job of that name was made by somebody else",
+        "job-deleted": "somebody deleted the Job meanwhile",
+        "kube-not-found": "the namespace or the object does not exist",
+        "secret-not-mounted": "the Secret can't be mounted into the pod",
+        "workload-deleted": "the workload was there and is gone",
+        "workload-reference": "the Rollout's `workloadRef` leads to no Deployment",
+        # flows and sandbox
+        "no-artifact": "the run published no such artifact",
+        "no-deployment": "the Prefect server does not know that deployment",
+        "sandbox-missing": "a program of the sandbox is not installed",
+        "sandbox-secret": "the sandbox's secrets server has nothing at that path",
+    },
+    ExitCode.REJECTED: {
+        "sql-rejected": "the database refused a statement",
+        "copy-from-stdin": "a migration has no data to send to COPY FROM STDIN",
+        "nul-byte": "a statement holds a NUL byte",
+        "sandbox-sql": "a database of the sandbox refused a statement",
+    },
+    ExitCode.QUESTION: {
+        "statement-unknown": "the outcome of a statement is unknown and can't be read from the catalogue",
+        "statement-changed": "a statement was executed by an earlier run with another text than the file has now",
+    },
+    ExitCode.VERIFICATION: {
+        "verification-failed": "what the files leave behind is missing or not valid",
+        "unproven": "another tool applied a version, so no checksum is recorded",
+        "after-migrate-failed": "a command of `codegen` failed",
+        "down-incomplete": "`test` found a Down that does not take back what its Up did",
+        "migration-job-failed": "the database is as it should be, but the newest migration Job has failed",
+        "rollout-failed": "the controller gave up, or a container fails for good",
+        "schema-differs": "`test` found that the second way up makes another schema than the first",
+    },
+    ExitCode.LOCK: {
+        "lock-held": "another run holds the migration lock",
+        "lock-budget": "a statement did not get its table lock within the budget; the blocker is named",
+        "lock-lost": "the run stood still for longer than its lock lasts",
+        "lock-timeout": "a lock was not free in time, or a deadlock was broken",
+        "no-keeper-map": "the ClickHouse servers can't keep a lock in Keeper",
+        "still-running": "the server still works on a statement of an earlier run",
+        "job-running": "another release's migration Job is at work",
+        "limit-held": "another run migrates this database",
+    },
+    ExitCode.UNAVAILABLE: {
+        "unavailable": "the server can't be reached, or goes down",
+        "connection-lost": "the connection broke under the run",
+        "read-only": "this server takes no writes",
+        "server-busy": "ClickHouse can't do it now: its message says why",
+        "server-exhausted": "PostgreSQL is out of connections, memory or disk",
+        "unexpected": "an error that nobody expected, and that may pass",
+        "unexpected-answer": "ClickHouse answered the login with an unexpected error",
+        # credentials and Kubernetes
+        "credentials-ended": "a short-lived login was revoked or expired in mid-run",
+        "kube-unavailable": "the Kubernetes API server throttles, or fails inside",
+        "kube-unreachable": "the Kubernetes API server can't be reached",
+        "out-of-memory": "the migration's container was killed for want of memory",
+        "pod-not-created": "a quota, an admission rule or a missing service account keeps the pod from being made",
+        "pod-unschedulable": "no node fits the pod",
+        "vault-error": "Vault failed inside",
+        "vault-gateway": "the proxy before Vault got no answer from it",
+        "vault-rate-limited": "Vault's quota is used up for now",
+        "vault-review": "Vault could not have the service account's token reviewed",
+        "vault-sealed": "Vault is sealed, or a standby without a leader",
+        "vault-timeout": "Vault did not answer in time",
+        "vault-unexpected": "Vault or a proxy gave an unusual answer",
+        "vault-uninitialised": "Vault is not initialised",
+        "vault-unreachable": "Vault can't be reached",
+        # flows and sandbox
+        "prefect-unavailable": "the Prefect server does not answer",
+        "no-sandbox": "no sandbox is running there",
+        "sandbox-build": "a program of the sandbox can't be built",
+        "sandbox-dump": "the sandbox's schema can't be read",
+        "sandbox-kubernetes": "the sandbox's cluster refuses a request, or does not start",
+        "sandbox-running": "a sandbox is already running there",
+        "sandbox-server": "a server of the sandbox refuses a request, or does not answer",
+        "sandbox-start": "a server of the sandbox does not start",
+    },
+    ExitCode.TIMEOUT: {
+        "timeout": "a limit in time was reached",
+        "connect-timeout": "no answer came to the attempt to connect",
+        "deadline": "the command took longer than `-timeout`",
+        "deadline-exceeded": "all attempts together took longer than `active_deadline_seconds`",
+        "preflight-timeout": "a preflight command took too long",
+        "statement-timeout": "a statement took longer than its time-out",
+    },
+    ExitCode.INTERRUPTED: {
+        "interrupted": "a signal or a cancellation ended the run",
+        "cancelled": "somebody cancelled the statement on the server",
+    },
+    ExitCode.NOT_YET: {
+        "not-yet": "what is awaited has not happened yet",
+        "job-unfinished": "the Job is over its deadline and nobody ended it",
+        "migration-job-unfinished": "the database is as it should be, but the newest migration Job still runs",
+        "not-rolled-out": "the workload still carries another image, or the pod template from before the run",
+        "rollout-unfinished": "new pods are not all available yet, or old ones still end",
+        "run-unfinished": "the flow run has not ended within the time to follow it; it goes on",
+        "version-not-reached": "the database has not reached the version that `wait` waits for",
+        "workload-recreated": "the workload was replaced by another object of its name meanwhile",
+    },
+}
+
+CODES: Mapping[str, Code] = MappingProxyType(
+    {code: Code(exit_code, meaning) for exit_code, meanings in _MEANINGS.items() for code, meaning in meanings.items()}
+)
+"""Every code, by name."""
+
+
+def recognised(code: object, exit_code: object, *, otherwise: str) -> str:
+    """A code of this version for an error that another process told of, which may be another version of greylag, or no greylag.
+
+    Args:
+        code, exit_code: what was told; anything, for it was read from JSON.
+
+    Returns:
+        The code, if it is known here; else the first, general code of the exit code; `otherwise` where that only says that something went wrong.
+    """
+    if isinstance(code, str) and code in CODES:
+        return code
+    return _GENERAL.get(exit_code, otherwise) if isinstance(exit_code, int) else otherwise
+
+
+_GENERAL = {int(exit_code): next(iter(meanings)) for exit_code, meanings in _MEANINGS.items() if exit_code is not ExitCode.AS_GOOSE}
