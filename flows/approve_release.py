@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import State, flow
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
-from flows import approvals, labels, parameters, remote_runs, reports
+from flows import approvals, endings, labels, parameters, remote_runs, reports
 from migrator import errors
 from tasks import approval
 
@@ -34,7 +34,7 @@ def approve_release(
     try:
         manifest = _reviewed(environment, bundle, plan, confirm)
     except errors.GreylagError as error:
-        return Failed(message=error.describe())
+        return endings.failed(error, target=environment)
     labels.attach(environment=environment, bundle=bundle)
     rows = [{"service": name, "bundle": manifest.bundles[name], "plan": manifest.plans[name]} for name in manifest.plans]
     reports.publish_table(

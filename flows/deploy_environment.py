@@ -9,13 +9,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
+from uuid import UUID
 
+import httpx
 import prefect
 from prefect import State, flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.states import Completed, Crashed, Failed
 
-from flows import approvals, interruption, labels, parameters, reports, waves
+from flows import approvals, endings, interruption, labels, parameters, reports, waves
 from flows.deploy_service import deploy_service
 from migrator import errors, registry
 from tasks import fleet, migration
@@ -28,6 +31,9 @@ LAST_SECONDS = 26.0
 """How long it waits for those that still hold a connection or a Job; Prefect kills the run after 30 s (prefect.md §12)."""
 
 _Ended = queue.SimpleQueue[tuple[str, State[Any]]]
+
+_Failures = dict[str, endings.RunFailed]
+"""By service."""
 
 
 @flow(name="deploy-environment", flow_run_name=labels.run_name, retries=0, persist_result=False)
@@ -62,7 +68,7 @@ def deploy_environment(
         labels.attach(environment=environment, bundle=ReleaseManifest(bundles=pinned).bundle)
         rows, failures = _run(found, environment, pinned, {"approval": approval, **options})
     except errors.GreylagError as error:
-        return Failed(message=error.describe())
+        return endings.failed(error, target=environment)
     ending = _ending(environment, rows, failures)
     summary = (ending.message or "").partition("\n")[0]
     reports.publish_table(f"result-{environment}", rows, f"{summary}\n\nbundle `{ReleaseManifest(bundles=pinned).bundle}`")
@@ -78,7 +84,16 @@ def _deploy(service: str, environment: str, bundle: str, options: dict[str, Any]
         state = deploy_service(service=service, environment=environment, bundle=bundle, **options, return_state=True)
     if state.is_completed():
         return cast(reports.Row, state.result())
-    return Failed(message=state.message or f"{service} ended {state.name}")
+    return Failed(message=state.message or f"{service} ended {state.name}", data=_why(state))  # in memory only: it is not persisted
+
+
+def _why(state: State[Any]) -> endings.RunFailed | None:
+    """Why a child failed, read from its run; None where the server does not answer."""
+    try:
+        with get_client(sync_client=True) as client:
+            return endings.failure(client.read_flow_run(cast(UUID, state.state_details.flow_run_id)))
+    except httpx.HTTPError:
+        return None
 
 
 def _pinned(found: fleet.Fleet, environment: str, services: tuple[str, ...], bundles: dict[str, str], approval: str) -> dict[str, str]:
@@ -97,11 +112,11 @@ def _pinned(found: fleet.Fleet, environment: str, services: tuple[str, ...], bun
     return pinned
 
 
-def _run(found: fleet.Fleet, environment: str, pinned: dict[str, str], options: dict[str, Any]) -> tuple[list[reports.Row], dict[str, str]]:
-    """Runs the services; returns a row for each, and the messages of those that failed."""
+def _run(found: fleet.Fleet, environment: str, pinned: dict[str, str], options: dict[str, Any]) -> tuple[list[reports.Row], _Failures]:
+    """Runs the services; returns a row for each, and why those failed that did."""
     schedule = waves.Schedule({name: found.prerequisites(name) for name in pinned})
     rows: dict[str, reports.Row] = {}
-    failures: dict[str, str] = {}
+    failures: _Failures = {}
     ended: _Ended = queue.SimpleQueue()
     with _threads() as start:
         while len(rows) < len(pinned):
@@ -111,14 +126,25 @@ def _run(found: fleet.Fleet, environment: str, pinned: dict[str, str], options: 
             if state.is_completed():
                 rows[name] = cast(reports.Row, state.result())
             else:
-                failures[name] = state.message or str(state.name)
-                outcome = f"failed: {failures[name].partition(chr(10))[0]}"
+                failures[name] = _failure(name, state)
+                outcome = f"failed: {failures[name].detail.partition(chr(10))[0]}"
                 rows[name] = reports.result_row(name, environment, outcome, bundle=labels.short(pinned[name]))
             schedule.finish(name, succeeded=state.is_completed())
             for other, blockers in schedule.blocked().items():
                 outcome = f"blocked by {', '.join(blockers)}"
                 rows[other] = reports.result_row(other, environment, outcome, bundle=labels.short(pinned[other]))
     return [rows[name] for name in pinned], failures
+
+
+def _failure(name: str, state: State[Any]) -> endings.RunFailed:
+    """What `_deploy` found of a failed child; where it could not, what the state says."""
+    found = state.result(raise_on_failure=False)
+    if isinstance(found, endings.RunFailed):
+        return found
+    ending = str(state.name).lower()
+    return endings.RunFailed(
+        f"{name} ended {ending}", code="run-crashed" if state.is_crashed() else None, detail=state.message or ending, hint=endings.HINT
+    )
 
 
 @contextmanager
@@ -156,7 +182,7 @@ def _await_end(threads: list[threading.Thread]) -> None:
         time.sleep(0.1)
 
 
-def _ending(environment: str, rows: list[reports.Row], failures: dict[str, str]) -> State[Any]:
+def _ending(environment: str, rows: list[reports.Row], failures: _Failures) -> State[Any]:
     blocked = [row for row in rows if str(row["outcome"]).startswith("blocked by ")]
     good = len(rows) - len(failures) - len(blocked)
     if not failures:
@@ -164,5 +190,6 @@ def _ending(environment: str, rows: list[reports.Row], failures: dict[str, str])
         return Completed(message=f"{environment}: {good} services up to date, {changed} of them migrated by this run")
     lines = [f"{environment}: {good} of {len(rows)} services are up to date; failed: {', '.join(failures)}"]
     lines += [f"{row['service']}: {row['outcome']}" for row in blocked]
-    lines += [f"\n{name}: {message}" for name, message in failures.items()]
-    return Failed(message="\n".join(lines))
+    lines += [f"\n{name}: {error.detail}" for name, error in failures.items()]
+    target, decisive = endings.decisive((f"{environment}/{name}", error) for name, error in failures.items())
+    return endings.failed(decisive, target=target, message="\n".join(lines))

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefect import State, flow
-from prefect.states import Failed
 
-from flows import approvals, interruption, labels, pages, parameters, reports
+from flows import approvals, endings, interruption, labels, pages, parameters, reports
 from migrator import errors
 from tasks import backoff, credentials, fleet, job_manifest, migration, settings, steps
 from tasks.fleet_models import Target
@@ -51,7 +50,7 @@ def deploy_service(
             row = _sequence(target, bundle, plan, approval, image, mode, backoff_limit, active_deadline_seconds)
     except errors.GreylagError as error:
         _publish(reports.result_row(service, environment, f"failed: {error.message}", bundle=labels.short(bundle)))
-        return Failed(message=error.describe())
+        return endings.failed(error, target=f"{environment}/{service}")
     _publish(row)
     return row
 

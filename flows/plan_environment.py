@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import State, flow
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
-from flows import approvals, interruption, labels, pages, parameters, reports
+from flows import approvals, endings, interruption, labels, pages, parameters, reports
 from migrator import errors
 from tasks import approval, backoff, credentials, fleet, settings, steps
 from tasks.outcomes import PlanOutcome
@@ -39,7 +39,7 @@ def plan_environment(
         with interruption.heeded():
             outcomes = [_planned(found, name, environment, (bundles or {}).get(name, ""), policy) for name in names]
     except errors.GreylagError as error:
-        return Failed(message=error.describe())
+        return endings.failed(error, target=environment)
     manifest = approval.manifest(outcomes)
     labels.attach(environment=environment, bundle=manifest.bundle)
     count = sum(len(item.steps) for item in outcomes)

@@ -14,9 +14,9 @@ from prefect import State, flow
 from prefect.client.schemas.objects import FlowRun
 from prefect.events import emit_event
 from prefect.runtime import flow_run as current
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
-from flows import approvals, labels, parameters, remote_runs, reports
+from flows import approvals, endings, labels, parameters, remote_runs, reports
 from migrator import errors
 from tasks import approval, fleet, migration, settings
 
@@ -88,8 +88,8 @@ def promote_release(
         digest = promotion.digest if promotion else bundle
         rows = promotion.rows if promotion else []
         _publish([*rows, _row(entering, f"blocked: {error.message}", digest)], digest)
-        _emit("release.blocked", entering, digest, code=error.code, reason=error.message)
-        return Failed(message=error.describe())
+        _emit("release.blocked", entering, digest, code=error.code, exit_code=int(error.exit_code), reason=error.message)
+        return endings.failed(error)
     _publish(promotion.rows, promotion.digest)
     return Completed(message=f"bundle {labels.short(promotion.digest)} is in {', '.join(row['environment'] for row in promotion.rows)}")
 
@@ -223,7 +223,7 @@ def _child(promotion: _Promotion, flow_name: str, environment: str, given: dict[
     pool = promotion.fleet.target(next(iter(promotion.bundles)), environment).work_pool
     labels.logger().info("%s: %s started in %s", environment, flow_name, pool)
     child = remote_runs.wait(child, pool)
-    remote_runs.require_completed(child)
+    endings.require_completed(child)
     return child
 
 

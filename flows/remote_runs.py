@@ -112,21 +112,6 @@ def patiently(read: Callable[[], _Answer]) -> _Answer:
             time.sleep(OUTAGE_POLL_SECONDS)
 
 
-def require_completed(child: FlowRun) -> None:
-    """Raises with the child's own message where it did not complete. A cancelled run did not deploy (prefect.md §3)."""
-    state = child.state
-    if state is not None and state.is_completed():
-        return
-    ending = str(state.name).lower() if state is not None else "without a state"
-    detail = (state.message or "") if state is not None else ""
-    raise errors.GreylagError(
-        f"{child.name} ended {ending}",
-        code="run-failed",
-        detail=detail,
-        hint="see that run in the UI; after the cause is gone, start this flow again with the same parameters",
-    )
-
-
 def completed(flow_names: Iterable[str], since: datetime) -> list[FlowRun]:
     """The completed runs of some flows that ended since then, newest first."""
     with get_client(sync_client=True) as client:

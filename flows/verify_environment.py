@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import State, flow
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
-from flows import interruption, labels, parameters, reports
+from flows import endings, interruption, labels, parameters, reports
 from migrator import errors
 from tasks import backoff, credentials, fleet, settings, steps
 from tasks.approval import ReleaseManifest
@@ -37,7 +37,7 @@ def verify_environment(
     given = bundles or {}
     labels.attach(environment=environment, bundle=ReleaseManifest(bundles=given).bundle if given else "")
     rows: list[reports.Row] = []
-    problems: list[str] = []
+    problems: list[tuple[Target, errors.GreylagError]] = []
     try:
         found = fleet.load()
         with interruption.heeded():
@@ -47,14 +47,17 @@ def verify_environment(
                     rows.append(_verified(target, given.get(name, ""), policy))
                 except errors.GreylagError as error:
                     rows.append(_row(target, f"failed: {error.message}", "", ""))
-                    problems.append(f"{name}: {error.describe()}")
+                    problems.append((target, error))
     except errors.GreylagError as error:
-        return Failed(message=error.describe())
+        return endings.failed(error, target=environment)
     reports.publish_table(
         f"verification-{environment}", rows, f"{environment}: {len(rows) - len(problems)} of {len(rows)} services verified"
     )
     if problems:
-        return Failed(message="\n\n".join([f"{environment}: {len(problems)} of {len(rows)} services are not as released", *problems]))
+        lines = [f"{environment}: {len(problems)} of {len(rows)} services are not as released"]
+        lines += [f"{target.service}: {error.describe()}" for target, error in problems]
+        where, decisive = endings.decisive((target.label, error) for target, error in problems)
+        return endings.failed(decisive, target=where, message="\n\n".join(lines))
     return Completed(message=f"{environment}: {len(rows)} services verified")
 
 

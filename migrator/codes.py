@@ -280,6 +280,7 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
         "vault-unreachable": "Vault can't be reached",
         # flows and sandbox
         "prefect-unavailable": "the Prefect server does not answer",
+        "run-crashed": "a flow run lost its process, or never got one",
         "no-sandbox": "no sandbox is running there",
         "sandbox-build": "a program of the sandbox can't be built",
         "sandbox-dump": "the sandbox's schema can't be read",
@@ -299,6 +300,7 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
     ExitCode.INTERRUPTED: {
         "interrupted": "a signal or a cancellation ended the run",
         "cancelled": "somebody cancelled the statement on the server",
+        "run-cancelled": "the flow run was cancelled, or not let in",
     },
     ExitCode.NOT_YET: {
         "not-yet": "what is awaited has not happened yet",

@@ -9,7 +9,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from deployments.console import edge, runs
+from deployments.console import edge, flow_runs
 from migrator import databases, errors
 from tasks import approval, fleet
 
@@ -37,7 +37,7 @@ def run(arguments: list[str]) -> int:
     environment = found.environment_name(options.environment)
     if not found.environment(environment).protected:
         raise errors.UsageError(f"{environment} needs no approval", code="not-protected", hint="`greylag promote` enters it by itself")
-    with runs.connected() as client:
+    with flow_runs.connected() as client:
         if not (options.bundle and options.plan):
             raise _shown(client, environment, as_json=options.json)
         if not options.reason:
@@ -50,11 +50,11 @@ def run(arguments: list[str]) -> int:
             "approver": options.approver or databases.default_actor(),
             "reason": options.reason,
         }
-        started = runs.start(client, DEPLOYMENT, given, name=f"approve {environment} {options.bundle[:12]}")
+        started = flow_runs.start(client, DEPLOYMENT, given, name=f"approve {environment} {options.bundle[:12]}")
         if options.no_wait:
-            runs.tell_started(started)
+            flow_runs.tell_started(started)
             return 0
-        return runs.interruptible(lambda: runs.follow(client, started))
+        return flow_runs.interruptible(lambda: flow_runs.follow(client, started))
 
 
 def _ask(environment: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deployments.console import deployment_file, edge, runs, targets
+from deployments.console import deployment_file, edge, flow_runs, targets
 from migrator import errors
 from tasks import fleet, limits
 
@@ -46,7 +46,7 @@ def install(found: fleet.Fleet, pool_type: str = "process", file: Path = FILE) -
     """Creates pools and limits, then applies prefect.yaml. Raises UsageError (`bad-deployments`), Unavailable."""
     document = deployment_file.read(file)
     flows = deployment_file.flows(document, found)
-    with runs.connected() as client:
+    with flow_runs.connected() as client:
         for pool in pools(document, found):
             edge.say(f"work pool {pool}: {'created' if create_pool(client, pool, pool_type) else 'exists'}")
         made = limits.create(found.targets())
@@ -103,9 +103,11 @@ def _start(options: Any) -> int:
     else:
         flow_name, more = "deploy-environment", {"services": services if len(services) < len(found.services) else []}
     name = f"{flow_name} {services[0] + ' ' if len(services) == 1 else ''}{environment}"
-    with runs.connected() as client:
-        started = runs.start(client, f"{flow_name}/{flow_name}-{environment}", {"environment": environment, **more, **given}, name=name)
+    with flow_runs.connected() as client:
+        started = flow_runs.start(
+            client, f"{flow_name}/{flow_name}-{environment}", {"environment": environment, **more, **given}, name=name
+        )
         if options.no_wait:
-            runs.tell_started(started)
+            flow_runs.tell_started(started)
             return 0
-        return runs.interruptible(lambda: runs.follow(client, started, pool=chosen[0].work_pool))
+        return flow_runs.interruptible(lambda: flow_runs.follow(client, started, pool=chosen[0].work_pool))

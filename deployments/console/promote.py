@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deployments.console import edge, runs
+from deployments.console import edge, flow_runs
 from tasks import fleet
 
 SUMMARY = "promotes this checkout's migrations from environment to environment, and follows the run"
@@ -29,13 +29,13 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--no-wait", action="store_true", help="start, but don't follow")
     options = parser.parse_args(arguments)
     given = parameters(fleet.load(), options)
-    with runs.connected() as client:
+    with flow_runs.connected() as client:
         words = [given.get("start", ""), given.get("until", ""), given.get("bundle", "")[:12]]
-        started = runs.start(client, DEPLOYMENT, given, name=" ".join(["promote", *filter(None, words)]))
+        started = flow_runs.start(client, DEPLOYMENT, given, name=" ".join(["promote", *filter(None, words)]))
         if options.no_wait:
-            runs.tell_started(started)
+            flow_runs.tell_started(started)
             return 0
-        return runs.interruptible(lambda: runs.follow(client, started, timeout=options.timeout))
+        return flow_runs.interruptible(lambda: flow_runs.follow(client, started, timeout=options.timeout))
 
 
 def parameters(found: fleet.Fleet, options: Any) -> dict[str, Any]:

@@ -54,6 +54,18 @@ def flow_run(server: PrefectServer, state: State[Any]) -> dict[str, Any]:
     return found
 
 
+def cause(server: PrefectServer, state: State[Any]) -> tuple[str, int, str]:
+    """Code, exit code and target of a failed run, as any reader of the API finds them: in its labels."""
+    return cause_of(flow_run(server, state))
+
+
+def cause_of(run: dict[str, Any]) -> tuple[str, int, str]:
+    """The same of a run that was read already."""
+    labels = run["labels"]
+    assert labels["greylag.attempt"] == run["run_count"]
+    return labels["greylag.code"], labels["greylag.exit-code"], labels["greylag.target"]
+
+
 def task_runs(server: PrefectServer, run_id: str, count: int) -> list[dict[str, Any]]:
     """A flow run's task runs in the order of their start, once there are that many and all have ended."""
     wanted = {"flow_runs": {"id": {"any_": [run_id]}}}

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from prefect import State
 
+from migrator import errors
+from sandbox import ports
 from sandbox.stack.prefect_server import PrefectServer
 from tests.flows import prefect_api
 from tests.flows.stage import Stage, become
@@ -76,6 +78,7 @@ def test_bad_flow_a_failing_service_stops_its_dependents_and_is_told_with_file_l
     assert outcomes["identity-service"] == "migrated"
     assert outcomes["personal-service"] == "blocked by auth-service"
     assert outcomes["auth-service"].startswith("failed: ")
+    assert prefect_api.cause(prefect_server, state) == ("sql-rejected", 14, "dev/auth-service")
 
     stage.write("auth-service/migrations/20250103000000_half.sql", BROKEN.replace("absent", "users (id)"))
     state = deploy()
@@ -84,12 +87,25 @@ def test_bad_flow_a_failing_service_stops_its_dependents_and_is_told_with_file_l
     assert stage.versions("personal-service", "dev") == [20250101000000]
 
 
+def test_bad_flow_of_two_failing_services_the_one_that_no_retry_mends_decides(stage: Stage, prefect_server: PrefectServer) -> None:
+    stage.secret("auth-service", "dev", port=ports.free_port())
+    stage.write("identity-service/migrations/postgres/20250103000000_half.sql", BROKEN)
+    state = deploy(backoff_limit=0)
+    assert "[unavailable]" in (state.message or "") and "[sql-rejected]" in (state.message or "")
+    assert prefect_api.cause(prefect_server, state) == ("sql-rejected", 14, "dev/identity-service")
+
+    (stage.directory / "services/identity-service/migrations/postgres/20250103000000_half.sql").unlink()
+    state = deploy(backoff_limit=0)
+    assert prefect_api.cause(prefect_server, state) == ("unavailable", 21, "dev/auth-service")
+
+
 def test_bad_flow_one_changed_bundle_stops_the_environment_before_any_service_is_touched(
     stage: Stage, prefect_server: PrefectServer
 ) -> None:
     state = deploy(bundles={"personal-service": "0" * 64})
     assert state.is_failed()
     assert "[bundle-changed]" in (state.message or "")
+    assert prefect_api.cause(prefect_server, state) == ("bundle-changed", 11, "dev")
     assert [stage.versions(service, "dev") for service in stage.services] == [[], [], []]
 
 
@@ -111,6 +127,9 @@ def test_verification_completes_only_for_what_is_really_there(stage: Stage, pref
     assert state.is_completed() == (mistake == "nothing"), state.message
     if mistake != "nothing":
         assert "identity-service: " in (state.message or "") and "auth-service: " not in (state.message or "")
+        codes = {"pending": "verification-failed", "dropped": "verification-failed", "bundle": "bundle-changed"}
+        code = codes[mistake]
+        assert prefect_api.cause(prefect_server, state) == (code, errors.CODES[code].exit_code, "dev/identity-service")
 
 
 def test_bad_flow_a_protected_environment_refuses_pending_work_without_approval_and_accepts_nothing_to_do(

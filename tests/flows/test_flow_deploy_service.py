@@ -249,6 +249,7 @@ def test_bad_flow_bad_input_is_one_clear_error_with_code_and_hint(
     assert f"[{code}]" in message
     assert "hint: " in message
     assert "marker-" not in message
+    assert prefect_api.cause(prefect_server, state) == (code, errors.CODES[code].exit_code, "dev/auth-service")
     if damage is not _unknown_database:
         assert stage.versions("auth-service", "dev") == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -166,7 +167,8 @@ def test_bad_flow_a_failure_in_release_keeps_prod_out_until_the_file_is_mended(
     assert stage.versions("personal-service", "release") == []
     assert [stage.versions(service, "prod") for service in VERSIONS] == [[], [], []]
     blocked = prefect_api.events(prefect_server, "release.blocked", "greylag.release.release", 1)[-1]
-    assert blocked["payload"]["code"] == "run-failed"
+    assert (blocked["payload"]["code"], blocked["payload"]["exit_code"]) == ("sql-rejected", 14)
+    assert prefect_api.cause(prefect_server, state) == ("sql-rejected", 14, "release/auth-service")
 
     # dev rolls the file back, as a developer does, and takes the mended one
     url = stage.postgres.superuser_url(stage.database("auth-service", "dev"))
@@ -218,6 +220,43 @@ def test_bad_flow_prod_is_not_entered_by_a_worker_with_only_devs_policy_nor_with
     assert intruder.is_failed()
     assert "permission denied" in (intruder.message or "")
     assert [stage.versions(service, "prod") for service in VERSIONS] == [[], [], []]
+
+
+def test_bad_flow_the_command_ends_with_the_cause_that_a_service_found_three_runs_below(
+    whole_stage: Stage,
+    prefect_server: PrefectServer,
+    workers: dict[str, PrefectWorker],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stage = whole_stage
+    become(monkeypatch, stage, "dev")
+    text = "-- +goose Up\nINSERT INTO absent VALUES (1);\n-- +goose Down\nSELECT 1;\n"
+    path = stage.write("auth-service/migrations/20250103000000_broken.sql", text)
+    assert main(["promote", "-until", "dev", "--json"]) == 14
+    document = json.loads(capsys.readouterr().out)
+    assert (document["error"]["code"], document["exit_code"]) == ("sql-rejected", 14)
+    assert f"{path}:2" in document["error"]["detail"]
+    assert prefect_api.cause_of(prefect_server.request("GET", f"/flow_runs/{document['run']['id']}")) == (
+        "sql-rejected",
+        14,
+        "dev/auth-service",
+    )
+
+    # a second attempt of the same run has another cause: nothing is left of the first one's
+    assert main(["deploy", "@dev/auth-service", "-backoff-limit", "0", "--json"]) == 14
+    run_id = json.loads(capsys.readouterr().out)["run"]["id"]
+    path.unlink()
+    stage.secret("auth-service", "dev", host=None)
+    asked = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}}
+    assert prefect_server.request("POST", f"/flow_runs/{run_id}/set_state", asked)["status"] == "ACCEPT"
+    run = prefect_api.eventually(
+        lambda: prefect_server.request("GET", f"/flow_runs/{run_id}"),
+        lambda found: found["run_count"] == 2 and found["state_type"] in prefect_api.FINAL,
+        240,
+    )
+    assert run["state_type"] == "FAILED"
+    assert prefect_api.cause_of(run) == ("key-missing", 13, "dev/auth-service")
 
 
 def test_good_flow_the_uis_retry_of_a_run_whose_process_was_killed_completes(

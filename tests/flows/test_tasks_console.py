@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from deployments.console import deploy, deployment_file, runs
+from deployments.console import deploy, deployment_file, flow_runs
+from flows import endings
 from migrator import addresses, cli, errors
 from sandbox.stack.prefect_server import clean_environment
 from sandbox.vault import secrets_server as sandbox
@@ -102,7 +103,7 @@ def test_a_file_with_more_than_greylag_applies_is_left_to_prefects_command(chang
 def test_an_approval_is_started_with_its_parameters_and_followed_to_its_end(
     installed: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(flow_runs, "POLL_SECONDS", 0.1)
     digest = "a" * 64
     with worker(installed, "COMPLETED", "approved") as seen:
         code = cli.main(
@@ -140,17 +141,39 @@ def test_an_approval_is_started_with_its_parameters_and_followed_to_its_end(
 def test_a_promotion_that_fails_ends_with_the_errors_exit_code(
     installed: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "POLL_SECONDS", 0.1)
-    with worker(installed, "FAILED", "dev: nothing like that [sql-rejected]") as seen:
-        code = cli.main(["promote", "--until", "release", "--service", "auth-service", "--backoff-limit", "0"])
-    assert code == 14, capsys.readouterr().err
+    monkeypatch.setattr(flow_runs, "POLL_SECONDS", 0.1)
+    with worker(installed, "FAILED", "dev: a message that names [lock-held]", code="sql-rejected") as seen:
+        code = cli.main(["promote", "--until", "release", "--service", "auth-service", "--backoff-limit", "0", "--json"])
+    told = capsys.readouterr()
+    assert code == 14, told.err
     assert seen[0]["parameters"] == {"until": "release", "services": ["auth-service"], "backoff_limit": 0}
+    document = json.loads(told.out)
+    assert (document["error"]["code"], document["error"]["exit_code"], document["exit_code"]) == ("sql-rejected", 14, 14)
+    assert document["error"]["detail"] == document["run"]["message"] == "dev: a message that names [lock-held]"
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "expected", "name"),
+    [
+        ("FAILED", "lock-budget", 20, "lock-budget"),
+        ("FAILED", "", 1, "run-failed"),
+        ("CRASHED", "", 21, "run-crashed"),
+        ("CANCELLED", "", 23, "run-cancelled"),
+    ],
+)
+def test_a_run_that_ends_otherwise_ends_with_its_cause_or_its_state(
+    installed: Any, state: str, code: str, expected: int, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow_runs, "POLL_SECONDS", 0.1)
+    with worker(installed, state, "a message that names [sql-rejected]", code=code):
+        assert cli.main(["deploy", "@dev/auth-service"]) == expected
+    assert f"ended {state.lower()} [{name}]" in capsys.readouterr().err
 
 
 def test_one_service_is_deployed_through_its_environments_deployment(
     installed: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(flow_runs, "POLL_SECONDS", 0.1)
     with worker(installed, "COMPLETED", "") as seen:
         assert cli.main(["deploy", "@dev/audit-service"]) == 0, capsys.readouterr().err
         assert cli.main(["deploy", "@release"]) == 0, capsys.readouterr().err
@@ -159,7 +182,7 @@ def test_one_service_is_deployed_through_its_environments_deployment(
 
 
 def test_following_may_end_before_the_run(installed: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(flow_runs, "POLL_SECONDS", 0.1)
     assert cli.main(["promote", "--timeout", "0.5"]) == 24
     assert "[run-unfinished]" in capsys.readouterr().err
 
@@ -244,10 +267,10 @@ def test_a_verb_works_on_a_target_of_the_fleet(
 
 
 class worker:  # noqa: N801 - reads as a statement
-    """Stands for a worker: ends every scheduled run with a state, after one line of log."""
+    """Stands for a worker: ends every scheduled run with a state, after one line of log and, where there is one, the cause."""
 
-    def __init__(self, server: Any, state: str, message: str) -> None:
-        self.server, self.state, self.message = server, state, message
+    def __init__(self, server: Any, state: str, message: str, code: str = "") -> None:
+        self.server, self.state, self.message, self.code = server, state, message, code
         self.seen: list[dict[str, Any]] = []
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -278,6 +301,9 @@ class worker:  # noqa: N801 - reads as a statement
                     "flow_run_id": run["id"],
                 }
                 self.server.request("POST", "/logs/", [line])
+                if self.code:
+                    cause = {endings.CODE: self.code, endings.EXIT_CODE: int(errors.CODES[self.code].exit_code), endings.ATTEMPT: 0}
+                    self.server.request("PATCH", f"/flow_runs/{run['id']}/labels", cause)
                 self._end(run, self.state, self.message)
             time.sleep(0.1)
 

@@ -1,18 +1,16 @@
-"""The console's verbs as far as they need no server: the grammar of targets, tables, a first fleet file, exit codes of runs."""
+"""The console's verbs as far as they need no server: the grammar of targets, tables, a first fleet file."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deployments import console
-from deployments.console import edge, init, runs, targets
+from deployments.console import edge, init, targets
 from migrator import cli, errors
 from tasks import fleet
 
@@ -204,30 +202,6 @@ def test_init_in_a_directory_with_migrations_only_adds_the_fleet(tmp_path: Path,
     (tmp_path / "migrations").mkdir()
     assert cli.main(["init"]) == 0
     assert sorted(item.name for item in tmp_path.iterdir()) == ["fleet.yaml", "migrations"]
-
-
-def ended(state: str, message: str = "") -> Any:
-    return SimpleNamespace(
-        message=message, **{f"is_{name}": (lambda name=name: name == state) for name in ("completed", "cancelled", "crashed")}
-    )
-
-
-@pytest.mark.parametrize(
-    ("state", "message", "code"),
-    [
-        ("completed", "", 0),
-        ("cancelled", "", 23),
-        ("crashed", "", 21),
-        ("failed", "no idea", 1),
-        ("failed", "dev/auth: a.sql:3: relation missing [sql-rejected]\nhint: mend it", 14),
-        ("failed", "prod: nobody approved [approval-missing]", 11),
-        ("failed", "the secret was deleted [secret-deleted]", 13),
-        ("failed", "line [1] of [2]: held [lock-held]", 20),
-        ("failed", "x [rollout-failed]", 16),
-    ],
-)
-def test_a_runs_end_becomes_an_exit_code(state: str, message: str, code: int) -> None:
-    assert runs.exit_code(ended(state, message)) == code
 
 
 def test_tables_align_their_columns() -> None:

@@ -1,8 +1,7 @@
-"""Starts runs of deployments through Prefect's API and follows them: their log lines as they come, and an exit code at the end."""
+"""Starts runs of deployments through Prefect's API and follows them: their log lines as they come, and at the end their cause's exit code."""
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from migrator import errors
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
-    from prefect.client.schemas.objects import FlowRun, State
+    from prefect.client.schemas.objects import FlowRun
 
 POLL_SECONDS = 1.0
 """A run takes minutes; a request a second is nothing to the server."""
@@ -26,23 +25,6 @@ LOGS_PER_REQUEST = 200
 """The API's own maximum."""
 
 INFO = 20
-
-_CODE = re.compile(r"\[([a-z0-9-]+)\]")
-
-CODES = {
-    "approval": errors.ExitCode.REFUSED,
-    "bundle-changed": errors.ExitCode.REFUSED,
-    "plan-moved": errors.ExitCode.REFUSED,
-    "checksum-changed": errors.ExitCode.REFUSED,
-    "missing-versions": errors.ExitCode.REFUSED,
-    "secret-": errors.ExitCode.NOT_FOUND,
-    "key-missing": errors.ExitCode.NOT_FOUND,
-    "wrong-database": errors.ExitCode.NOT_FOUND,
-    "vault-forbidden": errors.ExitCode.LOGIN,
-    "rollout-failed": errors.ExitCode.VERIFICATION,
-    "unproven": errors.ExitCode.VERIFICATION,
-}
-"""Exit codes of frequent errors by the beginning of their code, where a class's own code is not used."""
 
 
 @contextmanager
@@ -99,10 +81,12 @@ def tell_started(run: FlowRun) -> None:
 
 
 def follow(client: SyncPrefectClient, run: FlowRun, *, pool: str = "", timeout: float | None = None) -> int:
-    """Prints a run's log lines, its children's included, until it has ended; returns the exit code.
+    """Prints a run's log lines, its children's included, until it has completed; returns the exit code, 0.
 
-    Raises NotYet (`run-unfinished`) when the time is up; the run goes on.
+    Raises RunFailed where the run ended otherwise, with its cause's code; NotYet (`run-unfinished`) when the time is up: the run goes on.
     """
+    from flows import endings
+
     tell_started(run)
     lines, started, asked = _Lines(client, run.id), time.monotonic(), False
     while True:
@@ -112,8 +96,9 @@ def follow(client: SyncPrefectClient, run: FlowRun, *, pool: str = "", timeout: 
             time.sleep(POLL_SECONDS)  # the last lines travel in batches
             lines.show()
             edge.note(run={"name": run.name, "id": str(run.id), "state": found.state.name, "message": found.state.message})
+            endings.require_completed(found)
             edge.say(f"{found.name}: {found.state.name}{f': {found.state.message}' if found.state.message else ''}")
-            return exit_code(found.state)
+            return int(errors.ExitCode.DONE)
         waited = time.monotonic() - started
         if not asked and waited > UNSTARTED_SECONDS and (found.state is None or found.state.is_scheduled()):
             asked = True
@@ -123,26 +108,6 @@ def follow(client: SyncPrefectClient, run: FlowRun, *, pool: str = "", timeout: 
                 f"{found.name} has not ended after {timeout:g} s; it goes on", code="run-unfinished", hint="look at it in Prefect's UI"
             )
         time.sleep(POLL_SECONDS)
-
-
-def exit_code(state: State[Any]) -> int:
-    """What a run's end means in the table of exit codes (promises.md §1).
-
-    A failed run's message ends with the error's code in brackets; a code that is not known here gives 1.
-    """
-    if state.is_completed():
-        return int(errors.ExitCode.DONE)
-    if state.is_cancelled():
-        return int(errors.ExitCode.INTERRUPTED)
-    if state.is_crashed():
-        return int(errors.ExitCode.UNAVAILABLE)
-    classes = [item for item in vars(errors).values() if isinstance(item, type) and issubclass(item, errors.GreylagError)]
-    own = {item.code: item.exit_code for item in classes}
-    for code in _CODE.findall(state.message or ""):
-        found = own.get(code) or next((value for prefix, value in CODES.items() if code.startswith(prefix)), None)
-        if found is not None:
-            return int(found)
-    return int(errors.ExitCode.AS_GOOSE)
 
 
 class _Lines:
