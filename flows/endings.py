@@ -1,7 +1,7 @@
 """How a flow run ended, as data: written to the run by the flow that fails, read by whoever waits for it, a flow or the command (promises.md §1).
 
-Prefect keeps two things of a failed run: a message for people, and a pickle, which nobody may open. The cause goes into the run's labels, which are
-JSON, set before the state is, and read with it in one request. A run of many services carries the cause that decides (`decisive`).
+Prefect keeps two things of a failed run: a message for people, and a pickle, which nobody may open. The cause goes into the run's labels (prefect.md
+§8), which are JSON, set before the state is, and read with it in one request. A run of many services carries the cause that decides (`decisive`).
 """
 
 from __future__ import annotations
