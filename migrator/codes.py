@@ -149,8 +149,8 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
     ExitCode.REFUSED: {
         "plan-refused": "the plan would do what must not be done",
         "bundle-changed": "the files here are not the release's files",
-        "cluster-unnamed": "ClickHouse files are for several servers, and the address names no cluster",
         "checksum-changed": "an applied file is not what was applied",
+        "cluster-unnamed": "ClickHouse files are for several servers, and the address names no cluster",
         "go-migration": "a Go migration is pending; greylag runs SQL only",
         "missing-versions": "older files were never applied",
         "older-app": "the database carries a version that this image is too old for",
@@ -166,7 +166,7 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
         "glued-comment": "goose takes `;--` for one word, and sends two commands as one",
         "hidden-semicolon": "goose takes ` --` for a comment inside a string, and misses the semicolon behind it",
         "not-alone": "a command that needs a statement of its own is sent together with others",
-        "own-transaction": "a file ends the transaction in which it is applied, and a command follows",
+        "own-transaction": "a file ends the transaction in which it is applied",
         "several-commands": "several commands are sent as one statement, which ClickHouse rejects",
         "stray-dollar": "ENVSUB leaves a single `$` where the file has two",
         "swallowed-line": "goose drops the line after an empty block",
