@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
 from migrator import errors
+from migrator.cli import output
+from migrator.cli.text import own
 
 Verb = Callable[[list[str]], int]
 
@@ -34,6 +35,9 @@ class Parser(argparse.ArgumentParser):
         if any(name.startswith("-") for name in names):
             options.setdefault("dest", names[0].lstrip("-").replace("-", "_"))
         return super().add_argument(*both, **options)
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        output.out(message)  # argparse's own lets a closed stream's error pass through
 
     def error(self, message: str) -> NoReturn:
         """Raises UsageError."""
@@ -83,18 +87,12 @@ def say(text: str) -> None:
     """greylag's own lines on standard error, without secrets."""
     from tasks import redaction
 
-    for line in redaction.clean(text).splitlines():
-        sys.stderr.write(f"greylag: {line}\n")
-    sys.stderr.flush()
+    own(redaction.clean(text))
 
 
 def show(text: str) -> None:
     """A result on standard output."""
-    try:
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough
-        pass
+    output.out(f"{text}\n")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

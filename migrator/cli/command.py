@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
-from migrator.cli import flags, go_flags, verbs
+from migrator.cli import flags, go_flags, output, verbs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +28,7 @@ def run(arguments: list[str]) -> int:
         return _help(arguments)
     except go_flags.FlagError as error:
         near = _nearest(error.name, [flag.name for flag in flags.ALL]) if isinstance(error, go_flags.UnknownFlag) else ""
-        sys.stderr.write(f"{error}\ngreylag: {f'hint: did you mean -{near}? ' if near else ''}greylag -h shows every flag\n")
+        output.err(f"{error}\ngreylag: {f'hint: did you mean -{near}? ' if near else ''}greylag -h shows every flag\n")
         return USAGE
     if values.boolean("version"):
         from importlib.metadata import PackageNotFoundError, version
@@ -38,7 +37,7 @@ def run(arguments: list[str]) -> int:
             number = version("greylag")
         except PackageNotFoundError:  # run from a checkout that was never installed
             number = "unknown"
-        sys.stdout.write(f"greylag version: {number}\n")
+        output.out(f"greylag version: {number}\n")
         return 0
     if values.boolean("h"):
         return _help(values.words)
@@ -59,8 +58,8 @@ def _help(words: list[str]) -> int:
     from migrator.cli import console_verbs, usage
 
     named = next((word for word in words if word in verbs.ALL), "")
-    sys.stdout.write(f"{usage.verb_text(named)}\n" if named else "")
-    sys.stdout.write(usage.text(sorted(console_verbs())))
+    output.out(f"{usage.verb_text(named)}\n" if named else "")
+    output.out(usage.text(sorted(console_verbs())))
     return 0
 
 
@@ -71,14 +70,14 @@ def _help_on(words: list[str]) -> int:
     if not words:
         return _help(words)
     if words[0] in verbs.ALL:
-        sys.stdout.write(usage.verb_text(words[0]))
+        output.out(usage.verb_text(words[0]))
         return 0
     known = sorted(console_verbs())
     if words[0] in known:
         return console(words[0], ["-h"]) or 0
     near = _nearest(words[0], [*verbs.ALL, *known])
-    sys.stderr.write(f'greylag: "{words[0]}": no such command [unknown-command]\n')
-    sys.stderr.write(f"greylag: hint: {f'did you mean {near}? ' if near else ''}greylag -h lists the commands\n")
+    output.err(f'greylag: "{words[0]}": no such command [unknown-command]\n')
+    output.err(f"greylag: hint: {f'did you mean {near}? ' if near else ''}greylag -h lists the commands\n")
     return USAGE
 
 
@@ -89,7 +88,7 @@ def _resolved(values: Values) -> int:
     if not values.words:
         from migrator.cli import usage
 
-        sys.stderr.write(usage.text())
+        output.err(usage.text())
         return USAGE
     try:
         _load_environment(values.string("env"))
@@ -164,7 +163,7 @@ def _beta(words: list[str]) -> int:
         text.log("goose beta: missing subcommand")
         return USAGE
     if words[0] == "drivers":
-        sys.stdout.write("Available drivers:\n" + "".join(f"  {name}\n" for name in sorted(verbs.DRIVERS)))
+        output.out("Available drivers:\n" + "".join(f"  {name}\n" for name in sorted(verbs.DRIVERS)))
     return 0
 
 
