@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import Any, NoReturn
 
 from migrator import errors
-from migrator.cli import output
+from migrator.cli import faults, output
 from migrator.cli.text import own
 
 Verb = Callable[[list[str]], int]
@@ -55,14 +55,14 @@ def guarded(run: Verb) -> Verb:
     def told(arguments: list[str]) -> int:
         document: dict[str, object] = {"verb": verb}
         token = _found.set(document)
-        try:
-            code = run(arguments)
-        except errors.GreylagError as error:
+
+        def refuse(error: errors.GreylagError) -> int:
             say(error.describe())
-            code = int(error.exit_code)
             document["error"] = _cleaned(error)
-        except KeyboardInterrupt:
-            code = int(errors.ExitCode.INTERRUPTED)
+            return int(error.exit_code)
+
+        try:
+            code = faults.guarded(lambda: run(arguments), document, refuse)
         finally:
             _found.reset(token)
         if any(word in _JSON for word in arguments):

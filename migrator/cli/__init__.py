@@ -56,6 +56,10 @@ def _run(arguments: list[str]) -> int:
         return command.run(arguments)
     except KeyboardInterrupt:  # before or after the guarded part
         return 23
+    except Exception as error:  # noqa: BLE001 - a fault before or after the guarded part: Python would print it with its secrets
+        from migrator.cli import faults
+
+        return faults.last(error, arguments)
 
 
 def _first_word(arguments: list[str]) -> int | None:

@@ -115,7 +115,7 @@ def _each(invocations: Iterable[Invocation], values: Values) -> int:
             if code and item.verb.writes:
                 break
     except errors.GreylagError as error:  # the next target could not be found out
-        documents.append({"error": error.document(), "exit_code": int(error.exit_code)})
+        documents.append({"error": _document(error), "exit_code": int(error.exit_code)})
         exit_code = exit_code or _refuse(error, values, document=False)
     if values.boolean("json"):
         from migrator.cli import json_output
@@ -179,13 +179,19 @@ def _refuse(error: errors.GreylagError, values: Values, *, document: bool = True
     if place := os.environ.get("GREYLAG_TERMINATION_LOG"):
         from migrator.cli import termination
 
-        told = {"verb": "", "error": {**error.document(), "message": redaction.redact(error.message)}}
+        told = {"verb": "", "error": _document(error)}
         termination.write(termination.outcome(told, int(error.exit_code), ()), place)
     if document and values.boolean("json"):
         from migrator.cli import json_output
 
-        json_output.write_document({"error": error.document(), "exit_code": int(error.exit_code)})
+        json_output.write_document({"error": _document(error), "exit_code": int(error.exit_code)})
     return int(error.exit_code)
+
+
+def _document(error: errors.GreylagError) -> dict[str, object]:
+    from migrator import redaction
+
+    return {name: redaction.redact(value) if isinstance(value, str) else value for name, value in error.document().items()}
 
 
 def run_one(item: Invocation, documents: list[dict[str, object]] | None = None) -> int:
@@ -196,8 +202,7 @@ def run_one(item: Invocation, documents: list[dict[str, object]] | None = None) 
     """
     from importlib import import_module
 
-    from migrator import errors
-    from migrator.cli import interruption, text
+    from migrator.cli import faults, interruption, text
     from migrator.cli.session import Session
 
     session = Session(item)
@@ -206,29 +211,11 @@ def run_one(item: Invocation, documents: list[dict[str, object]] | None = None) 
     timeout = item.values.seconds("timeout")
     if item.verb.name == "wait":
         timeout = 0.0  # its own time-out is an answer (24), not an error
-    try:
+
+    def action() -> int:
         with interruption.guard(timeout):
-            code = import_module(item.verb.module).run(session)
-    except errors.GreylagError as error:
-        code = session.fail(error)
-    # A fault of greylag's own: Python's traceback would be printed unredacted.
-    except Exception as error:  # noqa: BLE001
-        code = _fault(session, error)
+            return int(import_module(item.verb.module).run(session))
+
+    code = faults.guarded(action, session.document, session.fail, lambda: item.secrets if item.dbstring else ())
     session.finish(code, documents)
-    return int(code)
-
-
-def _fault(session: object, error: Exception) -> int:
-    import traceback
-
-    from migrator import redaction
-    from migrator.cli import text
-    from migrator.cli.session import Session
-
-    assert isinstance(session, Session)
-    report = redaction.redact("".join(traceback.format_exception(error)), session.invocation.secrets if session.invocation.dbstring else ())
-    text.log(f"goose run: internal error: {type(error).__name__}")
-    text.own(report)
-    text.own("hint: this is a fault of greylag itself: please report it with the lines above")
-    session.document["error"] = {"code": "internal", "exit_code": 1, "message": report, "transient": False}
-    return 1
+    return code
