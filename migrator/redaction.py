@@ -21,6 +21,10 @@ _AUTHORITY = r"([A-Za-z][A-Za-z0-9+.\-]*://)([^\n]*)"
 
 _HOST_ONLY = r"(?:\[[^\]]*\]|[^\s:/?#@]*)(?::\d*)?(?:,[\w.\-\[\]]*(?::\d*)?)*(?:[/?#\"'`)\s;.]|$)"
 
+_USER = r"(?!.*%3[aA])(?:[\w.+\-~]|%[0-9A-Fa-f]{2}){1,24}"
+"""What stands alone before the `@` and is a user's name: no secret. Longer, or with other signs, it may be a token (`https://TOKEN@host`), or a
+password that was not percent-encoded."""
+
 _KEYWORD = (
     r"(?i)((?<![A-Za-z])(?:ssl)?password|PGPASSWORD|(?<![A-Za-z])passwd|(?<![A-Za-z])secret_id|(?<![A-Za-z])token)"
     r"(\s*=\s*|%3[dD])"
@@ -45,8 +49,8 @@ def known() -> Iterable[str]:
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """`text` without passwords: the userinfo's password of URLs, `password=` of connection strings and query strings, and every form
-    (raw, percent-encoded, escaped in quotes) of the given secrets."""
+    """`text` without passwords: the userinfo's password of URLs (a user's name without one is shown), `password=` of connection strings and
+    query strings, and every form (raw, percent-encoded, escaped in quotes) of the given secrets."""
     for secret in sorted({item for item in secrets if len(item) >= SHORTEST_SECRET}, key=len, reverse=True):
         for form in _forms(secret):
             text = text.replace(form, MASK)
@@ -107,4 +111,6 @@ def _without_userinfo(rest: str) -> str:
     if end < 0:
         return rest
     user, colon, _ = rest[:end].partition(":")
-    return f"{user}{colon}{MASK if colon else ''}{rest[end:]}" if colon else f"{MASK}{rest[end:]}"
+    if colon:
+        return f"{user}:{MASK}{rest[end:]}"
+    return rest if re.fullmatch(_USER, user) else f"{MASK}{rest[end:]}"

@@ -21,7 +21,9 @@ def asked(directory: Path, *words: str) -> str:
     for name in ("pyproject.toml", "constraints.txt"):
         (directory / name).touch()
     before = sorted(directory.rglob("*"))
-    done = subprocess.run(["make", "-n", "PYTHON=python3", *words], cwd=directory, capture_output=True, encoding="utf-8", timeout=60, check=True)
+    done = subprocess.run(
+        ["make", "-n", "PYTHON=python3", *words], cwd=directory, capture_output=True, encoding="utf-8", timeout=60, check=True
+    )
     assert sorted(directory.rglob("*")) == before, "nothing was made"
     return done.stdout
 
