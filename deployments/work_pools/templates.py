@@ -1,7 +1,7 @@
 """Base job templates of work pools: everything that a run is started with is fixed in them, so that who starts a run chooses nothing of it.
 
 In Prefect's own templates command, environment and working directory are variables, and every run may set them: whoever reaches the API then runs
-any command as the environment's worker, or has it log in to Vault at another address (worker.md, attacks). In a closed template
+any command as the environment's worker, or has it log in to Vault at another address. In a closed template
 
 - the schema has no variables and admits none, so that the server answers 422 where a deployment or its run carries job variables;
 - nothing in the configuration is a placeholder, and `env` is absent: Prefect's worker fills in placeholders, and merges a run's `env` into one
