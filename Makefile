@@ -38,8 +38,8 @@ $(VENV)/.development: $(VENV)/.runtime
 
 install: $(VENV)/.development ## virtual environment with everything that tests need
 
-demo: $(VENV)/.runtime ## six services promoted dev -> release -> prod on embedded servers (KEEP=1 keeps them, APPROVE=ask lets you approve, FRESH=1 starts over, CLUSTER=1 runs Jobs)
-	@$(if $(CLUSTER),$(MAKE) --no-print-directory $(VENV)/.development &&) $(BIN)/python -m sandbox.stack.demo --state $(STATE)/demo$(if $(CLUSTER),-cluster --cluster) $(if $(KEEP),--keep) $(if $(filter ask,$(APPROVE)),--approve ask) $(if $(FRESH),--fresh)
+demo: $(VENV)/.runtime $(if $(CLUSTER),$(VENV)/.development) ## six services promoted dev -> release -> prod on embedded servers (KEEP=1 keeps them, APPROVE=ask lets you approve, FRESH=1 starts over, CLUSTER=1 runs Jobs)
+	@$(BIN)/python -m sandbox.stack.demo --state $(STATE)/demo$(if $(CLUSTER),-cluster --cluster) $(if $(KEEP),--keep) $(if $(filter ask,$(APPROVE)),--approve ask) $(if $(FRESH),--fresh)
 
 test: $(VENV)/.development ## all tests but those on Kubernetes (WORKERS=2 processes beside each other, ARGS='-k lock' for some)
 	@$(COMPILE)

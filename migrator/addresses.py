@@ -33,7 +33,8 @@ LIBPQ_KEYWORDS = frozenset({
 """What libpq 18 understands itself. Every other keyword is a runtime parameter of the server, as pgx takes it."""
 
 PGX_ONLY = frozenset({"default_query_exec_mode", "statement_cache_capacity", "description_cache_capacity", "krbspn", "sslinline"})
-"""Keywords that tune the Go driver and mean nothing to another one; so does everything that begins with `pool_`."""
+"""Keywords that tune the Go driver and mean nothing to another one. `pool_max_conns` and its kin are none of them: they are pgxpool's, which goose does not
+use, and go to the server as any other name does."""
 
 # fmt: off
 CLICKHOUSE_DRIVER_ONLY = frozenset({
@@ -185,7 +186,7 @@ def parse_postgres(dbstring: str, environ: Mapping[str, str] | None = None) -> P
     service_file = given.pop("servicefile", "")
     for key, value in given.items():
         name = "dbname" if key == "database" else key
-        if name in PGX_ONLY or name.startswith("pool_"):
+        if name in PGX_ONLY:
             continue
         if name not in LIBPQ_KEYWORDS and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.$\-]*", name):
             raise urls.bad("the address has a keyword that is no parameter name")

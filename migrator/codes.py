@@ -99,6 +99,7 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
         "limit-missing": "the database's concurrency limit does not exist on the Prefect server",
         "mode-unavailable": "the migration can't be run in this mode",
         "no-cluster": "mode job without a cluster",
+        "pool-not-closed": "an open work pool that can't be closed in place",
         "release-unknown": "neither an image nor the state before the run is known, so no rollout can be told from an older one",
         "unknown-environment": "the fleet has no such environment",
         "unknown-service": "the fleet has no such service",

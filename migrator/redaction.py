@@ -7,8 +7,8 @@ connection string, and the secrets that a caller has registered.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from urllib.parse import quote, quote_plus
+from collections.abc import Iterable, Iterator
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 MASK = "***"
 
@@ -21,6 +21,10 @@ _AUTHORITY = r"([A-Za-z][A-Za-z0-9+.\-]*://)([^\n]*)"
 
 _HOST_ONLY = r"(?:\[[^\]]*\]|[^\s:/?#@]*)(?::\d*)?(?:,[\w.\-\[\]]*(?::\d*)?)*(?:[/?#\"'`)\s;.]|$)"
 
+_USER = r"(?!.*%3[aA])(?:[\w.+\-~]|%[0-9A-Fa-f]{2}){1,24}"
+"""What stands alone before the `@` and is a user's name: no secret. Longer, or with other signs, it may be a token (`https://TOKEN@host`), or a
+password that was not percent-encoded."""
+
 _KEYWORD = (
     r"(?i)((?<![A-Za-z])(?:ssl)?password|PGPASSWORD|(?<![A-Za-z])passwd|(?<![A-Za-z])secret_id|(?<![A-Za-z])token)"
     r"(\s*=\s*|%3[dD])"
@@ -28,40 +32,85 @@ _KEYWORD = (
 )
 
 
+_ENCODED = r"(?i)([a-z][a-z0-9+.\-]*%3A%2F%2F)((?:(?!%40|%2F|%3A)[^\s/@])*)(%3A(?:(?!%2F)[^\s/@])*)?(?=%40)"
+"""A URL inside another one, wholly percent-encoded: `postgres%3A%2F%2Fuser%3Apassword%40host`."""
+
+_registered: set[str] = set()
+
+
+def register(*secrets: str) -> None:
+    """Makes values known as secrets for the rest of the process."""
+    _registered.update(value for value in secrets if value)
+
+
+def known() -> Iterable[str]:
+    """The registered secrets."""
+    return tuple(_registered)
+
+
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """`text` without passwords: the userinfo's password of URLs, `password=` of connection strings and query strings, and every form
-    (raw, percent-encoded, escaped in quotes) of the given secrets."""
+    """`text` without passwords: the userinfo's password of URLs (a user's name without one is shown), `password=` of connection strings and
+    query strings, and every form (raw, percent-encoded, escaped in quotes) of the given secrets."""
     for secret in sorted({item for item in secrets if len(item) >= SHORTEST_SECRET}, key=len, reverse=True):
         for form in _forms(secret):
             text = text.replace(form, MASK)
     text = re.sub(_AUTHORITY, lambda found: found[1] + _without_userinfo(found[2]), text)
+    text = re.sub(_ENCODED, lambda found: f"{found[1]}{found[2]}%3A{MASK}" if found[3] else f"{found[1]}{MASK}", text)
     return re.sub(_KEYWORD, lambda found: f"{found[1]}{found[2]}{MASK}", text)
 
 
 def _forms(secret: str) -> list[str]:
     """How a secret may be spelled in a message, longest first, so that no form is left half masked by a shorter one."""
+    from json import dumps
+
     encoded = [quote(secret, safe="", errors="replace"), quote_plus(secret, errors="replace"), quote(secret, errors="replace")]
     lower = [re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), item) for item in encoded]
     escaped = secret.replace("\\", "\\\\")
     quoted = [escaped, escaped.replace("'", "\\'"), escaped.replace('"', '\\"'), secret.replace("'", "''"), repr(secret)[1:-1]]
+    quoted += [ascii(secret)[1:-1], repr(secret.encode("utf-8", "backslashreplace"))[2:-1], dumps(secret)[1:-1]]
     return sorted({secret, *encoded, *lower, *quoted}, key=len, reverse=True)
 
 
-def _without_userinfo(rest: str) -> str:
-    """What follows `scheme://` on its line, the password masked.
+def passwords(text: str) -> Iterator[str]:
+    """The passwords of the addresses in a text (URLs, `password=`), each as it is written and as it is meant."""
+    for found in re.finditer(_AUTHORITY, text):
+        end = _userinfo_end(found[2])
+        yield from _spellings(found[2][:end].partition(":")[2] if end > 0 else "")
+    _, scheme, rest = text.partition("://")
+    if scheme and "\n" in rest:  # a password that holds a line break
+        yield from _spellings(rest.rpartition("@")[0].partition(":")[2])
+    for found in re.finditer(_KEYWORD, text):
+        yield from _spellings(found[3].strip("'\""))
+
+
+def _spellings(password: str) -> Iterator[str]:
+    if password:
+        yield from (password, unquote(password), unquote_plus(password))
+
+
+def _userinfo_end(rest: str) -> int:
+    """Where the userinfo ends in what follows `scheme://`; -1 without one.
 
     The password ends at the last `@` of the unbroken text, as Go reads a URL. When that text has none and isn't just a host and a port,
     the password holds a space: then it ends at the last `@` of the line.
     """
-    following = re.search(r"[A-Za-z][A-Za-z0-9+.\-]*://", rest)
-    if following:  # the next URL on the line stands for itself
-        head, tail = rest[: following.start()], rest[following.start() :]
-        return _without_userinfo(head) + following[0] + _without_userinfo(tail[len(following[0]) :])
     word = re.match(r"\S*", rest)
     end = (word[0] if word else "").rfind("@")
     if end < 0 and not re.match(_HOST_ONLY, rest):
         end = rest.rfind("@")
+    return end
+
+
+def _without_userinfo(rest: str) -> str:
+    """What follows `scheme://` on its line, the password masked."""
+    following = re.search(r"[A-Za-z][A-Za-z0-9+.\-]*://", rest)
+    if following:  # the next URL on the line stands for itself
+        head, tail = rest[: following.start()], rest[following.start() :]
+        return _without_userinfo(head) + following[0] + _without_userinfo(tail[len(following[0]) :])
+    end = _userinfo_end(rest)
     if end < 0:
         return rest
     user, colon, _ = rest[:end].partition(":")
-    return f"{user}{colon}{MASK if colon else ''}{rest[end:]}" if colon else f"{MASK}{rest[end:]}"
+    if colon:
+        return f"{user}:{MASK}{rest[end:]}"
+    return rest if re.fullmatch(_USER, user) else f"{MASK}{rest[end:]}"

@@ -7,12 +7,9 @@ only its own API key, so whatever a driver or a library puts into a message has 
 from __future__ import annotations
 
 import logging
-import threading
 import traceback
-from collections.abc import Iterable
 
-from migrator import errors
-from migrator.redaction import redact
+from migrator import errors, redaction
 from tasks import backoff
 
 LOGGERS = ("", "prefect", "prefect.flow_runs", "prefect.task_runs", "prefect.flow_runs.worker", "migrator", "tasks", "flows")
@@ -21,26 +18,16 @@ LOGGERS = ("", "prefect", "prefect.flow_runs", "prefect.task_runs", "prefect.flo
 LONGEST_TEXT = 6_000
 """Characters of a stored message: Prefect keeps it five times and sends it in events, which end at 1.5 MB; a statement may be larger."""
 
-_guard = threading.Lock()
-_known: set[str] = set()
-
 
 def register(*secrets: str) -> None:
     """Makes values known as secrets for the rest of the process, and sees to it that the log handlers are filtered."""
-    with _guard:
-        _known.update(value for value in secrets if value)
+    redaction.register(*secrets)
     install()
 
 
 def clean(text: str) -> str:
     """The text without passwords: those in URLs and connection strings, and every registered secret in any spelling."""
-    return redact(text, known())
-
-
-def known() -> Iterable[str]:
-    """The registered secrets."""
-    with _guard:
-        return tuple(_known)
+    return redaction.redact(text, redaction.known())
 
 
 def brief(text: str) -> str:

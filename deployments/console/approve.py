@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from deployments.console import edge, flow_runs
 from migrator import databases, errors
+from migrator.cli import output
 from tasks import approval, fleet
 
 if TYPE_CHECKING:
@@ -61,8 +62,7 @@ def _ask(environment: str) -> str:
     expected = approval.CONFIRMATION.format(environment=environment)
     if not sys.stdin.isatty():
         raise errors.UsageError("an approval must be confirmed", hint=f"add --confirm {expected}")
-    sys.stderr.write(f'Type "{expected}" to approve: ')
-    sys.stderr.flush()
+    output.err(f'Type "{expected}" to approve: ')
     answer = sys.stdin.readline().strip()
     if answer != expected:
         raise errors.PlanRefused(f'"{answer}" does not confirm it', code="approval-unconfirmed", hint=f'type "{expected}"')

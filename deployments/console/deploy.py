@@ -1,15 +1,19 @@
 """`greylag deploy`: puts everything that the fleet needs onto the Prefect server; with a target it deploys that target.
 
-Without a target: a work pool per environment, a concurrency limit per database, and the deployments of prefect.yaml. Safe to repeat: what exists is
-kept, deployments are replaced by the file's. With `@environment` or `@environment/service`: starts the flow and follows it.
+Without a target: a closed work pool per environment, a concurrency limit per database, and the deployments of prefect.yaml. Safe to repeat: what
+exists is kept (a pool that is open is named, and closed where that is asked for), deployments are replaced by the file's. With `@environment` or
+`@environment/service`: starts the flow and follows it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deployments.console import deployment_file, edge, flow_runs, targets
+from deployments.work_pools import templates
 from migrator import errors
 from tasks import fleet, limits
 
@@ -22,13 +26,32 @@ ROOT = Path(__file__).resolve().parents[2]
 
 FILE = ROOT / "prefect.yaml"
 
+PROMOTION = "promotion"
+"""Stands for the environment's name in what a pool is given that is no environment's."""
+
 
 @edge.guarded
 def run(arguments: list[str]) -> int:
-    """`greylag deploy [--pool-type process]`, `greylag deploy @environment[/service] [options]`."""
+    """`greylag deploy [--pool-type process] [--close-pools]`, `greylag deploy @environment[/service] [options]`."""
     parser = edge.Parser("deploy", SUMMARY)
     parser.add_argument("target", nargs="?", default="", help="@environment or @environment/service: deploys it through its own worker")
-    parser.add_argument("--pool-type", default="process", help="type of work pools that are created (default: process)")
+    parser.add_argument(
+        "--pool-type", default="process", choices=templates.KINDS, help="type of work pools that are created (default: process)"
+    )
+    parser.add_argument("--pool-command", default="", help="process pools: what starts the engine, where all workers share one Python")
+    parser.add_argument("--pool-image", default="", help="Kubernetes pools: the worker image, best by digest")
+    parser.add_argument(
+        "--pool-setting",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="Kubernetes pools: a variable of the pods; may be repeated",
+    )
+    parser.add_argument(
+        "--close-pools",
+        action="store_true",
+        help="closes pools that leave command or environment to each run; with -pool-command or -pool-image: gives every pool these",
+    )
     parser.add_argument("--bundle", default="", help="digest that the service's files must have")
     parser.add_argument("--approval", default="", help="id of the approval run, for a protected environment")
     parser.add_argument("--image", default="", help="the release's image, whose rollout is awaited")
@@ -39,20 +62,39 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.target:
         return _start(options)
-    return install(fleet.load(), options.pool_type)
+    given = Pools(options.pool_type, options.pool_command, options.pool_image, _settings(options.pool_setting), close=options.close_pools)
+    return install(fleet.load(), given)
 
 
-def install(found: fleet.Fleet, pool_type: str = "process", file: Path = FILE) -> int:
-    """Creates pools and limits, then applies prefect.yaml. Raises UsageError (`bad-deployments`), Unavailable."""
+@dataclass(frozen=True)
+class Pools:
+    """How work pools are made: their type, and what is fixed in their templates. `close` also closes those that exist and are open."""
+
+    kind: str = "process"
+    command: str = ""
+    image: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    close: bool = False
+
+
+def _settings(words: Sequence[str]) -> dict[str, str]:
+    if bad := next((word for word in words if "=" not in word), ""):
+        raise errors.UsageError(f'"{bad}" is not NAME=VALUE', hint="-pool-setting GREYLAG_VAULT_ADDRESS=https://vault.example:8200")
+    return dict(word.split("=", 1) for word in words)
+
+
+def install(found: fleet.Fleet, given: Pools | None = None, file: Path = FILE) -> int:
+    """Creates pools and limits, then applies prefect.yaml. Raises UsageError (`bad-deployments`, `bad-setting`, `pool-not-closed`), Unavailable."""
+    given = given or Pools()
     document = deployment_file.read(file)
     flows = deployment_file.flows(document, found)
+    made_of = {pool: _template(pool, found, given) for pool in pools(document, found)}
     with flow_runs.connected() as client:
-        for pool in pools(document, found):
-            edge.say(f"work pool {pool}: {'created' if create_pool(client, pool, pool_type) else 'exists'}")
+        left_open = [pool for pool, template in made_of.items() if not prepare_pool(client, pool, template, given)]
         made = limits.create(found.targets())
         edge.say(f"concurrency limits: {len(made)} created, {len(found.targets()) - len(made)} exist")
     deployment_file.apply(document, flows, file, edge.say)
-    edge.note(work_pools=pools(document, found), limits_created=len(made), deployments=len(document["deployments"]))
+    edge.note(work_pools=list(made_of), open_work_pools=left_open, limits_created=len(made), deployments=len(document["deployments"]))
     edge.say(f"deployments: {len(document['deployments'])} applied from {file.name}")
     return 0
 
@@ -64,19 +106,70 @@ def pools(document: dict[str, Any], found: fleet.Fleet) -> list[str]:
     return list(dict.fromkeys([*environments, *(name for name in named if name)]))
 
 
-def create_pool(client: SyncPrefectClient, name: str, pool_type: str) -> bool:
-    """Creates a work pool where there is none; whether it did."""
-    from prefect.client.schemas.actions import WorkPoolCreate
+def _template(pool: str, found: fleet.Fleet, given: Pools) -> dict[str, Any]:
+    """The closed template of a pool. An environment's pods are in its namespace; the promotion's, which hold no login, are told nothing of Vault."""
+    if given.kind == "process":
+        if given.image or given.settings:
+            raise errors.UsageError(
+                "-pool-image and -pool-setting are of Kubernetes pools",
+                hint="runs of a process pool inherit the worker's own environment; or add -pool-type kubernetes",
+            )
+        return templates.process(given.command)
+    if not given.image or given.command:
+        raise errors.UsageError(
+            "a Kubernetes pool needs the worker image, and starts Prefect's own command",
+            hint="-pool-type kubernetes -pool-image registry.example/greylag-worker@sha256:…",
+        )
+    environment = next((name for name in found.environments if _of(found, name).work_pool == pool), "")
+    namespace = _of(found, environment).namespace if environment else found.namespace.replace("{environment}", PROMOTION)
+    settings = {
+        name: value.replace("{environment}", environment or PROMOTION)
+        for name, value in given.settings.items()
+        if environment or not name.startswith("GREYLAG_VAULT_")
+    }
+    return templates.kubernetes(namespace, given.image, settings)
+
+
+def _of(found: fleet.Fleet, environment: str) -> fleet.Target:
+    return found.target(next(iter(found.services)), environment)
+
+
+def prepare_pool(client: SyncPrefectClient, name: str, template: Mapping[str, Any], given: Pools) -> bool:
+    """Creates a work pool where there is none, closes one where that is asked for, and says what it found; whether the pool is closed."""
+    from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
     from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
     try:
-        client.read_work_pool(name)
+        pool = client.read_work_pool(name)
     except ObjectNotFound:
         try:
-            client.create_work_pool(WorkPoolCreate(name=name, type=pool_type))
+            client.create_work_pool(WorkPoolCreate(name=name, type=given.kind, base_job_template=dict(template)))
+            edge.say(f"work pool {name}: created")
+            return True
         except ObjectAlreadyExists:  # somebody else was quicker
-            return False
+            pool = client.read_work_pool(name)
+    chosen = templates.free(pool.base_job_template)
+    if given.close and pool.type == given.kind and (given.image or given.command):
+        client.update_work_pool(name, WorkPoolUpdate(base_job_template=dict(template)))
+        edge.say(f"work pool {name}: closed, with what was given")
         return True
+    if not chosen:
+        edge.say(f"work pool {name}: exists")
+        return True
+    if given.close:
+        try:
+            mended = templates.closed(pool.base_job_template, pool.type)
+        except errors.UsageError as error:
+            error.message = f"work pool {name} can't be closed: {error.message}"
+            raise
+        client.update_work_pool(name, WorkPoolUpdate(base_job_template=mended))
+        edge.say(f"work pool {name}: closed (each run could choose {', '.join(chosen)})")
+        return True
+    edge.say(
+        f"work pool {name}: exists\n"
+        f"warning: work pool {name} is open: whoever starts a run chooses its {', '.join(chosen)} [open-work-pool]\n"
+        "hint: `greylag deploy -close-pools` fixes each of them to the pool's default; workers take it up with their next run"
+    )
     return False
 
 

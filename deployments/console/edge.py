@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
 from migrator import errors
+from migrator.cli import faults, output
+from migrator.cli.text import own
 
 Verb = Callable[[list[str]], int]
 
@@ -35,6 +36,9 @@ class Parser(argparse.ArgumentParser):
             options.setdefault("dest", names[0].lstrip("-").replace("-", "_"))
         return super().add_argument(*both, **options)
 
+    def _print_message(self, message: str, file: object = None) -> None:
+        output.out(message)  # argparse's own lets a closed stream's error pass through
+
     def error(self, message: str) -> NoReturn:
         """Raises UsageError."""
         raise errors.UsageError(message, hint=f"{self.prog} -h shows how it is called")
@@ -51,14 +55,14 @@ def guarded(run: Verb) -> Verb:
     def told(arguments: list[str]) -> int:
         document: dict[str, object] = {"verb": verb}
         token = _found.set(document)
-        try:
-            code = run(arguments)
-        except errors.GreylagError as error:
+
+        def refuse(error: errors.GreylagError) -> int:
             say(error.describe())
-            code = int(error.exit_code)
             document["error"] = _cleaned(error)
-        except KeyboardInterrupt:
-            code = int(errors.ExitCode.INTERRUPTED)
+            return int(error.exit_code)
+
+        try:
+            code = faults.guarded(lambda: run(arguments), document, refuse)
         finally:
             _found.reset(token)
         if any(word in _JSON for word in arguments):
@@ -83,18 +87,12 @@ def say(text: str) -> None:
     """greylag's own lines on standard error, without secrets."""
     from tasks import redaction
 
-    for line in redaction.clean(text).splitlines():
-        sys.stderr.write(f"greylag: {line}\n")
-    sys.stderr.flush()
+    own(redaction.clean(text))
 
 
 def show(text: str) -> None:
     """A result on standard output."""
-    try:
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough
-        pass
+    output.out(f"{text}\n")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -19,9 +19,14 @@ def main(argv: list[str] | None = None) -> int:
     """
     if argv is not None:
         return _run(list(argv))
+    import atexit
     import gc
 
+    from migrator.cli import output
+
     gc.set_threshold(_COLLECT_EVERY)
+    output.prepare()
+    atexit.register(output.settle)  # the first to be registered is the last to be called: whatever else ends may still write
     code = _run(sys.argv[1:])
     if "deployments.console" not in sys.modules:  # what the console starts may have something to clean up at exit
         _leave(code)
@@ -33,11 +38,9 @@ def _leave(code: int) -> None:
     nothing else is open."""
     import os
 
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):  # nobody reads any more
-            pass
+    from migrator.cli import output
+
+    output.settle()
     os._exit(code)
 
 
@@ -53,8 +56,10 @@ def _run(arguments: list[str]) -> int:
         return command.run(arguments)
     except KeyboardInterrupt:  # before or after the guarded part
         return 23
-    except BrokenPipeError:
-        return 0
+    except Exception as error:  # noqa: BLE001 - a fault before or after the guarded part: Python would print it with its secrets
+        from migrator.cli import faults
+
+        return faults.last(error, arguments)
 
 
 def _first_word(arguments: list[str]) -> int | None:
@@ -105,7 +110,9 @@ def console(verb: str, arguments: list[str]) -> int | None:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("deployments"):
             raise
-        sys.stderr.write(
+        from migrator.cli import output
+
+        output.err(
             f"greylag: {verb} needs the package {error.name} [missing-extra]\n"
             'greylag: hint: pip install -e ".[flows]" in the checkout; tests and demo: ".[flows,sandbox,dev]"\n'
         )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
-from migrator.cli import flags, go_flags, verbs
+from migrator.cli import flags, go_flags, output, verbs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +28,7 @@ def run(arguments: list[str]) -> int:
         return _help(arguments)
     except go_flags.FlagError as error:
         near = _nearest(error.name, [flag.name for flag in flags.ALL]) if isinstance(error, go_flags.UnknownFlag) else ""
-        sys.stderr.write(f"{error}\ngreylag: {f'hint: did you mean -{near}? ' if near else ''}greylag -h shows every flag\n")
+        output.err(f"{error}\ngreylag: {f'hint: did you mean -{near}? ' if near else ''}greylag -h shows every flag\n")
         return USAGE
     if values.boolean("version"):
         from importlib.metadata import PackageNotFoundError, version
@@ -38,7 +37,7 @@ def run(arguments: list[str]) -> int:
             number = version("greylag")
         except PackageNotFoundError:  # run from a checkout that was never installed
             number = "unknown"
-        sys.stdout.write(f"greylag version: {number}\n")
+        output.out(f"greylag version: {number}\n")
         return 0
     if values.boolean("h"):
         return _help(values.words)
@@ -59,8 +58,8 @@ def _help(words: list[str]) -> int:
     from migrator.cli import console_verbs, usage
 
     named = next((word for word in words if word in verbs.ALL), "")
-    sys.stdout.write(f"{usage.verb_text(named)}\n" if named else "")
-    sys.stdout.write(usage.text(sorted(console_verbs())))
+    output.out(f"{usage.verb_text(named)}\n" if named else "")
+    output.out(usage.text(sorted(console_verbs())))
     return 0
 
 
@@ -71,14 +70,14 @@ def _help_on(words: list[str]) -> int:
     if not words:
         return _help(words)
     if words[0] in verbs.ALL:
-        sys.stdout.write(usage.verb_text(words[0]))
+        output.out(usage.verb_text(words[0]))
         return 0
     known = sorted(console_verbs())
     if words[0] in known:
         return console(words[0], ["-h"]) or 0
     near = _nearest(words[0], [*verbs.ALL, *known])
-    sys.stderr.write(f'greylag: "{words[0]}": no such command [unknown-command]\n')
-    sys.stderr.write(f"greylag: hint: {f'did you mean {near}? ' if near else ''}greylag -h lists the commands\n")
+    output.err(f'greylag: "{words[0]}": no such command [unknown-command]\n')
+    output.err(f"greylag: hint: {f'did you mean {near}? ' if near else ''}greylag -h lists the commands\n")
     return USAGE
 
 
@@ -89,7 +88,7 @@ def _resolved(values: Values) -> int:
     if not values.words:
         from migrator.cli import usage
 
-        sys.stderr.write(usage.text())
+        output.err(usage.text())
         return USAGE
     try:
         _load_environment(values.string("env"))
@@ -116,7 +115,7 @@ def _each(invocations: Iterable[Invocation], values: Values) -> int:
             if code and item.verb.writes:
                 break
     except errors.GreylagError as error:  # the next target could not be found out
-        documents.append({"error": error.document(), "exit_code": int(error.exit_code)})
+        documents.append({"error": _document(error), "exit_code": int(error.exit_code)})
         exit_code = exit_code or _refuse(error, values, document=False)
     if values.boolean("json"):
         from migrator.cli import json_output
@@ -164,7 +163,7 @@ def _beta(words: list[str]) -> int:
         text.log("goose beta: missing subcommand")
         return USAGE
     if words[0] == "drivers":
-        sys.stdout.write("Available drivers:\n" + "".join(f"  {name}\n" for name in sorted(verbs.DRIVERS)))
+        output.out("Available drivers:\n" + "".join(f"  {name}\n" for name in sorted(verbs.DRIVERS)))
     return 0
 
 
@@ -180,13 +179,19 @@ def _refuse(error: errors.GreylagError, values: Values, *, document: bool = True
     if place := os.environ.get("GREYLAG_TERMINATION_LOG"):
         from migrator.cli import termination
 
-        told = {"verb": "", "error": {**error.document(), "message": redaction.redact(error.message)}}
+        told = {"verb": "", "error": _document(error)}
         termination.write(termination.outcome(told, int(error.exit_code), ()), place)
     if document and values.boolean("json"):
         from migrator.cli import json_output
 
-        json_output.write_document({"error": error.document(), "exit_code": int(error.exit_code)})
+        json_output.write_document({"error": _document(error), "exit_code": int(error.exit_code)})
     return int(error.exit_code)
+
+
+def _document(error: errors.GreylagError) -> dict[str, object]:
+    from migrator import redaction
+
+    return {name: redaction.redact(value) if isinstance(value, str) else value for name, value in error.document().items()}
 
 
 def run_one(item: Invocation, documents: list[dict[str, object]] | None = None) -> int:
@@ -197,8 +202,7 @@ def run_one(item: Invocation, documents: list[dict[str, object]] | None = None) 
     """
     from importlib import import_module
 
-    from migrator import errors
-    from migrator.cli import interruption, text
+    from migrator.cli import faults, interruption, text
     from migrator.cli.session import Session
 
     session = Session(item)
@@ -207,29 +211,11 @@ def run_one(item: Invocation, documents: list[dict[str, object]] | None = None) 
     timeout = item.values.seconds("timeout")
     if item.verb.name == "wait":
         timeout = 0.0  # its own time-out is an answer (24), not an error
-    try:
+
+    def action() -> int:
         with interruption.guard(timeout):
-            code = import_module(item.verb.module).run(session)
-    except errors.GreylagError as error:
-        code = session.fail(error)
-    # A fault of greylag's own: Python's traceback would be printed unredacted.
-    except Exception as error:  # noqa: BLE001
-        code = _fault(session, error)
+            return int(import_module(item.verb.module).run(session))
+
+    code = faults.guarded(action, session.document, session.fail, lambda: item.secrets if item.dbstring else ())
     session.finish(code, documents)
-    return int(code)
-
-
-def _fault(session: object, error: Exception) -> int:
-    import traceback
-
-    from migrator import redaction
-    from migrator.cli import text
-    from migrator.cli.session import Session
-
-    assert isinstance(session, Session)
-    report = redaction.redact("".join(traceback.format_exception(error)), session.invocation.secrets if session.invocation.dbstring else ())
-    text.log(f"goose run: internal error: {type(error).__name__}")
-    text.own(report)
-    text.own("hint: this is a fault of greylag itself: please report it with the lines above")
-    session.document["error"] = {"code": "internal", "exit_code": 1, "message": report, "transient": False}
-    return 1
+    return code

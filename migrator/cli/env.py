@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from migrator import goquote, redaction
+from migrator.cli import output
 from migrator.cli.go_flags import TRUE
 from migrator.cli.invocation import configured
 from migrator.cli.session import Session
@@ -24,5 +24,5 @@ def run(session: Session) -> int:
     session.document["environment"] = shown
     if not session.json:
         for name, value in shown.items():
-            sys.stdout.write(f"{name}={goquote.quote(value)}\n")
+            output.out(f"{name}={goquote.quote(value)}\n")
     return 0

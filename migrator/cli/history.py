@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
 from migrator import durations
-from migrator.cli import text
+from migrator.cli import output, text
 from migrator.cli.session import Session
 
 
@@ -54,4 +52,4 @@ def _print(entries: list[dict[str, object]]) -> None:
     widths = [max(len(line[column]) for line in lines) for column in range(len(head) - 1)]
     for line in lines:
         cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
-        sys.stdout.write("  ".join([*cells, line[-1]]) + "\n")
+        output.out("  ".join([*cells, line[-1]]) + "\n")

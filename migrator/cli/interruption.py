@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from migrator import errors
+from migrator.cli import output
 
 GRACE_SECONDS = 9.0
 """A pod gets 30 s by default between SIGTERM and SIGKILL, and the promise is 10 s: what is not cleaned up by now never will be."""
@@ -64,7 +64,9 @@ def guard(timeout: float) -> Iterator[None]:
     def on_alarm(number: int, frame: FrameType | None) -> None:
         stop(errors.TimedOut(TIMEOUT_TEXT, code="deadline", hint="raise -timeout, or find out what the run was waiting for"))
 
-    previous = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    # Ignored before the start (`nohup`): the terminal may go, the run does not. The other two are meant for this run whoever started it.
+    heeded = [number for number in _SIGNALS if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, on_signal) for number in heeded}
     previous_alarm = signal.signal(signal.SIGALRM, on_alarm)
     try:
         if timeout:
@@ -86,6 +88,5 @@ def guard(timeout: float) -> Iterator[None]:
 
 
 def _give_up(exit_code: int) -> None:
-    sys.stderr.write("greylag: the server did not answer the cancellation in time; the process ends, the server ends the session\n")
-    sys.stderr.flush()
+    output.err("greylag: the server did not answer the cancellation in time; the process ends, the server ends the session\n")
     os._exit(exit_code)

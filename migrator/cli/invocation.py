@@ -136,12 +136,14 @@ def resolve(values: Values, environ: Mapping[str, str]) -> Iterable[Invocation]:
     else:
         words, parts = _merge(words, environ)
     if len(words) < 3:
+        if len(words) == 2 and words[0] in verbs.DRIVERS and (other := _called_otherwise(words[1], values)):
+            raise errors.UsageError(f'"{words[1]}": no such command', code="unknown-command", hint=other)
         raise _too_few(words, values.words)
     driver, dbstring, name = words[:3]
     _require_driver(driver, dbstring)
     verb = verbs.ALL.get(name)
     if verb is None or (verb.standalone and name not in ("create", "fix")):
-        hint = _commands(name)
+        hint = _called_otherwise(name, values) or _commands(name)
         if configured(environ, "DRIVER") and (name in verbs.DRIVERS or dbstring in verbs.DRIVERS):
             hint = "GOOSE_DRIVER is set, so leave the driver out of the command line"
         elif configured(environ, "DBSTRING") and ("://" in name or "=" in name):
@@ -171,6 +173,22 @@ def _too_few(words: list[str], typed: list[str]) -> errors.UsageError:
     else:
         missing, hint = "the first is neither a driver nor a command", _commands(words[0])
     return errors.UsageError(f'too few words: {missing} in "{" ".join(map(redaction.redact, typed))}"', hint=hint)
+
+
+def _called_otherwise(name: str, values: Values) -> str:
+    """How a command is called that stands where goose's stand, after driver and address, and takes none; empty for another word."""
+    import shlex
+
+    from migrator.cli import console_verbs
+
+    directory = f"-dir {shlex.quote(values.string('dir'))} " if "dir" in values.given else ""
+    if name == "test" and name in console_verbs():
+        return f"test takes no address, its server is its own: greylag {directory or '-dir DIR '}test postgres (or clickhouse), or test @/SERVICE"
+    if name in verbs.ALL and verbs.ALL[name].standalone:
+        return f"{name} takes no driver and no address: greylag {directory if name != 'env' else ''}{name}"
+    if name in console_verbs():
+        return f"{name} takes no driver and no address: `greylag help {name}` shows how it is called"
+    return ""
 
 
 def _commands(word: str) -> str:
@@ -252,7 +270,12 @@ def _targets(expression: str, words: list[str], values: Values, environ: Mapping
         raise errors.UsageError(f"no command for {expression}", hint=f"greylag status {expression}")
     verb = verbs.ALL.get(words[0])
     if verb is None:
-        raise errors.UsageError(f'"{words[0]}": no such command', code="unknown-command", hint="greylag -h lists the commands")
+        from migrator.cli import console_verbs
+
+        first = (
+            f"write the command first: greylag {words[0]} {expression}" if words[0] in console_verbs() else "greylag -h lists the commands"
+        )
+        raise errors.UsageError(f'"{words[0]}": no such command', code="unknown-command", hint=first)
     if verb.standalone:
         yield from _places(verb, expression, words[1:], values, environ)
         return

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import datetime
 import json
-import sys
 from collections.abc import Mapping
+
+from migrator.cli import output
 
 
 def _default(value: object) -> object:
@@ -28,17 +29,9 @@ def encode(document: Mapping[str, object], *, indent: int | None = None) -> str:
 
 def write_line(document: Mapping[str, object]) -> None:
     """Writes one event of a stream, at once."""
-    _write(encode(document) + "\n")
+    output.out(encode(document) + "\n")
 
 
 def write_document(document: Mapping[str, object]) -> None:
     """Writes the one document of a verb."""
-    _write(encode(document, indent=2) + "\n")
-
-
-def _write(text: str) -> None:
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has gone; the exit code still tells
-        pass
+    output.out(encode(document, indent=2) + "\n")

@@ -6,10 +6,8 @@ as a rule: they are shown with `-expand` alone, and on a terminal alone.
 
 from __future__ import annotations
 
-import sys
-
 from migrator import errors
-from migrator.cli import migrating
+from migrator.cli import migrating, output
 from migrator.cli.session import Session
 from migrator.plans import Plan, Step
 from migrator.targets import Direction, Verb
@@ -21,7 +19,7 @@ def run(session: Session) -> int:
     if words[0] not in tuple(Verb):
         raise errors.UsageError(f'"{words[0]}" can\'t be planned', code="unknown-command", hint=f"one of: {', '.join(Verb)}")
     expand = session.values.boolean("expand")
-    if expand and (session.json or not sys.stdout.isatty()):
+    if expand and (session.json or not output.is_terminal()):
         raise errors.UsageError(
             "-expand shows values that may be secrets, so it prints to a terminal only",
             code="no-terminal",
@@ -36,7 +34,7 @@ def run(session: Session) -> int:
         plan = migrating.resuming(plan, database, history, session.invocation.call)
     session.document.update({**plan.document(), "verb": "plan", "planned": str(wanted.verb)})
     if not session.json:
-        sys.stdout.write("\n".join([*lines(plan, expand=expand), ""]))
+        output.out("\n".join([*lines(plan, expand=expand), ""]))
     for remark in plan.remarks:
         session.own(f"warning: {remark.message} [{remark.code}]" + (f"\nhint: {remark.hint}" if remark.hint else ""))
     return 0

@@ -6,9 +6,10 @@ goose writes through Go's `log`: local time, then the message. greylag's own lin
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING
+
+from migrator.cli import output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,26 +23,14 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 STATUS_HEAD = ("    Applied At                  Migration", "    =======================================")
 
 
-def _write(text: str) -> None:
-    stream = sys.stderr
-    try:
-        stream.write(text)
-        stream.flush()
-    except UnicodeEncodeError:  # a file name that isn't UTF-8, or a terminal that isn't
-        stream.write(text.encode("utf-8", "backslashreplace").decode("ascii", "backslashreplace"))
-        stream.flush()
-    except (BrokenPipeError, ValueError):  # nobody reads any more: the migration itself goes on
-        pass
-
-
 def log(message: str) -> None:
     """One line as goose logs it."""
-    _write(f"{time.strftime('%Y/%m/%d %H:%M:%S')} {message}\n")
+    output.err(f"{time.strftime('%Y/%m/%d %H:%M:%S')} {message}\n")
 
 
 def own(message: str) -> None:
     """greylag's own lines; each line of the message gets the prefix."""
-    _write("".join(f"greylag: {line}\n" for line in message.splitlines()))
+    output.err("".join(f"greylag: {line}\n" for line in message.splitlines()))
 
 
 def ansic(moment: datetime) -> str:

@@ -6,12 +6,12 @@ duplicate versions (on which goose panics at the next `up`), hazards, a Down sec
 
 import os
 import posixpath
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from migrator import annotations, errors, files, goquote, hazards
+from migrator.cli import output
 from migrator.cli.findings import ERROR, WARNING, Finding
 from migrator.cli.session import Session
 
@@ -79,7 +79,7 @@ def _directory(session: Session, directory: str) -> tuple[int, list[Finding]]:
         rows += [row] if row else []
         found += more
     if session.values.boolean("v") and not session.json and not any(item.goose for item in found):
-        sys.stdout.write(_table(rows))
+        output.out(_table(rows))
     return len(paths), found
 
 

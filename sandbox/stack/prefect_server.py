@@ -12,6 +12,7 @@ import http.client
 import importlib.metadata
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from deployments.work_pools import templates
 from migrator import errors
 from sandbox import cache, ports, processes
 
@@ -271,17 +273,16 @@ class PrefectWorker:
 
 
 def create_work_pool(server: PrefectServer, pool: str) -> None:
-    """A process work pool; one that exists is kept.
+    """A closed process work pool; one that exists is kept, one that is open (an older sandbox's) is closed.
 
     Its runs begin in Prefect's engine. By default another process runs the pull step first, and imports Prefect, too: 3 s more per run.
     """
-    if server.request("POST", "/work_pools/filter", {"work_pools": {"name": {"any_": [pool]}}}):
-        return
-    from prefect.workers.process import ProcessWorker
-
-    template = ProcessWorker.get_default_base_job_template()
-    template["variables"]["properties"]["command"]["default"] = f"{sys.executable} -m prefect.engine"
-    server.request("POST", "/work_pools/", {"name": pool, "type": "process", "base_job_template": template})
+    template = templates.process(f"{shlex.quote(sys.executable)} -m prefect.engine")
+    found = server.request("POST", "/work_pools/filter", {"work_pools": {"name": {"any_": [pool]}}})
+    if not found:
+        server.request("POST", "/work_pools/", {"name": pool, "type": "process", "base_job_template": template})
+    elif templates.free(found[0]["base_job_template"]):
+        server.request("PATCH", f"/work_pools/{pool}", {"base_job_template": template})
 
 
 def clean_environment() -> dict[str, str]:

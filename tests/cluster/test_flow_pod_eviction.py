@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import secrets
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.utilities.templating import apply_values
 
+from deployments.work_pools import templates
 from sandbox.cluster.api import Object
 from sandbox.stack.prefect_server import PrefectServer
 from tests.cluster.fleet_stage import ROOT, FleetStage
@@ -19,8 +17,6 @@ from tests.cluster.workloads import Namespace, condition
 from tests.flows import prefect_api
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
-
-TEMPLATE: dict[str, Any] = json.loads((ROOT / "deployments" / "work_pools" / "kubernetes.json").read_text(encoding="utf-8"))
 
 SLOW = """\
 -- +goose Up
@@ -64,22 +60,18 @@ def created_run(image: str, mode: str = "inline") -> str:
 
 
 def pod_job(stage: FleetStage, server: PrefectServer, run_id: str) -> Object:
-    """The Job that the worker makes of a run: the template filled in, variables as a list, Prefect's own command."""
-    defaults = {name: found["default"] for name, found in TEMPLATE["variables"]["properties"].items() if "default" in found}
+    """The Job that the worker makes of a run: the template's, with the worker's own variables before it, a name, and Prefect's own command."""
     own = stage.variables() | server.environment() | {"PREFECT__FLOW_RUN_ID": run_id, "PYTHONPATH": str(ROOT)}
     for name in ("PREFECT_HOME", "KUBECONFIG", "GREYLAG_KUBE_CONTEXT", "GREYLAG_VAULT_TOKEN_FILE"):  # the template's own, or the pod's
         own.pop(name)
     own |= {"GREYLAG_FLEET": "/stage/fleet.yaml", "GREYLAG_VAULT_KUBERNETES_ROLE": stage.vault_role()}
-    given = {
-        "namespace": stage.namespace().name,
-        "image": worker_image(stage),
-        "name": f"run-{run_id[:8]}",
-        "env": defaults["env"] | own,
-        "termination_grace_period_seconds": 30,
-    }
-    found: Object = apply_values(TEMPLATE["job_configuration"], defaults | given)["job_manifest"]
-    (main,) = found["spec"]["template"]["spec"]["containers"]
-    main["env"] = [{"name": name, "value": value} for name, value in main["env"].items()]
+    template = templates.kubernetes(stage.namespace().name, worker_image(stage), {})
+    found: Object = template["job_configuration"]["job_manifest"]
+    found["metadata"]["generateName"] = f"run-{run_id[:8]}-"
+    pod = found["spec"]["template"]["spec"]
+    pod["terminationGracePeriodSeconds"] = 30
+    (main,) = pod["containers"]
+    main["env"] = [*({"name": name, "value": value} for name, value in own.items()), *main["env"]]
     main["args"] = ["prefect", "flow-run", "execute"]
     return found
 

@@ -219,6 +219,15 @@ def test_what_is_named_like_a_migration_and_is_no_file_stops_the_run_in_the_same
     pair.run("down-to 1")
 
 
+@pytest.mark.parametrize("parameter", ["pool_max_conns=3", "default_query_exec_mode=exec"])
+def test_a_parameter_of_the_address_counts_for_both_or_for_neither(parameter: str, pair: Pair) -> None:
+    files(pair.tools.cwd / "m", tables(1))
+    words = ("-dir", "m", "postgres", f"{pair.theirs}{'&' if '?' in pair.theirs else '?'}{parameter}", "status")
+    theirs, ours = pair.tools.goose(*words), pair.tools.greylag(*words)
+    assert (theirs.code == 0) == (ours.code == 0) == (not parameter.startswith("pool_"))
+    assert ("unrecognized configuration parameter" in theirs.err) == ("unrecognized configuration parameter" in ours.err) == bool(ours.code)
+
+
 def test_a_timeout_ends_in_the_same_words(pair: Pair) -> None:
     files(pair.tools.cwd / "m", {**tables(1), "00002_slow.sql": "-- +goose Up\nSELECT 1;\nSELECT pg_sleep(60);\nSELECT 2;\n"})
     pair.run("up -timeout 1500ms", expected=22)

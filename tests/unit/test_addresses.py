@@ -96,6 +96,15 @@ def test_redact_finds_an_encoded_password_without_knowing_it(password: str) -> N
         ("host=h password='a b\\'c' user=u", "host=h password=*** user=u"),
         ("clickhouse://h:9000/db?username=u&password=s%40x&secure=true", "clickhouse://h:9000/db?username=u&password=***&secure=true"),
         ("tcp://a:s@h1 and http://b:t@h2", "tcp://a:***@h1 and http://b:***@h2"),
+        ("postgres://ada@h/db", "postgres://ada@h/db"),
+        ("postgres://ada%40corp@h:5432/db?sslmode=disable", "postgres://ada%40corp@h:5432/db?sslmode=disable"),
+        ("http://default@h:8123/db and postgres://ada@h", "http://default@h:8123/db and postgres://ada@h"),
+        ("postgres://ada:@h/db", "postgres://ada:***@h/db"),
+        ("postgres://ada%3Apw@h/db", "postgres://***@h/db"),
+        ("postgres://p@ss@h/db", "postgres://***@h/db"),
+        ("postgres://p/w?d@h/db", "postgres://***@h/db"),
+        ("https://ghp_0123456789abcdef0123456789abcdef0123@h/x", "https://***@h/x"),
+        ("next=postgres%3A%2F%2Fada%3Ap%2540w%40h%2Fdb", "next=postgres%3A%2F%2Fada%3A***%40h%2Fdb"),
     ],
 )
 def test_redact_masks_passwords_where_they_stand(text: str, shown: str) -> None:
@@ -165,10 +174,16 @@ def test_several_hosts_keep_their_ports() -> None:
 
 def test_keys_of_the_go_driver_are_dropped_and_libpq_keys_kept() -> None:
     parsed = addresses.parse_postgres(
-        "postgres://u@h/d?sslmode=disable&default_query_exec_mode=exec&statement_cache_capacity=0&pool_max_conns=4&connect_timeout=3", {}
+        "postgres://u@h/d?sslmode=disable&default_query_exec_mode=exec&statement_cache_capacity=0&connect_timeout=3", {}
     )
     found = conninfo.conninfo_to_dict(parsed.conninfo)
     assert found == {"user": "u", "host": "h", "dbname": "d", "sslmode": "disable", "connect_timeout": "3"}
+
+
+def test_settings_of_a_pool_that_goose_does_not_have_go_to_the_server_as_gooses_do() -> None:
+    """Which then refuses them: unrecognized configuration parameter (seen with goose 3.27)."""
+    parsed = addresses.parse_postgres("postgres://u@h/d?pool_max_conns=4", {})
+    assert conninfo.conninfo_to_dict(parsed.conninfo)["options"] == "-c pool_max_conns=4"
 
 
 def test_pgoptions_keep_their_effect_beside_runtime_parameters() -> None:

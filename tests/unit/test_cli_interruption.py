@@ -38,3 +38,16 @@ def test_what_the_engine_makes_of_an_interruption_stays_as_it_is() -> None:
 
     with pytest.raises(errors.TimedOut, match="as the engine tells it"), interruption.guard(0.0):
         body()
+
+
+def test_good_flow_a_run_that_was_started_to_outlive_its_terminal_does() -> None:
+    """`nohup` starts its command with SIGHUP ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruption.guard(0.0):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with pytest.raises(errors.Interrupted, match="SIGHUP received"), interruption.guard(0.0):
+        os.kill(os.getpid(), signal.SIGHUP)

@@ -73,6 +73,7 @@ def test_other_drivers_are_refused_with_gooses_words_and_the_reason(driver: str)
 def test_unknown_commands_are_refused_in_gooses_words() -> None:
     assert _refusal("postgres", URL, "nope").message == '"nope": no such command'
     assert _refusal("postgres", URL, "validate").message == '"validate": no such command'
+    assert _refusal("postgres", URL, "validat").hint.startswith("did you mean validate?")
 
 
 def test_a_mistyped_command_is_told_what_it_may_mean() -> None:
@@ -155,3 +156,25 @@ def test_a_target_stands_before_or_after_the_command(monkeypatch: pytest.MonkeyP
 def test_a_hint_names_the_database_as_the_command_line_did(words: list[str], environ: dict[str, str], expected: str) -> None:
     (found,) = invocation.resolve(go_flags.parse(words, flags.ALL), environ)
     assert found.call == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["-dir", "m", "postgres", URL, "validate"], "validate takes no driver and no address: greylag -dir m validate"),
+        (["postgres", URL, "init"], "init takes no driver and no address: greylag init"),
+        (["postgres", URL, "env"], "env takes no driver and no address: greylag env"),
+        (["postgres", "validate"], "validate takes no driver and no address: greylag validate"),
+        (["postgres", URL, "deploy"], "deploy takes no driver and no address: `greylag help deploy` shows how it is called"),
+        (["clickhouse", URL, "targets"], "targets takes no driver and no address: `greylag help targets` shows how it is called"),
+        (
+            ["-dir", "m", "postgres", URL, "test"],
+            "test takes no address, its server is its own: greylag -dir m test postgres (or clickhouse)",
+        ),
+        (["@dev/auth-service", "deploy"], "write the command first: greylag deploy @dev/auth-service"),
+    ],
+)
+def test_a_command_that_is_called_otherwise_says_how(words: list[str], hint: str) -> None:
+    error = _refusal(*words)
+    assert (error.code, error.exit_code) == ("unknown-command", 2)
+    assert error.hint.startswith(hint)

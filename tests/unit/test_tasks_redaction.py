@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrator import errors
+from migrator import redaction as masking
 from tasks import backoff, redaction
 
 SECRET = "tr0ub4dor&3 /ü"
@@ -17,7 +18,7 @@ SECRET = "tr0ub4dor&3 /ü"
 
 @pytest.fixture(autouse=True)
 def _known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redaction, "_known", set())
+    monkeypatch.setattr(masking, "_registered", set())
     redaction.register(SECRET)
 
 
