@@ -11,8 +11,9 @@ from prefect.states import Failed
 
 from flows import approvals, interruption, labels, pages, parameters, reports
 from migrator import errors
-from tasks import backoff, credentials, fleet, job_manifest, migration, settings, steps
-from tasks.fleet_models import Target
+from tasks import backoff, credentials, fleet, migration, settings, steps
+from tasks.fleet.models import Target
+from tasks.job import manifest
 from tasks.outcomes import MigrationOutcome
 from tasks.request import Request
 
@@ -158,7 +159,7 @@ def _versions(migrated: MigrationOutcome) -> str:
 
 def _chosen(mode: str, chosen: settings.Settings, target: Target, image: str) -> settings.Mode:
     """How step 3 is run: as the run says, else as the settings say, else as a Job where there are a cluster and an image."""
-    asked = settings.Mode(mode) if mode else chosen.migration_mode(image if job_manifest.runnable(image) else "", target.kube_context)
+    asked = settings.Mode(mode) if mode else chosen.migration_mode(image if manifest.runnable(image) else "", target.kube_context)
     if asked is settings.Mode.ARGOCD:
         raise errors.UsageError(
             'this flow can\'t run a migration as "argocd": it does not start syncs',

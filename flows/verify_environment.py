@@ -11,7 +11,7 @@ from flows import interruption, labels, parameters, reports
 from migrator import errors
 from tasks import backoff, credentials, fleet, settings, steps
 from tasks.approval import ReleaseManifest
-from tasks.fleet_models import Target
+from tasks.fleet.models import Target
 
 
 @flow(name="verify-environment", flow_run_name=labels.run_name, retries=0, persist_result=False)

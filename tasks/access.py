@@ -14,7 +14,7 @@ from migrator import errors
 from tasks import database_url
 from tasks.credentials.secret import Credentials
 from tasks.credentials.session import Session
-from tasks.fleet_models import Target
+from tasks.fleet.models import Target
 
 
 class Access:

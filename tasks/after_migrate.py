@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from pydantic import SecretStr
 
-from tasks.fleet_models import Command, Target
+from tasks.fleet.models import Command, Target
 
 LONGEST_SECONDS = 300.0
 """A command is a convenience: it must not hold the run for longer than a migration may take."""

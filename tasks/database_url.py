@@ -7,7 +7,7 @@ from pydantic import SecretStr
 from migrator import addresses, errors, naming
 from tasks import redaction
 from tasks.credentials.secret import Credentials, keys, place, remedy
-from tasks.fleet_models import Target
+from tasks.fleet.models import Target
 
 
 def encode(credentials: Credentials, target: Target) -> SecretStr:

@@ -21,7 +21,7 @@ from migrator.lint import examination
 from migrator.plans import Plan, Policy
 from tasks import access, preflight
 from tasks.credentials.secret import Credentials
-from tasks.fleet_models import Engine, Target
+from tasks.fleet.models import Engine, Target
 from tasks.outcomes import AppliedMigration, MigrationOutcome, PlannedStep, PlanOutcome, Remark
 from tasks.request import Request
 from tasks.settings import Settings

@@ -11,7 +11,7 @@ import subprocess
 from migrator import errors, events
 from migrator.plans import Plan
 from tasks.credentials import secret
-from tasks.fleet_models import Check, Target
+from tasks.fleet.models import Check, Target
 from tasks.sources import SourceKind
 
 LONGEST_SECONDS = 600.0

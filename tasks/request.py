@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from migrator.plans import ACCEPT_NOTHING, Policy
 from tasks.credentials.session import Session
-from tasks.fleet_models import Target
+from tasks.fleet.models import Target
 from tasks.settings import Settings, load
 
 

@@ -18,21 +18,9 @@ from pydantic import SecretStr
 
 from migrator import errors, events
 from migrator.plans import ACCEPT_NOTHING, Policy
-from tasks import (
-    access,
-    after_migrate,
-    backoff,
-    credentials,
-    database_url,
-    kubernetes_job,
-    limits,
-    migration,
-    redaction,
-    rollout,
-    settings,
-    verification,
-)
-from tasks.fleet_models import Target
+from tasks import access, after_migrate, backoff, credentials, database_url, limits, migration, redaction, rollout, settings, verification
+from tasks.fleet.models import Target
+from tasks.job import running
 from tasks.outcomes import MigrationOutcome, PlanOutcome, RolloutOutcome, VerificationOutcome
 from tasks.request import Request
 
@@ -160,7 +148,7 @@ def run_migration_job(
             deadline=deadline,
         )
         limit = chosen.backoff_limit if backoff_limit is None else backoff_limit
-        outcome = kubernetes_job.run(request, image=image, tell=tell, backoff_limit=limit)
+        outcome = running.run(request, image=image, tell=tell, backoff_limit=limit)
         _conclude(target, url, session, outcome)
         return outcome
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from string import Template
 
-from tasks.fleet_models import Engine, Target, WorkloadKind
+from tasks.fleet.models import Engine, Target, WorkloadKind
 from tasks.sources import SourceKind
 
 DIRECTORY = Path(__file__).resolve().parent

@@ -10,7 +10,7 @@ from __future__ import annotations
 from migrator import errors
 from tasks.credentials.secret import Credentials
 from tasks.credentials.session import Session
-from tasks.fleet_models import Target
+from tasks.fleet.models import Target
 from tasks.settings import Settings, load
 from tasks.sources import SourceKind
 

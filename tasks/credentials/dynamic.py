@@ -13,7 +13,7 @@ from tasks.credentials import secret
 from tasks.credentials.refusals import Asked
 from tasks.credentials.terms import Term
 from tasks.credentials.vault import Vault
-from tasks.fleet_models import Target
+from tasks.fleet.models import Target
 
 DEFAULT_PORT = 5432
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from migrator import mounted_secret
 from tasks.credentials import secret
-from tasks.fleet_models import Target
+from tasks.fleet.models import Target
 from tasks.sources import SourceKind
 
 

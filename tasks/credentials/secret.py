@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from migrator import errors
-from tasks.fleet_models import Engine, Target
+from tasks.fleet.models import Engine, Target
 from tasks.sources import SourceKind
 
 VARIABLES = {

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from migrator import errors
 from tasks import redaction
 from tasks.credentials.secret import Credentials
-from tasks.fleet_models import Target
+from tasks.fleet.models import Target
 from tasks.settings import Settings
 from tasks.sources import SourceKind
 

@@ -15,7 +15,7 @@ from migrator import errors
 from tasks.credentials import logins, refusals, secret
 from tasks.credentials.refusals import Asked
 from tasks.credentials.terms import Term
-from tasks.fleet_models import Target
+from tasks.fleet.models import Target
 from tasks.settings import Settings
 
 Answer = TypeVar("Answer")

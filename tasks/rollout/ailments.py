@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from migrator import errors
-from tasks.rollout import objects
-from tasks.rollout.objects import Json
+from tasks.kubernetes import objects
+from tasks.kubernetes.objects import Json
 
 PATIENCE = 60.0
 """Seconds after which a container that can't be made counts as stuck: registries hiccup, a Secret may come a moment after its pod, and the

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks.rollout import objects
-from tasks.rollout.objects import Json
+from tasks.kubernetes import objects
+from tasks.kubernetes.objects import Json
 from tasks.rollout.verdicts import Progress, Verdict
 
 WORKLOAD_GENERATION = "rollout.argoproj.io/workload-generation"

@@ -8,10 +8,11 @@ from datetime import datetime
 from typing import Protocol
 
 from migrator import errors
-from tasks.fleet_models import Target, WorkloadKind
-from tasks.rollout import ailments, argo_rollouts, objects, releases, revisions, schema_gates, statuses
+from tasks.fleet.models import Target, WorkloadKind
+from tasks.kubernetes import objects
+from tasks.kubernetes.objects import Json
+from tasks.rollout import ailments, argo_rollouts, releases, revisions, schema_gates, statuses
 from tasks.rollout.ailments import Ailment
-from tasks.rollout.objects import Json
 from tasks.rollout.releases import Before
 from tasks.rollout.verdicts import Progress, Verdict
 

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from migrator import errors
-from tasks.rollout import images, objects
+from tasks.kubernetes import objects
+from tasks.kubernetes.objects import Json
+from tasks.rollout import images
 from tasks.rollout.images import Match
-from tasks.rollout.objects import Json
 from tasks.rollout.verdicts import Progress, Verdict
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from tasks.rollout import objects
-from tasks.rollout.objects import Json
+from tasks.kubernetes import objects
+from tasks.kubernetes.objects import Json
 from tasks.rollout.verdicts import Progress, Verdict
 
 PROGRAM = "greylag"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from tasks.fleet_models import WorkloadKind
-from tasks.rollout import argo_rollouts, objects
-from tasks.rollout.objects import Json
+from tasks.fleet.models import WorkloadKind
+from tasks.kubernetes import objects
+from tasks.kubernetes.objects import Json
+from tasks.rollout import argo_rollouts
 from tasks.rollout.verdicts import Progress, Verdict
 
 UNSEEN = "the controller has not seen the new specification yet"

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from migrator import errors
-from tasks.fleet_models import Target
+from tasks.fleet.models import Target
+from tasks.kubernetes import objects
+from tasks.kubernetes.objects import Json
 from tasks.outcomes import RolloutOutcome, RolloutState
-from tasks.rollout import images, last_words, looking, objects, releases
+from tasks.rollout import images, last_words, looking, releases
 from tasks.rollout.looking import Cluster, Look
-from tasks.rollout.objects import Json
 from tasks.rollout.releases import Before
 from tasks.rollout.verdicts import Progress, Verdict
 from tasks.settings import Settings, load
@@ -122,7 +123,7 @@ def connect(target: Target, settings: Settings) -> Cluster | None:
     context = target.kube_context or settings.kube_context
     if not context:
         return None
-    from tasks import kubernetes_api
+    from tasks.kubernetes import api as kubernetes_api
 
     return kubernetes_api.connect(context)
 

@@ -20,9 +20,12 @@ from pydantic import SecretStr
 from migrator import addresses
 from sandbox.cluster import images, kubeconfigs
 from sandbox.cluster.api import Object
-from tasks import job_api, kubernetes_api, kubernetes_job, migration, settings
-from tasks.fleet_models import Engine, Keys, Target, Workload
-from tasks.job_section import Job
+from tasks import migration, settings
+from tasks.fleet.job_section import Job
+from tasks.fleet.models import Engine, Keys, Target, Workload
+from tasks.job import running
+from tasks.kubernetes import api as kubernetes_api
+from tasks.kubernetes import job_api
 from tasks.outcomes import MigrationOutcome
 from tasks.request import Request
 from tests.cluster.workloads import Namespace
@@ -146,7 +149,7 @@ class JobStage:
         def tell(level: str, text: str) -> None:
             self.told.append((level, text))
 
-        return kubernetes_job.run(request, image=image, tell=tell, backoff_limit=backoff_limit)
+        return running.run(request, image=image, tell=tell, backoff_limit=backoff_limit)
 
     def start(self, *given: Any, **named: Any) -> Future[MigrationOutcome]:
         """`run` in another thread."""

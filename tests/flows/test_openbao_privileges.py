@@ -16,7 +16,7 @@ from sandbox import builds
 from sandbox.databases import postgres
 from sandbox.vault import openbao_server, vault_database
 from tasks import backoff, credentials, fleet
-from tasks.fleet_models import Target
+from tasks.fleet.models import Target
 from tasks.settings import Settings
 from tasks.sources import Source
 

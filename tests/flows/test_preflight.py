@@ -10,7 +10,7 @@ import pytest
 from migrator import cli, databases, errors, events
 from sandbox.databases.postgres import PostgresServer, identifier
 from tasks import database_url, fleet, migration, sources
-from tasks.fleet_models import Check, Target
+from tasks.fleet.models import Check, Target
 from tasks.request import Request
 from tasks.settings import Settings
 from tasks.sources import Source, SourceKind

@@ -15,7 +15,7 @@ from sandbox.vault import secrets_server, vault_logins
 from sandbox.vault.openbao_server import OpenBaoServer
 from sandbox.vault.secrets_server import Fault
 from tasks import credentials
-from tasks.fleet_models import Target
+from tasks.fleet.models import Target
 from tasks.settings import Settings
 from tasks.sources import Source, SourceKind
 from tests.flows.vault_stage import VaultStage

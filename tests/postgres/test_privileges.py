@@ -16,7 +16,7 @@ from migrator import errors
 from sandbox.databases.postgres import PostgresServer
 from sandbox.vault import vault_database
 from tasks import fleet, migration, verification
-from tasks.fleet_models import Engine, Target
+from tasks.fleet.models import Engine, Target
 from tasks.request import Request
 from tasks.settings import Settings
 from tasks.sources import Source

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tasks.job_api import JobApi
+from tasks.kubernetes.job_api import JobApi
 
 Json = dict[str, Any]
 

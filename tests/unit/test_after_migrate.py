@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from tasks import after_migrate, fleet
-from tasks.fleet_models import Command, Target
+from tasks.fleet.models import Command, Target
 
 URL = SecretStr("postgres://u:geheim@h/d")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from migrator import errors
-from tasks import job_manifest
+from tasks.job import manifest
 from tests.unit import fake_api_server
 from tests.unit.fake_api_server import FakeApiServer, Handler, refused
 from tests.unit.job_objects import job, order, target
@@ -20,7 +20,7 @@ def server() -> Iterator[FakeApiServer]:
 
 
 def test_the_manifest_is_sent_as_it_is(server: FakeApiServer) -> None:
-    wanted = job_manifest.manifest(order(target=target(substitute_password=True)))
+    wanted = manifest.manifest(order(target=target(substitute_password=True)))
     server.script = [lambda handler: handler.answer(201, job())]
     assert server.api().create("n", wanted) == job()
     assert server.bodies == [wanted]
@@ -29,7 +29,7 @@ def test_the_manifest_is_sent_as_it_is(server: FakeApiServer) -> None:
 
 def test_a_name_that_is_taken_is_no_error(server: FakeApiServer) -> None:
     server.script = [refused(409, "AlreadyExists")]
-    assert server.api().create("n", job_manifest.manifest(order())) is None
+    assert server.api().create("n", manifest.manifest(order())) is None
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_name_that_is_taken_is_no_error(server: FakeApiServer) -> None:
 def test_bad_flow_a_job_that_can_not_be_made(server: FakeApiServer, status: int, reason: str, kind: type[errors.GreylagError]) -> None:
     server.script = [refused(status, reason)]
     with pytest.raises(kind, match="creating Job n/auth-service-migration-"):
-        server.api().create("n", job_manifest.manifest(order()))
+        server.api().create("n", manifest.manifest(order()))
 
 
 def test_a_job_is_deleted_by_its_uid_alone(server: FakeApiServer) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from migrator import errors
 from tasks import redaction
-from tasks.job_logs import Logs, Seen
+from tasks.job.logs import Logs, Seen
 from tests.unit.job_objects import Json, ended, pod
 
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrator import errors
-from tasks import job_watch
-from tasks.job_following import _JobSource
-from tasks.job_watch import ABSENT, LISTED, PRESENT, Change, Expired, Page
+from tasks.job.following import _JobSource
+from tasks.kubernetes import following
+from tasks.kubernetes.following import ABSENT, LISTED, PRESENT, Change, Expired, Page
 from tests.unit import fake_api_server
 from tests.unit.fake_api_server import FakeApiServer, Handler, broken, events, half_open, listed, refused
 
@@ -35,7 +35,7 @@ def seen(server: FakeApiServer, count: int) -> list[tuple[str, list[str]]]:
     """The first changes: their kind, and the versions that they have."""
     stopped = threading.Event()
     found: list[Change] = []
-    for change in job_watch.follow(_JobSource(server.api(), "n", "x"), stopped, window=1):
+    for change in following.follow(_JobSource(server.api(), "n", "x"), stopped, window=1):
         found.append(change)
         if len(found) == count:
             stopped.set()
@@ -126,7 +126,7 @@ def test_bad_flow_a_server_that_stays_away_is_given_up_with_its_error() -> None:
     times = iter(range(0, 1000, 50))
     source = Scripted(*(errors.Unavailable("away") for _ in range(20)))
     with pytest.raises(errors.Unavailable, match="away"):
-        list(job_watch.follow(source, threading.Event(), outage=120, clock=lambda: next(times)))
+        list(following.follow(source, threading.Event(), outage=120, clock=lambda: next(times)))
     assert len(source.calls) < 20
 
 
@@ -157,12 +157,12 @@ def test_no_change_is_missed_whatever_breaks_in_between(steps: list[str]) -> Non
             stopped.set()
 
     last = 0
-    real, job_watch.delay = job_watch.delay, lambda failures: 0.0
+    real, following.delay = following.delay, lambda failures: 0.0
     try:
-        for change in job_watch.follow(Counting(), stopped):
+        for change in following.follow(Counting(), stopped):
             last = int(change.objects[-1]["metadata"]["resourceVersion"])
     finally:
-        job_watch.delay = real
+        following.delay = real
     assert last == now
 
 
@@ -174,15 +174,15 @@ def test_patience_ends_with_the_error_itself_and_at_once_for_a_refusal() -> None
             raise error
         return "done"
 
-    assert job_watch.patiently(action, sleep=lambda seconds: None) == "done"
+    assert following.patiently(action, sleep=lambda seconds: None) == "done"
     with pytest.raises(errors.LoginFailed):
-        job_watch.patiently(lambda: (_ for _ in ()).throw(errors.LoginFailed("no")))
+        following.patiently(lambda: (_ for _ in ()).throw(errors.LoginFailed("no")))
     began = time.monotonic()
     with pytest.raises(errors.Unavailable):
-        job_watch.patiently(lambda: (_ for _ in ()).throw(errors.Unavailable("away")), seconds=-1.0)
+        following.patiently(lambda: (_ for _ in ()).throw(errors.Unavailable("away")), seconds=-1.0)
     assert time.monotonic() - began < 30
 
 
 @given(st.integers(1, 10_000))
 def test_delays_grow_to_a_limit_and_differ(failures: int) -> None:
-    assert 0 < job_watch.delay(failures) <= job_watch.LONGEST_DELAY
+    assert 0 < following.delay(failures) <= following.LONGEST_DELAY

@@ -12,7 +12,7 @@ from deployments.privileges import rendering
 from migrator import cli
 from sandbox.vault import vault_policies
 from tasks import fleet
-from tasks.fleet_models import Target, WorkloadKind
+from tasks.fleet.models import Target, WorkloadKind
 from tasks.sources import Source
 
 DEV = [target for target in fleet.load().targets() if target.environment == "dev"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from migrator import errors
-from tasks.fleet_models import WorkloadKind
+from tasks.fleet.models import WorkloadKind
 from tasks.rollout import ailments, last_words, revisions, schema_gates
 from tasks.rollout.verdicts import Progress
 from tests.unit.rollout_objects import (

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.fleet_models import WorkloadKind
-from tasks.rollout import argo_rollouts, objects, statuses
+from tasks.fleet.models import WorkloadKind
+from tasks.kubernetes import objects
+from tasks.rollout import argo_rollouts, statuses
 from tasks.rollout.verdicts import Progress
 from tests.unit.rollout_objects import argo_rollout, daemon_set, deployment, stateful_set
 

@@ -9,7 +9,7 @@ import pytest
 
 from migrator import errors
 from tasks import fleet, rollout
-from tasks.fleet_models import Target, Workload, WorkloadKind
+from tasks.fleet.models import Target, Workload, WorkloadKind
 from tasks.outcomes import RolloutState
 from tasks.rollout import schema_gates, watching
 from tasks.settings import Settings

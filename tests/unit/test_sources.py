@@ -10,7 +10,7 @@ import pytest
 from migrator import errors
 from tasks import credentials, database_url, fleet
 from tasks.credentials import mounted
-from tasks.fleet_models import Target
+from tasks.fleet.models import Target
 from tasks.settings import Settings
 from tasks.sources import Source, SourceKind
 

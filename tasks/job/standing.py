@@ -10,7 +10,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.fleet_models import Target
+from tasks.fleet.models import Target
 
 Json = Mapping[str, Any]
 

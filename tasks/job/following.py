@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from migrator import errors
-from tasks import job_failures, job_watch, redaction
-from tasks.job_failures import Stuck
-from tasks.job_logs import Logs, Told
-from tasks.job_manifest import GRACE_SECONDS
-from tasks.job_watch import Page
+from tasks import redaction
+from tasks.job import failures
+from tasks.job.failures import Stuck
+from tasks.job.logs import Logs, Told
+from tasks.job.manifest import GRACE_SECONDS
+from tasks.kubernetes import following
+from tasks.kubernetes.following import Page
 
 if TYPE_CHECKING:
-    from tasks.job_api import JobApi
+    from tasks.kubernetes.job_api import JobApi
 
 Json = dict[str, Any]
 
@@ -51,7 +53,7 @@ class _Changed(NamedTuple):
     """A change of the Job or of a pod."""
 
     kind: str
-    change: job_watch.Change
+    change: following.Change
 
 
 _News = _Line | _Changed | errors.GreylagError
@@ -123,7 +125,7 @@ class Following:
         for kind, source in sources.items():
             threading.Thread(target=self._watch, args=(kind, source), name=f"watch-{kind}-{self._name}", daemon=True).start()
         try:
-            while not job_failures.finished(self._job):
+            while not failures.finished(self._job):
                 if self._cancelled.is_set():
                     raise interrupted(self._label)
                 if self._gone:
@@ -137,9 +139,9 @@ class Following:
             self._stopped.set()
             self._logs.stop()
 
-    def _watch(self, kind: str, source: job_watch.Source) -> None:
+    def _watch(self, kind: str, source: following.Source) -> None:
         try:
-            for change in job_watch.follow(source, self._stopped):
+            for change in following.follow(source, self._stopped):
                 self._news.put(_Changed(kind, change))
         except errors.GreylagError as error:
             self._news.put(error)
@@ -159,17 +161,17 @@ class Following:
         except queue.Empty:
             return
 
-    def _take_change(self, kind: str, change: job_watch.Change) -> None:
-        for found in sorted(change.objects, key=job_failures.age) if kind == "pod" else change.objects:
+    def _take_change(self, kind: str, change: following.Change) -> None:
+        for found in sorted(change.objects, key=failures.age) if kind == "pod" else change.objects:
             self._take(kind, change.kind, found)
-        if kind == "job" and change.kind == job_watch.LISTED and not any(self._own(found) for found in change.objects):
+        if kind == "job" and change.kind == following.LISTED and not any(self._own(found) for found in change.objects):
             self._gone = True
 
     def _take(self, kind: str, change: str, found: Json) -> None:
         if kind == "job":
             if self._own(found):
                 self._job = found
-            if self._own(found) == (change == job_watch.ABSENT):  # deleted, or another one has its name
+            if self._own(found) == (change == following.ABSENT):  # deleted, or another one has its name
                 self._gone = True
         elif any(owner.get("uid") == self._uid for owner in found["metadata"].get("ownerReferences") or ()):
             self._pods[str(found["metadata"]["uid"])] = found
@@ -180,15 +182,15 @@ class Following:
         return str(found["metadata"].get("uid")) == self._uid
 
     def _say_how_it_ended(self, pod: Json) -> None:
-        for end in job_failures.ends([pod]):
+        for end in failures.ends([pod]):
             if end.exit_code != 0 and end.pod not in self._told:
                 self._told.add(end.pod)
                 words = ((end.outcome or {}).get("error") or {}).get("message") or end.text.strip().rpartition("\n")[2] or end.reason
                 self._tell("warning", f"{self._label}: {end.pod} ended with exit code {end.exit_code}: {redaction.brief(str(words))}")
 
     def _look_for_trouble(self) -> None:
-        found = job_failures.stuck(self._job, list(self._pods.values()), self._recent_events())
-        if found is None or job_failures.doomed(self._job):
+        found = failures.stuck(self._job, list(self._pods.values()), self._recent_events())
+        if found is None or failures.doomed(self._job):
             self._stuck = ("", 0.0)
             return
         state, since = self._stuck
@@ -215,9 +217,9 @@ class Following:
 
     def _end(self) -> Ended:
         """Takes a last look at the pods: the Job's end may have come before the pods' own."""
-        found = job_watch.patiently(lambda: self._api.pods(self._namespace, labels=f"batch.kubernetes.io/job-name={self._name}"))
-        for pod in sorted(found.items, key=job_failures.age):
-            self._take("pod", job_watch.PRESENT, pod)
+        found = following.patiently(lambda: self._api.pods(self._namespace, labels=f"batch.kubernetes.io/job-name={self._name}"))
+        for pod in sorted(found.items, key=failures.age):
+            self._take("pod", following.PRESENT, pod)
         self._finish_logs()
         return Ended(self._job, list(self._pods.values()))
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from migrator import errors
 from tasks import redaction
-from tasks.job_logs import container_state
+from tasks.job.logs import container_state
 
 Json = Mapping[str, Any]
 

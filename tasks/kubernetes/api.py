@@ -13,7 +13,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util.retry import Retry
 
 from migrator import errors
-from tasks.fleet_models import WorkloadKind
+from tasks.fleet.models import WorkloadKind
 
 IN_CLUSTER = "in-cluster"
 """The kube context that means the pod's own service account."""

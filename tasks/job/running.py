@@ -23,19 +23,21 @@ from typing import TYPE_CHECKING, Any
 
 from migrator import errors, events, registry
 from migrator.plans import Plan
-from tasks import job_adoption, job_failures, job_manifest, job_watch, migration, preflight
-from tasks.fleet_models import Target
-from tasks.job_adoption import Course
-from tasks.job_following import Ended, Following, StuckJob, interrupted
-from tasks.job_logs import Told
-from tasks.job_manifest import Order
+from tasks import migration, preflight
+from tasks.fleet.models import Target
+from tasks.job import adoption, failures, manifest
+from tasks.job.adoption import Course
+from tasks.job.following import Ended, Following, StuckJob, interrupted
+from tasks.job.logs import Told
+from tasks.job.manifest import Order
+from tasks.kubernetes import following
 from tasks.migration import Prepared
 from tasks.outcomes import AppliedMigration, MigrationOutcome
 from tasks.request import Request
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
-    from tasks.job_api import JobApi
+    from tasks.kubernetes.job_api import JobApi
 
 Json = dict[str, Any]
 
@@ -61,7 +63,7 @@ def run(request: Request, *, image: str, tell: Told, backoff_limit: int = 3, api
         NotFound (`job-deleted`, `job-conflict`), LockUnavailable (`job-running`), Interrupted, Unavailable (the API server).
     """
     target = request.target
-    if not job_manifest.runnable(image):
+    if not manifest.runnable(image):
         raise errors.UsageError(
             f"{target.label}: a Job needs the release's image, and {f'{image} names no repository' if image else 'none is given'}",
             code="image-missing",
@@ -78,8 +80,8 @@ def run(request: Request, *, image: str, tell: Told, backoff_limit: int = 3, api
         ended = work.done()
     if ended is None:
         return _settled(target, again())
-    if job_failures.condition(ended.job, "Failed"):
-        raise job_failures.failure(ended.job, ended.pods, target.label)
+    if failures.condition(ended.job, "Failed"):
+        raise failures.failure(ended.job, ended.pods, target.label)
     return _outcome(target, ended, prepared, again)
 
 
@@ -103,7 +105,8 @@ def _order(request: Request, plan: Plan, image: str, backoff_limit: int) -> Orde
 
 def connect(target: Target, settings: Settings) -> JobApi:
     """The environment's cluster. Raises UsageError (`no-cluster`, `kube-context`)."""
-    from tasks import job_api, kubernetes_api
+    from tasks.kubernetes import api as kubernetes_api
+    from tasks.kubernetes import job_api
 
     context = target.kube_context or settings.kube_context
     if not context:
@@ -133,7 +136,7 @@ class _Work:
 
     def done(self) -> Ended | None:
         """The Job at its end; None where one had done it all before. Raises as `run`, StuckJob besides."""
-        choice = job_adoption.place(
+        choice = adoption.place(
             self._api,
             self._order,
             self._prepared.covered_by,
@@ -159,7 +162,7 @@ class _Work:
         registry.unregister(self)
         if isinstance(error, StuckJob):
             deleted = self._stop()
-            raise job_failures.stuck_error(error.found, self._job or {}, self._order.target.label, deleted=deleted) from None
+            raise failures.stuck_error(error.found, self._job or {}, self._order.target.label, deleted=deleted) from None
         # Prefect's TerminationSignal, Ctrl-C, a cancellation. After any other error the Job goes on, and whoever comes next adopts it.
         if isinstance(error, errors.Interrupted) or (error is not None and not isinstance(error, Exception)):
             self._stop()
@@ -186,7 +189,7 @@ class _Work:
             self._job = self._job or self._created()
             if self._job is None:
                 return True
-            if job_adoption.remove(self._api, self._job, STOP_SECONDS):
+            if adoption.remove(self._api, self._job, STOP_SECONDS):
                 self._say("info", "is deleted and its pod has ended")
                 return True
             self._say("warning", "is being deleted, its pod has not ended yet")
@@ -196,9 +199,9 @@ class _Work:
 
     def _created(self) -> Json | None:
         """The Job whose creation was not answered any more: this run's own, by its annotation."""
-        namespace, name = self._order.target.namespace, job_manifest.name(self._order)
-        found: Json | None = job_watch.patiently(lambda: self._api.job(namespace, name), LOOK_SECONDS)
-        own = found is not None and bool(self._order.run_id) and job_manifest.annotation(found, job_manifest.RUN) == self._order.run_id
+        namespace, name = self._order.target.namespace, manifest.name(self._order)
+        found: Json | None = following.patiently(lambda: self._api.job(namespace, name), LOOK_SECONDS)
+        own = found is not None and bool(self._order.run_id) and manifest.annotation(found, manifest.RUN) == self._order.run_id
         return found if own else None
 
 
@@ -215,7 +218,7 @@ def _settled(target: Target, now: Prepared) -> MigrationOutcome:
 
 def _outcome(target: Target, ended: Ended, prepared: Prepared, again: Callable[[], Prepared]) -> MigrationOutcome:
     """What all of the Job's pods together have done, in their own words; where the last one left none, what the database says."""
-    told = [end.outcome for end in job_failures.ends(ended.pods) if end.outcome is not None]
+    told = [end.outcome for end in failures.ends(ended.pods) if end.outcome is not None]
     names = {item.version: item.name for item in prepared.plan.migrations.migrations}
     applied = {
         int(version): AppliedMigration(version=version, name=names.get(version, ""), statements=statements, seconds=seconds)

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from migrator import errors
-from tasks import job_watch, redaction
-from tasks.job_manifest import CONTAINER
+from tasks import redaction
+from tasks.job.manifest import CONTAINER
+from tasks.kubernetes import following
 
 Json = dict[str, Any]
 Told = Callable[[str, str], None]
@@ -94,7 +95,7 @@ class Logs:
             else:
                 if last:
                     return
-            self._stopped.wait(job_watch.delay(failures + 1))
+            self._stopped.wait(following.delay(failures + 1))
 
 
 class Seen:

@@ -10,8 +10,8 @@ from kubernetes import client
 from urllib3.exceptions import HTTPError
 
 from migrator import errors
-from tasks.job_watch import Expired, Page
-from tasks.kubernetes_api import TIMEOUT, call
+from tasks.kubernetes.api import TIMEOUT, call
+from tasks.kubernetes.following import Expired, Page
 
 Json = dict[str, Any]
 

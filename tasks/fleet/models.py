@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 
 from migrator import errors, history, naming
 from tasks import sources
-from tasks.job_section import Job
+from tasks.fleet.job_section import Job
 from tasks.sources import Source, SourceKind
 
 Engine = history.Engine

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from migrator import errors
-from tasks.fleet_models import Engine, Target
+from tasks.fleet.models import Engine, Target
 
 CONTAINER = "migrate"
 

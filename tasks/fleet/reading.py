@@ -13,30 +13,12 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ValidationError
 
 from migrator import errors, naming
-from tasks import job_section
-from tasks.fleet_models import Command, Engine, Environment, Fleet, Keys, Service, Target, Workload, WorkloadKind, words_of
-from tasks.job_section import Job
+from tasks.fleet import job_section
+from tasks.fleet.job_section import Job
+from tasks.fleet.models import Engine, Fleet, words_of
 from tasks.sources import SourceKind
 
-__all__ = [
-    "Command",
-    "Engine",
-    "Environment",
-    "Fleet",
-    "Job",
-    "Keys",
-    "Service",
-    "Target",
-    "Workload",
-    "WorkloadKind",
-    "chosen_path",
-    "environment_names",
-    "load",
-    "parse",
-    "service_names",
-]
-
-DEFAULT_PATH = Path(__file__).resolve().parent.parent / "deployments" / "fleet.yaml"
+DEFAULT_PATH = Path(__file__).resolve().parents[2] / "deployments" / "fleet.yaml"
 """The fleet of this repository, used where GREYLAG_FLEET is not set."""
 
 ENVIRONMENT_VARIABLE = "GREYLAG_FLEET"
