@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from migrator import errors
 from migrator.cli.invocation import Observation
-from tasks import redaction
+from tasks import kubernetes, redaction
 from tasks.fleet.models import Target, WorkloadKind
 from tasks.job import standing
 from tasks.job.standing import JobState
@@ -40,16 +40,13 @@ class Cluster(Protocol):
 
 def observe(target: Target) -> Observation:
     """Looks at the configured cluster; without one it says so. What the cluster refuses is told, never raised: the database comes next."""
-    context = target.kube_context or load().kube_context
-    if not context:
-        told = "no cluster is configured (GREYLAG_KUBE_CONTEXT): the migration Job and the workload were not looked at"
-        return Observation((told,), {"job": None, "workload": None})
-    from tasks.kubernetes import api as kubernetes_api
-
     try:
-        cluster = kubernetes_api.connect(context)
+        cluster = kubernetes.connect(target, load())
     except errors.GreylagError as error:
         return _untold(error)
+    if cluster is None:
+        told = "no cluster is configured (GREYLAG_KUBE_CONTEXT): the migration Job and the workload were not looked at"
+        return Observation((told,), {"job": None, "workload": None})
     return look(target, cluster)
 
 

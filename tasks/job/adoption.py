@@ -10,8 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from migrator import errors
 from tasks.job import failures, manifest
 from tasks.job.manifest import BUNDLE, PLAN, Order
-from tasks.kubernetes import following
-from tasks.kubernetes.following import Page
+from tasks.kubernetes import following, objects
 
 Json = dict[str, Any]
 
@@ -44,15 +43,15 @@ class Choice(NamedTuple):
 
 
 class Jobs(Protocol):
-    """What is asked of the API server here (`job_api.JobApi`)."""
-
-    def create(self, namespace: str, manifest: Json) -> Json | None: ...
+    """What is asked of the API server here (`kubernetes.api.Api`)."""
 
     def job(self, namespace: str, name: str) -> Json | None: ...
 
-    def jobs(self, namespace: str, *, labels: str = "", fields: str = "") -> Page: ...
+    def jobs(self, namespace: str, selector: str = "") -> list[Json]: ...
 
-    def delete(self, namespace: str, name: str, uid: str) -> None: ...
+    def create_job(self, namespace: str, manifest: Json) -> Json | None: ...
+
+    def delete_job(self, namespace: str, name: str, uid: str) -> None: ...
 
 
 def choose(order: Order, jobs: Iterable[Json], covers: Callable[[str], bool], *, idle: bool) -> Choice:
@@ -68,11 +67,11 @@ def choose(order: Order, jobs: Iterable[Json], covers: Callable[[str], bool], *,
             return Choice(Course.AWAIT_END, job)
     for job in found:
         if not failures.finished(job):
-            same = manifest.annotation(job, BUNDLE) == order.bundle and covers(manifest.annotation(job, PLAN))
+            same = objects.annotation(job, BUNDLE) == order.bundle and covers(objects.annotation(job, PLAN))
             if failures.doomed(job):  # its last pod is still ending: what it leaves is what the next one finds
                 return Choice(Course.AWAIT_END, job)
             return Choice(Course.ADOPT if same else Course.BUSY, job)
-    complete = [job for job in found if failures.condition(job, "Complete") and manifest.annotation(job, BUNDLE) == order.bundle]
+    complete = [job for job in found if objects.condition(job, "Complete") and objects.annotation(job, BUNDLE) == order.bundle]
     if idle:
         settled = [job for job in complete if manifest.image(job) == order.image]
         if settled:
@@ -106,13 +105,13 @@ def place(
     """
     namespace, label = order.target.namespace, order.target.label
     for _ in range(ROUNDS):
-        found = following.patiently(lambda: api.jobs(namespace, labels=manifest.selector(order.target)))
-        choice = choose(order, found.items, covers, idle=not order.pending)
+        found = following.patiently(lambda: api.jobs(namespace, manifest.selector(order.target)))
+        choice = choose(order, found, covers, idle=not order.pending)
         job = choice.job
         if choice.course is Course.ADOPT and job is not None:
             tell(
                 "info",
-                f"{label}: Job {_named(job)} is at work on this already, made by run {manifest.annotation(job, 'greylag/run')[:12]}",
+                f"{label}: Job {_named(job)} is at work on this already, made by run {objects.annotation(job, 'greylag/run')[:12]}",
             )
             return choice
         if choice.course is Course.BUSY and job is not None:
@@ -126,7 +125,7 @@ def place(
             remove(api, job, sleep=sleep)
         else:
             prepare()
-            made = following.patiently(lambda: api.create(namespace, manifest.manifest(order)))
+            made = following.patiently(lambda: api.create_job(namespace, manifest.manifest(order)))
             if made is not None:
                 tell("info", f"{label}: Job {_named(made)} created, image {order.image}")
                 return Choice(Course.CREATE, made)
@@ -139,7 +138,7 @@ def place(
 def remove(api: Jobs, job: Mapping[str, Any], seconds: float = GONE_SECONDS, *, sleep: Callable[[float], None] = time.sleep) -> bool:
     """Deletes this very Job and waits until its pods have ended; whether they have, within the given seconds."""
     metadata = job["metadata"]
-    following.patiently(lambda: api.delete(metadata["namespace"], metadata["name"], metadata["uid"]), seconds, sleep=sleep)
+    following.patiently(lambda: api.delete_job(metadata["namespace"], metadata["name"], metadata["uid"]), seconds, sleep=sleep)
     return await_gone(api, job, seconds, sleep=sleep)
 
 
@@ -166,14 +165,21 @@ def await_gone(
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
     """Whether the Job is gone, or something else is so of it, within the given seconds. A new one of its name is another one."""
-    metadata, deadline = job["metadata"], time.monotonic() + seconds
-    while True:
-        now = following.patiently(lambda: api.job(metadata["namespace"], metadata["name"]), seconds, sleep=sleep)
+    metadata = job["metadata"]
+
+    def look() -> Json | None:
+        return api.job(metadata["namespace"], metadata["name"])
+
+    fault: errors.GreylagError | None = None
+    for now in following.follow(look, every=POLL_SECONDS, limit=seconds, sleep=sleep):
+        fault = now.fault if isinstance(now, following.Unanswered) else None
+        if isinstance(now, following.Unanswered):
+            continue
         if now is None or now["metadata"]["uid"] != metadata["uid"] or or_else(now):
             return True
-        if time.monotonic() > deadline:
-            return False
-        sleep(POLL_SECONDS)
+    if fault is not None:
+        raise fault
+    return False
 
 
 def _busy(label: str, job: Mapping[str, Any]) -> errors.LockUnavailable:
@@ -201,7 +207,7 @@ def _require_own(api: Jobs, order: Order) -> None:
 
 
 def _done(job: Mapping[str, Any]) -> bool:
-    return bool(failures.condition(job, "Complete"))
+    return bool(objects.condition(job, "Complete"))
 
 
 def _named(job: Mapping[str, Any]) -> str:

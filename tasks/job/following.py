@@ -1,11 +1,10 @@
-"""A Job from its creation to its end: what it and its pods do is watched, their logs are passed on, and what does not get on is noticed early."""
+"""Follows a Job from its creation to its end: what it and its pods do is read, their logs are passed on, and what does not get on is noticed early."""
 
 from __future__ import annotations
 
 import queue
 import threading
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from migrator import errors
@@ -14,13 +13,18 @@ from tasks.job import failures
 from tasks.job.failures import Stuck
 from tasks.job.logs import Logs, Told
 from tasks.job.manifest import GRACE_SECONDS
-from tasks.kubernetes import following
-from tasks.kubernetes.following import Page
+from tasks.kubernetes import following, objects
 
 if TYPE_CHECKING:
-    from tasks.kubernetes.job_api import JobApi
+    from tasks.kubernetes.api import Api
 
 Json = dict[str, Any]
+
+LOOK_SECONDS = 2.0
+"""Between two looks at the Job and its pods: a fifth of the first pause that a Job itself makes."""
+
+OUTAGE_SECONDS = 120.0
+"""An API server that has not answered for so long is not being restarted. The Job goes on; the next attempt adopts it."""
 
 TICK_SECONDS = 0.5
 """How long the main thread waits at once: signals and a cancellation are heeded in between."""
@@ -42,43 +46,12 @@ class Ended(NamedTuple):
     pods: list[Json]
 
 
-class _Line(NamedTuple):
-    """A line of a pod's log."""
+class _Look(NamedTuple):
+    """What one look saw: the Job, None where it is gone or another one has its name; then its pods, so that a Job's end has theirs."""
 
-    level: str
-    text: str
-
-
-class _Changed(NamedTuple):
-    """A change of the Job or of a pod."""
-
-    kind: str
-    change: following.Change
-
-
-_News = _Line | _Changed | errors.GreylagError
-
-
-class _JobSource:
-    def __init__(self, api: JobApi, namespace: str, name: str) -> None:
-        self._api, self._namespace, self._fields = api, namespace, f"metadata.name={name}"
-
-    def list(self) -> Page:
-        return self._api.jobs(self._namespace, fields=self._fields)
-
-    def watch(self, version: str, seconds: int) -> Iterator[tuple[str, Json]]:
-        return self._api.watch_jobs(self._namespace, version, seconds, fields=self._fields)
-
-
-class _PodSource:
-    def __init__(self, api: JobApi, namespace: str, name: str) -> None:
-        self._api, self._namespace, self._labels = api, namespace, f"batch.kubernetes.io/job-name={name}"
-
-    def list(self) -> Page:
-        return self._api.pods(self._namespace, labels=self._labels)
-
-    def watch(self, version: str, seconds: int) -> Iterator[tuple[str, Json]]:
-        return self._api.watch_pods(self._namespace, version, seconds, labels=self._labels)
+    job: Json | None
+    pods: list[Json]
+    events: list[Json]
 
 
 class Following:
@@ -94,7 +67,7 @@ class Following:
 
     def __init__(
         self,
-        api: JobApi,
+        api: Api,
         job: Json,
         label: str,
         patience: float,
@@ -105,81 +78,69 @@ class Following:
         metadata = job["metadata"]
         self._api, self._label, self._patience, self._tell, self._cancelled = api, label, patience, tell, cancelled
         self._namespace, self._name, self._uid = str(metadata["namespace"]), str(metadata["name"]), str(metadata["uid"])
-        self._job, self._gone = job, False
+        self._job = job
         self._pods: dict[str, Json] = {}
         self._told: set[str] = set()
-        self._logs = Logs(api, self._namespace, lambda level, text: self._news.put(_Line(level, text)), run_id)
-        self._news: queue.SimpleQueue[_News] = queue.SimpleQueue()
-        self._stopped = threading.Event()
+        self._lines: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+        self._logs = Logs(api, self._namespace, lambda level, text: self._lines.put((level, text)), run_id)
         self._stuck: tuple[str, float] = ("", 0.0)
         self._events: tuple[float, list[Json]] = (0.0, [])
 
     def until_finished(self) -> Ended:
         """Waits for the end.
 
-        Raises JobFailed where it is stuck, NotFound (`job-deleted`), Interrupted, NotYet (`job-unfinished`: nobody has ended it although its
+        Raises StuckJob where it is stuck, NotFound (`job-deleted`), Interrupted, NotYet (`job-unfinished`: nobody has ended it although its
         deadline is over), LoginFailed and Unavailable as the API.
         """
-        deadline = time.monotonic() + float(self._job["spec"].get("activeDeadlineSeconds") or 0) + GRACE_SECONDS + SLACK_SECONDS
-        sources = {"job": _JobSource(self._api, self._namespace, self._name), "pod": _PodSource(self._api, self._namespace, self._name)}
-        for kind, source in sources.items():
-            threading.Thread(target=self._watch, args=(kind, source), name=f"watch-{kind}-{self._name}", daemon=True).start()
+        limit = float(self._job["spec"].get("activeDeadlineSeconds") or 0) + GRACE_SECONDS + SLACK_SECONDS
+        fault: errors.GreylagError | None = None
         try:
-            while not failures.finished(self._job):
-                if self._cancelled.is_set():
-                    raise interrupted(self._label)
-                if self._gone:
+            for seen in following.follow(self._look, every=LOOK_SECONDS, limit=limit, sleep=self._wait):
+                if isinstance(seen, following.Unanswered):
+                    fault = seen.fault
+                    if seen.silent > OUTAGE_SECONDS:
+                        break
+                    continue
+                fault = None
+                if seen.job is None:
                     raise self._deleted()
-                if time.monotonic() > deadline:
-                    raise self._unfinished()
-                self._look_for_trouble()
-                self._take_news()
-            return self._end()
+                self._take(seen.job, seen.pods)
+                if failures.finished(self._job):
+                    self._finish_logs()
+                    return Ended(self._job, list(self._pods.values()))
+                self._look_for_trouble(seen.events)
+            raise fault or self._unfinished()
         finally:
-            self._stopped.set()
             self._logs.stop()
 
-    def _watch(self, kind: str, source: following.Source) -> None:
-        try:
-            for change in following.follow(source, self._stopped):
-                self._news.put(_Changed(kind, change))
-        except errors.GreylagError as error:
-            self._news.put(error)
+    def _look(self) -> _Look:
+        job = self._api.job(self._namespace, self._name)
+        if job is None or str(job["metadata"].get("uid")) != self._uid:
+            return _Look(None, [], [])
+        pods = self._api.pods(self._namespace, f"batch.kubernetes.io/job-name={self._name}")
+        own = sorted((pod for pod in pods if objects.owned_by(pod, self._uid)), key=failures.age)
+        return _Look(job, own, self._recent_events(own))
 
-    def _take_news(self) -> None:
-        """Waits for news for a moment, and takes all that is there."""
-        try:
-            news = self._news.get(timeout=TICK_SECONDS)
-            while True:
-                if isinstance(news, errors.GreylagError):
-                    raise news
-                if isinstance(news, _Line):
-                    self._tell(news.level, news.text)
-                else:
-                    self._take_change(news.kind, news.change)
-                news = self._news.get_nowait()
-        except queue.Empty:
-            return
+    def _recent_events(self, pods: list[Json]) -> list[Json]:
+        """Events about the Job and about pods that have not started; none while a pod runs."""
+        phases = {str(pod["metadata"]["uid"]): (pod.get("status") or {}).get("phase", "Pending") for pod in pods}
+        if "Running" in phases.values():
+            return []
+        at, known = self._events
+        if time.monotonic() - at >= EVENTS_SECONDS:
+            pending = [uid for uid, phase in phases.items() if phase == "Pending"]
+            known = [event for uid in (self._uid, *pending) for event in self._api.events(self._namespace, uid)]
+            self._events = (time.monotonic(), known)
+        return known
 
-    def _take_change(self, kind: str, change: following.Change) -> None:
-        for found in sorted(change.objects, key=failures.age) if kind == "pod" else change.objects:
-            self._take(kind, change.kind, found)
-        if kind == "job" and change.kind == following.LISTED and not any(self._own(found) for found in change.objects):
-            self._gone = True
-
-    def _take(self, kind: str, change: str, found: Json) -> None:
-        if kind == "job":
-            if self._own(found):
-                self._job = found
-            if self._own(found) == (change == following.ABSENT):  # deleted, or another one has its name
-                self._gone = True
-        elif any(owner.get("uid") == self._uid for owner in found["metadata"].get("ownerReferences") or ()):
-            self._pods[str(found["metadata"]["uid"])] = found
-            self._logs.attend(found)
-            self._say_how_it_ended(found)
-
-    def _own(self, found: Json) -> bool:
-        return str(found["metadata"].get("uid")) == self._uid
+    def _take(self, job: Json, pods: list[Json]) -> None:
+        self._job = job
+        for uid in self._pods.keys() - {str(pod["metadata"]["uid"]) for pod in pods}:
+            self._pods[uid] = failures.lost(self._pods[uid])
+        for pod in pods:
+            self._pods[str(pod["metadata"]["uid"])] = pod
+            self._logs.attend(pod)
+            self._say_how_it_ended(pod)
 
     def _say_how_it_ended(self, pod: Json) -> None:
         for end in failures.ends([pod]):
@@ -188,8 +149,8 @@ class Following:
                 words = ((end.outcome or {}).get("error") or {}).get("message") or end.text.strip().rpartition("\n")[2] or end.reason
                 self._tell("warning", f"{self._label}: {end.pod} ended with exit code {end.exit_code}: {redaction.brief(str(words))}")
 
-    def _look_for_trouble(self) -> None:
-        found = failures.stuck(self._job, list(self._pods.values()), self._recent_events())
+    def _look_for_trouble(self, events: list[Json]) -> None:
+        found = failures.stuck(self._job, list(self._pods.values()), events)
         if found is None or failures.doomed(self._job):
             self._stuck = ("", 0.0)
             return
@@ -200,37 +161,25 @@ class Following:
         if time.monotonic() - since >= self._patience * found.patience:
             raise StuckJob(found)
 
-    def _recent_events(self) -> list[Json]:
-        """Events about the Job and about pods that have not started; none while a pod runs."""
-        phases = {uid: (pod.get("status") or {}).get("phase", "Pending") for uid, pod in self._pods.items()}
-        if "Running" in phases.values():
-            return []
-        at, known = self._events
-        if time.monotonic() - at >= EVENTS_SECONDS:
-            pending = [uid for uid, phase in phases.items() if phase == "Pending"]
+    def _wait(self, seconds: float) -> None:
+        """Waits, and tells the logs' lines as they come. Raises Interrupted once the run is cancelled."""
+        deadline = time.monotonic() + seconds
+        while True:
+            if self._cancelled.is_set():
+                raise interrupted(self._label)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
             try:
-                known = [event for uid in (self._uid, *pending) for event in self._api.events(self._namespace, uid)]
-            except errors.Unavailable:
-                pass  # the watches say it where it lasts
-            self._events = (time.monotonic(), known)
-        return known
-
-    def _end(self) -> Ended:
-        """Takes a last look at the pods: the Job's end may have come before the pods' own."""
-        found = following.patiently(lambda: self._api.pods(self._namespace, labels=f"batch.kubernetes.io/job-name={self._name}"))
-        for pod in sorted(found.items, key=failures.age):
-            self._take("pod", following.PRESENT, pod)
-        self._finish_logs()
-        return Ended(self._job, list(self._pods.values()))
+                self._tell(*self._lines.get(timeout=min(left, TICK_SECONDS)))
+            except queue.Empty:
+                continue
 
     def _finish_logs(self) -> None:
-        """Takes the logs' last lines, and nothing else: the end is known."""
-        self._stopped.set()
+        """Takes the logs' last lines: the end is known."""
         self._logs.finish(LOGS_SECONDS)
-        while not self._news.empty():
-            news = self._news.get_nowait()
-            if isinstance(news, _Line):
-                self._tell(news.level, news.text)
+        while not self._lines.empty():
+            self._tell(*self._lines.get_nowait())
 
     def _deleted(self) -> errors.NotFound:
         self._finish_logs()

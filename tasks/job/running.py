@@ -6,8 +6,8 @@ next run adopts it; a run that is cancelled deletes it and waits until its pod h
 
 What the orchestrator's Role needs in the service's namespace, and nothing else:
 
-    {apiGroups: [batch], resources: [jobs],     verbs: [create, get, list, watch, delete]}
-    {apiGroups: [""],    resources: [pods],     verbs: [list, watch]}
+    {apiGroups: [batch], resources: [jobs],     verbs: [create, get, list, delete]}
+    {apiGroups: [""],    resources: [pods],     verbs: [list]}
     {apiGroups: [""],    resources: [pods/log], verbs: [get]}
     {apiGroups: [""],    resources: [events],   verbs: [list]}
 
@@ -23,21 +23,21 @@ from typing import TYPE_CHECKING, Any
 
 from migrator import errors, events, registry
 from migrator.plans import Plan
-from tasks import migration, preflight
+from tasks import kubernetes, migration, preflight
 from tasks.fleet.models import Target
 from tasks.job import adoption, failures, manifest
 from tasks.job.adoption import Course
 from tasks.job.following import Ended, Following, StuckJob, interrupted
 from tasks.job.logs import Told
 from tasks.job.manifest import Order
-from tasks.kubernetes import following
+from tasks.kubernetes import following, objects
 from tasks.migration import Prepared
 from tasks.outcomes import AppliedMigration, MigrationOutcome
 from tasks.request import Request
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
-    from tasks.kubernetes.job_api import JobApi
+    from tasks.kubernetes.api import Api
 
 Json = dict[str, Any]
 
@@ -48,7 +48,7 @@ STOP_SECONDS = 20.0
 """How long a cancelled run waits for its Job's pod: greylag needs 10 s at most to roll back, and Prefect kills the run after 30 s (prefect.md §12)."""
 
 
-def run(request: Request, *, image: str, tell: Told, backoff_limit: int = 3, api: JobApi | None = None) -> MigrationOutcome:
+def run(request: Request, *, image: str, tell: Told, backoff_limit: int = 3, api: Api | None = None) -> MigrationOutcome:
     """Brings the target's database up to date by a Job, which is bound to the bundle and to the plan as they are now, or were approved.
 
     Args:
@@ -69,7 +69,7 @@ def run(request: Request, *, image: str, tell: Told, backoff_limit: int = 3, api
             code="image-missing",
             hint="give the run's `image`: a tag or digest where job.image of fleet.yaml names the repository, else the whole reference",
         )
-    cluster = api or connect(target, request.settings)
+    cluster = api or _connect(target, request.settings)
 
     def again() -> Prepared:
         return migration.prepare(dataclasses.replace(request, plan=""))
@@ -80,7 +80,7 @@ def run(request: Request, *, image: str, tell: Told, backoff_limit: int = 3, api
         ended = work.done()
     if ended is None:
         return _settled(target, again())
-    if failures.condition(ended.job, "Failed"):
+    if objects.condition(ended.job, "Failed"):
         raise failures.failure(ended.job, ended.pods, target.label)
     return _outcome(target, ended, prepared, again)
 
@@ -103,19 +103,16 @@ def _order(request: Request, plan: Plan, image: str, backoff_limit: int) -> Orde
     )
 
 
-def connect(target: Target, settings: Settings) -> JobApi:
+def _connect(target: Target, settings: Settings) -> Api:
     """The environment's cluster. Raises UsageError (`no-cluster`, `kube-context`)."""
-    from tasks.kubernetes import api as kubernetes_api
-    from tasks.kubernetes import job_api
-
-    context = target.kube_context or settings.kube_context
-    if not context:
+    found = kubernetes.connect(target, settings)
+    if found is None:
         raise errors.UsageError(
             f"{target.label}: a Job needs a cluster, and none is configured",
             code="no-cluster",
             hint="GREYLAG_KUBE_CONTEXT names a kubeconfig's context, or `in-cluster`; or run this with mode inline",
         )
-    return job_api.JobApi(kubernetes_api.connect(context).connection)
+    return found
 
 
 class _Work:
@@ -124,7 +121,7 @@ class _Work:
     Signals reach the main thread alone, and this may run in another: so it is registered like an open connection, for `registry.cancel_all`.
     """
 
-    def __init__(self, api: JobApi, order: Order, prepared: Prepared, again: Callable[[], Prepared], tell: Told, patience: float) -> None:
+    def __init__(self, api: Api, order: Order, prepared: Prepared, again: Callable[[], Prepared], tell: Told, patience: float) -> None:
         self._api, self._order, self._tell, self._patience = api, order, tell, patience
         self._prepared, self._again = prepared, again
         self._cancelled = threading.Event()
@@ -201,7 +198,7 @@ class _Work:
         """The Job whose creation was not answered any more: this run's own, by its annotation."""
         namespace, name = self._order.target.namespace, manifest.name(self._order)
         found: Json | None = following.patiently(lambda: self._api.job(namespace, name), LOOK_SECONDS)
-        own = found is not None and bool(self._order.run_id) and manifest.annotation(found, manifest.RUN) == self._order.run_id
+        own = found is not None and bool(self._order.run_id) and objects.annotation(found, manifest.RUN) == self._order.run_id
         return found if own else None
 
 
@@ -217,7 +214,10 @@ def _settled(target: Target, now: Prepared) -> MigrationOutcome:
 
 
 def _outcome(target: Target, ended: Ended, prepared: Prepared, again: Callable[[], Prepared]) -> MigrationOutcome:
-    """What all of the Job's pods together have done, in their own words; where the last one left none, what the database says."""
+    """What all of the Job's pods together have done, in their own words; where one of them left none, what the database says.
+
+    A pod may have left none because it was killed, or because it came and went between two looks at its end.
+    """
     told = [end.outcome for end in failures.ends(ended.pods) if end.outcome is not None]
     names = {item.version: item.name for item in prepared.plan.migrations.migrations}
     applied = {
@@ -226,7 +226,7 @@ def _outcome(target: Target, ended: Ended, prepared: Prepared, again: Callable[[
         for version, statements, seconds in outcome.get("applied") or ()
     }
     last = told[-1] if told and told[-1].get("exit_code") == 0 else None
-    complete = last is not None and not any(outcome.get("left_out") for outcome in told)
+    complete = last is not None and len(told) == len(ended.pods) and not any(outcome.get("left_out") for outcome in told)
     if last is None or not complete:
         now = again()
         left = {step.version for step in now.plan.steps}

@@ -24,8 +24,6 @@ from tasks import migration, settings
 from tasks.fleet.job_section import Job
 from tasks.fleet.models import Engine, Keys, Target, Workload
 from tasks.job import running
-from tasks.kubernetes import api as kubernetes_api
-from tasks.kubernetes import job_api
 from tasks.outcomes import MigrationOutcome
 from tasks.request import Request
 from tests.cluster.workloads import Namespace
@@ -159,10 +157,6 @@ class JobStage:
     def plan(self) -> migration.Prepared:
         """What there is to do now."""
         return migration.prepare(Request(self.target, SecretStr(self.dbstring), env={}))
-
-    def api(self) -> job_api.JobApi:
-        """The cluster, as the step sees it."""
-        return job_api.JobApi(kubernetes_api.connect(kubeconfigs.CONTEXT).connection)
 
     def jobs(self) -> list[Object]:
         """The namespace's Jobs."""

@@ -10,6 +10,7 @@ from migrator import errors
 from sandbox import ports
 from tasks.job import manifest, running
 from tasks.job.failures import JobFailed
+from tasks.kubernetes import objects
 from tasks.request import Request
 from tests.cluster.job_stage import GATED, JobStage, gate
 from tests.cluster.workloads import condition, state
@@ -37,7 +38,7 @@ def test_good_flow_a_postgresql_service_is_migrated_in_its_own_image(stage: JobS
     assert stage.applied() == [1, 2]
     found = stage.only_job()
     assert condition(found, "Complete")
-    assert manifest.annotation(found, manifest.PLAN) == plan.digest
+    assert objects.annotation(found, manifest.PLAN) == plan.digest
     assert len(stage.pods()) == 1
     assert "goose: successfully migrated database to version: 2" in stage.said()
     by = stage.sql("SELECT applied_by FROM greylag_migration WHERE version = 2").strip()

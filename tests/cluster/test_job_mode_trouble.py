@@ -7,6 +7,7 @@ import pytest
 from migrator import errors, registry
 from tasks.job import manifest
 from tasks.job.failures import JobFailed
+from tasks.kubernetes import objects
 from tests.cluster.job_stage import GATED, JobStage, gate
 from tests.cluster.workloads import condition
 
@@ -171,4 +172,4 @@ def test_good_flow_an_api_server_that_is_restarted_is_survived(gated: JobStage) 
     assert running.result(200).current == 2
     lines = [text for _, text in gated.told if "successfully migrated" in text]
     assert len(lines) == 1
-    assert manifest.annotation(gated.only_job(), manifest.BUNDLE) == gated.plan().plan.bundle
+    assert objects.annotation(gated.only_job(), manifest.BUNDLE) == gated.plan().plan.bundle

@@ -10,7 +10,7 @@ import pytest
 from migrator import errors
 from tasks.job import adoption, manifest
 from tasks.job.adoption import Course
-from tasks.kubernetes.following import Page
+from tasks.kubernetes import objects
 from tests.unit.job_objects import Json, job, order
 
 NAME = manifest.name(order())
@@ -69,7 +69,7 @@ class ScriptedJobs:
         self.lost_answers = 0
         self.before_create: Callable[[], None] = lambda: None
 
-    def create(self, namespace: str, manifest: Json) -> Json | None:
+    def create_job(self, namespace: str, manifest: Json) -> Json | None:
         self.calls.append("create")
         self.before_create()
         name = manifest["metadata"]["name"]
@@ -86,12 +86,11 @@ class ScriptedJobs:
     def job(self, namespace: str, name: str) -> Json | None:
         return self.kept.get(name)
 
-    def jobs(self, namespace: str, *, labels: str = "", fields: str = "") -> Page:
-        wanted = dict(item.split("=") for item in labels.split(","))
-        own = [found for found in self.kept.values() if wanted.items() <= (found["metadata"].get("labels") or {}).items()]
-        return Page(own, "1")
+    def jobs(self, namespace: str, selector: str = "") -> list[Json]:
+        wanted = dict(item.split("=") for item in selector.split(","))
+        return [found for found in self.kept.values() if wanted.items() <= (found["metadata"].get("labels") or {}).items()]
 
-    def delete(self, namespace: str, name: str, uid: str) -> None:
+    def delete_job(self, namespace: str, name: str, uid: str) -> None:
         self.calls.append(f"delete {uid}")
         if self.kept.get(name, {"metadata": {"uid": ""}})["metadata"]["uid"] == uid:
             del self.kept[name]
@@ -117,7 +116,7 @@ def test_good_flow_somebody_is_quicker_and_their_job_is_adopted() -> None:
     api.before_create = lambda: api.kept.setdefault(NAME, job(order(run_id="e" * 32)))
     found = place(api)
     assert found.course is Course.ADOPT
-    assert found.job is not None and manifest.annotation(found.job, manifest.RUN) == "e" * 32
+    assert found.job is not None and objects.annotation(found.job, manifest.RUN) == "e" * 32
 
 
 def test_good_flow_a_failed_job_is_deleted_by_its_uid_and_made_anew() -> None:
