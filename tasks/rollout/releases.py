@@ -16,7 +16,7 @@ from tasks.kubernetes import objects
 from tasks.kubernetes.objects import Json
 from tasks.rollout import images
 from tasks.rollout.images import Match
-from tasks.rollout.verdicts import Progress, Verdict
+from tasks.rollout.statuses import Progress, Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from tasks.kubernetes import objects
 from tasks.kubernetes.objects import Json
-from tasks.rollout.verdicts import Progress, Verdict
+from tasks.rollout.statuses import Progress, Verdict
 
 PROGRAM = "greylag"
 MODULE = "migrator.cli"

@@ -14,10 +14,10 @@ from tasks.kubernetes import following, objects
 from tasks.kubernetes.following import Clock, Sleep
 from tasks.kubernetes.objects import Json
 from tasks.outcomes import RolloutOutcome, RolloutState
-from tasks.rollout import images, last_words, looking, releases
+from tasks.rollout import images, looking, releases
 from tasks.rollout.looking import Cluster, Look
 from tasks.rollout.releases import Before
-from tasks.rollout.verdicts import Progress, Verdict
+from tasks.rollout.statuses import Progress, Verdict
 from tasks.settings import Settings, load
 
 OBSERVE_PATIENCE = 60.0
@@ -167,7 +167,7 @@ class _Watch:
         kind, namespace = self.target.workload.kind, self.target.namespace
         detail = ""
         if seen.ailment is not None:
-            words = last_words.told(self.cluster, namespace, seen.ailment)
+            words = looking.last_words(self.cluster, namespace, seen.ailment)
             reasons = [seen.ailment.reason] if seen.ailment.reason != seen.verdict.reason else []
             detail = "\n".join([*reasons, *([words] if words else [])])
         return errors.VerificationFailed(
