@@ -19,7 +19,7 @@ from migrator.applying import Report, apply
 from migrator.history import History
 from migrator.lint import examination
 from migrator.plans import Plan, Policy
-from tasks import access, preflight
+from tasks import commands
 from tasks.credentials.secret import Credentials
 from tasks.fleet.models import Engine, Target
 from tasks.outcomes import AppliedMigration, MigrationOutcome, PlannedStep, PlanOutcome, Remark
@@ -99,7 +99,7 @@ class Prepared:
 def prepare(request: Request) -> Prepared:
     """The plan for the database as it is now; writes nothing. Raises as `run` does before it applies."""
     migrations = load_bundle(request.target, request.bundle)
-    way = access.Access(request.target, request.url, request.session)
+    way = request.access()
     with way.watched(), opened(request.target, way.url(), request.settings) as database:
         history = database.read_history()
         plan = _plan(migrations, history, database.engine, request.env, request.policy)
@@ -147,7 +147,7 @@ def run(request: Request, listener: events.Listener = events.ignore) -> Migratio
     migrations = load_bundle(target, request.bundle)
     run_id = request.run_id or uuid.uuid4().hex
     policy = dataclasses.replace(request.policy, protected=request.policy.protected or target.protected)
-    way = access.Access(target, request.url, request.session)
+    way = request.access()
     started = time.monotonic()
     legs: list[Report] = []
     while not legs or legs[-1].left:
@@ -170,7 +170,7 @@ def run(request: Request, listener: events.Listener = events.ignore) -> Migratio
 def _before_a_change(
     target: Target, plan: Plan, database: databases.Database, listener: events.Listener, run_id: str, limit: float | None
 ) -> None:
-    preflight.run(target, plan, listener, limit=limit)
+    commands.check(target, plan, listener, limit=limit)
     if target.protected:
         listener(database.create_restore_point(f"greylag_{run_id[:12]}").note())
 

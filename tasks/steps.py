@@ -18,11 +18,11 @@ from pydantic import SecretStr
 
 from migrator import errors, events
 from migrator.plans import ACCEPT_NOTHING, Policy
-from tasks import access, after_migrate, backoff, credentials, database_url, limits, migration, redaction, rollout, settings, verification
+from tasks import backoff, commands, credentials, database_url, limits, migration, redaction, rollout, settings, verification
 from tasks.fleet.models import Target
 from tasks.job import running
 from tasks.outcomes import MigrationOutcome, PlanOutcome, RolloutOutcome, VerificationOutcome
-from tasks.request import Request
+from tasks.request import Access, Request
 
 
 def policy() -> dict[str, object]:
@@ -161,8 +161,8 @@ def _conclude(target: Target, url: SecretStr, session: credentials.Session | Non
     done = f"{len(outcome.applied)} migration(s) applied" if outcome.applied else "nothing to do"
     logger.info("%s: %s, version %s", target.label, done, outcome.current)
     if outcome.changed:
-        current = access.Access(target, url, session).url()
-        after_migrate.run(target, current, lambda level, text: getattr(logger, level)("%s: %s", target.label, text))
+        current = Access(target, url, session).url()
+        commands.follow_up(target, current, lambda level, text: getattr(logger, level)("%s: %s", target.label, text))
 
 
 @task(name="verify tables", task_run_name="verify tables {target.label}", cache_policy=NO_CACHE, persist_result=False, **backoff.policy())

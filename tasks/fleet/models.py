@@ -66,7 +66,7 @@ class Workload(Model):
     container: str = ""
 
 
-class Command(Model):
+class AfterMigrate(Model):
     """A command that runs after a migration that changed something, in the listed environments (all, where none is listed).
 
     `{service}` and `{environment}` in its words are replaced. It sees DATABASE_URL in its environment, never in its arguments.
@@ -141,7 +141,7 @@ class Service(Model):
     parameters: Mapping[str, str] = {}
     env: Mapping[str, str] = {}
     substitute_password: bool = False
-    after_migrate: tuple[Command, ...] = ()
+    after_migrate: tuple[AfterMigrate, ...] = ()
     credentials: Source | None = None
     job: Job = Job()
 
@@ -179,7 +179,7 @@ class Target(BaseModel):
     parameters: Mapping[str, str] = {}
     env: Mapping[str, str] = {}
     substitute_password: bool = False
-    after_migrate: tuple[Command, ...] = ()
+    after_migrate: tuple[AfterMigrate, ...] = ()
     preflight: tuple[Check, ...] = ()
     job: Job = Job()
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from migrator import errors, events, registry
 from migrator.plans import Plan
-from tasks import kubernetes, migration, preflight
+from tasks import commands, kubernetes, migration
 from tasks.fleet.models import Target
 from tasks.job import adoption, failures, manifest
 from tasks.job.adoption import Course
@@ -166,7 +166,7 @@ class _Work:
 
     def _preflight(self) -> None:
         if self._order.pending:
-            preflight.run(self._order.target, self._prepared.plan, self._listen, limit=self._order.active_deadline_seconds)
+            commands.check(self._order.target, self._prepared.plan, self._listen, limit=self._order.active_deadline_seconds)
 
     def _listen(self, event: events.Event) -> None:
         self._tell(*migration.told(event))
