@@ -59,10 +59,10 @@ def verify_environment(
 
 
 def _verified(target: Target, bundle: str, policy: dict[str, Any]) -> reports.Row:
-    with credentials.Session(target, settings.load(), labels.logger()) as session:
-        found = steps.fetch_credentials.with_options(**policy)(target, session)
+    with credentials.LifetimeWatcher(target, settings.load(), labels.logger()) as watcher:
+        found = steps.fetch_credentials.with_options(**policy)(target, watcher)
         url = steps.encode_url.with_options(**policy)(found, target)
-        outcome = steps.verify_tables.with_options(**policy)(target, url, found, bundle, session)
+        outcome = steps.verify_tables.with_options(**policy)(target, url, found, bundle, watcher)
     return _row(target, "verified", f"{outcome.objects_checked} checked, {len(outcome.not_checked)} not", outcome.bundle, outcome.current)
 
 

@@ -20,9 +20,7 @@ from pydantic import SecretStr
 
 from migrator import errors, events
 from migrator.plans import Plan
-from tasks.credentials import secret
 from tasks.fleet.models import AfterMigrate, Check, Target
-from tasks.sources import SourceKind
 
 LONGEST_CHECK_SECONDS = 600.0
 """A check that takes longer than ten minutes is work of its own, and holds up a release."""
@@ -68,9 +66,7 @@ def references(target: Target, plan: Plan) -> dict[str, str]:
 
 def _checked(item: Check, target: Target, given: dict[str, str], seconds: float) -> None:
     words = " ".join(item.run)
-    kept_back = {"DATABASE_URL", "VAULT_TOKEN", "GREYLAG_VAULT_TOKEN"}
-    if target.source.kind is SourceKind.VARIABLES:
-        kept_back.update(secret.keys(target)["password"])
+    kept_back = {"DATABASE_URL", "VAULT_TOKEN", "GREYLAG_VAULT_TOKEN"} | target.source.variables(target)
     inherited = {name: value for name, value in os.environ.items() if name not in kept_back and not name.startswith("GREYLAG_PREFLIGHT_")}
     try:
         done = subprocess.run(

@@ -20,12 +20,11 @@ from migrator.history import History
 from migrator.lint import examination
 from migrator.plans import Plan, Policy
 from tasks import commands
-from tasks.credentials.secret import Credentials
+from tasks.credentials.source import Credentials
 from tasks.fleet.models import Engine, Target
 from tasks.outcomes import AppliedMigration, MigrationOutcome, PlannedStep, PlanOutcome, Remark
 from tasks.request import Request
 from tasks.settings import Settings
-from tasks.sources import SourceKind
 
 DRIVERS = {Engine.POSTGRES: "postgres", Engine.CLICKHOUSE: "clickhouse"}
 
@@ -37,7 +36,7 @@ def substitutions(target: Target, credentials: Credentials) -> dict[str, str]:
     is added only where fleet.yaml asks for it (`substitute_password`). A short-lived login goes by its owner's name: its own means nothing tomorrow,
     and would make each plan another one.
     """
-    username = target.owner_role if target.source.kind is SourceKind.DYNAMIC else credentials.username
+    username = target.owner_role if target.source.short_lived else credentials.username
     prefix = "POSTGRES" if target.engine is Engine.POSTGRES else "CLICKHOUSE"
     found = {
         f"{prefix}_HOST": credentials.host,
@@ -136,7 +135,7 @@ def preview(request: Request) -> PlanOutcome:
 def run(request: Request, listener: events.Listener = events.ignore) -> MigrationOutcome:
     """Brings the target's database up to date.
 
-    Where the session's credentials are about to end, the work is left at the next boundary (between two migrations, or two statements of a file
+    Where the run's credentials are about to end, the work is left at the next boundary (between two migrations, or two statements of a file
     that isn't one transaction) and goes on under fresh ones: connected, locked and planned anew.
 
     Raises:

@@ -17,8 +17,8 @@ from pydantic import SecretStr
 from migrator import errors
 from migrator.plans import ACCEPT_NOTHING, Policy
 from tasks import database_url
-from tasks.credentials.secret import Credentials
-from tasks.credentials.session import Session
+from tasks.credentials.lifetimes import LifetimeWatcher
+from tasks.credentials.source import Credentials
 from tasks.fleet.models import Target
 from tasks.settings import Settings, load
 
@@ -28,11 +28,11 @@ class Request:
     """The database, the way into it, and what is wanted of it.
 
     Args:
-        url: the way in where there is no session, or where its credentials have no life of their own.
+        url: the way in where there is no watcher, or where its credentials have no life of their own.
         bundle: the digest that the files must have, and for a verification the database; empty takes the files as they are.
         plan: the digest of the plan that was approved; only that plan, or what is left of it, passes. Empty takes the plan as it is now.
         env: what ENVSUB reads (`migration.substitutions`); may hold the password.
-        session: the run's credentials, where they are short-lived.
+        watcher: keeps the run's credentials alive, where they are short-lived.
         run_id: how the run names itself to the server; empty makes one up.
         deadline: seconds for the whole attempt, of a Job for all of them (activeDeadlineSeconds); None sets no end, for a Job the settings'.
     """
@@ -44,50 +44,50 @@ class Request:
     env: Mapping[str, str] | None = field(default=None, repr=False)
     policy: Policy = ACCEPT_NOTHING
     settings: Settings = field(default_factory=load)
-    session: Session | None = field(default=None, repr=False)
+    watcher: LifetimeWatcher | None = field(default=None, repr=False)
     run_id: str = ""
     deadline: float | None = None
 
     def access(self) -> Access:
         """The way into the database."""
-        return Access(self.target, self.url, self.session)
+        return Access(self.target, self.url, self.watcher)
 
 
 class Access:
     """The way into a target's database.
 
     Args:
-        url: what is used where there is no session, or where its credentials have no life of their own.
+        url: what is used where there is no watcher, or where its credentials have no life of their own.
     """
 
-    def __init__(self, target: Target, url: SecretStr, session: Session | None = None) -> None:
+    def __init__(self, target: Target, url: SecretStr, watcher: LifetimeWatcher | None = None) -> None:
         self._target = target
         self._url = url
-        self._session = session if session is not None and session.dynamic else None
+        self._watcher = watcher if watcher is not None and watcher.short_lived else None
         self._used: Credentials | None = None
 
     @property
     def changes(self) -> bool:
         """Whether the credentials may be replaced under way."""
-        return self._session is not None
+        return self._watcher is not None
 
     def url(self) -> SecretStr:
         """The URL that is good now. Raises as `credentials.fetch` and `database_url.encode`."""
-        if self._session is not None:
-            self._used = self._session.current()
+        if self._watcher is not None:
+            self._used = self._watcher.current()
             self._url = database_url.encode(self._used, self._target)
         return self._url
 
     def outlived(self) -> bool:
         """Whether newer credentials are there than those of the last `url`; never waits."""
-        return self._session is not None and self._used is not None and self._session.superseded(self._used)
+        return self._watcher is not None and self._used is not None and self._watcher.superseded(self._used)
 
     @staticmethod
-    def _looks_ended(error: errors.GreylagError, session: Session, used: Credentials) -> bool:
+    def _looks_ended(error: errors.GreylagError, watcher: LifetimeWatcher, used: Credentials) -> bool:
         """Whether an error comes from a login that is gone. In doubt, a refused login does, and a refused statement doesn't."""
         if not isinstance(error, errors.LoginFailed | errors.StatementRejected):
             return False
-        alive = session.alive(used)
+        alive = watcher.alive(used)
         return not alive if isinstance(error, errors.LoginFailed) else alive is False
 
     @contextmanager
@@ -99,10 +99,10 @@ class Access:
         try:
             yield
         except errors.GreylagError as error:
-            if self._session is None or self._used is None:
+            if self._watcher is None or self._used is None:
                 raise
-            ended = self._looks_ended(error, self._session, self._used)
-            self._session.doubt()
+            ended = self._looks_ended(error, self._watcher, self._used)
+            self._watcher.doubt()
             if not ended:
                 raise
             raise errors.Unavailable(

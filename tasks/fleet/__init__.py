@@ -4,8 +4,9 @@
 file, line and remedy where it can't be understood.
 """
 
+from tasks.credentials.source import Keys
 from tasks.fleet.job_section import Job
-from tasks.fleet.models import AfterMigrate, Engine, Environment, Fleet, Keys, Service, Target, Workload, WorkloadKind
+from tasks.fleet.models import AfterMigrate, Engine, Environment, Fleet, Service, Target, Workload, WorkloadKind
 from tasks.fleet.reading import DEFAULT_PATH, ENVIRONMENT_VARIABLE, chosen_path, environment_names, load, parse, service_names
 
 __all__ = [

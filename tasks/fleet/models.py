@@ -17,9 +17,10 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from migrator import errors, history, naming
-from tasks import sources
+from tasks.credentials import sources
+from tasks.credentials.source import Keys, Source
+from tasks.credentials.sources import AnySource
 from tasks.fleet.job_section import Job
-from tasks.sources import Source, SourceKind
 
 Engine = history.Engine
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?")
@@ -82,20 +83,6 @@ class Check(Model):
     run: Annotated[tuple[str, ...], Field(min_length=1)]
 
 
-class Keys(Model):
-    """What the secret's keys may be called; the first one present is taken.
-
-    `http_port` is optional: where ClickHouse listens for HTTP when `port` is the native one and not its usual neighbour.
-    """
-
-    host: tuple[str, ...] = ("host",)
-    port: tuple[str, ...] = ("port",)
-    username: tuple[str, ...] = ("username", "user")
-    password: tuple[str, ...] = ("password",)
-    database: tuple[str, ...] = ("database", "dbname")
-    http_port: tuple[str, ...] = ("http_port",)
-
-
 class Vault(Model):
     """Where secrets lie: a KV version 2 mount and a path with {environment}, {service} and {store} in it."""
 
@@ -120,7 +107,7 @@ class Environment(Model):
     kube_context: str = ""
     parameters: Mapping[Engine, Mapping[str, str]] = {}
     preflight: tuple[Check, ...] = ()
-    credentials: Source | None = None
+    credentials: AnySource | None = None
 
 
 class Service(Model):
@@ -142,7 +129,7 @@ class Service(Model):
     env: Mapping[str, str] = {}
     substitute_password: bool = False
     after_migrate: tuple[AfterMigrate, ...] = ()
-    credentials: Source | None = None
+    credentials: AnySource | None = None
     job: Job = Job()
 
     @model_validator(mode="after")
@@ -200,9 +187,7 @@ class Target(BaseModel):
     @property
     def secret(self) -> str:
         """Where its credentials lie, as a reference: a Vault path, a directory, names of variables."""
-        if self.source.kind is SourceKind.VAULT:
-            return f"{self.vault_mount}/{self.vault_path}"
-        return f"{self.source.place}{self.engine.upper()}_*" if self.source.kind is SourceKind.VARIABLES else self.source.place
+        return self.source.reference(self)
 
     @property
     def limit(self) -> str:
@@ -217,7 +202,7 @@ class Fleet(Model):
     namespace: str = "{environment}"
     work_pool: str = "greylag-{environment}"
     vault: Vault = Vault()
-    credentials: Source = sources.VAULT
+    credentials: AnySource = sources.VAULT
     job: Job = Job()
     environments: Annotated[Mapping[Label, Environment], Field(min_length=1)]
     services: Annotated[Mapping[Label, Service], Field(min_length=1)]

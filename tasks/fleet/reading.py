@@ -15,8 +15,7 @@ from pydantic import BaseModel, ValidationError
 from migrator import errors, naming
 from tasks.fleet import job_section
 from tasks.fleet.job_section import Job
-from tasks.fleet.models import Engine, Fleet, words_of
-from tasks.sources import SourceKind
+from tasks.fleet.models import Fleet, words_of
 
 DEFAULT_PATH = Path(__file__).resolve().parents[2] / "deployments" / "fleet.yaml"
 """The fleet of this repository, used where GREYLAG_FLEET is not set."""
@@ -197,28 +196,16 @@ def _bad_sources(fleet: Fleet) -> Iterator[tuple[KeyPath, str, str]]:
                 at: KeyPath = ("services", name, "credentials")
             else:
                 at = ("credentials",) if environment.credentials is None else ("environments", place, "credentials")
-            for word in sorted((words_of(source.place) | words_of(source.host)) - SERVICE_WORDS):
+            for word in sorted({word for text in source.texts for word in words_of(text)} - SERVICE_WORDS):
                 yield (
                     at,
                     f'credentials: "{{{word}}}" means nothing',
                     f"known here: {', '.join(f'{{{item}}}' for item in sorted(SERVICE_WORDS))}",
                 )
-            if source.kind is not SourceKind.DYNAMIC:
-                continue
-            if service.engine is not Engine.POSTGRES:
-                yield at, f"{name}: short-lived logins exist for PostgreSQL only", f"write `credentials: vault` under services.{name}"
-            elif not service.owner_role:
-                yield (
-                    ("services", name),
-                    f"{name}: with short-lived logins what a migration creates needs an owner that stays: owner_role is missing",
-                    "write `owner_role: ROLE`, a role without login of which every login is a member",
-                )
-            elif service.substitute_password:
-                yield (
-                    ("services", name, "substitute_password"),
-                    f"{name}: a short-lived login's password means nothing in a migration",
-                    "remove substitute_password, or take the credentials from another source",
-                )
+            for keys, message, hint in source.contradictions(
+                name, engine=service.engine, owner_role=service.owner_role, substitute_password=service.substitute_password
+            ):
+                yield (at if keys is None else ("services", name, *keys)), message, hint
 
 
 def _unknown_words(fleet: Fleet) -> Iterator[tuple[KeyPath, str, str]]:

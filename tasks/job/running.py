@@ -52,7 +52,7 @@ def run(request: Request, *, image: str, tell: Told, backoff_limit: int = 3, api
     """Brings the target's database up to date by a Job, which is bound to the bundle and to the plan as they are now, or were approved.
 
     Args:
-        request: its session is the worker's own, for the plan; the Job has its Secret.
+        request: its credentials are the worker's own, for the plan; the Job has its Secret.
         image: the release's image, with repository and tag or digest (`Target.image`).
         tell: is given a level (`info`, `warning`) and a line, in the calling thread.
         backoff_limit: the Job's backoffLimit.

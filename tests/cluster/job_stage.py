@@ -21,8 +21,8 @@ from migrator import addresses
 from sandbox.cluster import images, kubeconfigs
 from sandbox.cluster.api import Object
 from tasks import migration, settings
+from tasks.fleet import Engine, Keys, Target, Workload
 from tasks.fleet.job_section import Job
-from tasks.fleet.models import Engine, Keys, Target, Workload
 from tasks.job import running
 from tasks.outcomes import MigrationOutcome
 from tasks.request import Request

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tasks.fleet import Engine, Keys, Target, Workload
 from tasks.fleet.job_section import Job
-from tasks.fleet.models import Engine, Keys, Target, Workload
 from tasks.job import manifest
 from tasks.job.manifest import Order
 
