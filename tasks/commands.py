@@ -49,7 +49,7 @@ def check(target: Target, plan: Plan, listener: events.Listener = events.ignore,
 
 
 def references(target: Target, plan: Plan) -> dict[str, str]:
-    """What a command is told about the run: names, paths and digests."""
+    """Lists what a command is told about the run: names, paths and digests."""
     found = {
         "service": target.service,
         "environment": target.environment,

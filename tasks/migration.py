@@ -91,7 +91,7 @@ class Prepared:
     history: History
 
     def covered_by(self, digest: str) -> bool:
-        """Whether this plan is the one with that digest, or what is left of it."""
+        """Tells whether this plan is the one with that digest, or what is left of it."""
         return planning.approves(digest, self.plan, self.history)
 
 

@@ -1,4 +1,4 @@
-"""What a step is asked for on one database, the one object that planning, migrating, verifying and a Job's run take; and its way into the database.
+"""Holds what a step is asked for on one database, the one object that planning, migrating, verifying and a Job's run take; and its way into the database.
 
 It lives within a task: a task's own parameters stay what Prefect may show (`steps.py`), and this is made of them.
 
@@ -68,7 +68,7 @@ class Access:
 
     @property
     def changes(self) -> bool:
-        """Whether the credentials may be replaced under way."""
+        """Tells whether the credentials may be replaced under way."""
         return self._watcher is not None
 
     def url(self) -> SecretStr:
@@ -79,12 +79,12 @@ class Access:
         return self._url
 
     def outlived(self) -> bool:
-        """Whether newer credentials are there than those of the last `url`; never waits."""
+        """Tells whether newer credentials are there than those of the last `url`; never waits."""
         return self._watcher is not None and self._used is not None and self._watcher.superseded(self._used)
 
     @staticmethod
     def _looks_ended(error: errors.GreylagError, watcher: LifetimeWatcher, used: Credentials) -> bool:
-        """Whether an error comes from a login that is gone. In doubt, a refused login does, and a refused statement doesn't."""
+        """Tells whether an error comes from a login that is gone. In doubt, a refused login does, and a refused statement doesn't."""
         if not isinstance(error, errors.LoginFailed | errors.StatementRejected):
             return False
         alive = watcher.alive(used)

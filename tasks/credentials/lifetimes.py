@@ -72,7 +72,7 @@ class LifetimeWatcher:
 
     @property
     def short_lived(self) -> bool:
-        """Whether the credentials have a life of their own."""
+        """Tells whether the credentials have a life of their own."""
         return self.target.source.short_lived
 
     def __enter__(self) -> LifetimeWatcher:
@@ -96,7 +96,7 @@ class LifetimeWatcher:
             return held.lease.credentials
 
     def superseded(self, found: Credentials) -> bool:
-        """Whether there are newer credentials than these: time to reconnect, where the work can be left."""
+        """Tells whether there are newer credentials than these: time to reconnect, where the work can be left."""
         held = self._held
         return held is not None and held.lease.credentials != found
 
@@ -105,7 +105,7 @@ class LifetimeWatcher:
         self._doubted = True
 
     def alive(self, found: Credentials) -> bool | None:
-        """Whether a short-lived login is still there; asks Vault, by renewing it. What lies still always is.
+        """Tells whether a short-lived login is still there; asks Vault, by renewing it. What lies still always is.
 
         None where nobody can tell: a lease that can't be renewed, or an answer of 403, which a dead token gets as well as one that may not renew.
         Raises Unavailable where Vault can't answer now.

@@ -1,4 +1,4 @@
-"""What a source of credentials is: how fleet.yaml writes it, which of its keys is which, what is wrong with its data. Pure; never quotes a value.
+"""Says what a source of credentials is: how fleet.yaml writes it, which of its keys is which, what is wrong with its data. Pure; never quotes a value.
 
 A kind of source is a class of its own file and a line of the table in `sources.py`; nothing else names it. It says in `read` where its data come
 from; what lies in them is read here, the same for all.
@@ -121,15 +121,15 @@ class Source(BaseModel):
     # --- what a kind says of itself ----------------------------------------------------------------------------------------------
 
     def problem(self) -> str:
-        """What is wrong with how it is written; empty where nothing is."""
+        """Says what is wrong with how it is written; empty where nothing is."""
         return ""
 
     def contradictions(self, service: str, *, engine: Engine, owner_role: str, substitute_password: bool) -> Iterator[Contradiction]:
-        """What does not fit a service of fleet.yaml that is written so."""
+        """Finds what does not fit a service of fleet.yaml that is written so."""
         yield from ()
 
     def read(self, target: Wanted, settings: Settings) -> Credentials:
-        """The credentials of what lies still. Raises as `credentials.fetch`."""
+        """Reads the credentials of what lies still. Raises as `credentials.fetch`."""
         raise NotImplementedError(f"{self.word} has nothing that lies still")
 
     @property
@@ -143,43 +143,43 @@ class Source(BaseModel):
         return ()
 
     def key_names(self, target: Wanted) -> dict[str, tuple[str, ...]]:
-        """What each part of the credentials may be called in it; the first one present is taken. (Not `keys`: Prefect walks parameters with dict().)"""
+        """Lists what each part of the credentials may be called in it; the first one present is taken. (Not `keys`: Prefect walks parameters with dict().)"""
         found: dict[str, tuple[str, ...]] = target.secret_keys.model_dump()
         return found
 
     def reference(self, target: Wanted) -> str:
-        """Where the credentials lie: a Vault path, a directory, names of variables."""
+        """Names where the credentials lie: a Vault path, a directory, names of variables."""
         return self.place
 
     def holder(self, target: Wanted) -> str:
-        """What holds the keys, as people call it."""
+        """Names what holds the keys, as people call it."""
         return self.reference(target)
 
     def called(self, target: Wanted) -> str:
-        """The holder at the beginning of a sentence."""
+        """Names the holder at the beginning of a sentence."""
         return self.holder(target)
 
     def remedy(self, target: Wanted, key: str, value: str = "…") -> str:
-        """What gives a key its value."""
+        """Says what gives a key its value."""
         raise NotImplementedError
 
     def address(self, target: Wanted) -> Address | None:
-        """Where the database is, where the line itself says it."""
+        """Gives the address of the database, where the line itself says it."""
         return None
 
     def variables(self, target: Wanted) -> frozenset[str]:
-        """Variables of this process that hold the password: no command inherits them."""
+        """Lists the variables of this process that hold the password: no command inherits them."""
         return frozenset()
 
     # --- what holds for all of them ----------------------------------------------------------------------------------------------
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Its texts, which may hold words in braces."""
+        """The texts in which words may stand in braces."""
         return tuple(text for text in dict(self).values() if isinstance(text, str))
 
     def filled(self, fill: Callable[[str], str]) -> Source:
-        """The source with its words in braces replaced."""
+        """Replaces the words in braces."""
         return self.model_copy(update={name: fill(text) for name, text in dict(self).items() if isinstance(text, str)})
 
     @model_validator(mode="after")
@@ -190,7 +190,7 @@ class Source(BaseModel):
 
 
 def credentials(data: Mapping[str, Any], target: Wanted, version: int = 0) -> Credentials:
-    """Credentials from the data of a secret, of files or of variables.
+    """Makes credentials of the data of a secret, of files or of variables.
 
     Raises NotFound (`key-missing`) naming the key and the keys that are present, UsageError (`bad-port`, `bad-secret`).
     """
@@ -210,7 +210,7 @@ def credentials(data: Mapping[str, Any], target: Wanted, version: int = 0) -> Cr
 
 
 def address(data: Mapping[str, Any], target: Wanted) -> Address:
-    """Host, port and database alone: what a short-lived login is for. Raises as `credentials`."""
+    """Reads host, port and database alone: what a short-lived login is for. Raises as `credentials`."""
     return Address(
         host=_value(data, "host", target).strip(),
         port=_port(_value(data, "port", target), target),
@@ -219,7 +219,7 @@ def address(data: Mapping[str, Any], target: Wanted) -> Address:
 
 
 def named_as_variables(target: Wanted, prefix: str = "") -> dict[str, tuple[str, ...]]:
-    """What each part of the credentials is called as a variable of the engine."""
+    """Lists what each part of the credentials is called as a variable of the engine."""
     return {part: tuple(f"{prefix}{target.engine.upper()}_{ending}" for ending in endings) for part, endings in VARIABLES.items()}
 
 

@@ -1,4 +1,4 @@
-"""Where a service's credentials come from: one line of fleet.yaml, for a service, an environment or the whole fleet. The table of the kinds.
+"""Holds the table of the kinds of source. A source is one line of fleet.yaml, for a service, an environment or the whole fleet.
 
 Another kind of source is a class in a file of its own, beside these, and one more name in `KINDS`.
 """
@@ -55,6 +55,6 @@ AnySource = Annotated[Source, BeforeValidator(written)]
 
 
 def _examples() -> str:
-    """The kinds as they are written, words alone before those that name something."""
+    """Lists the kinds as they are written, words alone before those that name something."""
     found = sorted((kind.example for kind in KINDS.values()), key=lambda example: example.startswith("{"))
     return f"{', '.join(found[:-1])} or {found[-1]}"

@@ -83,7 +83,7 @@ class Check(Model):
     run: Annotated[tuple[str, ...], Field(min_length=1)]
 
 
-class Vault(Model):
+class VaultPaths(Model):
     """Where secrets lie: a KV version 2 mount and a path with {environment}, {service} and {store} in it."""
 
     mount: str = "secret"
@@ -201,7 +201,7 @@ class Fleet(Model):
     root: str = "."
     namespace: str = "{environment}"
     work_pool: str = "greylag-{environment}"
-    vault: Vault = Vault()
+    vault: VaultPaths = VaultPaths()
     credentials: AnySource = sources.VAULT
     job: Job = Job()
     environments: Annotated[Mapping[Label, Environment], Field(min_length=1)]

@@ -164,7 +164,7 @@ def await_gone(
     or_else: Callable[[Json], bool] = lambda now: False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
-    """Whether the Job is gone, or something else is so of it, within the given seconds. A new one of its name is another one."""
+    """Tells whether the Job is gone, or something else is so of it, within the given seconds. A new one of its name is another one."""
     metadata = job["metadata"]
 
     def look() -> Json | None:

@@ -57,12 +57,12 @@ class End(NamedTuple):
 
 
 def finished(job: Json) -> bool:
-    """Whether a Job has ended and all of its pods with it."""
+    """Tells whether a Job has ended and all of its pods with it."""
     return bool(objects.condition(job, "Complete", "Failed"))
 
 
 def doomed(job: Json) -> bool:
-    """Whether a Job will fail or has: known before its last pod has ended (kubernetes.md §1.3)."""
+    """Tells whether a Job will fail or has: known before its last pod has ended (kubernetes.md §1.3)."""
     return bool(objects.condition(job, "Failed", "FailureTarget"))
 
 
@@ -173,7 +173,7 @@ def stuck(job: Json, pods: Sequence[Json], events: Sequence[Json]) -> Stuck | No
 
 
 def _waiting(pod: Json) -> Stuck | None:
-    """What a container of the pod waits for, the migration's or one that was put beside it, where something is wrong."""
+    """Finds what a container of the pod waits for, the migration's or one that was put beside it, where something is wrong."""
     for status in objects.container_statuses(pod):
         found = waiting.read(status)
         if found is not None and found.trouble is not None:
@@ -203,7 +203,7 @@ def stuck_error(found: Stuck, job: Json, label: str, *, deleted: bool) -> JobFai
 
 
 def lost(pod: dict[str, Any]) -> dict[str, Any]:
-    """A pod that is gone: as it was last seen, but that nobody knows how it went on, where it had not ended."""
+    """Marks a pod that is gone: it stays as it was last seen, but that nobody knows how it went on, where it had not ended."""
     state = pod.get("status") or {}
     return pod if state.get("phase") in ("Succeeded", "Failed") else {**pod, "status": {**state, "phase": "Unknown"}}
 

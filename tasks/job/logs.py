@@ -109,7 +109,7 @@ class Seen:
         self._again = 0
 
     def new(self, moment: str) -> bool:
-        """Whether the line of this time was not there before; lines come in their order."""
+        """Tells whether the line of this time was not there before; lines come in their order."""
         time_of_line = _sortable(moment)
         if time_of_line < self._last:
             return False

@@ -62,7 +62,7 @@ class Order(BaseModel):
 
 
 def runnable(image: str) -> bool:
-    """Whether this names an image that a pod can run: not a tag or a digest alone."""
+    """Tells whether this names an image that a pod can run: not a tag or a digest alone."""
     return bool(image) and not image.startswith((":", "@"))
 
 

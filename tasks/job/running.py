@@ -214,7 +214,7 @@ def _settled(target: Target, now: Prepared) -> MigrationOutcome:
 
 
 def _outcome(target: Target, ended: Ended, prepared: Prepared, again: Callable[[], Prepared]) -> MigrationOutcome:
-    """What all of the Job's pods together have done, in their own words; where one of them left none, what the database says.
+    """Tells what all of the Job's pods together have done, in their own words; where one of them left none, what the database says.
 
     A pod may have left none because it was killed, or because it came and went between two looks at its end.
     """

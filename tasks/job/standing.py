@@ -39,7 +39,7 @@ def newest(jobs: Sequence[Json], target: Target) -> Json | None:
 
 
 def belongs(job: Json, target: Target) -> bool:
-    """Whether a Job is a migration of this service."""
+    """Tells whether a Job is a migration of this service."""
     metadata = job["metadata"]
     labels: Json = metadata.get("labels") or {}
     own = {target.service, target.workload.name}

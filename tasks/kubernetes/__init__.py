@@ -1,4 +1,4 @@
-"""What greylag knows of Kubernetes: the one edge to an API server (`api.py`), its objects as plain JSON (`objects.py`), what containers wait for
+"""Holds all that greylag knows of Kubernetes: the one edge to an API server (`api.py`), its objects as plain JSON (`objects.py`), what containers wait for
 (`waiting.py`), and how an object is followed (`following.py`).
 """
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def connect(target: Target, settings: Settings) -> Api | None:
-    """The target's cluster; None where none is configured. The environment's kube context wins over the worker's.
+    """Connects to the target's cluster; None where none is configured. The environment's kube context wins over the worker's.
 
     Raises UsageError (`kube-context`).
     """

@@ -74,7 +74,7 @@ def follow(
     sleep: Sleep = time.sleep,
     clock: Clock = time.monotonic,
 ) -> Iterator[Seen | Unanswered]:
-    """What each look sees, from now on; ends after the look at the limit.
+    """Yields what each look sees, from now on; ends after the look at the limit.
 
     Args:
         look: reads the whole state; must be safe to repeat.
@@ -116,7 +116,7 @@ def patiently(
     sleep: Sleep = time.sleep,
     clock: Clock = time.monotonic,
 ) -> Seen:
-    """What a call gives, made again for these seconds while the API server is busy or away; the call must be safe to repeat.
+    """Gives what a call gives, made again for these seconds while the API server is busy or away; the call must be safe to repeat.
 
     Raises what it raises: at once for a refusal, Unavailable once the time is over.
     """
@@ -128,6 +128,6 @@ def patiently(
 
 
 def pause(every: float, faults: int = 0) -> float:
-    """Seconds until the next look, after so many in a row that got no answer."""
+    """Draws the seconds until the next look, after so many in a row that got no answer."""
     seconds = min(every * 2.0 ** min(faults, 16), max(LONGEST_PAUSE, every))
     return seconds * random.uniform(1 - SPREAD, 1 + SPREAD)

@@ -39,7 +39,7 @@ def controller(item: Json) -> Json:
 
 
 def owned_by(item: Json, uid: str) -> bool:
-    """Whether one of the object's owners is that one: a label may be anybody's."""
+    """Tells whether one of the object's owners is that one: a label may be anybody's."""
     return any(owner.get("uid") == uid for owner in item["metadata"].get("ownerReferences") or ())
 
 
@@ -71,7 +71,7 @@ def name(item: Json) -> str:
 
 
 def deleting(item: Json) -> bool:
-    """Whether the object is being deleted."""
+    """Tells whether the object is being deleted."""
     return bool(item["metadata"].get("deletionTimestamp"))
 
 

@@ -1,4 +1,4 @@
-"""What a container waits for before it runs: every reason that a kubelet gives, and what each of them means, in one list. Pure.
+"""Lists what a container waits for before it runs: every reason that a kubelet gives, and what each of them means, in one list. Pure.
 
 The list is the kubelet's of Kubernetes 1.37 (`pkg/kubelet/images/types.go`, `pkg/kubelet/kuberuntime/kuberuntime_container.go`,
 `pkg/kubelet/container/sync_result.go`, and `pkg/errors` of cri-api). None of these states ever ends in a failure of the pod by itself, nor counts
@@ -65,22 +65,22 @@ class Waiting:
 
     @property
     def trouble(self) -> Trouble | None:
-        """What is in the way; None where nothing is, and where nobody can tell."""
+        """Names what is in the way; None where nothing is, and where nobody can tell."""
         return TROUBLES.get(self.reason)
 
     @property
     def hopeless(self) -> bool:
-        """Whether no time will mend it."""
+        """Tells whether no time will mend it."""
         return self.reason in HOPELESS
 
     @property
     def telling(self) -> bool:
-        """Whether the reason says why it waits."""
+        """Tells whether the reason says why it waits."""
         return self.reason not in ORDINARY and self.reason != CRASH_LOOP
 
 
 def read(status: Json) -> Waiting | None:
-    """What a container waits for, from its status; None where it runs or has ended."""
+    """Reads what a container waits for from its status; None where it runs or has ended."""
     found = (status.get("state") or {}).get("waiting")
     if found is None:
         return None

@@ -49,7 +49,7 @@ def status(kind: WorkloadKind, workload: Json) -> Verdict:
 
 
 def observed(kind: WorkloadKind, workload: Json) -> bool:
-    """Whether the status is about the newest specification. Until then its numbers, and its newest revision, are another release's."""
+    """Tells whether the status is about the newest specification. Until then its numbers, and its newest revision, are another release's."""
     if kind is WorkloadKind.ROLLOUT:
         return _rollout_observed(workload)
     seen = int((workload.get("status") or {}).get("observedGeneration") or 0)
@@ -115,7 +115,7 @@ def _rolling_only(spec: Json, kind: str) -> Verdict | None:
 
 
 def _rollout_observed(rollout: Json) -> bool:
-    """Whether the controller has seen the newest specification.
+    """Tells whether the controller has seen the newest specification.
 
     `observedGeneration` is a string: a number since 0.10, a hash before; a hash says nothing, and is taken as seen.
     """
