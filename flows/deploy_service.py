@@ -10,8 +10,9 @@ from prefect import State, flow
 
 from flows import approvals, endings, interruption, labels, pages, parameters, reports
 from migrator import errors
-from tasks import backoff, credentials, fleet, job_manifest, migration, settings, steps
-from tasks.fleet_models import Target
+from tasks import backoff, credentials, fleet, migration, settings, steps
+from tasks.fleet.models import Target
+from tasks.job import manifest
 from tasks.outcomes import MigrationOutcome
 from tasks.request import Request
 
@@ -80,21 +81,21 @@ def _sequence(target: Target, bundle: str, plan: str, approval: str, image: str,
         plan = approvals.NO_APPROVAL
     asked = _Asked(bundle, plan, approval, image, how, limit, deadline)
     policy = interruption.policy(backoff.policy(limit, chosen.backoff_base_seconds, deadline))
-    with credentials.Session(target, chosen, labels.logger()) as session:
-        return _steps(target, session, policy, asked)
+    with credentials.LifetimeWatcher(target, chosen, labels.logger()) as watcher:
+        return _steps(target, watcher, policy, asked)
 
 
-def _steps(target: Target, session: credentials.Session, policy: dict[str, Any], asked: _Asked) -> reports.Row:
+def _steps(target: Target, watcher: credentials.LifetimeWatcher, policy: dict[str, Any], asked: _Asked) -> reports.Row:
     interruption.check()
-    found = steps.fetch_credentials.with_options(**policy)(target, session)
+    found = steps.fetch_credentials.with_options(**policy)(target, watcher)
     interruption.check()
     url = steps.encode_url.with_options(**policy)(found, target)
     _publish_plan(target, url, found, asked.bundle)
     before = steps.observe(target)
     interruption.check()
-    migrated = _migrate(policy, target, url, found, session, asked)
+    migrated = _migrate(policy, target, url, found, watcher, asked)
     interruption.check()
-    verified = steps.verify_tables.with_options(**policy)(target, url, found, migrated.bundle, session)
+    verified = steps.verify_tables.with_options(**policy)(target, url, found, migrated.bundle, watcher)
     interruption.check()
     health = steps.await_health.with_options(
         name="await Deployment health", task_run_name="await Deployment health {target.label}", **policy
@@ -115,9 +116,9 @@ def _steps(target: Target, session: credentials.Session, policy: dict[str, Any],
 
 
 def _migrate(
-    policy: dict[str, Any], target: Target, url: Any, found: credentials.Credentials, session: credentials.Session, asked: _Asked
+    policy: dict[str, Any], target: Target, url: Any, found: credentials.Credentials, watcher: credentials.LifetimeWatcher, asked: _Asked
 ) -> MigrationOutcome:
-    given = {"bundle": asked.bundle, "plan": asked.plan, "deadline": asked.deadline, "session": session}
+    given = {"bundle": asked.bundle, "plan": asked.plan, "deadline": asked.deadline, "watcher": watcher}
     task: Any = steps.run_migration
     if asked.mode is settings.Mode.JOB:
         task, given = steps.run_migration_job, {**given, "image": asked.image, "backoff_limit": asked.backoff_limit}
@@ -157,7 +158,7 @@ def _versions(migrated: MigrationOutcome) -> str:
 
 def _chosen(mode: str, chosen: settings.Settings, target: Target, image: str) -> settings.Mode:
     """How step 3 is run: as the run says, else as the settings say, else as a Job where there are a cluster and an image."""
-    asked = settings.Mode(mode) if mode else chosen.migration_mode(image if job_manifest.runnable(image) else "", target.kube_context)
+    asked = settings.Mode(mode) if mode else chosen.migration_mode(image if manifest.runnable(image) else "", target.kube_context)
     if asked is settings.Mode.ARGOCD:
         raise errors.UsageError(
             'this flow can\'t run a migration as "argocd": it does not start syncs',

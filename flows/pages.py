@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from flows import reports
 from migrator import files
-from tasks.fleet_models import Target
+from tasks.fleet.models import Target
 from tasks.outcomes import PlannedStep, PlanOutcome
 
 LONGEST_FILE = 20_000

@@ -53,10 +53,10 @@ def plan_environment(
 
 def _planned(found: fleet.Fleet, service: str, environment: str, bundle: str, policy: dict[str, Any]) -> PlanOutcome:
     target = found.target(service, environment)
-    with credentials.Session(target, settings.load(), labels.logger()) as session:
-        secret = steps.fetch_credentials.with_options(**policy)(target, session)
+    with credentials.LifetimeWatcher(target, settings.load(), labels.logger()) as watcher:
+        secret = steps.fetch_credentials.with_options(**policy)(target, watcher)
         url = steps.encode_url.with_options(**policy)(secret, target)
-        outcome: PlanOutcome = steps.plan_migration.with_options(**policy)(target, url, secret, bundle, session)
+        outcome: PlanOutcome = steps.plan_migration.with_options(**policy)(target, url, secret, bundle, watcher)
     reports.publish_markdown(*pages.plan(target, outcome))
     return outcome
 

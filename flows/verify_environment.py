@@ -11,7 +11,7 @@ from flows import endings, interruption, labels, parameters, reports
 from migrator import errors
 from tasks import backoff, credentials, fleet, settings, steps
 from tasks.approval import ReleaseManifest
-from tasks.fleet_models import Target
+from tasks.fleet.models import Target
 
 
 @flow(name="verify-environment", flow_run_name=labels.run_name, retries=0, persist_result=False)
@@ -62,10 +62,10 @@ def verify_environment(
 
 
 def _verified(target: Target, bundle: str, policy: dict[str, Any]) -> reports.Row:
-    with credentials.Session(target, settings.load(), labels.logger()) as session:
-        found = steps.fetch_credentials.with_options(**policy)(target, session)
+    with credentials.LifetimeWatcher(target, settings.load(), labels.logger()) as watcher:
+        found = steps.fetch_credentials.with_options(**policy)(target, watcher)
         url = steps.encode_url.with_options(**policy)(found, target)
-        outcome = steps.verify_tables.with_options(**policy)(target, url, found, bundle, session)
+        outcome = steps.verify_tables.with_options(**policy)(target, url, found, bundle, watcher)
     return _row(target, "verified", f"{outcome.objects_checked} checked, {len(outcome.not_checked)} not", outcome.bundle, outcome.current)
 
 

@@ -53,7 +53,7 @@ def delays(limit: int, base: float = FIRST_DELAY) -> list[float]:
 
 
 def permanent(error: BaseException) -> bool:
-    """Whether another attempt can't help: the error table's verdict, and programming errors."""
+    """Tells whether another attempt can't help: the error table's verdict, and programming errors."""
     if isinstance(error, errors.GreylagError):
         return not error.transient
     return isinstance(error, PROGRAMMING_ERRORS)

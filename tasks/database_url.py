@@ -6,8 +6,8 @@ from pydantic import SecretStr
 
 from migrator import addresses, errors, naming
 from tasks import redaction
-from tasks.credentials.secret import Credentials, keys, place, remedy
-from tasks.fleet_models import Target
+from tasks.credentials.source import Credentials
+from tasks.fleet.models import Target
 
 
 def encode(credentials: Credentials, target: Target) -> SecretStr:
@@ -17,14 +17,19 @@ def encode(credentials: Credentials, target: Target) -> SecretStr:
         NotFound: `wrong-database`: the secret names another database than `{base}{suffix}`.
         UsageError: `empty-host`, `empty-username`, `bad-port`.
     """
+    source = target.source
     for name, code, value in (("host", "empty-host", credentials.host), ("username", "empty-username", credentials.username)):
         if not value:
-            raise errors.UsageError(f"the {name} in {place(target)} is empty", code=code, hint=remedy(target, keys(target)[name][0]))
+            raise errors.UsageError(
+                f"the {name} in {source.holder(target)} is empty",
+                code=code,
+                hint=source.remedy(target, source.key_names(target)[name][0]),
+            )
     if not 1 <= credentials.port <= 65535:
         raise errors.UsageError(
-            f"the port in {place(target)} is not a number from 1 to 65535",
+            f"the port in {source.holder(target)} is not a number from 1 to 65535",
             code="bad-port",
-            hint=remedy(target, keys(target)["port"][0]),
+            hint=source.remedy(target, source.key_names(target)["port"][0]),
         )
     naming.check(target.base, target.suffix, credentials.database)
     url = addresses.build(

@@ -19,13 +19,12 @@ from migrator.applying import Report, apply
 from migrator.history import History
 from migrator.lint import examination
 from migrator.plans import Plan, Policy
-from tasks import access, preflight
-from tasks.credentials.secret import Credentials
-from tasks.fleet_models import Engine, Target
+from tasks import commands
+from tasks.credentials.source import Credentials
+from tasks.fleet.models import Engine, Target
 from tasks.outcomes import AppliedMigration, MigrationOutcome, PlannedStep, PlanOutcome, Remark
 from tasks.request import Request
 from tasks.settings import Settings
-from tasks.sources import SourceKind
 
 DRIVERS = {Engine.POSTGRES: "postgres", Engine.CLICKHOUSE: "clickhouse"}
 
@@ -37,7 +36,7 @@ def substitutions(target: Target, credentials: Credentials) -> dict[str, str]:
     is added only where fleet.yaml asks for it (`substitute_password`). A short-lived login goes by its owner's name: its own means nothing tomorrow,
     and would make each plan another one.
     """
-    username = target.owner_role if target.source.kind is SourceKind.DYNAMIC else credentials.username
+    username = target.owner_role if target.source.short_lived else credentials.username
     prefix = "POSTGRES" if target.engine is Engine.POSTGRES else "CLICKHOUSE"
     found = {
         f"{prefix}_HOST": credentials.host,
@@ -92,14 +91,14 @@ class Prepared:
     history: History
 
     def covered_by(self, digest: str) -> bool:
-        """Whether this plan is the one with that digest, or what is left of it."""
+        """Tells whether this plan is the one with that digest, or what is left of it."""
         return planning.approves(digest, self.plan, self.history)
 
 
 def prepare(request: Request) -> Prepared:
     """The plan for the database as it is now; writes nothing. Raises as `run` does before it applies."""
     migrations = load_bundle(request.target, request.bundle)
-    way = access.Access(request.target, request.url, request.session)
+    way = request.access()
     with way.watched(), opened(request.target, way.url(), request.settings) as database:
         history = database.read_history()
         plan = _plan(migrations, history, database.engine, request.env, request.policy)
@@ -136,7 +135,7 @@ def preview(request: Request) -> PlanOutcome:
 def run(request: Request, listener: events.Listener = events.ignore) -> MigrationOutcome:
     """Brings the target's database up to date.
 
-    Where the session's credentials are about to end, the work is left at the next boundary (between two migrations, or two statements of a file
+    Where the run's credentials are about to end, the work is left at the next boundary (between two migrations, or two statements of a file
     that isn't one transaction) and goes on under fresh ones: connected, locked and planned anew.
 
     Raises:
@@ -147,7 +146,7 @@ def run(request: Request, listener: events.Listener = events.ignore) -> Migratio
     migrations = load_bundle(target, request.bundle)
     run_id = request.run_id or uuid.uuid4().hex
     policy = dataclasses.replace(request.policy, protected=request.policy.protected or target.protected)
-    way = access.Access(target, request.url, request.session)
+    way = request.access()
     started = time.monotonic()
     legs: list[Report] = []
     while not legs or legs[-1].left:
@@ -170,7 +169,7 @@ def run(request: Request, listener: events.Listener = events.ignore) -> Migratio
 def _before_a_change(
     target: Target, plan: Plan, database: databases.Database, listener: events.Listener, run_id: str, limit: float | None
 ) -> None:
-    preflight.run(target, plan, listener, limit=limit)
+    commands.check(target, plan, listener, limit=limit)
     if target.protected:
         listener(database.create_restore_point(f"greylag_{run_id[:12]}").note())
 

@@ -77,7 +77,7 @@ class MigrationOutcome(Outcome):
 
     @property
     def changed(self) -> bool:
-        """Whether anything was applied."""
+        """Tells whether anything was applied."""
         return bool(self.applied)
 
 

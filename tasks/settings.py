@@ -93,7 +93,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def has_cluster(self) -> bool:
-        """Whether a Kubernetes cluster is configured."""
+        """Tells whether a Kubernetes cluster is configured."""
         return bool(self.kube_context)
 
     def migration_mode(self, image: str, context: str = "") -> Mode:

@@ -18,23 +18,11 @@ from pydantic import SecretStr
 
 from migrator import errors, events
 from migrator.plans import ACCEPT_NOTHING, Policy
-from tasks import (
-    access,
-    after_migrate,
-    backoff,
-    credentials,
-    database_url,
-    kubernetes_job,
-    limits,
-    migration,
-    redaction,
-    rollout,
-    settings,
-    verification,
-)
-from tasks.fleet_models import Target
+from tasks import backoff, commands, credentials, database_url, limits, migration, redaction, rollout, settings, verification
+from tasks.fleet.models import Target
+from tasks.job import running
 from tasks.outcomes import MigrationOutcome, PlanOutcome, RolloutOutcome, VerificationOutcome
-from tasks.request import Request
+from tasks.request import Access, Request
 
 
 def policy() -> dict[str, object]:
@@ -50,10 +38,10 @@ def policy() -> dict[str, object]:
     persist_result=False,
     **backoff.policy(),
 )
-def fetch_credentials(target: Target, session: credentials.Session | None = None) -> credentials.Credentials:
-    """Step 1: the database's credentials, from where fleet.yaml says. The session keeps those alive that are short-lived."""
+def fetch_credentials(target: Target, watcher: credentials.LifetimeWatcher | None = None) -> credentials.Credentials:
+    """Step 1: the database's credentials, from where fleet.yaml says. The watcher keeps those alive that are short-lived."""
     with _reported():
-        found = credentials.fetch(target, session=session)
+        found = credentials.fetch(target, watcher=watcher)
         get_run_logger().info("%s: %s, user %s", target.label, found.origin, found.username)
         return found
 
@@ -69,11 +57,11 @@ def encode_url(found: credentials.Credentials, target: Target) -> SecretStr:
 
 @task(name="plan migration", task_run_name="plan {target.label}", cache_policy=NO_CACHE, persist_result=False, **backoff.policy())
 def plan_migration(
-    target: Target, url: SecretStr, found: credentials.Credentials, bundle: str = "", session: credentials.Session | None = None
+    target: Target, url: SecretStr, found: credentials.Credentials, bundle: str = "", watcher: credentials.LifetimeWatcher | None = None
 ) -> PlanOutcome:
-    """What step 3 would do; writes nothing. `session` as for step 3."""
+    """What step 3 would do; writes nothing. `watcher` as for step 3."""
     with _reported():
-        outcome = migration.preview(Request(target, url, bundle, env=migration.substitutions(target, found), session=session))
+        outcome = migration.preview(Request(target, url, bundle, env=migration.substitutions(target, found), watcher=watcher))
         get_run_logger().info("%s: %d migration(s) to run, plan %s", target.label, len(outcome.steps), outcome.plan[:12])
         return outcome
 
@@ -87,11 +75,11 @@ def run_migration(
     plan: str = "",
     policy: Policy = ACCEPT_NOTHING,
     deadline: float | None = None,
-    session: credentials.Session | None = None,
+    watcher: credentials.LifetimeWatcher | None = None,
 ) -> MigrationOutcome:
     """Step 3, inline. `deadline` is activeDeadlineSeconds, counted from the first attempt; the settings' where None.
 
-    The session's credentials, where they are short-lived, are used instead of `url`: those of an earlier attempt may have ended.
+    The watcher's credentials, where they are short-lived, are used instead of `url`: those of an earlier attempt may have ended.
     """
     logger = get_run_logger()
     chosen = settings.load()
@@ -116,12 +104,12 @@ def run_migration(
             env=migration.substitutions(target, found),
             policy=policy,
             settings=patient(),
-            session=session,
+            watcher=watcher,
             run_id=_run_id(),
             deadline=left(),
         )
         outcome = migration.run(request, listen)
-        _conclude(target, url, session, outcome)
+        _conclude(target, url, watcher, outcome)
         return outcome
 
 
@@ -135,7 +123,7 @@ def run_migration_job(
     plan: str = "",
     backoff_limit: int | None = None,
     deadline: float | None = None,
-    session: credentials.Session | None = None,
+    watcher: credentials.LifetimeWatcher | None = None,
 ) -> MigrationOutcome:
     """Step 3 as a Kubernetes Job, which makes the attempts: this task's own retries are for calls to the API server that failed.
 
@@ -155,17 +143,17 @@ def run_migration_job(
             plan,
             env=migration.substitutions(target, found),
             settings=chosen,
-            session=session,
+            watcher=watcher,
             run_id=_run_id(),
             deadline=deadline,
         )
         limit = chosen.backoff_limit if backoff_limit is None else backoff_limit
-        outcome = kubernetes_job.run(request, image=image, tell=tell, backoff_limit=limit)
-        _conclude(target, url, session, outcome)
+        outcome = running.run(request, image=image, tell=tell, backoff_limit=limit)
+        _conclude(target, url, watcher, outcome)
         return outcome
 
 
-def _conclude(target: Target, url: SecretStr, session: credentials.Session | None, outcome: MigrationOutcome) -> None:
+def _conclude(target: Target, url: SecretStr, watcher: credentials.LifetimeWatcher | None, outcome: MigrationOutcome) -> None:
     """Says what step 3 did, and runs the service's own commands after it."""
     logger = get_run_logger()
     for remark in outcome.remarks:
@@ -173,17 +161,17 @@ def _conclude(target: Target, url: SecretStr, session: credentials.Session | Non
     done = f"{len(outcome.applied)} migration(s) applied" if outcome.applied else "nothing to do"
     logger.info("%s: %s, version %s", target.label, done, outcome.current)
     if outcome.changed:
-        current = access.Access(target, url, session).url()
-        after_migrate.run(target, current, lambda level, text: getattr(logger, level)("%s: %s", target.label, text))
+        current = Access(target, url, watcher).url()
+        commands.follow_up(target, current, lambda level, text: getattr(logger, level)("%s: %s", target.label, text))
 
 
 @task(name="verify tables", task_run_name="verify tables {target.label}", cache_policy=NO_CACHE, persist_result=False, **backoff.policy())
 def verify_tables(
-    target: Target, url: SecretStr, found: credentials.Credentials, bundle: str = "", session: credentials.Session | None = None
+    target: Target, url: SecretStr, found: credentials.Credentials, bundle: str = "", watcher: credentials.LifetimeWatcher | None = None
 ) -> VerificationOutcome:
-    """Step 4: every object that the files leave behind is there and valid. `session` as for step 3."""
+    """Step 4: every object that the files leave behind is there and valid. `watcher` as for step 3."""
     with _reported():
-        outcome = verification.verify(Request(target, url, bundle, env=migration.substitutions(target, found), session=session))
+        outcome = verification.verify(Request(target, url, bundle, env=migration.substitutions(target, found), watcher=watcher))
         get_run_logger().info(
             "%s: %d object(s) there and valid, %d not checked, bundle %s",
             target.label,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from migrator import verification
-from tasks import access, migration
+from tasks import migration
 from tasks.outcomes import VerificationOutcome
 from tasks.request import Request
 
@@ -17,7 +17,7 @@ def verify(request: Request) -> VerificationOutcome:
     """
     target = request.target
     migrations = migration.load_bundle(target, request.bundle)
-    way = access.Access(target, request.url, request.session)
+    way = request.access()
     with way.watched(), migration.opened(target, way.url(), request.settings) as database:
         found = verification.verify(database, migrations, request.env)
     found.raise_for_failure()

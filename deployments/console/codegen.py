@@ -12,7 +12,7 @@ from deployments.console import edge, rehearsal, targets, test
 from migrator import errors
 from migrator.cli import interruption
 from migrator.targets import Target, Verb
-from tasks import after_migrate, fleet
+from tasks import commands, fleet
 
 SUMMARY = "runs a service's after_migrate commands against an embedded server with all its migrations"
 
@@ -49,7 +49,7 @@ def _generate(target: fleet.Target, version: int, *, stream: bool) -> None:
         count = rehearsal.migrate(database, migrations, Target(Verb.UP), env)
         edge.say(f"@{target.label}: {count} migration(s) applied on an embedded server")
         url = SecretStr(server.url)
-        if not after_migrate.run(target, url, lambda level, text: edge.say(f"@{target.label}: {text}"), stream=stream):
+        if not commands.follow_up(target, url, lambda level, text: edge.say(f"@{target.label}: {text}"), stream=stream):
             raise errors.VerificationFailed(
                 f"@{target.label}: a command after the migration failed",
                 code="after-migrate-failed",

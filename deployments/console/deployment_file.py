@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from prefect import Flow
     from prefect.deployments.runner import RunnerDeployment
 
-    from tasks.fleet_models import Fleet
+    from tasks.fleet.models import Fleet
 
 APPLIED = frozenset(
     {

@@ -21,7 +21,7 @@ from migrator import errors, history
 if TYPE_CHECKING:
     from sandbox.databases.clickhouse import ClickHouseServer
     from sandbox.databases.postgres import PostgresServer
-    from tasks.credentials.secret import Credentials
+    from tasks.credentials.source import Credentials
 
 Snapshot = Mapping[str, str]
 """What a database holds: an object's kind and name -> the text that would make it again. goose's and greylag's own tables are left out."""
@@ -95,9 +95,9 @@ def _on_clickhouse(node: ClickHouseServer, database: str) -> Embedded:
 def _credentials(host: str, port: int, username: str, password: str, database: str) -> Credentials:
     from pydantic import SecretStr
 
-    from tasks.credentials import secret
+    from tasks.credentials.source import Credentials
 
-    return secret.Credentials(host=host, port=port, username=username, password=SecretStr(password), database=database)
+    return Credentials(host=host, port=port, username=username, password=SecretStr(password), database=database)
 
 
 # --- what a database holds ------------------------------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 from migrator import errors
 from migrator.cli.invocation import Observation
-from tasks import migration_jobs, redaction
-from tasks.fleet_models import Target, WorkloadKind
-from tasks.migration_jobs import JobState
+from tasks import kubernetes, redaction
+from tasks.fleet.models import Target, WorkloadKind
+from tasks.job import standing
+from tasks.job.standing import JobState
 from tasks.rollout import statuses
 from tasks.settings import load
 
@@ -39,16 +40,13 @@ class Cluster(Protocol):
 
 def observe(target: Target) -> Observation:
     """Looks at the configured cluster; without one it says so. What the cluster refuses is told, never raised: the database comes next."""
-    context = target.kube_context or load().kube_context
-    if not context:
-        told = "no cluster is configured (GREYLAG_KUBE_CONTEXT): the migration Job and the workload were not looked at"
-        return Observation((told,), {"job": None, "workload": None})
-    from tasks import kubernetes_api
-
     try:
-        cluster = kubernetes_api.connect(context)
+        cluster = kubernetes.connect(target, load())
     except errors.GreylagError as error:
         return _untold(error)
+    if cluster is None:
+        told = "no cluster is configured (GREYLAG_KUBE_CONTEXT): the migration Job and the workload were not looked at"
+        return Observation((told,), {"job": None, "workload": None})
     return look(target, cluster)
 
 
@@ -76,26 +74,24 @@ def _untold(error: errors.GreylagError) -> Observation:
 
 
 def _job(target: Target, cluster: Cluster) -> Observation:
-    job = migration_jobs.newest(cluster.jobs(target.namespace), target)
+    job = standing.newest(cluster.jobs(target.namespace), target)
     if job is None:
         return Observation((f"no migration Job of {target.service} in {target.namespace}",), {"job": None})
-    name, state = job["metadata"]["name"], migration_jobs.state(job)
-    lines = [f"job {target.namespace}/{name}: {migration_jobs.ended(job)}"]
+    name, state = job["metadata"]["name"], standing.state(job)
+    lines = [f"job {target.namespace}/{name}: {standing.ended(job)}"]
     told = []
     pods = cluster.pods(target.namespace, f"batch.kubernetes.io/job-name={name}")
-    for pod in migration_jobs.pods_of(job, pods)[-MOST_PODS:]:
+    for pod in standing.pods_of(job, pods)[-MOST_PODS:]:
         said = _last_words(target, cluster, pod)
-        lines += [f"pod {pod['metadata']['name']}: {migration_jobs.pod_ended(pod)}", *(f"  | {line}" for line in said)]
-        told.append(
-            {"name": pod["metadata"]["name"], "state": migration_jobs.pod_ended(pod), "log": [redaction.clean(line) for line in said]}
-        )
-    document = {"name": name, "namespace": target.namespace, "state": str(state), "ended": migration_jobs.ended(job), "pods": told}
+        lines += [f"pod {pod['metadata']['name']}: {standing.pod_ended(pod)}", *(f"  | {line}" for line in said)]
+        told.append({"name": pod["metadata"]["name"], "state": standing.pod_ended(pod), "log": [redaction.clean(line) for line in said]})
+    document = {"name": name, "namespace": target.namespace, "state": str(state), "ended": standing.ended(job), "pods": told}
     return Observation(tuple(lines), {"job": document}, _verdict(target, name, state))
 
 
 def _last_words(target: Target, cluster: Cluster, pod: Json) -> list[str]:
     found: list[str] = []
-    for container in migration_jobs.containers(pod):
+    for container in standing.containers(pod):
         text = cluster.log(target.namespace, pod["metadata"]["name"], container=container, lines=LAST_LINES)
         found += text.splitlines()[-LAST_LINES:]
     return found

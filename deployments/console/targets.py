@@ -87,8 +87,8 @@ def _opened(targets: list[fleet.Target]) -> Iterator[Located]:
     from tasks import credentials, settings
 
     for target in targets:
-        with credentials.Session(target, settings.load()) as session:
-            yield _located(target, credentials.fetch(target, session=session))
+        with credentials.LifetimeWatcher(target, settings.load()) as watcher:
+            yield _located(target, credentials.fetch(target, watcher=watcher))
 
 
 def _located(target: fleet.Target, found: Credentials) -> Located:

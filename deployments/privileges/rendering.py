@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from string import Template
 
-from tasks.fleet_models import Engine, Target, WorkloadKind
-from tasks.sources import SourceKind
+from tasks.fleet.models import Engine, Target, WorkloadKind
 
 DIRECTORY = Path(__file__).resolve().parent
 
@@ -50,11 +49,7 @@ def vault(targets: Sequence[Target]) -> str:
     """One policy for the environment's worker, beside Vault's `default`; `vault policy write NAME -` takes it. Empty where nobody asks Vault."""
     parts = []
     for target in targets:
-        dynamic = target.source.kind is SourceKind.DYNAMIC
-        if target.source.kind is SourceKind.VAULT or (dynamic and not target.source.host):
-            parts.append(_filled("vault/kv.hcl", words(target)))
-        if dynamic:
-            parts.append(_filled("vault/dynamic.hcl", words(target) | {"creds": target.source.place}))
+        parts += [_filled(f"vault/{name}.hcl", words(target) | {"creds": target.source.creds}) for name in target.source.policies]
     return "\n".join(parts)
 
 
@@ -111,7 +106,7 @@ def _worker(targets: Sequence[Target]) -> str:
 
 
 def _migrator(target: Target) -> str:
-    if target.source.kind is SourceKind.DYNAMIC:
+    if target.source.short_lived:
         return _filled("postgres/dynamic.sql", words(target))
     text = _text("postgres/migrator.sql")
     if target.owner_role:  # greylag itself takes the role after login: it need not be the login's default

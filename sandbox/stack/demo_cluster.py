@@ -17,7 +17,7 @@ from deployments.privileges import rendering
 from migrator import errors
 from sandbox import builds
 from sandbox.cluster import cluster, images, kubeconfigs
-from tasks.fleet_models import Fleet, Target
+from tasks.fleet.models import Fleet, Target
 
 RELEASE = "1.0.0"
 """The tag of every service's image in the demo."""

@@ -27,7 +27,7 @@ from sandbox.databases import clickhouse, postgres
 from sandbox.stack import prefect_server, stack_state
 from sandbox.vault import secrets_server, vault_administration
 from tasks import fleet
-from tasks.fleet_models import Engine, Fleet, Target
+from tasks.fleet.models import Engine, Fleet, Target
 
 PROMOTION = "promotion"
 """The work pool beside the environments' own: its worker holds no credentials (architecture.md §3.2)."""

@@ -1,84 +1,58 @@
-"""Short-lived PostgreSQL logins: each reading of `database/creds/ROLE` is a login of its own, with a lease (vault.md §3)."""
+"""The source `dynamic`: a PostgreSQL login of its own for each run, from Vault's database engine (vault.md §3)."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
-from typing import Any
+import re
+from collections.abc import Iterator
 
-from pydantic import SecretStr
-
-from tasks import redaction
-from tasks.credentials import secret
-from tasks.credentials.refusals import Asked
-from tasks.credentials.terms import Term
-from tasks.credentials.vault import Vault
-from tasks.fleet_models import Target
+from migrator.history import Engine
+from tasks.credentials.kv import InVault
+from tasks.credentials.source import Address, Contradiction, Wanted
 
 DEFAULT_PORT = 5432
 
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A login and how long it lives. It ends with the token that took it, whatever its term says."""
-
-    id: str
-    term: Term
-    credentials: secret.Credentials
+_CREDS = re.compile(r"[^\s/][^\s]*/creds/[^\s/]+")
 
 
-def take(vault: Vault, target: Target) -> Lease:
-    """A new login. Raises as `credentials.fetch`, and NotFound (`role-missing`, `mount-kind`)."""
-    where = _address(vault, target)
-    path = target.source.place
-    now = time.monotonic()
-    answer = vault.ask(lambda client: _fields(client.adapter.get(f"/v1/{path}")), Asked(f"reading {path}", vault.settings, path=path))
-    password = answer["data"]["password"]
-    redaction.register(password)
-    life = int(answer["lease_duration"])
-    return Lease(
-        id=str(answer["lease_id"]),
-        term=Term.granted(now, life, renewable=bool(answer["renewable"])),
-        credentials=secret.Credentials(
-            host=where.host,
-            port=where.port,
-            username=answer["data"]["username"],
-            password=SecretStr(password),
-            database=where.database,
-            origin=f"a login of {path} for {life} s",
-        ),
-    )
+class DatabaseLogin(InVault):
+    """Vault makes user and password; host, port and database are what the KV secret says, or the line itself.
 
+    Attributes:
+        host: where the database listens. Empty: the KV secret at `vault.path` says it.
+    """
 
-def renew(vault: Vault, lease: Lease) -> Lease:
-    """The lease, prolonged by as much as it was given first, or up to its maximum. Raises as `credentials.fetch`."""
-    now = time.monotonic()
-    asked = Asked("renewing a database login", vault.settings, path="sys/leases/renew", capability="update")
-    answer = vault.ask(
-        lambda client: _fields(client.sys.renew_lease(lease.id, increment=int(lease.term.first)), "lease_duration"), asked, again=False
-    )
-    return replace(lease, term=lease.term.renewed(now, int(answer["lease_duration"])))
+    word = "dynamic"
+    example = "{dynamic: database/creds/ROLE}"
+    short_lived = True
 
+    host: str = ""
 
-def revoke(vault: Vault, lease: Lease) -> None:
-    """Ends a login whose token goes on living. Raises as `credentials.fetch`; the default policy does not allow it (vault.md §3)."""
-    asked = Asked("revoking a database login", vault.settings, path="sys/leases/revoke", capability="update")
-    vault.ask(lambda client: client.sys.revoke_lease(lease.id), asked, again=False)
+    def problem(self) -> str:
+        return "" if _CREDS.fullmatch(self.place) else f"dynamic names the path that gives a login: write {self.example}"
 
+    def contradictions(self, service: str, *, engine: Engine, owner_role: str, substitute_password: bool) -> Iterator[Contradiction]:
+        if engine is not Engine.POSTGRES:
+            yield None, f"{service}: short-lived logins exist for PostgreSQL only", f"write `credentials: vault` under services.{service}"
+        elif not owner_role:
+            yield (
+                (),
+                f"{service}: with short-lived logins what a migration creates needs an owner that stays: owner_role is missing",
+                "write `owner_role: ROLE`, a role without login of which every login is a member",
+            )
+        elif substitute_password:
+            yield (
+                ("substitute_password",),
+                f"{service}: a short-lived login's password means nothing in a migration",
+                "remove substitute_password, or take the credentials from another source",
+            )
 
-def _address(vault: Vault, target: Target) -> secret.Address:
-    """Where the database is: fleet.yaml says it, or the KV secret does."""
-    if target.source.host:
-        return secret.Address(host=target.source.host, port=target.port or DEFAULT_PORT, database=target.database)
-    data, _ = vault.read_secret(target)
-    return secret.address(data, target)
+    @property
+    def creds(self) -> str:
+        return self.place
 
+    @property
+    def policies(self) -> tuple[str, ...]:
+        return ("dynamic",) if self.host else ("kv", "dynamic")
 
-def _fields(answer: Any, *wanted: str) -> dict[str, Any]:
-    """An answer that has what it must have; anything else isn't Vault's database engine (`refusals` knows these classes)."""
-    for name in wanted or ("lease_id", "lease_duration", "renewable", "data"):
-        answer[name]
-    if not wanted:
-        for name in ("username", "password"):
-            answer["data"][name]
-    return dict(answer)
+    def address(self, target: Wanted) -> Address | None:
+        return Address(host=self.host, port=target.port or DEFAULT_PORT, database=target.database) if self.host else None

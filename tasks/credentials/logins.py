@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from migrator import errors
 from tasks import redaction
-from tasks.credentials import service_tokens, wrapping
+from tasks.credentials import secret_files, service_tokens
 from tasks.credentials.secret_files import content
 from tasks.settings import Settings
 
@@ -96,7 +96,7 @@ def _approle(client: hvac.Client, settings: Settings) -> Any:
 def _secret_id(client: hvac.Client, settings: Settings) -> SecretStr:
     if settings.vault_wrapped_secret_id_file is not None:
         token = content(settings.vault_wrapped_secret_id_file, "GREYLAG_VAULT_WRAPPED_SECRET_ID_FILE")
-        return wrapping.secret_id(client, token, settings.vault_approle_mount)
+        return secret_files.secret_id(client, token, settings.vault_approle_mount)
     if settings.vault_secret_id_file is None:
         raise errors.UsageError(
             "AppRole needs a secret id",

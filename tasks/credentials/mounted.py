@@ -1,30 +1,70 @@
-"""Credentials that Kubernetes brings: the files of a mounted Secret, or the worker's own variables. Read anew each time: kubelets renew files."""
+"""The sources `files` and `variables`: what Kubernetes brings, a mounted Secret or the worker's own variables. Read anew each time: kubelets renew files."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
 from pathlib import Path
 
 from migrator import mounted_secret
-from tasks.credentials import secret
-from tasks.fleet_models import Target
-from tasks.sources import SourceKind
+from tasks.credentials.source import Credentials, Source, Wanted, credentials, named_as_variables
+from tasks.settings import Settings
+
+_PREFIX = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|")
 
 
-def read(target: Target, environment: Mapping[str, str] = os.environ) -> secret.Credentials:
-    """The credentials that a target's `files` or `variables` hold.
+class MountedFiles(Source):
+    """A directory with one file for each key."""
 
-    Raises NotFound (`secret-missing`, `key-missing`), UsageError (`bad-secret`, `bad-port`).
-    """
-    names = {name for aliases in secret.keys(target).values() for name in aliases}
-    if target.source.kind is SourceKind.VARIABLES:
-        return secret.credentials({name: environment[name] for name in environment if name in names}, target)
-    directory = Path(target.source.place)
-    found = mounted_secret.read(
-        directory,
-        names,
-        name=f"{target.label}: the directory {directory}",
-        hint=f"mount the Secret at {directory}, or correct `credentials` in fleet.yaml",
-    )
-    return secret.credentials(found, target)
+    word = "files"
+    example = "{files: /DIRECTORY}"
+
+    def problem(self) -> str:
+        return "" if self.place.startswith("/") else "files names an absolute directory: write {files: /run/secrets/{service}}"
+
+    def read(self, target: Wanted, settings: Settings) -> Credentials:
+        names = {name for aliases in self.key_names(target).values() for name in aliases}
+        found = mounted_secret.read(
+            Path(self.place),
+            names,
+            name=f"{target.label}: the directory {self.place}",
+            hint=f"mount the Secret at {self.place}, or correct `credentials` in fleet.yaml",
+        )
+        return credentials(found, target)
+
+    def key_names(self, target: Wanted) -> dict[str, tuple[str, ...]]:
+        """Files may be called as the keys in Vault or as the variables are: both are found in Secrets."""
+        named = named_as_variables(target)
+        return {part: (*own, *named[part]) for part, own in super().key_names(target).items()}
+
+    def remedy(self, target: Wanted, key: str, value: str = "…") -> str:
+        return f'give the Secret that is mounted at {self.place} the key "{key}"'
+
+
+class Variables(Source):
+    """POSTGRES_* or CLICKHOUSE_* of the worker; `place` is what their names begin with (envFrom's prefix)."""
+
+    word = "variables"
+    example = "variables"
+    aliased = False
+
+    def problem(self) -> str:
+        if _PREFIX.fullmatch(self.place):
+            return ""
+        return "variables takes what their names begin with: write variables, or {variables: AUTH_} for AUTH_POSTGRES_HOST"
+
+    def read(self, target: Wanted, settings: Settings) -> Credentials:
+        names = {name for aliases in self.key_names(target).values() for name in aliases}
+        return credentials({name: os.environ[name] for name in os.environ if name in names}, target)
+
+    def key_names(self, target: Wanted) -> dict[str, tuple[str, ...]]:
+        return named_as_variables(target, self.place)
+
+    def reference(self, target: Wanted) -> str:
+        return f"{self.place}{target.engine.upper()}_*"
+
+    def remedy(self, target: Wanted, key: str, value: str = "…") -> str:
+        return f"set {key}={value} for the worker"
+
+    def variables(self, target: Wanted) -> frozenset[str]:
+        return frozenset(self.key_names(target)["password"])

@@ -1,11 +1,29 @@
-"""A secret of one word in a file: a token, a secret id."""
+"""Secrets of one word in files: a token, a secret id, or a token that holds a secret id (response wrapping).
+
+A wrapping token gives the secret id once, and to nobody after that: whoever reads the file afterwards gets nothing; and if somebody else was first, that
+is noticed, because then it is we who get nothing. The secret id stays in this process's memory: a run of several services logs in several times.
+"""
 
 from __future__ import annotations
 
+import re
+import threading
 from pathlib import Path
+
+import hvac
+from hvac import exceptions
+from pydantic import SecretStr
 
 from migrator import errors
 from tasks import redaction
+
+_VARIABLE = "GREYLAG_VAULT_WRAPPED_SECRET_ID_FILE"
+_GONE = "wrapping token is not valid or does not exist"
+
+
+_guard = threading.Lock()
+_unwrapped: dict[str, SecretStr] = {}
+"""Wrapping token -> secret id, for as long as the file holds the same token."""
 
 
 def content(path: Path, variable: str) -> str:
@@ -23,3 +41,52 @@ def content(path: Path, variable: str) -> str:
         what = "is empty" if not text else "holds more than one word"
         raise errors.UsageError(f"{path} {what}", code="vault-token", hint=f"write the value alone into the file of {variable}")
     return text
+
+
+def secret_id(client: hvac.Client, token: str, mount: str) -> SecretStr:
+    """The secret id that a wrapping token holds; a token is unwrapped once in the life of this process.
+
+    Args and errors as `unwrap`.
+    """
+    with _guard:
+        if token not in _unwrapped:
+            _unwrapped.clear()
+            _unwrapped[token] = unwrap(client, token, mount)
+        return _unwrapped[token]
+
+
+def unwrap(client: hvac.Client, token: str, mount: str) -> SecretStr:
+    """Uses a wrapping token up.
+
+    The token is looked at before it is used: one that was made by anything but a role's `secret-id` endpoint may be somebody's own, put there
+    in place of the real one.
+
+    Args:
+        mount: where AppRole is mounted.
+
+    Raises:
+        LoginFailed: `vault-wrapping-used` (used already, or expired), `vault-wrapping-foreign`. And whatever hvac raises.
+    """
+    try:
+        made_by = str(client.adapter.post("/v1/sys/wrapping/lookup", json={"token": token})["data"]["creation_path"])
+        if not re.fullmatch(rf"auth/{re.escape(mount.strip('/'))}/role/[^/]+/secret-id", made_by):
+            raise errors.LoginFailed(
+                f'the wrapping token of {_VARIABLE} was made by "{made_by}", not by an AppRole\'s secret-id endpoint',
+                code="vault-wrapping-foreign",
+                hint="find out who wrote that file; then have a new one delivered",
+            )
+        client.token = token  # nobody is logged in yet, and a wrapping token may unwrap itself
+        found = SecretStr(client.sys.unwrap()["data"]["secret_id"])
+    except exceptions.InvalidRequest as error:
+        if _GONE not in str(error):
+            raise
+        raise errors.LoginFailed(
+            f"the wrapping token of {_VARIABLE} was used already, or has expired",
+            code="vault-wrapping-used",
+            hint="if no earlier run of yours used it, somebody else did: destroy that secret id. Then deliver a new one:"
+            f" `vault write -wrap-ttl=5m -f auth/{mount}/role/ROLE/secret-id`",
+        ) from None
+    finally:
+        client.token = ""
+    redaction.register(found.get_secret_value())
+    return found

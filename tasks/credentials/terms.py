@@ -45,7 +45,7 @@ class Term:
 
     @property
     def worn(self) -> bool:
-        """Whether it is to be replaced rather than renewed: it can't be, or its last renewal was cut short by the maximum TTL."""
+        """Tells whether it is to be replaced rather than renewed: it can't be, or its last renewal was cut short by the maximum TTL."""
         return not self.renewable or self.seconds < self.first * WORN_AT
 
     def renewed(self, now: float, seconds: float) -> Term:

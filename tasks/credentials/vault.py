@@ -12,10 +12,10 @@ import requests
 from hvac import exceptions
 
 from migrator import errors
-from tasks.credentials import logins, refusals, secret
+from tasks.credentials import logins, refusals
 from tasks.credentials.refusals import Asked
+from tasks.credentials.source import Wanted
 from tasks.credentials.terms import Term
-from tasks.fleet_models import Target
 from tasks.settings import Settings
 
 Answer = TypeVar("Answer")
@@ -69,7 +69,7 @@ class Vault:
         self.log_in()
         return self.ask(call, asked, again=False)
 
-    def read_secret(self, target: Target) -> tuple[Mapping[str, Any], int]:
+    def read_secret(self, target: Wanted) -> tuple[Mapping[str, Any], int]:
         """The data and the version of a target's KV secret."""
 
         def read(client: hvac.Client) -> tuple[Mapping[str, Any], int]:
@@ -77,7 +77,7 @@ class Vault:
                 path=target.vault_path, mount_point=target.vault_mount, raise_on_deleted_version=True
             )
             found = answer["data"]
-            if found["data"] is None and (problem := refusals.gone(found["metadata"], secret.place(target))):
+            if found["data"] is None and (problem := refusals.gone(found["metadata"], target.source.holder(target))):
                 raise problem
             return dict(found["data"]), int(found["metadata"]["version"])
 
@@ -137,15 +137,17 @@ class Vault:
         self._logged_in = False
 
 
-def read(target: Target, settings: Settings) -> secret.Credentials:
-    """Reads a target's KV secret; nothing hangs on the token any more, so it is given back at once. Raises as `credentials.fetch` does."""
+def read(target: Wanted, settings: Settings) -> tuple[Mapping[str, Any], int]:
+    """The data and the version of a target's KV secret; nothing hangs on the token any more, so it is given back at once.
+
+    Raises as `credentials.fetch`.
+    """
     with Vault(settings, logins.choose(settings)) as vault:
-        data, version = vault.read_secret(target)
-    return secret.credentials(data, target, version)
+        return vault.read_secret(target)
 
 
-def _asked_secret(target: Target, settings: Settings) -> Asked:
-    place = secret.place(target)
+def _asked_secret(target: Wanted, settings: Settings) -> Asked:
+    place = target.source.holder(target)
     return Asked(
         f"reading {place}",
         settings,

@@ -10,27 +10,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from migrator import errors
-from tasks.rollout import objects
-from tasks.rollout.objects import Json
+from tasks.kubernetes import objects, waiting
+from tasks.kubernetes.objects import Json
+from tasks.kubernetes.waiting import Waiting
 
 PATIENCE = 60.0
 """Seconds after which a container that can't be made counts as stuck: registries hiccup, a Secret may come a moment after its pod, and the
 kubelet's first tries fall into this time."""
 
-HOPELESS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
-"""Reasons for waiting that no time will mend."""
-
-BACKING_OFF = frozenset({"ImagePullBackOff", "ErrImagePull", "CreateContainerConfigError", "CreateContainerError"})
-"""Reasons for waiting that may mend themselves within `PATIENCE`."""
-
 CRASHES = 3
 """Restarts that make a crash loop. Two are what a program does that comes up before the proxy or the DNS it needs; the third comes after the
 kubelet has waited 10 and then 20 seconds."""
-
-CRASH_LOOP = "CrashLoopBackOff"
-
-ORDINARY = frozenset({"", "ContainerCreating", "PodInitializing", CRASH_LOOP})
-"""Reasons for waiting that say nothing about why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +62,8 @@ def suspect(pods: Sequence[Json]) -> Ailment | None:
         if _code(item) or (_code(item) is not None and item.get("restartCount")):
             return _ended(pod, item, f"container {item['name']} of pod {objects.name(pod)} {_story(item)}")
     for pod, item in seen:
-        if ((item.get("state") or {}).get("waiting") or {}).get("reason", "") not in ORDINARY:
-            return _waiting(pod, item)
+        if (found := waiting.read(item)) is not None and found.telling:
+            return _waiting(pod, found)
     for pod, item in seen:
         if "running" in (item.get("state") or {}):
             reason = f"container {item['name']} of pod {objects.name(pod)} runs and is not ready"
@@ -91,18 +81,17 @@ def remark(pods: Sequence[Json], gates: Sequence[str]) -> str:
         state, code = item.get("state") or {}, _code(item)
         if item.get("name") in gates and ("running" in state or code):
             return f"pod {objects.name(pod)} waits for the schema"
-        waiting = state.get("waiting") or {}
         if code and not item.get("ready"):
             return f"container {item['name']} of pod {objects.name(pod)} {_story(item)}"
-        if waiting.get("reason", "") not in ORDINARY:
-            return _waiting(pod, item).reason
+        if (found := waiting.read(item)) is not None and found.telling:
+            return _waiting(pod, found).reason
     return ""
 
 
 def _stuck(pod: Json, item: Json, now: datetime) -> Ailment | None:
-    reason = ((item.get("state") or {}).get("waiting") or {}).get("reason", "")
-    if reason in HOPELESS or (reason in BACKING_OFF and _waited(pod, item, now) > PATIENCE):
-        return _waiting(pod, item)
+    found = waiting.read(item)
+    if found is not None and found.trouble is not None and (found.hopeless or _waited(pod, item, now) > PATIENCE):
+        return _waiting(pod, found)
     return None
 
 
@@ -116,7 +105,7 @@ def _crashing(pod: Json, item: Json, gates: Sequence[str]) -> Ailment | None:
         if code in errors.PERMANENT:
             words = f"init container {item['name']} of pod {objects.name(pod)} ended with {code}, which no retry mends"
             return _ended(pod, item, words)
-    looping = (state.get("waiting") or {}).get("reason") == CRASH_LOOP or (code != 0 and "terminated" in state)
+    looping = (state.get("waiting") or {}).get("reason") == waiting.CRASH_LOOP or (code != 0 and "terminated" in state)
     if not looping or int(item.get("restartCount", 0)) < CRASHES:
         return None
     return _ended(pod, item, f"crash loop: container {item['name']} of pod {objects.name(pod)} {_story(item)}")
@@ -128,10 +117,9 @@ def _ended(pod: Json, item: Json, reason: str) -> Ailment:
     return Ailment(objects.name(pod), item["name"], reason, str((_end(item) or {}).get("message") or ""), previous)
 
 
-def _waiting(pod: Json, item: Json) -> Ailment:
-    waiting = item["state"]["waiting"]
-    reason = f"{waiting.get('reason')}: pod {objects.name(pod)}, container {item.get('name')}, image {item.get('image')}"
-    return Ailment(objects.name(pod), item["name"], reason, str(waiting.get("message") or ""))
+def _waiting(pod: Json, found: Waiting) -> Ailment:
+    reason = f"{found.reason}: pod {objects.name(pod)}, container {found.container}, image {found.image}"
+    return Ailment(objects.name(pod), found.container, reason, found.message)
 
 
 def _story(item: Json) -> str:
@@ -145,8 +133,7 @@ def _story(item: Json) -> str:
 
 def _statuses(pods: Iterable[Json]) -> Iterator[tuple[Json, Json]]:
     for pod in sorted(pods, key=objects.name):
-        state = pod.get("status") or {}
-        for item in [*(state.get("initContainerStatuses") or ()), *(state.get("containerStatuses") or ())]:
+        for item in objects.container_statuses(pod):
             yield pod, item
 
 

@@ -79,12 +79,12 @@ def parse(text: str) -> Reference:
 
 
 def is_tag(text: str) -> bool:
-    """Whether the text could be a tag. So could many a name: which of the two it is, the fleet knows (`Target.image`)."""
+    """Tells whether the text could be a tag. So could many a name: which of the two it is, the fleet knows (`Target.image`)."""
     return bool(_TAG.fullmatch(text))
 
 
 def compare(wanted: Reference, carried: Reference) -> Match:
-    """Whether `carried`, what a workload's container names, is `wanted`. A digest beats a tag where both sides have one."""
+    """Tells whether `carried`, what a workload's container names, is `wanted`. A digest beats a tag where both sides have one."""
     if wanted.repository and (wanted.registry, wanted.repository) != (carried.registry, carried.repository):
         return Match.OTHER
     if wanted.digest and carried.digest:

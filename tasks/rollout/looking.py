@@ -1,4 +1,4 @@
-"""One look at a cluster: what is read, in which order, and the verdict that follows."""
+"""One look at a cluster: what is read, in which order, the verdict that follows, and what a container that failed said last."""
 
 from __future__ import annotations
 
@@ -8,12 +8,20 @@ from datetime import datetime
 from typing import Protocol
 
 from migrator import errors
-from tasks.fleet_models import Target, WorkloadKind
-from tasks.rollout import ailments, argo_rollouts, objects, releases, revisions, schema_gates, statuses
+from tasks import redaction
+from tasks.fleet.models import Target, WorkloadKind
+from tasks.kubernetes import objects
+from tasks.kubernetes.objects import Json
+from tasks.rollout import ailments, releases, revisions, schema_gates, statuses
 from tasks.rollout.ailments import Ailment
-from tasks.rollout.objects import Json
 from tasks.rollout.releases import Before
-from tasks.rollout.verdicts import Progress, Verdict
+from tasks.rollout.statuses import Progress, Verdict
+
+LINES = 6
+"""Lines that are shown: the error and what led to it. The rest is in `kubectl logs`."""
+
+LONGEST_LINE = 300
+"""Characters; a line of JSON or a stack frame's arguments may be endless."""
 
 
 class Cluster(Protocol):
@@ -65,7 +73,7 @@ def read(target: Target, cluster: Cluster) -> Json | None:
             f"Rollout {target.namespace}/{name}: its workloadRef names Deployment {reference.get('name')}, which does not exist",
             code="workload-reference",
         )
-    return argo_rollouts.resolved(workload, referenced)
+    return statuses.resolved(workload, referenced)
 
 
 def look(target: Target, cluster: Cluster, *, image: str, before: Before | None, now: datetime) -> Look:
@@ -131,3 +139,32 @@ def _unmoved(target: Target, cluster: Cluster, workload: Json, found: Look) -> L
         objects.generation(workload),
     )
     return found if same else Look(Verdict(Progress.WAITING, "the workload changed while it was looked at"), again)
+
+
+def last_words(cluster: Cluster, namespace: str, ailment: Ailment) -> str:
+    """The container's last words, as lines for an error's detail; empty where it had none.
+
+    A log that can't be read is no reason to hide why the rollout failed: the words then say why there are none.
+    """
+    text = ailment.message
+    if not text.strip() and ailment.previous is not None:
+        try:
+            text = _log(cluster, namespace, ailment, ailment.previous)
+        except errors.GreylagError as error:
+            hint = f" ({error.hint})" if error.hint else ""
+            return f"its log can't be read: {error.message}{hint}"
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()][-LINES:]
+    if not lines:
+        return ""
+    shown = "\n".join("  " + (line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…") for line in lines)
+    # A container that could not be made said nothing; the kubelet speaks of it.
+    whose = "last words of" if ailment.previous is not None else "what the kubelet says of"
+    return f"{whose} container {ailment.container}, pod {ailment.pod}:\n{redaction.clean(shown)}"
+
+
+def _log(cluster: Cluster, namespace: str, ailment: Ailment, previous: bool) -> str:
+    text = cluster.log(namespace, ailment.pod, container=ailment.container, lines=LINES, previous=previous)
+    if text.strip() or not previous:
+        return text
+    # The node may have removed the previous instance's log, or started the next one between the two questions.
+    return cluster.log(namespace, ailment.pod, container=ailment.container, lines=LINES)

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from migrator import errors
-from tasks.rollout import images, objects
+from tasks.kubernetes import objects
+from tasks.kubernetes.objects import Json
+from tasks.rollout import images
 from tasks.rollout.images import Match
-from tasks.rollout.objects import Json
-from tasks.rollout.verdicts import Progress, Verdict
+from tasks.rollout.statuses import Progress, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ def snapshot(workload: Json | None) -> Before:
 
 
 def belongs(workload: Json, image: str, container: str, before: Before | None) -> Verdict:
-    """Whether the workload is this release's: DONE, NOT_YET, or WAITING where only its pods can tell (`proven`).
+    """Tells whether the workload is this release's: DONE, NOT_YET, or WAITING where only its pods can tell (`proven`).
 
     With an image, the image decides. Without one, the pod template must be newer than before the run. With neither, nothing tells releases
     apart, and nothing is claimed.
@@ -79,7 +80,7 @@ def _by_image(workload: Json, image: str, container: str) -> Verdict:
 
 
 def proven(workload: Json, image: str, container: str, pods: Sequence[Json]) -> Verdict:
-    """Whether the release's pods run the wanted digest, where the workload names a tag: what the runtime reports as `imageID` decides.
+    """Tells whether the release's pods run the wanted digest, where the workload names a tag: what the runtime reports as `imageID` decides.
 
     Args:
         pods: those of the workload's newest revision.

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tasks.fleet_models import WorkloadKind
-from tasks.rollout import objects
-from tasks.rollout.objects import Json
+from tasks.fleet.models import WorkloadKind
+from tasks.kubernetes import objects
+from tasks.kubernetes.objects import Json
 
 REVISION = "deployment.kubernetes.io/revision"
 CONTROLLER_HASH = "controller-revision-hash"

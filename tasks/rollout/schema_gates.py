@@ -8,9 +8,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from tasks.rollout import objects
-from tasks.rollout.objects import Json
-from tasks.rollout.verdicts import Progress, Verdict
+from tasks.kubernetes import objects
+from tasks.kubernetes.objects import Json
+from tasks.rollout.statuses import Progress, Verdict
 
 PROGRAM = "greylag"
 MODULE = "migrator.cli"
@@ -25,7 +25,7 @@ def gates(workload: Json) -> tuple[str, ...]:
 
 
 def passed(names: Sequence[str], pods: Sequence[Json]) -> Verdict:
-    """Whether every gate has passed in every pod: DONE or WAITING; the reason of DONE is fit for an outcome.
+    """Tells whether every gate has passed in every pod: DONE or WAITING; the reason of DONE is fit for an outcome.
 
     Args:
         names: of the gates; without any there is nothing to wait for, and the reason says so.

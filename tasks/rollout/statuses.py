@@ -1,15 +1,39 @@
-"""`kubectl rollout status` (1.36), rule by rule in its order (kubernetes.md §2.1). Pure."""
+"""Where a rollout stands: `kubectl rollout status` (1.36), rule by rule in its order, and for Argo Rollouts `kubectl argo rollouts status` and one thing
+more, fully promoted (kubernetes.md §2.1, §2.2). Pure.
+"""
 
 from __future__ import annotations
 
-from tasks.fleet_models import WorkloadKind
-from tasks.rollout import argo_rollouts, objects
-from tasks.rollout.objects import Json
-from tasks.rollout.verdicts import Progress, Verdict
+import enum
+from dataclasses import dataclass
+
+from tasks.fleet.models import WorkloadKind
+from tasks.kubernetes import objects
+from tasks.kubernetes.objects import Json
 
 UNSEEN = "the controller has not seen the new specification yet"
 
 DEADLINE = "ProgressDeadlineExceeded"
+
+WORKLOAD_GENERATION = "rollout.argoproj.io/workload-generation"
+"""The annotation in which the controller notes the generation of the Deployment that `workloadRef` names."""
+
+
+class Progress(enum.Enum):
+    """Where a rollout stands."""
+
+    NOT_YET = "not rolled out yet"
+    WAITING = "waiting"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A progress and why."""
+
+    progress: Progress
+    reason: str
 
 
 def status(kind: WorkloadKind, workload: Json) -> Verdict:
@@ -20,14 +44,14 @@ def status(kind: WorkloadKind, workload: Json) -> Verdict:
         WorkloadKind.DEPLOYMENT: _deployment,
         WorkloadKind.STATEFUL_SET: _stateful_set,
         WorkloadKind.DAEMON_SET: _daemon_set,
-        WorkloadKind.ROLLOUT: argo_rollouts.status,
+        WorkloadKind.ROLLOUT: _rollout,
     }[kind](workload)
 
 
 def observed(kind: WorkloadKind, workload: Json) -> bool:
-    """Whether the status is about the newest specification. Until then its numbers, and its newest revision, are another release's."""
+    """Tells whether the status is about the newest specification. Until then its numbers, and its newest revision, are another release's."""
     if kind is WorkloadKind.ROLLOUT:
-        return argo_rollouts.observed(workload)
+        return _rollout_observed(workload)
     seen = int((workload.get("status") or {}).get("observedGeneration") or 0)
     return seen >= objects.generation(workload) and (seen > 0 or kind is not WorkloadKind.STATEFUL_SET)
 
@@ -88,3 +112,54 @@ def _rolling_only(spec: Json, kind: str) -> Verdict | None:
     if strategy == "RollingUpdate":
         return None
     return Verdict(Progress.FAILED, f"the {kind}'s update strategy is {strategy}: its rollout can't be awaited")
+
+
+def _rollout_observed(rollout: Json) -> bool:
+    """Tells whether the controller has seen the newest specification.
+
+    `observedGeneration` is a string: a number since 0.10, a hash before; a hash says nothing, and is taken as seen.
+    """
+    state = rollout.get("status") or {}
+    seen, generation = str(state.get("observedGeneration", "")), objects.generation(rollout)
+    if not seen:
+        return False
+    if seen.isascii() and seen.isdigit() and int(seen) < generation:
+        return False
+    if (rollout["spec"].get("workloadRef") or {}).get("name"):
+        noted, read = objects.annotation(rollout, WORKLOAD_GENERATION), str(state.get("workloadObservedGeneration", ""))
+        return not noted or not read or noted == read
+    return True
+
+
+def resolved(rollout: Json, referenced: Json) -> Json:
+    """The Rollout with the pod template and the selector of the Deployment that its `workloadRef` names, as the controller itself reads it."""
+    spec = dict(rollout["spec"])
+    spec["template"] = objects.template(referenced)
+    spec.setdefault("selector", referenced["spec"].get("selector") or {})
+    return {**rollout, "spec": spec}
+
+
+def _rollout(rollout: Json) -> Verdict:
+    """Where the rollout stands; `_rollout_observed` has been asked before.
+
+    Healthy is not enough: a canary that is paused for ever is not, and a blue-green rollout whose service still points at the old pods is not.
+    """
+    state, name = rollout.get("status") or {}, objects.name(rollout)
+    phase, message = str(state.get("phase") or "Progressing"), str(state.get("message") or "")
+    if state.get("abort"):
+        return Verdict(Progress.FAILED, f"the rollout was aborted{f': {message}' if message else ''}")
+    if phase == "Degraded":
+        return Verdict(Progress.FAILED, f"Degraded: {message or 'the controller gives no reason'}")
+    if state.get("controllerPause") and not state.get("pauseConditions"):
+        return Verdict(Progress.WAITING, "the controller has not resumed the rollout yet")
+    if phase == "Paused":
+        return Verdict(Progress.WAITING, f"Paused{f' ({message})' if message else ''}: `kubectl argo rollouts promote {name}` goes on")
+    if phase != "Healthy":
+        return Verdict(Progress.WAITING, f"{phase}{f': {message}' if message else ''}")
+    current = state.get("currentPodHash")
+    if not current or state.get("stableRS") != current:
+        return Verdict(Progress.WAITING, "the new pods are not the stable ones yet")
+    active = (state.get("blueGreen") or {}).get("activeSelector")
+    if "blueGreen" in (rollout["spec"].get("strategy") or {}) and active != current:
+        return Verdict(Progress.WAITING, "the active service does not select the new pods yet")
+    return Verdict(Progress.DONE, f"{state.get('availableReplicas', 0)} replicas are promoted and available")

@@ -1,48 +1,31 @@
-"""Looks at a rollout again and again until it is over, and what is said then.
-
-It polls: a look is three or four small requests, nothing can be missed between two of them (each reads the whole state), and there is no
-connection that could hang half open or history that could be compacted away (kubernetes.md §1.5). Many services are awaited at once, each in a
-thread of its own; a little chance in the pauses keeps them from asking in step.
-"""
+"""Looks at a rollout again and again until it is over, and says what came of it (`kubernetes.following`: why it reads and does not watch)."""
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from migrator import errors
-from tasks.fleet_models import Target
+from tasks import kubernetes
+from tasks.fleet.models import Target
+from tasks.kubernetes import following, objects
+from tasks.kubernetes.following import Clock, Sleep
+from tasks.kubernetes.objects import Json
 from tasks.outcomes import RolloutOutcome, RolloutState
-from tasks.rollout import images, last_words, looking, objects, releases
+from tasks.rollout import images, looking, releases
 from tasks.rollout.looking import Cluster, Look
-from tasks.rollout.objects import Json
 from tasks.rollout.releases import Before
-from tasks.rollout.verdicts import Progress, Verdict
+from tasks.rollout.statuses import Progress, Verdict
 from tasks.settings import Settings, load
-
-LONGEST_PAUSE = 30.0
-"""Seconds between two looks while the API server does not answer: its own restarts take about that long."""
-
-SPREAD = 0.2
-"""Share of a pause that is left to chance."""
 
 OBSERVE_PATIENCE = 60.0
 """Seconds for which the look before a run rides out an API server that does not answer; a later one would cost the whole run."""
 
-SETTLING = 15.0
-"""Seconds after an absence, or after the same was allowed, in which a refusal is not believed: an API server that has just started answers before
-its authorizer has read the Roles, and then refuses what it will allow in a moment (seen with 1.37). The absence itself need not have been seen:
-the client asks again by itself where a connection was refused."""
-
 MISSING_LOOKS = 2
 """Looks that must find nothing before a workload counts as deleted: a replacement (`kubectl replace --force`, Argo CD's Replace) deletes and
 creates it, and one look may fall in between."""
-
-Sleep = Callable[[float], None]
-Clock = Callable[[], float]
 
 
 def observe(
@@ -60,18 +43,12 @@ def observe(
         Unavailable: the API server did not answer for `OBSERVE_PATIENCE`.
     """
     chosen = settings or load()
-    cluster = cluster or connect(target, chosen)
+    cluster = cluster or kubernetes.connect(target, chosen)
     if cluster is None:
         return None
-    started, faults = clock(), 0
-    while True:
-        try:
-            return releases.snapshot(looking.read(target, cluster))
-        except errors.Unavailable:
-            if clock() - started >= OBSERVE_PATIENCE:
-                raise
-            faults += 1
-            sleep(_pause(chosen, faults))
+    every = chosen.rollout_poll_seconds
+    workload = following.patiently(lambda: looking.read(target, cluster), OBSERVE_PATIENCE, every=every, sleep=sleep, clock=clock)
+    return releases.snapshot(workload)
 
 
 def await_health(
@@ -102,7 +79,7 @@ def await_health(
         UsageError: `bad-image`, `release-unknown`.
     """
     chosen = settings or load()
-    cluster = cluster or connect(target, chosen)
+    cluster = cluster or kubernetes.connect(target, chosen)
     if cluster is None:
         reason = "no cluster configured (GREYLAG_KUBE_CONTEXT)"
         return RolloutOutcome(service=target.service, environment=target.environment, state=RolloutState.SKIPPED, reason=reason)
@@ -115,16 +92,6 @@ def await_health(
             hint="give the image, or look at the workload before the migration (`rollout.observe`)",
         )
     return _Watch(target, cluster, image, before, chosen, listener, sleep, clock).run()
-
-
-def connect(target: Target, settings: Settings) -> Cluster | None:
-    """The configured cluster, None where none is. The environment's kube context wins over the worker's."""
-    context = target.kube_context or settings.kube_context
-    if not context:
-        return None
-    from tasks import kubernetes_api
-
-    return kubernetes_api.connect(context)
 
 
 @dataclass(slots=True)
@@ -140,8 +107,6 @@ class _Watch:
     sleep: Sleep
     clock: Clock
     uid: str = ""
-    faults: int = 0
-    unsettled: float | None = None  # when nobody answered, or everything was allowed, for the last time
     missing: int = 0
     told: str = field(default="")
 
@@ -149,8 +114,15 @@ class _Watch:
         """Looks until it is over."""
         started = self.clock()
         existed = self.before is not None and bool(self.before.uid)
-        while True:
-            seen = self._look()
+        seen = Look(Verdict(Progress.NOT_YET, ""))
+        for found in following.follow(
+            self._look,
+            every=self.settings.rollout_poll_seconds,
+            limit=self.settings.rollout_timeout_seconds,
+            sleep=self.sleep,
+            clock=self.clock,
+        ):
+            seen = _unanswered(found) if isinstance(found, following.Unanswered) else found
             if seen.workload is not None:
                 existed = True
                 self._require_same(seen.workload)
@@ -161,28 +133,10 @@ class _Watch:
             if seen.verdict.progress is Progress.DONE and seen.workload is not None:
                 return self._healthy(seen.verdict, seen.workload, self.clock() - started)
             self._tell(seen.verdict)
-            left = self.settings.rollout_timeout_seconds - (self.clock() - started)
-            if left <= 0:
-                raise seen.fault or _too_late(_what(self.target), seen.verdict, self.settings)
-            self.sleep(min(_pause(self.settings, self.faults), left))
+        raise seen.fault or _too_late(_what(self.target), seen.verdict, self.settings)
 
     def _look(self) -> Look:
-        try:
-            found = looking.look(self.target, self.cluster, image=self.image, before=self.before, now=datetime.now(UTC))
-        except errors.Unavailable as error:
-            self.unsettled = self.clock()
-            return self._unanswered(error)
-        except errors.LoginFailed as error:
-            if self.unsettled is None or self.clock() - self.unsettled > SETTLING:
-                raise
-            return self._unanswered(error)
-        self.unsettled = self.clock()
-        self.faults = 0
-        return found
-
-    def _unanswered(self, error: errors.GreylagError) -> Look:
-        self.faults += 1
-        return Look(Verdict(Progress.WAITING, f"{error.message}; asking again"), fault=error)
+        return looking.look(self.target, self.cluster, image=self.image, before=self.before, now=datetime.now(UTC))
 
     def _require_same(self, workload: Json) -> None:
         self.missing = 0
@@ -213,7 +167,7 @@ class _Watch:
         kind, namespace = self.target.workload.kind, self.target.namespace
         detail = ""
         if seen.ailment is not None:
-            words = last_words.told(self.cluster, namespace, seen.ailment)
+            words = looking.last_words(self.cluster, namespace, seen.ailment)
             reasons = [seen.ailment.reason] if seen.ailment.reason != seen.verdict.reason else []
             detail = "\n".join([*reasons, *([words] if words else [])])
         return errors.VerificationFailed(
@@ -245,10 +199,8 @@ def _what(target: Target) -> str:
     return f"{target.workload.kind} {target.namespace}/{target.workload.name}"
 
 
-def _pause(settings: Settings, faults: int) -> float:
-    """Seconds until the next look: the setting's, doubled with each look in a row that got no answer."""
-    seconds = min(settings.rollout_poll_seconds * 2.0 ** min(faults, 8), max(LONGEST_PAUSE, settings.rollout_poll_seconds))
-    return seconds * random.uniform(1 - SPREAD, 1 + SPREAD)
+def _unanswered(found: following.Unanswered) -> Look:
+    return Look(Verdict(Progress.WAITING, f"{found.fault.message}; asking again"), fault=found.fault)
 
 
 def _too_late(what: str, verdict: Verdict, settings: Settings) -> errors.NotYet:

@@ -17,7 +17,7 @@ from deployments.privileges import rendering
 from migrator import errors, events
 from sandbox.databases.clickhouse import ClickHouseServer, User
 from tasks import fleet, migration, verification
-from tasks.fleet_models import Engine, Target
+from tasks.fleet.models import Engine, Target
 from tasks.request import Request
 from tasks.settings import Settings
 from tests.clickhouse.conftest import LEASE, Playground, start, wait_until

@@ -18,7 +18,7 @@ from sandbox.cluster import images
 from sandbox.databases.clickhouse import ClickHouseServer
 from sandbox.databases.postgres import PostgresServer
 from sandbox.vault import openbao_server
-from tasks.fleet_models import Engine
+from tasks.fleet.models import Engine
 from tests.cluster.fleet_stage import FleetStage, become
 from tests.cluster.job_stage import EVENTS, USERS, JobStage
 from tests.cluster.workloads import Namespace

@@ -22,7 +22,7 @@ from sandbox.databases.postgres import PostgresServer
 from sandbox.vault import vault_logins
 from sandbox.vault.openbao_server import OpenBaoServer
 from tasks import fleet
-from tasks.fleet_models import Target
+from tasks.fleet.models import Target
 from tests.cluster.workloads import Namespace, container, deployment
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,9 +20,10 @@ from pydantic import SecretStr
 from migrator import addresses
 from sandbox.cluster import images, kubeconfigs
 from sandbox.cluster.api import Object
-from tasks import job_api, kubernetes_api, kubernetes_job, migration, settings
-from tasks.fleet_models import Engine, Keys, Target, Workload
-from tasks.job_section import Job
+from tasks import migration, settings
+from tasks.fleet import Engine, Keys, Target, Workload
+from tasks.fleet.job_section import Job
+from tasks.job import running
 from tasks.outcomes import MigrationOutcome
 from tasks.request import Request
 from tests.cluster.workloads import Namespace
@@ -146,7 +147,7 @@ class JobStage:
         def tell(level: str, text: str) -> None:
             self.told.append((level, text))
 
-        return kubernetes_job.run(request, image=image, tell=tell, backoff_limit=backoff_limit)
+        return running.run(request, image=image, tell=tell, backoff_limit=backoff_limit)
 
     def start(self, *given: Any, **named: Any) -> Future[MigrationOutcome]:
         """`run` in another thread."""
@@ -156,10 +157,6 @@ class JobStage:
     def plan(self) -> migration.Prepared:
         """What there is to do now."""
         return migration.prepare(Request(self.target, SecretStr(self.dbstring), env={}))
-
-    def api(self) -> job_api.JobApi:
-        """The cluster, as the step sees it."""
-        return job_api.JobApi(kubernetes_api.connect(kubeconfigs.CONTEXT).connection)
 
     def jobs(self) -> list[Object]:
         """The namespace's Jobs."""

@@ -17,8 +17,9 @@ from migrator import errors
 from sandbox.cluster import images
 from sandbox.cluster.api import Object
 from sandbox.databases.postgres import PostgresServer
-from tasks import fleet, kubernetes_api, rollout
-from tasks.fleet_models import Workload, WorkloadKind
+from tasks import fleet, rollout
+from tasks.fleet.models import Workload, WorkloadKind
+from tasks.kubernetes import api as kubernetes_api
 from tasks.outcomes import RolloutOutcome
 from tasks.settings import Settings
 from tests.cluster.workloads import Namespace, container, deployment

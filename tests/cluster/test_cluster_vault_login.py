@@ -12,7 +12,7 @@ import pytest
 from migrator import errors
 from sandbox.cluster import images
 from tasks import credentials, fleet
-from tasks.fleet_models import Target
+from tasks.fleet.models import Target
 from tasks.settings import Settings
 from tests.cluster.reviewing import Vault, reviewed, trust
 from tests.cluster.workloads import Namespace, pod

@@ -8,8 +8,9 @@ import pytest
 
 from migrator import errors
 from sandbox import ports
-from tasks import job_manifest, kubernetes_job
-from tasks.job_failures import JobFailed
+from tasks.job import manifest, running
+from tasks.job.failures import JobFailed
+from tasks.kubernetes import objects
 from tasks.request import Request
 from tests.cluster.job_stage import GATED, JobStage, gate
 from tests.cluster.workloads import condition, state
@@ -37,7 +38,7 @@ def test_good_flow_a_postgresql_service_is_migrated_in_its_own_image(stage: JobS
     assert stage.applied() == [1, 2]
     found = stage.only_job()
     assert condition(found, "Complete")
-    assert job_manifest.annotation(found, job_manifest.PLAN) == plan.digest
+    assert objects.annotation(found, manifest.PLAN) == plan.digest
     assert len(stage.pods()) == 1
     assert "goose: successfully migrated database to version: 2" in stage.said()
     by = stage.sql("SELECT applied_by FROM greylag_migration WHERE version = 2").strip()
@@ -148,7 +149,7 @@ def test_bad_flow_a_transient_failure_makes_the_attempts_of_the_backoff_limit_an
     assert (error.code, error.exit_code) == ("unavailable", errors.ExitCode.UNAVAILABLE)
     assert condition(stage.only_job(), "Failed")["reason"] == "BackoffLimitExceeded"
     assert len(stage.pods()) == 3
-    assert all(state(pod, job_manifest.CONTAINER)["terminated"]["exitCode"] == 21 for pod in stage.pods())
+    assert all(state(pod, manifest.CONTAINER)["terminated"]["exitCode"] == 21 for pod in stage.pods())
     assert {"attempt 2: ", "attempt 3: "} <= {text[:11] for _, text in stage.told}
 
 
@@ -156,12 +157,12 @@ def test_good_flow_a_later_attempt_succeeds_and_the_outcome_is_all_attempts_toge
     """The first attempt applies one file and can't get on with the second; what blocks it ends before the next one."""
     stage.write("00002_gated.sql", GATED)
     connection = gate(stage.dbstring)
-    running = stage.start(backoff_limit=2)
+    started = stage.start(backoff_limit=2)
     stage.wait_at_gate()
     stage.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = 77")
     stage.namespace.cluster.wait_until(lambda: any(pod["status"]["phase"] == "Failed" for pod in stage.pods()), "the first attempt fails")
     connection.close()
-    outcome = running.result(120)
+    outcome = started.result(120)
     assert (outcome.versions, outcome.current) == ((1, 2), 2)
     assert len(stage.pods()) == 2
     assert stage.applied() == [1, 2]
@@ -184,7 +185,7 @@ def test_bad_flow_a_run_without_an_image_or_a_cluster_is_refused_before_anything
     def refused(image: str, **changes: str) -> str:
         target = stage.target.model_copy(update=changes)
         with pytest.raises(errors.UsageError) as caught:
-            kubernetes_job.run(Request(target, SecretStr(stage.dbstring)), image=image, tell=lambda level, text: None)
+            running.run(Request(target, SecretStr(stage.dbstring)), image=image, tell=lambda level, text: None)
         return caught.value.code
 
     assert [refused(""), refused(":2"), refused("x:1", kube_context="")] == ["image-missing", "image-missing", "no-cluster"]
@@ -204,17 +205,17 @@ def test_good_flow_an_approval_covers_its_plan_and_what_is_left_of_it(stage: Job
     (stage.directory / "kept.sql").rename(stage.files / "00002_more.sql")
     assert stage.plan().plan.digest != approved
     assert stage.run(tag, plan=approved).versions == (2,)
-    second = next(job for job in stage.jobs() if job_manifest.image(job).endswith(f":{tag}"))
+    second = next(job for job in stage.jobs() if manifest.image(job).endswith(f":{tag}"))
     bound = {item["name"]: item.get("value") for item in second["spec"]["template"]["spec"]["containers"][0]["env"]}
     assert bound["GREYLAG_APPROVED_DIGEST"] == approved
 
 
 def test_good_flow_the_rights_that_the_step_names_are_enough(stage: JobStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a service account with the rules of the docstring of `tasks.kubernetes_job` and no others."""
+    """As a service account with the rules of the docstring of `tasks.job.running` and no others."""
     from kubernetes.config import kube_config
     from ruamel.yaml import YAML
 
-    lines = [line.strip() for line in (kubernetes_job.__doc__ or "").splitlines() if line.strip().startswith("{apiGroups")]
+    lines = [line.strip() for line in (running.__doc__ or "").splitlines() if line.strip().startswith("{apiGroups")]
     rules = [YAML(typ="safe").load(line) for line in lines]
     assert len(rules) == 4
     group = "rbac.authorization.k8s.io"

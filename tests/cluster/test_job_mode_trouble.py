@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from migrator import errors, registry
-from tasks import job_manifest
-from tasks.job_failures import JobFailed
+from tasks.job import manifest
+from tasks.job.failures import JobFailed
+from tasks.kubernetes import objects
 from tests.cluster.job_stage import GATED, JobStage, gate
 from tests.cluster.workloads import condition
 
@@ -171,4 +172,4 @@ def test_good_flow_an_api_server_that_is_restarted_is_survived(gated: JobStage) 
     assert running.result(200).current == 2
     lines = [text for _, text in gated.told if "successfully migrated" in text]
     assert len(lines) == 1
-    assert job_manifest.annotation(gated.only_job(), job_manifest.BUNDLE) == gated.plan().plan.bundle
+    assert objects.annotation(gated.only_job(), manifest.BUNDLE) == gated.plan().plan.bundle

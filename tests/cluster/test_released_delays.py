@@ -18,9 +18,9 @@ from sandbox.cluster import cluster as sandbox
 from sandbox.cluster import images
 from sandbox.cluster.api import Object
 from sandbox.databases.postgres import PostgresServer
-from tasks.fleet_models import Engine
-from tasks.job_failures import JobFailed
-from tasks.job_manifest import CONTAINER
+from tasks.fleet.models import Engine
+from tasks.job.failures import JobFailed
+from tasks.job.manifest import CONTAINER
 from tasks.outcomes import MigrationOutcome
 from tests.cluster.job_stage import USERS, JobStage
 from tests.cluster.workloads import Namespace, condition, job, state

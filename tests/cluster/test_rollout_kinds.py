@@ -10,7 +10,7 @@ import pytest
 
 from migrator import errors
 from sandbox.cluster.api import MERGE, ApiRefused, Object
-from tasks.fleet_models import WorkloadKind
+from tasks.fleet.models import WorkloadKind
 from tasks.outcomes import RolloutState
 from tasks.rollout import revisions
 from tests.cluster.releases import RULES, SERVE, Gate, later

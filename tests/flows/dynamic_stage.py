@@ -19,7 +19,7 @@ from sandbox.databases.postgres import PostgresServer, literal
 from sandbox.vault import vault_database
 from sandbox.vault.openbao_server import OpenBaoServer
 from tasks import fleet
-from tasks.fleet_models import Target
+from tasks.fleet.models import Target
 from tasks.settings import Settings
 
 SECONDS = 90.0

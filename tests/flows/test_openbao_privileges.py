@@ -16,9 +16,9 @@ from sandbox import builds
 from sandbox.databases import postgres
 from sandbox.vault import openbao_server, vault_database
 from tasks import backoff, credentials, fleet
-from tasks.fleet_models import Target
+from tasks.credentials import sources
+from tasks.fleet.models import Target
 from tasks.settings import Settings
-from tasks.sources import Source
 
 BLOCK = re.compile(r'path "([^"]+)" \{[^}]*\}')
 
@@ -41,13 +41,13 @@ class Place:
 
     def fetch(self, target: Target, policy: str) -> credentials.Credentials:
         """The first step; a short-lived login is given back at once."""
-        with credentials.Session(target, self.settings(policy)) as session:
-            return credentials.fetch(target, session=session)
+        with credentials.LifetimeWatcher(target, self.settings(policy)) as watcher:
+            return credentials.fetch(target, watcher=watcher)
 
 
 def with_source(environment: str, source: object) -> Target:
     target = fleet.load().target("auth-service", environment)
-    return target.model_copy(update={"source": Source.model_validate(source), "owner_role": f"{target.database}_owner"})
+    return target.model_copy(update={"source": sources.written(source), "owner_role": f"{target.database}_owner"})
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,13 @@ import pytest
 
 from migrator import cli, databases, errors, events
 from sandbox.databases.postgres import PostgresServer, identifier
-from tasks import database_url, fleet, migration, sources
-from tasks.fleet_models import Check, Target
+from tasks import database_url, fleet, migration
+from tasks.credentials import sources
+from tasks.credentials.mounted import Variables
+from tasks.credentials.source import Source
+from tasks.fleet.models import Check, Target
 from tasks.request import Request
 from tasks.settings import Settings
-from tasks.sources import Source, SourceKind
 from tests.flows.test_tasks_migration import located
 
 UP = "-- +goose Up\nCREATE TABLE users (id bigint);\n-- +goose Down\nDROP TABLE users;\n"
@@ -86,7 +88,7 @@ def test_a_preflight_command_does_not_see_the_password_among_the_workers_variabl
         monkeypatch.setenv(name, "hunter2")
     monkeypatch.setenv("AUTH_POSTGRES_HOST", "db.example")
     code = "import json, os; open('seen', 'w').write(json.dumps(dict(os.environ)))"
-    ran(postgres_url, directory, check(code), source=Source(kind=SourceKind.VARIABLES, place="AUTH_"))
+    ran(postgres_url, directory, check(code), source=Variables(place="AUTH_"))
     seen = (directory.parent / "seen").read_text()
     assert "hunter2" not in seen
     assert '"GREYLAG_PREFLIGHT_SECRET": "AUTH_POSTGRES_*"' in seen and "db.example" in seen

@@ -19,7 +19,7 @@ import pytest
 from migrator import errors
 from sandbox.stack import stack, stack_state
 from tasks import credentials, settings
-from tasks.fleet_models import Engine, Target
+from tasks.fleet.models import Engine, Target
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ from migrator import errors
 from sandbox import ports
 from sandbox.vault import secrets_server as sandbox
 from tasks import backoff, credentials, fleet
-from tasks.fleet_models import Target
+from tasks.fleet.models import Target
 from tasks.settings import Settings
 
 PASSWORD = "p%/:@#?&+ '\"\\$é漢"

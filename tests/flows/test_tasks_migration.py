@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from migrator import addresses, errors, events
 from tasks import database_url, fleet, migration, verification
 from tasks.credentials import Credentials
-from tasks.fleet_models import Target
+from tasks.fleet.models import Target
 from tasks.request import Request
 from tasks.settings import Settings
 

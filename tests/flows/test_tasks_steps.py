@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from migrator import addresses, errors
 from sandbox.vault import secrets_server as sandbox
 from tasks import backoff, fleet
-from tasks.fleet_models import Target
+from tasks.fleet.models import Target
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -15,7 +15,7 @@ from migrator import errors
 from sandbox.vault import secrets_server, vault_logins
 from sandbox.vault.secrets_server import Fault
 from tasks import backoff
-from tasks.credentials import Session
+from tasks.credentials import LifetimeWatcher
 from tasks.settings import Settings
 from tests.flows import vault_faults as faults
 from tests.flows.vault_stage import CLAIMS, PASSWORD, VaultStage, staged
@@ -183,8 +183,12 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VaultStage]:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_bad_flow(stage: VaultStage, row: Row) -> None:
     stage.proxy.calm()
-    with row.provoke(stage) as (target, settings), Session(target, settings) as session, pytest.raises(errors.GreylagError) as caught:
-        session.current()
+    with (
+        row.provoke(stage) as (target, settings),
+        LifetimeWatcher(target, settings) as watcher,
+        pytest.raises(errors.GreylagError) as caught,
+    ):
+        watcher.current()
     error = caught.value
     assert type(error) is row.kind, error.describe()
     assert error.code.startswith(row.code) if row.code.endswith("-") else error.code == row.code, error.describe()

@@ -15,7 +15,7 @@ from sandbox.vault import secrets_server, vault_logins
 from sandbox.vault.openbao_server import OpenBaoServer
 from sandbox.vault.secrets_server import Fault
 from tasks import credentials
-from tasks.credentials import Session
+from tasks.credentials import LifetimeWatcher
 from tasks.settings import Settings
 from tests.flows.vault_faults import wrapped_secret_id
 from tests.flows.vault_stage import CLAIMS, SUBJECT, VaultStage, staged
@@ -208,9 +208,9 @@ def test_a_role_needs_no_more_than_the_secrets_own_rule(stage: VaultStage) -> No
 
 def test_what_lies_still_is_read_once_in_a_run(stage: VaultStage) -> None:
     target = stage.target()
-    with Session(target, stage.settings()) as session:
-        first = session.current()
-        session.doubt()
-        assert session.current() == first
-        assert session.alive(first) and not session.superseded(first)
+    with LifetimeWatcher(target, stage.settings()) as watcher:
+        first = watcher.current()
+        watcher.doubt()
+        assert watcher.current() == first
+        assert watcher.alive(first) and not watcher.superseded(first)
     assert asked(stage) == [READ]

@@ -15,9 +15,9 @@ from sandbox.vault import secrets_server, vault_logins
 from sandbox.vault.openbao_server import OpenBaoServer
 from sandbox.vault.secrets_server import Fault
 from tasks import credentials
-from tasks.fleet_models import Target
+from tasks.credentials.dynamic import DatabaseLogin
+from tasks.fleet.models import Target
 from tasks.settings import Settings
-from tasks.sources import Source, SourceKind
 from tests.flows.vault_stage import VaultStage
 
 Given = tuple[Target, Settings]
@@ -86,19 +86,19 @@ def v2_on_v1(stage: VaultStage) -> Given:
 
 
 def v1_on_v2(stage: VaultStage) -> Given:
-    source = Source(kind=SourceKind.DYNAMIC, place="secret/creds/auth", host="db.example")
+    source = DatabaseLogin(place="secret/creds/auth", host="db.example")
     return stage.target(source=source), stage.settings(token=stage.server.root_token)
 
 
 def no_database_engine(stage: VaultStage) -> Given:
-    source = Source(kind=SourceKind.DYNAMIC, place="nowhere/creds/auth", host="db.example")
+    source = DatabaseLogin(place="nowhere/creds/auth", host="db.example")
     return stage.target(source=source), stage.settings(token=stage.server.root_token)
 
 
 def no_database_role(stage: VaultStage) -> Given:
     if "database/" not in stage.server.request("GET", "sys/mounts")["data"]:
         stage.server.request("POST", "sys/mounts/database", {"type": "database"})
-    source = Source(kind=SourceKind.DYNAMIC, place="database/creds/nobody", host="db.example")
+    source = DatabaseLogin(place="database/creds/nobody", host="db.example")
     return stage.target(source=source), stage.settings(token=stage.server.root_token)
 
 

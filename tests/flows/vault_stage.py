@@ -17,7 +17,7 @@ from sandbox import builds
 from sandbox.vault import vault_logins
 from sandbox.vault.openbao_server import OpenBaoServer
 from tasks import fleet
-from tasks.fleet_models import Target
+from tasks.fleet.models import Target
 from tasks.settings import Settings
 from tests.flows.fake_proxy import FakeProxy
 

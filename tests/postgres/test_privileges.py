@@ -16,10 +16,10 @@ from migrator import errors
 from sandbox.databases.postgres import PostgresServer
 from sandbox.vault import vault_database
 from tasks import fleet, migration, verification
-from tasks.fleet_models import Engine, Target
+from tasks.credentials import sources
+from tasks.fleet.models import Engine, Target
 from tasks.request import Request
 from tasks.settings import Settings
-from tasks.sources import Source
 
 SERVICES = [name for name, service in fleet.load().services.items() if service.engine is Engine.POSTGRES]
 
@@ -30,7 +30,7 @@ def rules(name: str) -> list[str]:
 
 
 RULES = rules("migrator.sql")
-DYNAMIC = Source.model_validate({"dynamic": "database/creds/auth"})
+DYNAMIC = sources.written({"dynamic": "database/creds/auth"})
 PASSWORD = "p%/:@#?&+ '\"\\$"
 SETTINGS = Settings(lock_wait_seconds=20)
 

@@ -1,4 +1,4 @@
-"""A fake API server for faults that a real one does not make on demand: 410, half-open streams, 429, errors in the stream, lost answers."""
+"""A fake API server for faults that a real one does not make on demand: half-open connections, 429, lost answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tasks.job_api import JobApi
+from tasks.kubernetes.api import Api
 
 Json = dict[str, Any]
 
@@ -26,13 +26,13 @@ class FakeApiServer(http.server.ThreadingHTTPServer):
         self.bodies: list[Any] = []
         self.over = threading.Event()
 
-    def api(self) -> JobApi:
+    def api(self) -> Api:
         from kubernetes import client
 
         settings = client.Configuration()
         settings.host = f"http://127.0.0.1:{self.server_address[1]}"
         settings.retries = False
-        return JobApi(client.ApiClient(settings), quiet_seconds=0.5)
+        return Api(client.ApiClient(settings), log_silence_seconds=0.5)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -75,37 +75,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Quiet."""
 
 
-def listed(version: int, *items: Json) -> Callable[[Handler], None]:
-    return lambda handler: handler.answer(200, {"metadata": {"resourceVersion": str(version)}, "items": list(items)})
-
-
 def refused(status: int, reason: str = "") -> Callable[[Handler], None]:
     return lambda handler: handler.answer(status, {"kind": "Status", "code": status, "reason": reason, "message": reason})
-
-
-def events(*found: tuple[str, Json]) -> Callable[[Handler], None]:
-    def play(handler: Handler) -> None:
-        handler.stream(*(json.dumps({"type": kind, "object": thing}).encode() + b"\n" for kind, thing in found))
-        handler.close_stream()
-
-    return play
-
-
-def half_open(*found: tuple[str, Json]) -> Callable[[Handler], None]:
-    """Some events, then nothing at all, without an end."""
-
-    def play(handler: Handler) -> None:
-        handler.stream(*(json.dumps({"type": kind, "object": thing}).encode() + b"\n" for kind, thing in found))
-        handler.server.over.wait(30)
-
-    return play
-
-
-def broken(handler: Handler) -> None:
-    """The connection is lost in the middle of an event."""
-    handler.stream(b'{"type": "MODIFIED", "obj')
-    handler.close_connection = True
-    handler.connection.close()
 
 
 def silent(handler: Handler) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tasks import job_manifest
-from tasks.fleet_models import Engine, Keys, Target, Workload
-from tasks.job_manifest import Order
-from tasks.job_section import Job
+from tasks.fleet import Engine, Keys, Target, Workload
+from tasks.fleet.job_section import Job
+from tasks.job import manifest
+from tasks.job.manifest import Order
 
 Json = dict[str, Any]
 
@@ -46,7 +46,7 @@ def order(**more: Any) -> Order:
 
 def job(asked: Order | None = None, uid: str = "job-1", conditions: tuple[tuple[str, str], ...] = (), **status: Any) -> Json:
     """The Job of an order with conditions that are True: (type, reason)."""
-    found = job_manifest.manifest(asked or order())
+    found = manifest.manifest(asked or order())
     found["metadata"]["uid"] = uid
     found["status"] = {**status, "conditions": [{"type": kind, "status": "True", "reason": reason} for kind, reason in conditions]}
     return found
@@ -54,7 +54,7 @@ def job(asked: Order | None = None, uid: str = "job-1", conditions: tuple[tuple[
 
 def pod(name: str = "p-1", owner: str = "job-1", phase: str = "Pending", created: str = "2026-01-01T00:00:00Z", **state: Any) -> Json:
     """A pod whose migration is in that state: `waiting`, `running` or `terminated`."""
-    statuses = [{"name": job_manifest.CONTAINER, "state": state}] if state else []
+    statuses = [{"name": manifest.CONTAINER, "state": state}] if state else []
     return {
         "metadata": {"name": name, "uid": f"uid-{name}", "creationTimestamp": created, "ownerReferences": [{"uid": owner}]},
         "status": {"phase": phase, "containerStatuses": statuses},

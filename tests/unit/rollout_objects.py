@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tasks.fleet_models import WorkloadKind
+from tasks.fleet.models import WorkloadKind
 from tasks.rollout import revisions
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

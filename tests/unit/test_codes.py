@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from migrator import cli, codes, errors
-from tasks import backoff, job_failures, job_manifest, redaction
+from tasks import backoff, redaction
+from tasks.job import failures, manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [path for top in ("migrator", "tasks", "flows", "deployments", "sandbox") for path in sorted((ROOT / top).rglob("*.py"))]
@@ -178,8 +179,8 @@ def test_who_tells_of_anothers_error_has_its_exit_code(code: str) -> None:
         errors.CODES[code].exit_code,
         errors.CODES[code].exit_code,
     )
-    copy = redaction.sanitised(job_failures.JobFailed("x", code=code))
-    assert (type(copy), copy.code, copy.exit_code) == (job_failures.JobFailed, code, errors.CODES[code].exit_code)
+    copy = redaction.sanitised(failures.JobFailed("x", code=code))
+    assert (type(copy), copy.code, copy.exit_code) == (failures.JobFailed, code, errors.CODES[code].exit_code)
 
 
 @pytest.mark.parametrize("code", list(errors.CODES))
@@ -187,7 +188,7 @@ def test_the_job_and_the_flow_agree_on_what_a_retry_can_mend(code: str) -> None:
     """Where they part is 1: whatever ended a pod so, Python itself perhaps, is tried again; a flow has seen what it was."""
     exit_code = errors.CODES[code].exit_code
     kind = next(item for item in CLASSES.values() if item.exit_code is exit_code)
-    ends_the_job = [rule["onExitCodes"]["values"] for rule in job_manifest.failure_rules() if rule["action"] == "FailJob"]
+    ends_the_job = [rule["onExitCodes"]["values"] for rule in manifest.failure_rules() if rule["action"] == "FailJob"]
     assert backoff.permanent(kind("x", code=code)) == (exit_code in itertools.chain(*ends_the_job) or exit_code == errors.ExitCode.AS_GOOSE)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from migrator import errors
 from tasks import fleet
-from tasks.fleet_models import Fleet
+from tasks.fleet.models import Fleet
 
 SMALL = """\
 namespace: "{environment}-shop"

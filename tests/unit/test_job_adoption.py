@@ -8,17 +8,17 @@ from collections.abc import Callable
 import pytest
 
 from migrator import errors
-from tasks import job_adoption, job_manifest
-from tasks.job_adoption import Course
-from tasks.job_watch import Page
+from tasks.job import adoption, manifest
+from tasks.job.adoption import Course
+from tasks.kubernetes import objects
 from tests.unit.job_objects import Json, job, order
 
-NAME = job_manifest.name(order())
+NAME = manifest.name(order())
 COMPLETE, FAILED = (("Complete", "CompletionsReached"),), (("Failed", "BackoffLimitExceeded"),)
 
 
 def chosen(*jobs: Json, idle: bool = False, covers: Callable[[str], bool] = lambda digest: digest == "a" * 64) -> Course:
-    return job_adoption.choose(order(), jobs, covers, idle=idle).course
+    return adoption.choose(order(), jobs, covers, idle=idle).course
 
 
 def deleted(found: Json) -> Json:
@@ -69,7 +69,7 @@ class ScriptedJobs:
         self.lost_answers = 0
         self.before_create: Callable[[], None] = lambda: None
 
-    def create(self, namespace: str, manifest: Json) -> Json | None:
+    def create_job(self, namespace: str, manifest: Json) -> Json | None:
         self.calls.append("create")
         self.before_create()
         name = manifest["metadata"]["name"]
@@ -86,22 +86,21 @@ class ScriptedJobs:
     def job(self, namespace: str, name: str) -> Json | None:
         return self.kept.get(name)
 
-    def jobs(self, namespace: str, *, labels: str = "", fields: str = "") -> Page:
-        wanted = dict(item.split("=") for item in labels.split(","))
-        own = [found for found in self.kept.values() if wanted.items() <= (found["metadata"].get("labels") or {}).items()]
-        return Page(own, "1")
+    def jobs(self, namespace: str, selector: str = "") -> list[Json]:
+        wanted = dict(item.split("=") for item in selector.split(","))
+        return [found for found in self.kept.values() if wanted.items() <= (found["metadata"].get("labels") or {}).items()]
 
-    def delete(self, namespace: str, name: str, uid: str) -> None:
+    def delete_job(self, namespace: str, name: str, uid: str) -> None:
         self.calls.append(f"delete {uid}")
         if self.kept.get(name, {"metadata": {"uid": ""}})["metadata"]["uid"] == uid:
             del self.kept[name]
 
 
-def place(api: ScriptedJobs, *, idle: bool = False, prepare: Callable[[], None] = lambda: None) -> job_adoption.Choice:
+def place(api: ScriptedJobs, *, idle: bool = False, prepare: Callable[[], None] = lambda: None) -> adoption.Choice:
     def tell(level: str, text: str) -> None:
         assert level and text
 
-    return job_adoption.place(api, order(), lambda digest: digest == "a" * 64, lambda: idle, prepare, tell, sleep=lambda seconds: None)
+    return adoption.place(api, order(), lambda digest: digest == "a" * 64, lambda: idle, prepare, tell, sleep=lambda seconds: None)
 
 
 def test_good_flow_a_lost_answer_to_the_creation_finds_its_own_job() -> None:
@@ -117,7 +116,7 @@ def test_good_flow_somebody_is_quicker_and_their_job_is_adopted() -> None:
     api.before_create = lambda: api.kept.setdefault(NAME, job(order(run_id="e" * 32)))
     found = place(api)
     assert found.course is Course.ADOPT
-    assert found.job is not None and job_manifest.annotation(found.job, job_manifest.RUN) == "e" * 32
+    assert found.job is not None and objects.annotation(found.job, manifest.RUN) == "e" * 32
 
 
 def test_good_flow_a_failed_job_is_deleted_by_its_uid_and_made_anew() -> None:
@@ -175,6 +174,6 @@ def test_bad_flow_two_who_delete_each_others_jobs_come_to_an_end() -> None:
 
 def test_only_this_very_job_is_waited_for() -> None:
     api = ScriptedJobs(job(uid="new"))
-    assert job_adoption.await_gone(api, job(uid="old"), 0.0, sleep=lambda seconds: None)
-    assert not job_adoption.await_gone(api, job(uid="new"), 0.0, sleep=lambda seconds: None)
+    assert adoption.await_gone(api, job(uid="old"), 0.0, sleep=lambda seconds: None)
+    assert not adoption.await_gone(api, job(uid="new"), 0.0, sleep=lambda seconds: None)
     assert api.calls == []

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrator import errors
-from tasks import backoff, job_failures, redaction
+from tasks import backoff, redaction
+from tasks.job import failures
 from tests.unit.job_objects import Json, ended, event, job, outcome, pod
 
 LABEL = "dev/auth-service"
@@ -25,8 +26,8 @@ REJECTED = {
 }
 
 
-def failure(reason: str, *pods: Json, **status: Any) -> job_failures.JobFailed:
-    return job_failures.failure(job(conditions=(("FailureTarget", reason), ("Failed", reason)), **status), list(pods), LABEL)
+def failure(reason: str, *pods: Json, **status: Any) -> failures.JobFailed:
+    return failures.failure(job(conditions=(("FailureTarget", reason), ("Failed", reason)), **status), list(pods), LABEL)
 
 
 def test_bad_flow_the_error_is_the_pods_own_with_place_code_and_hint() -> None:
@@ -45,7 +46,7 @@ def test_bad_flow_a_job_that_failed_is_never_retried_by_anybody_else() -> None:
     assert "4 attempt(s)" in found.message
     assert backoff.permanent(found)
     for copy in (redaction.sanitised(found), pickle.loads(pickle.dumps(found))):
-        assert (type(copy), copy.exit_code, copy.transient, copy.code) == (job_failures.JobFailed, 21, False, "unavailable")
+        assert (type(copy), copy.exit_code, copy.transient, copy.code) == (failures.JobFailed, 21, False, "unavailable")
 
 
 def test_bad_flow_the_last_attempt_speaks() -> None:
@@ -119,13 +120,13 @@ def test_a_secret_in_a_pods_last_words_is_not_shown() -> None:
 
 
 def test_a_job_is_decided_before_it_has_ended() -> None:
-    assert not job_failures.doomed(job())
-    assert job_failures.doomed(job(conditions=(("FailureTarget", "x"),)))
-    assert not job_failures.finished(job(conditions=(("FailureTarget", "x"), ("SuccessCriteriaMet", "x"))))
-    assert job_failures.finished(job(conditions=(("Complete", "x"),)))
+    assert not failures.doomed(job())
+    assert failures.doomed(job(conditions=(("FailureTarget", "x"),)))
+    assert not failures.finished(job(conditions=(("FailureTarget", "x"), ("SuccessCriteriaMet", "x"))))
+    assert failures.finished(job(conditions=(("Complete", "x"),)))
     unfinished = job()
     unfinished["status"]["conditions"] = [{"type": "Failed", "status": "False"}]
-    assert not job_failures.finished(unfinished)
+    assert not failures.finished(unfinished)
 
 
 def waiting(reason: str, message: str = "m") -> Json:
@@ -156,22 +157,22 @@ def unschedulable() -> Json:
 def test_bad_flow_each_stuck_state_is_known_with_its_own_code_and_hint(
     pods: list[Json], events: list[Json], state: str, code: str, exit_code: int
 ) -> None:
-    found = job_failures.stuck(job(), pods, events)
+    found = failures.stuck(job(), pods, events)
     assert found is not None and found.state == state
-    error = job_failures.stuck_error(found, job(), LABEL, deleted=True)
+    error = failures.stuck_error(found, job(), LABEL, deleted=True)
     assert (error.code, error.exit_code, error.transient) == (code, exit_code, False)
     assert found.reason in error.message
     assert "Nothing was changed, and the Job was deleted" in error.hint
-    left = job_failures.stuck_error(found, job(), LABEL, deleted=False)
+    left = failures.stuck_error(found, job(), LABEL, deleted=False)
     assert "kubectl -n dev-my-girok delete job auth-service-migration-" in left.hint
 
 
 def test_what_no_time_mends_gets_no_patience_and_a_node_gets_more() -> None:
-    assert [job_failures.stuck(job(), [waiting(reason)], []) for reason in ("InvalidImageName", "ErrImagePull")] == [
-        job_failures.Stuck("image", "InvalidImageName: m", 0.0),
-        job_failures.Stuck("image", "ErrImagePull: m", 1.0),
+    assert [failures.stuck(job(), [waiting(reason)], []) for reason in ("InvalidImageName", "ErrImagePull")] == [
+        failures.Stuck("image", "InvalidImageName: m", 0.0),
+        failures.Stuck("image", "ErrImagePull: m", 1.0),
     ]
-    found = job_failures.stuck(job(), [unschedulable()], [])
+    found = failures.stuck(job(), [unschedulable()], [])
     assert found is not None and found.patience > 1
 
 
@@ -189,7 +190,7 @@ def test_what_no_time_mends_gets_no_patience_and_a_node_gets_more() -> None:
     ],
 )
 def test_a_job_that_gets_on_is_not_stuck(pods: list[Json], events: list[Json]) -> None:
-    assert job_failures.stuck(job(), pods, events) is None
+    assert failures.stuck(job(), pods, events) is None
 
 
 @given(st.text(max_size=300), st.integers(1, 255), st.sampled_from(["", "Error", "OOMKilled", "StartError", "Completed"]))
@@ -208,4 +209,4 @@ def test_whatever_stands_in_a_termination_message_makes_an_error_that_can_be_rea
 def test_json_that_is_no_outcome_is_taken_for_text(document: Any) -> None:
     if isinstance(document, dict) and "greylag" in document:
         return
-    assert job_failures.ends([ended(1, json.dumps(document))])[0].outcome is None
+    assert failures.ends([ended(1, json.dumps(document))])[0].outcome is None

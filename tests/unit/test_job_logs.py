@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from migrator import errors
 from tasks import redaction
-from tasks.job_logs import Logs, Seen
+from tasks.job.logs import Logs, Seen
 from tests.unit.job_objects import Json, ended, pod
 
 
@@ -25,7 +25,7 @@ class ScriptedLog:
         self.lines, self.cuts = lines, cuts
         self.reads = 0
 
-    def log(self, namespace: str, pod: str, container: str, since_seconds: int | None = None) -> Iterator[tuple[str, str]]:
+    def log_lines(self, namespace: str, pod: str, *, container: str, since_seconds: int | None = None) -> Iterator[tuple[str, str]]:
         self.reads += 1
         if self.cuts:
             yield from self.lines[: self.cuts.pop(0)]
@@ -73,7 +73,7 @@ def test_a_pod_is_followed_while_it_runs_and_read_once_more_after_its_end() -> N
     begun = threading.Event()
 
     class Live(ScriptedLog):
-        def log(self, namespace: str, pod: str, container: str, since_seconds: int | None = None) -> Iterator[tuple[str, str]]:
+        def log_lines(self, namespace: str, pod: str, *, container: str, since_seconds: int | None = None) -> Iterator[tuple[str, str]]:
             self.reads += 1
             begun.set()
             yield from self.lines[: self.reads]  # the first reading ends early, as when an API server is restarted
@@ -98,7 +98,7 @@ def test_warnings_are_warnings_and_secrets_are_masked() -> None:
 
 def test_bad_flow_a_log_that_may_not_be_read_is_said_once_and_fails_nothing() -> None:
     class Forbidden(ScriptedLog):
-        def log(self, namespace: str, pod: str, container: str, since_seconds: int | None = None) -> Iterator[tuple[str, str]]:
+        def log_lines(self, namespace: str, pod: str, *, container: str, since_seconds: int | None = None) -> Iterator[tuple[str, str]]:
             raise errors.LoginFailed("forbidden")
 
     assert [level for level, _ in read(Forbidden([], []), ended(0))] == ["warning"]

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrator import durations, errors
-from tasks import job_manifest
-from tasks.fleet_models import Engine
-from tasks.job_section import Job
+from tasks.fleet.job_section import Job
+from tasks.fleet.models import Engine
+from tasks.job import manifest
 from tests.unit.job_objects import order, target
 
 _names = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?", fullmatch=True)
@@ -21,7 +21,7 @@ _digests = st.text("0123456789abcdef", min_size=64, max_size=64)
 
 
 def spec(**more: Any) -> dict[str, Any]:
-    found: dict[str, Any] = job_manifest.manifest(order(**more))["spec"]
+    found: dict[str, Any] = manifest.manifest(order(**more))["spec"]
     return found
 
 
@@ -36,7 +36,7 @@ def variables(**more: Any) -> dict[str, Any]:
 
 @given(_names, _digests, _digests)
 def test_a_name_is_a_label_of_at_most_63_characters(service: str, bundle: str, plan: str) -> None:
-    name = job_manifest.name(order(target=target(service=service), bundle=bundle, plan=plan))
+    name = manifest.name(order(target=target(service=service), bundle=bundle, plan=plan))
     assert re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name)
     assert len(name) <= 63
     assert "-migration-" in name
@@ -44,14 +44,14 @@ def test_a_name_is_a_label_of_at_most_63_characters(service: str, bundle: str, p
 
 @given(_digests, _digests)
 def test_the_name_is_the_same_for_the_same_plan_and_another_for_another(plan: str, other: str) -> None:
-    first = job_manifest.name(order(plan=plan))
-    assert first == job_manifest.name(order(plan=plan, image="another:1", run_id="another", backoff_limit=0))
-    assert (first == job_manifest.name(order(plan=other))) == (plan == other)
-    assert first != job_manifest.name(order(plan=plan, bundle="c" * 64))
+    first = manifest.name(order(plan=plan))
+    assert first == manifest.name(order(plan=plan, image="another:1", run_id="another", backoff_limit=0))
+    assert (first == manifest.name(order(plan=other))) == (plan == other)
+    assert first != manifest.name(order(plan=plan, bundle="c" * 64))
 
 
 def test_two_services_whose_names_are_cut_alike_have_different_jobs() -> None:
-    names = {job_manifest.name(order(target=target(service="a" * 45 + ending))) for ending in ("x", "y")}
+    names = {manifest.name(order(target=target(service="a" * 45 + ending))) for ending in ("x", "y")}
     assert len(names) == 2
 
 
@@ -85,7 +85,7 @@ def test_the_pod_is_restricted() -> None:
         "capabilities": {"drop": ["ALL"]},
     }
     assert container()["terminationMessagePolicy"] == "FallbackToLogsOnError"
-    assert {item["mountPath"] for item in container()["volumeMounts"]} == {"/tmp", job_manifest.CREDENTIALS}
+    assert {item["mountPath"] for item in container()["volumeMounts"]} == {"/tmp", manifest.CREDENTIALS}
 
 
 def test_the_secret_is_referred_to_and_never_copied() -> None:
@@ -132,14 +132,14 @@ def test_what_the_fleet_says_of_the_database_reaches_the_command() -> None:
 
 
 def test_the_labels_are_not_those_of_the_services_pods() -> None:
-    found = job_manifest.manifest(order())
+    found = manifest.manifest(order())
     labels = found["metadata"]["labels"]
     assert labels == found["spec"]["template"]["metadata"]["labels"]
     assert labels["app.kubernetes.io/component"] == "migration"
     assert labels["app.kubernetes.io/name"] == "auth-service-migration"
     assert all(re.fullmatch(r"[a-zA-Z0-9]([-\w.]{0,61}[a-zA-Z0-9])?", value) for value in labels.values())
     assert found["metadata"]["annotations"] == {"greylag/plan": "a" * 64, "greylag/bundle": "b" * 64, "greylag/run": "f" * 32}
-    assert job_manifest.selector(target()) == ",".join(f"{key}={value}" for key, value in labels.items())
+    assert manifest.selector(target()) == ",".join(f"{key}={value}" for key, value in labels.items())
 
 
 def test_the_fleets_wishes_for_the_pod_are_heeded() -> None:
@@ -166,7 +166,7 @@ def test_the_fleets_wishes_for_the_pod_are_heeded() -> None:
 def test_the_manifest_is_json_that_the_clients_own_model_takes() -> None:
     from kubernetes import client
 
-    found = json.loads(json.dumps(job_manifest.manifest(order(target=target(substitute_password=True)))))
+    found = json.loads(json.dumps(manifest.manifest(order(target=target(substitute_password=True)))))
     model = client.V1Job.from_dict(found)
     assert client.ApiClient(client.Configuration()).sanitize_for_serialization(model) == found
 
@@ -175,4 +175,4 @@ def test_the_manifest_is_json_that_the_clients_own_model_takes() -> None:
     ("image", "runnable"), [("", False), (":2", False), ("@sha256:ab", False), ("app", True), ("registry.example/app@sha256:ab", True)]
 )
 def test_a_tag_alone_is_no_image(image: str, runnable: bool) -> None:
-    assert job_manifest.runnable(image) is runnable
+    assert manifest.runnable(image) is runnable

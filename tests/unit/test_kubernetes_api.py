@@ -13,8 +13,9 @@ import pytest
 
 from migrator import errors
 from sandbox import ports
-from tasks import backoff, fleet, kubernetes_api, rollout
-from tasks.fleet_models import WorkloadKind
+from tasks import backoff, fleet, rollout
+from tasks.fleet.models import WorkloadKind
+from tasks.kubernetes import api as kubernetes_api
 from tasks.settings import Settings
 
 

@@ -12,8 +12,8 @@ from deployments.privileges import rendering
 from migrator import cli
 from sandbox.vault import vault_policies
 from tasks import fleet
-from tasks.fleet_models import Target, WorkloadKind
-from tasks.sources import Source
+from tasks.credentials import sources
+from tasks.fleet.models import Target, WorkloadKind
 
 DEV = [target for target in fleet.load().targets() if target.environment == "dev"]
 
@@ -38,7 +38,7 @@ def test_every_part_is_filled_in(part: str, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_every_file_of_the_directory_is_printed() -> None:
-    dynamic = DEV[0].model_copy(update={"source": Source.model_validate({"dynamic": "database/creds/x"})})
+    dynamic = DEV[0].model_copy(update={"source": sources.written({"dynamic": "database/creds/x"})})
     texts = "\n".join(part([*DEV, dynamic]) for part in rendering.PARTS.values())
     for path in rendering.DIRECTORY.rglob("*.*"):
         if path.suffix in (".yaml", ".hcl", ".sql"):
@@ -111,7 +111,7 @@ def test_a_vault_policy_reads_its_own_environments_secrets_alone() -> None:
     ],
 )
 def test_a_vault_policy_has_what_the_source_of_the_credentials_asks_for(source: Any, paths: list[str]) -> None:
-    target = DEV[0].model_copy(update={"source": Source.model_validate(source)})
+    target = DEV[0].model_copy(update={"source": sources.written(source)})
     assert list(vault_policies.parse(rendering.vault([target])).rules) == [path.format(path=target.vault_path) for path in paths]
 
 

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from migrator import errors
-from tasks import fleet, kubernetes_api, rollout
-from tasks.fleet_models import Target, Workload
+from tasks import fleet, rollout
+from tasks.fleet.models import Target, Workload
+from tasks.kubernetes import api as kubernetes_api
 from tasks.outcomes import RolloutState
 from tasks.settings import Settings
 from tests.unit.rollout_objects import NEW, OLD, deployment, pod, replica_set

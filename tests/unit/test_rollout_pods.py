@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from migrator import errors
-from tasks.fleet_models import WorkloadKind
-from tasks.rollout import ailments, last_words, revisions, schema_gates
-from tasks.rollout.verdicts import Progress
+from tasks.fleet.models import WorkloadKind
+from tasks.rollout import ailments, looking, revisions, schema_gates
+from tasks.rollout.statuses import Progress
 from tests.unit.rollout_objects import (
     NEW,
     NOW,
@@ -242,34 +242,34 @@ def ailment(**more: Any) -> ailments.Ailment:
 
 def test_the_termination_message_comes_before_the_log() -> None:
     stage = Stage(logs="something else")
-    assert last_words.told(stage, "dev-my-girok", ailment(message="no such column", previous=True)).endswith(":\n  no such column")
+    assert looking.last_words(stage, "dev-my-girok", ailment(message="no such column", previous=True)).endswith(":\n  no such column")
     assert stage.logs_asked == []
 
 
 def test_last_words_are_few_short_lines_without_secrets() -> None:
     log = "\n".join(f"line {number}" for number in range(50)) + "\npostgres://u:hunter22@h/db\n" + "x" * 5000 + "\n\n"
-    said = last_words.told(Stage(logs=log), "dev-my-girok", ailment(previous=True))
+    said = looking.last_words(Stage(logs=log), "dev-my-girok", ailment(previous=True))
     assert "hunter22" not in said and "postgres://u:***@h/db" in said
-    assert len(said.splitlines()) == 1 + last_words.LINES
-    assert max(map(len, said.splitlines())) <= last_words.LONGEST_LINE + 10
+    assert len(said.splitlines()) == 1 + looking.LINES
+    assert max(map(len, said.splitlines())) <= looking.LONGEST_LINE + 10
 
 
 def test_a_log_of_the_instance_before_that_is_gone_gives_way_to_the_current_one() -> None:
     stage = Stage(logs="")
-    assert last_words.told(stage, "dev-my-girok", ailment(previous=True)) == ""
+    assert looking.last_words(stage, "dev-my-girok", ailment(previous=True)) == ""
     assert stage.logs_asked == [("auth-2", "app", True), ("auth-2", "app", False)]
 
 
 def test_bad_flow_a_log_that_may_not_be_read_does_not_hide_the_failure() -> None:
     refused = errors.LoginFailed("pods/log is forbidden", hint="the role needs pods/log")
-    assert last_words.told(Stage(logs=refused), "dev-my-girok", ailment(previous=False)) == (
+    assert looking.last_words(Stage(logs=refused), "dev-my-girok", ailment(previous=False)) == (
         "its log can't be read: pods/log is forbidden (the role needs pods/log)"
     )
 
 
 def test_a_container_that_never_ran_has_no_log() -> None:
     stage = Stage(logs="x")
-    assert last_words.told(stage, "dev-my-girok", ailment()) == ""
-    said = last_words.told(stage, "dev-my-girok", ailment(message='secret "absent" not found'))
+    assert looking.last_words(stage, "dev-my-girok", ailment()) == ""
+    said = looking.last_words(stage, "dev-my-girok", ailment(message='secret "absent" not found'))
     assert said == 'what the kubelet says of container app, pod auth-2:\n  secret "absent" not found'
     assert stage.logs_asked == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tasks.rollout import releases
-from tasks.rollout.verdicts import Progress
+from tasks.rollout.statuses import Progress
 from tests.unit.rollout_objects import DIGEST, NEW, OLD, OTHER_DIGEST, container, deployment, pod
 
 REPOSITORY = NEW.rpartition(":")[0]

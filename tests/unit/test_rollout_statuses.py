@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.fleet_models import WorkloadKind
-from tasks.rollout import argo_rollouts, objects, statuses
-from tasks.rollout.verdicts import Progress
+from tasks.fleet.models import WorkloadKind
+from tasks.kubernetes import objects
+from tasks.rollout import statuses
+from tasks.rollout.statuses import Progress
 from tests.unit.rollout_objects import argo_rollout, daemon_set, deployment, stateful_set
 
 
@@ -156,14 +157,14 @@ def test_argo_rollout(strategy: str, status: dict[str, Any], expected: Progress,
 def test_a_rollout_that_refers_to_a_deployment_has_two_generations(noted: str, read: str, seen: bool) -> None:
     workload = argo_rollout(workloadObservedGeneration=read)
     workload["spec"]["workloadRef"] = {"kind": "Deployment", "name": "auth-service"}
-    workload["metadata"]["annotations"] = {argo_rollouts.WORKLOAD_GENERATION: noted}
-    assert argo_rollouts.observed(workload) is seen
+    workload["metadata"]["annotations"] = {statuses.WORKLOAD_GENERATION: noted}
+    assert statuses.observed(WorkloadKind.ROLLOUT, workload) is seen
 
 
 def test_a_rollout_takes_template_and_selector_of_the_deployment_that_it_refers_to() -> None:
     workload = argo_rollout()
     workload["spec"] = {"workloadRef": {"kind": "Deployment", "name": "auth-service"}}
-    found = argo_rollouts.resolved(workload, deployment(image="web:7"))
+    found = statuses.resolved(workload, deployment(image="web:7"))
     assert objects.images(found, "app") == ["web:7"]
     assert objects.selector(found) == "app=auth"
 

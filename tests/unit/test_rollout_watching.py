@@ -9,9 +9,9 @@ import pytest
 
 from migrator import errors
 from tasks import fleet, rollout
-from tasks.fleet_models import Target, Workload, WorkloadKind
+from tasks.fleet.models import Target, Workload, WorkloadKind
 from tasks.outcomes import RolloutState
-from tasks.rollout import schema_gates, watching
+from tasks.rollout import schema_gates
 from tasks.settings import Settings
 from tests.unit.rollout_objects import (
     DIGEST,
@@ -200,12 +200,6 @@ def test_an_api_server_that_does_not_answer_is_ridden_out_and_is_no_deletion(tar
     told: list[str] = []
     assert awaited(target, stage, image=NEW, listener=told.append).state is RolloutState.HEALTHY
     assert [text.partition(": ")[2] for text in told][1] == "the API server can't be reached; asking again"
-
-
-def test_the_pauses_grow_while_nobody_answers_and_end_at_half_a_minute() -> None:
-    chosen = Settings(rollout_poll_seconds=3)
-    for faults, seconds in ((0, 3), (1, 6), (2, 12), (3, 24), (4, 30), (99, 30)):
-        assert seconds * 0.8 <= watching._pause(chosen, faults) <= seconds * 1.2
 
 
 def test_bad_flow_an_api_server_that_stays_away_is_what_is_reported(target: Target) -> None:

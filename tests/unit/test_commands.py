@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from tasks import after_migrate, fleet
-from tasks.fleet_models import Command, Target
+from tasks import commands, fleet
+from tasks.fleet.models import AfterMigrate, Target
 
 URL = SecretStr("postgres://u:geheim@h/d")
 
 
-def ran(tmp_path: Path, *commands: tuple[str, ...]) -> tuple[bool, list[tuple[str, str]]]:
+def ran(tmp_path: Path, *given: tuple[str, ...]) -> tuple[bool, list[tuple[str, str]]]:
     told: list[tuple[str, str]] = []
     target: Target = fleet.load().target("auth-service", "dev")
-    changed = target.model_copy(update={"root": str(tmp_path), "after_migrate": tuple(Command(run=item) for item in commands)})
-    return after_migrate.run(changed, URL, lambda level, text: told.append((level, text))), told
+    changed = target.model_copy(update={"root": str(tmp_path), "after_migrate": tuple(AfterMigrate(run=item) for item in given)})
+    return commands.follow_up(changed, URL, lambda level, text: told.append((level, text))), told
 
 
 def python(code: str) -> tuple[str, ...]:
@@ -47,7 +47,7 @@ def test_bad_flow_a_program_that_is_not_installed(tmp_path: Path) -> None:
 
 
 def test_bad_flow_a_command_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(after_migrate, "LONGEST_SECONDS", 0.2)
+    monkeypatch.setattr(commands, "LONGEST_SECONDS", 0.2)
     succeeded, told = ran(tmp_path, python("import time; time.sleep(60)"))
     assert not succeeded
     assert "was ended after 0.2 s" in told[0][1]

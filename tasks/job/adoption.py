@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from migrator import errors
-from tasks import job_failures, job_manifest, job_watch
-from tasks.job_manifest import BUNDLE, PLAN, Order
-from tasks.job_watch import Page
+from tasks.job import failures, manifest
+from tasks.job.manifest import BUNDLE, PLAN, Order
+from tasks.kubernetes import following, objects
 
 Json = dict[str, Any]
 
-GONE_SECONDS = job_manifest.GRACE_SECONDS + 30.0
+GONE_SECONDS = manifest.GRACE_SECONDS + 30.0
 """How long a Job that is being deleted is waited for: its pod has its grace, and the garbage collector its turn."""
 
 POLL_SECONDS = 0.5
@@ -43,15 +43,15 @@ class Choice(NamedTuple):
 
 
 class Jobs(Protocol):
-    """What is asked of the API server here (`job_api.JobApi`)."""
-
-    def create(self, namespace: str, manifest: Json) -> Json | None: ...
+    """What is asked of the API server here (`kubernetes.api.Api`)."""
 
     def job(self, namespace: str, name: str) -> Json | None: ...
 
-    def jobs(self, namespace: str, *, labels: str = "", fields: str = "") -> Page: ...
+    def jobs(self, namespace: str, selector: str = "") -> list[Json]: ...
 
-    def delete(self, namespace: str, name: str, uid: str) -> None: ...
+    def create_job(self, namespace: str, manifest: Json) -> Json | None: ...
+
+    def delete_job(self, namespace: str, name: str, uid: str) -> None: ...
 
 
 def choose(order: Order, jobs: Iterable[Json], covers: Callable[[str], bool], *, idle: bool) -> Choice:
@@ -66,17 +66,17 @@ def choose(order: Order, jobs: Iterable[Json], covers: Callable[[str], bool], *,
         if job["metadata"].get("deletionTimestamp"):
             return Choice(Course.AWAIT_END, job)
     for job in found:
-        if not job_failures.finished(job):
-            same = job_manifest.annotation(job, BUNDLE) == order.bundle and covers(job_manifest.annotation(job, PLAN))
-            if job_failures.doomed(job):  # its last pod is still ending: what it leaves is what the next one finds
+        if not failures.finished(job):
+            same = objects.annotation(job, BUNDLE) == order.bundle and covers(objects.annotation(job, PLAN))
+            if failures.doomed(job):  # its last pod is still ending: what it leaves is what the next one finds
                 return Choice(Course.AWAIT_END, job)
             return Choice(Course.ADOPT if same else Course.BUSY, job)
-    complete = [job for job in found if job_failures.condition(job, "Complete") and job_manifest.annotation(job, BUNDLE) == order.bundle]
+    complete = [job for job in found if objects.condition(job, "Complete") and objects.annotation(job, BUNDLE) == order.bundle]
     if idle:
-        settled = [job for job in complete if job_manifest.image(job) == order.image]
+        settled = [job for job in complete if manifest.image(job) == order.image]
         if settled:
             return Choice(Course.SETTLED, settled[-1])
-    name = job_manifest.name(order)
+    name = manifest.name(order)
     for job in found:
         if job["metadata"]["name"] == name:
             return Choice(Course.REPLACE, job)
@@ -105,13 +105,13 @@ def place(
     """
     namespace, label = order.target.namespace, order.target.label
     for _ in range(ROUNDS):
-        found = job_watch.patiently(lambda: api.jobs(namespace, labels=job_manifest.selector(order.target)))
-        choice = choose(order, found.items, covers, idle=not order.pending)
+        found = following.patiently(lambda: api.jobs(namespace, manifest.selector(order.target)))
+        choice = choose(order, found, covers, idle=not order.pending)
         job = choice.job
         if choice.course is Course.ADOPT and job is not None:
             tell(
                 "info",
-                f"{label}: Job {_named(job)} is at work on this already, made by run {job_manifest.annotation(job, 'greylag/run')[:12]}",
+                f"{label}: Job {_named(job)} is at work on this already, made by run {objects.annotation(job, 'greylag/run')[:12]}",
             )
             return choice
         if choice.course is Course.BUSY and job is not None:
@@ -125,7 +125,7 @@ def place(
             remove(api, job, sleep=sleep)
         else:
             prepare()
-            made = job_watch.patiently(lambda: api.create(namespace, job_manifest.manifest(order)))
+            made = following.patiently(lambda: api.create_job(namespace, manifest.manifest(order)))
             if made is not None:
                 tell("info", f"{label}: Job {_named(made)} created, image {order.image}")
                 return Choice(Course.CREATE, made)
@@ -138,7 +138,7 @@ def place(
 def remove(api: Jobs, job: Mapping[str, Any], seconds: float = GONE_SECONDS, *, sleep: Callable[[float], None] = time.sleep) -> bool:
     """Deletes this very Job and waits until its pods have ended; whether they have, within the given seconds."""
     metadata = job["metadata"]
-    job_watch.patiently(lambda: api.delete(metadata["namespace"], metadata["name"], metadata["uid"]), seconds, sleep=sleep)
+    following.patiently(lambda: api.delete_job(metadata["namespace"], metadata["name"], metadata["uid"]), seconds, sleep=sleep)
     return await_gone(api, job, seconds, sleep=sleep)
 
 
@@ -146,7 +146,7 @@ def await_end(api: Jobs, job: Mapping[str, Any], *, sleep: Callable[[float], Non
     """Waits until a Job that is going away is gone, or has finished. Raises LockUnavailable (`job-running`) where it does not."""
 
     def ended(now: Json) -> bool:
-        return job_failures.finished(now) and not now["metadata"].get("deletionTimestamp")
+        return failures.finished(now) and not now["metadata"].get("deletionTimestamp")
 
     if not await_gone(api, job, GONE_SECONDS, or_else=ended, sleep=sleep):
         raise errors.LockUnavailable(
@@ -164,15 +164,22 @@ def await_gone(
     or_else: Callable[[Json], bool] = lambda now: False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
-    """Whether the Job is gone, or something else is so of it, within the given seconds. A new one of its name is another one."""
-    metadata, deadline = job["metadata"], time.monotonic() + seconds
-    while True:
-        now = job_watch.patiently(lambda: api.job(metadata["namespace"], metadata["name"]), seconds, sleep=sleep)
+    """Tells whether the Job is gone, or something else is so of it, within the given seconds. A new one of its name is another one."""
+    metadata = job["metadata"]
+
+    def look() -> Json | None:
+        return api.job(metadata["namespace"], metadata["name"])
+
+    fault: errors.GreylagError | None = None
+    for now in following.follow(look, every=POLL_SECONDS, limit=seconds, sleep=sleep):
+        fault = now.fault if isinstance(now, following.Unanswered) else None
+        if isinstance(now, following.Unanswered):
+            continue
         if now is None or now["metadata"]["uid"] != metadata["uid"] or or_else(now):
             return True
-        if time.monotonic() > deadline:
-            return False
-        sleep(POLL_SECONDS)
+    if fault is not None:
+        raise fault
+    return False
 
 
 def _busy(label: str, job: Mapping[str, Any]) -> errors.LockUnavailable:
@@ -186,12 +193,12 @@ def _busy(label: str, job: Mapping[str, Any]) -> errors.LockUnavailable:
 
 def _require_own(api: Jobs, order: Order) -> None:
     """The name is taken: by a Job of ours that was made meanwhile, or else it must not be touched."""
-    name = job_manifest.name(order)
-    job = job_watch.patiently(lambda: api.job(order.target.namespace, name))
+    name = manifest.name(order)
+    job = following.patiently(lambda: api.job(order.target.namespace, name))
     if job is None:
         return
     labels = job["metadata"].get("labels") or {}
-    if any(labels.get(key) != value for key, value in job_manifest.labels(order.target).items()):
+    if any(labels.get(key) != value for key, value in manifest.labels(order.target).items()):
         raise errors.NotFound(
             f"{order.target.label}: there is a Job {order.target.namespace}/{name} that greylag did not make",
             code="job-conflict",
@@ -200,7 +207,7 @@ def _require_own(api: Jobs, order: Order) -> None:
 
 
 def _done(job: Mapping[str, Any]) -> bool:
-    return bool(job_failures.condition(job, "Complete"))
+    return bool(objects.condition(job, "Complete"))
 
 
 def _named(job: Mapping[str, Any]) -> str:

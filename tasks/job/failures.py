@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from migrator import codes, errors
 from tasks import redaction
-from tasks.job_logs import container_state
-
-Json = Mapping[str, Any]
-
-NEVER_PULLED = frozenset({"InvalidImageName", "ErrImageNeverPull"})
-"""Reasons that no time will mend."""
-
-IMAGE = NEVER_PULLED | {"ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable"}
-"""They alternate while the kubelet tries again: one state, not several."""
-
-CONTAINER = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+from tasks.job.manifest import container_state
+from tasks.kubernetes import objects, waiting
+from tasks.kubernetes.objects import Json
 
 NODE_PATIENCE = 5.0
 """Times the patience that a missing node gets: an autoscaler needs minutes for one."""
@@ -57,20 +49,14 @@ class End(NamedTuple):
     outcome: Json | None
 
 
-def condition(job: Json, *kinds: str) -> Json:
-    """The first of these conditions that is True; empty where none is."""
-    found = {item["type"]: item for item in (job.get("status") or {}).get("conditions") or () if item.get("status") == "True"}
-    return next((found[kind] for kind in kinds if kind in found), {})
-
-
 def finished(job: Json) -> bool:
-    """Whether a Job has ended and all of its pods with it."""
-    return bool(condition(job, "Complete", "Failed"))
+    """Tells whether a Job has ended and all of its pods with it."""
+    return bool(objects.condition(job, "Complete", "Failed"))
 
 
 def doomed(job: Json) -> bool:
-    """Whether a Job will fail or has: known before its last pod has ended (kubernetes.md §1.3)."""
-    return bool(condition(job, "Failed", "FailureTarget"))
+    """Tells whether a Job will fail or has: known before its last pod has ended (kubernetes.md §1.3)."""
+    return bool(objects.condition(job, "Failed", "FailureTarget"))
 
 
 def ends(pods: Iterable[Json]) -> list[End]:
@@ -93,7 +79,7 @@ def failure(job: Json, pods: Sequence[Json], label: str) -> JobFailed:
         pods: the Job's pods, as they were last seen: those of a Job that was over its deadline are deleted.
         label: how people call the target.
     """
-    verdict = condition(job, "Failed", "FailureTarget")
+    verdict = objects.condition(job, "Failed", "FailureTarget")
     why = str(verdict.get("reason") or "Failed")
     name = f"{job['metadata'].get('namespace', '')}/{job['metadata']['name']}"
     known = ends(pods)
@@ -157,14 +143,11 @@ def stuck(job: Json, pods: Sequence[Json], events: Sequence[Json]) -> Stuck | No
     Args:
         pods: the Job's pods. events: those about the Job and about its pods.
     """
-    waiting = [pod for pod in pods if (pod.get("status") or {}).get("phase", "Pending") == "Pending"]
-    for pod in waiting:
-        state = container_state(pod).get("waiting") or {}
-        reason, message = str(state.get("reason") or ""), redaction.clean(str(state.get("message") or ""))
-        if reason in IMAGE:
-            return Stuck("image", f"{reason}: {message}".rstrip(": "), 0.0 if reason in NEVER_PULLED else 1.0)
-        if reason in CONTAINER:
-            return Stuck("container", f"{reason}: {message}".rstrip(": "))
+    for pod in pods:
+        if (pod.get("status") or {}).get("phase", "Pending") != "Pending":
+            continue
+        if (found := _waiting(pod)) is not None:
+            return found
         scheduled: Json = next((item for item in pod["status"].get("conditions") or () if item.get("type") == "PodScheduled"), {})
         if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
             return Stuck("node", f"Unschedulable: {scheduled.get('message', '')}", NODE_PATIENCE)
@@ -175,6 +158,16 @@ def stuck(job: Json, pods: Sequence[Json], events: Sequence[Json]) -> Stuck | No
         refused = _newest(events, "FailedCreate", job["metadata"].get("uid", ""))
         if refused and _time(refused) >= max((str(pod["metadata"].get("creationTimestamp", "")) for pod in pods), default=""):
             return Stuck("pod", f"FailedCreate: {refused.get('message', '')}")
+    return None
+
+
+def _waiting(pod: Json) -> Stuck | None:
+    """Finds what a container of the pod waits for, the migration's or one that was put beside it, where something is wrong."""
+    for status in objects.container_statuses(pod):
+        found = waiting.read(status)
+        if found is not None and found.trouble is not None:
+            reason = f"{found.reason}: {redaction.clean(found.message)}".rstrip(": ")
+            return Stuck(str(found.trouble), reason, 0.0 if found.hopeless else 1.0)
     return None
 
 
@@ -195,6 +188,12 @@ def stuck_error(found: Stuck, job: Json, label: str, *, deleted: bool) -> JobFai
         if deleted
         else f"{hint}. Nothing was changed, but the Job is still there: `kubectl -n {namespace} delete job {name}`",
     )
+
+
+def lost(pod: dict[str, Any]) -> dict[str, Any]:
+    """Marks a pod that is gone: it stays as it was last seen, but that nobody knows how it went on, where it had not ended."""
+    state = pod.get("status") or {}
+    return pod if state.get("phase") in ("Succeeded", "Failed") else {**pod, "status": {**state, "phase": "Unknown"}}
 
 
 def age(pod: Json) -> tuple[str, ...]:

@@ -6,8 +6,8 @@ next run adopts it; a run that is cancelled deletes it and waits until its pod h
 
 What the orchestrator's Role needs in the service's namespace, and nothing else:
 
-    {apiGroups: [batch], resources: [jobs],     verbs: [create, get, list, watch, delete]}
-    {apiGroups: [""],    resources: [pods],     verbs: [list, watch]}
+    {apiGroups: [batch], resources: [jobs],     verbs: [create, get, list, delete]}
+    {apiGroups: [""],    resources: [pods],     verbs: [list]}
     {apiGroups: [""],    resources: [pods/log], verbs: [get]}
     {apiGroups: [""],    resources: [events],   verbs: [list]}
 
@@ -23,19 +23,21 @@ from typing import TYPE_CHECKING, Any
 
 from migrator import errors, events, registry
 from migrator.plans import Plan
-from tasks import job_adoption, job_failures, job_manifest, job_watch, migration, preflight
-from tasks.fleet_models import Target
-from tasks.job_adoption import Course
-from tasks.job_following import Ended, Following, StuckJob, interrupted
-from tasks.job_logs import Told
-from tasks.job_manifest import Order
+from tasks import commands, kubernetes, migration
+from tasks.fleet.models import Target
+from tasks.job import adoption, failures, manifest
+from tasks.job.adoption import Course
+from tasks.job.following import Ended, Following, StuckJob, interrupted
+from tasks.job.logs import Told
+from tasks.job.manifest import Order
+from tasks.kubernetes import following, objects
 from tasks.migration import Prepared
 from tasks.outcomes import AppliedMigration, MigrationOutcome
 from tasks.request import Request
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
-    from tasks.job_api import JobApi
+    from tasks.kubernetes.api import Api
 
 Json = dict[str, Any]
 
@@ -46,11 +48,11 @@ STOP_SECONDS = 20.0
 """How long a cancelled run waits for its Job's pod: greylag needs 10 s at most to roll back, and Prefect kills the run after 30 s (prefect.md §12)."""
 
 
-def run(request: Request, *, image: str, tell: Told, backoff_limit: int = 3, api: JobApi | None = None) -> MigrationOutcome:
+def run(request: Request, *, image: str, tell: Told, backoff_limit: int = 3, api: Api | None = None) -> MigrationOutcome:
     """Brings the target's database up to date by a Job, which is bound to the bundle and to the plan as they are now, or were approved.
 
     Args:
-        request: its session is the worker's own, for the plan; the Job has its Secret.
+        request: its credentials are the worker's own, for the plan; the Job has its Secret.
         image: the release's image, with repository and tag or digest (`Target.image`).
         tell: is given a level (`info`, `warning`) and a line, in the calling thread.
         backoff_limit: the Job's backoffLimit.
@@ -61,13 +63,13 @@ def run(request: Request, *, image: str, tell: Told, backoff_limit: int = 3, api
         NotFound (`job-deleted`, `job-conflict`), LockUnavailable (`job-running`), Interrupted, Unavailable (the API server).
     """
     target = request.target
-    if not job_manifest.runnable(image):
+    if not manifest.runnable(image):
         raise errors.UsageError(
             f"{target.label}: a Job needs the release's image, and {f'{image} names no repository' if image else 'none is given'}",
             code="image-missing",
             hint="give the run's `image`: a tag or digest where job.image of fleet.yaml names the repository, else the whole reference",
         )
-    cluster = api or connect(target, request.settings)
+    cluster = api or _connect(target, request.settings)
 
     def again() -> Prepared:
         return migration.prepare(dataclasses.replace(request, plan=""))
@@ -78,8 +80,8 @@ def run(request: Request, *, image: str, tell: Told, backoff_limit: int = 3, api
         ended = work.done()
     if ended is None:
         return _settled(target, again())
-    if job_failures.condition(ended.job, "Failed"):
-        raise job_failures.failure(ended.job, ended.pods, target.label)
+    if objects.condition(ended.job, "Failed"):
+        raise failures.failure(ended.job, ended.pods, target.label)
     return _outcome(target, ended, prepared, again)
 
 
@@ -101,18 +103,16 @@ def _order(request: Request, plan: Plan, image: str, backoff_limit: int) -> Orde
     )
 
 
-def connect(target: Target, settings: Settings) -> JobApi:
+def _connect(target: Target, settings: Settings) -> Api:
     """The environment's cluster. Raises UsageError (`no-cluster`, `kube-context`)."""
-    from tasks import job_api, kubernetes_api
-
-    context = target.kube_context or settings.kube_context
-    if not context:
+    found = kubernetes.connect(target, settings)
+    if found is None:
         raise errors.UsageError(
             f"{target.label}: a Job needs a cluster, and none is configured",
             code="no-cluster",
             hint="GREYLAG_KUBE_CONTEXT names a kubeconfig's context, or `in-cluster`; or run this with mode inline",
         )
-    return job_api.JobApi(kubernetes_api.connect(context).connection)
+    return found
 
 
 class _Work:
@@ -121,7 +121,7 @@ class _Work:
     Signals reach the main thread alone, and this may run in another: so it is registered like an open connection, for `registry.cancel_all`.
     """
 
-    def __init__(self, api: JobApi, order: Order, prepared: Prepared, again: Callable[[], Prepared], tell: Told, patience: float) -> None:
+    def __init__(self, api: Api, order: Order, prepared: Prepared, again: Callable[[], Prepared], tell: Told, patience: float) -> None:
         self._api, self._order, self._tell, self._patience = api, order, tell, patience
         self._prepared, self._again = prepared, again
         self._cancelled = threading.Event()
@@ -133,7 +133,7 @@ class _Work:
 
     def done(self) -> Ended | None:
         """The Job at its end; None where one had done it all before. Raises as `run`, StuckJob besides."""
-        choice = job_adoption.place(
+        choice = adoption.place(
             self._api,
             self._order,
             self._prepared.covered_by,
@@ -159,14 +159,14 @@ class _Work:
         registry.unregister(self)
         if isinstance(error, StuckJob):
             deleted = self._stop()
-            raise job_failures.stuck_error(error.found, self._job or {}, self._order.target.label, deleted=deleted) from None
+            raise failures.stuck_error(error.found, self._job or {}, self._order.target.label, deleted=deleted) from None
         # Prefect's TerminationSignal, Ctrl-C, a cancellation. After any other error the Job goes on, and whoever comes next adopts it.
         if isinstance(error, errors.Interrupted) or (error is not None and not isinstance(error, Exception)):
             self._stop()
 
     def _preflight(self) -> None:
         if self._order.pending:
-            preflight.run(self._order.target, self._prepared.plan, self._listen, limit=self._order.active_deadline_seconds)
+            commands.check(self._order.target, self._prepared.plan, self._listen, limit=self._order.active_deadline_seconds)
 
     def _listen(self, event: events.Event) -> None:
         self._tell(*migration.told(event))
@@ -186,7 +186,7 @@ class _Work:
             self._job = self._job or self._created()
             if self._job is None:
                 return True
-            if job_adoption.remove(self._api, self._job, STOP_SECONDS):
+            if adoption.remove(self._api, self._job, STOP_SECONDS):
                 self._say("info", "is deleted and its pod has ended")
                 return True
             self._say("warning", "is being deleted, its pod has not ended yet")
@@ -196,9 +196,9 @@ class _Work:
 
     def _created(self) -> Json | None:
         """The Job whose creation was not answered any more: this run's own, by its annotation."""
-        namespace, name = self._order.target.namespace, job_manifest.name(self._order)
-        found: Json | None = job_watch.patiently(lambda: self._api.job(namespace, name), LOOK_SECONDS)
-        own = found is not None and bool(self._order.run_id) and job_manifest.annotation(found, job_manifest.RUN) == self._order.run_id
+        namespace, name = self._order.target.namespace, manifest.name(self._order)
+        found: Json | None = following.patiently(lambda: self._api.job(namespace, name), LOOK_SECONDS)
+        own = found is not None and bool(self._order.run_id) and objects.annotation(found, manifest.RUN) == self._order.run_id
         return found if own else None
 
 
@@ -214,8 +214,11 @@ def _settled(target: Target, now: Prepared) -> MigrationOutcome:
 
 
 def _outcome(target: Target, ended: Ended, prepared: Prepared, again: Callable[[], Prepared]) -> MigrationOutcome:
-    """What all of the Job's pods together have done, in their own words; where the last one left none, what the database says."""
-    told = [end.outcome for end in job_failures.ends(ended.pods) if end.outcome is not None]
+    """Tells what all of the Job's pods together have done, in their own words; where one of them left none, what the database says.
+
+    A pod may have left none because it was killed, or because it came and went between two looks at its end.
+    """
+    told = [end.outcome for end in failures.ends(ended.pods) if end.outcome is not None]
     names = {item.version: item.name for item in prepared.plan.migrations.migrations}
     applied = {
         int(version): AppliedMigration(version=version, name=names.get(version, ""), statements=statements, seconds=seconds)
@@ -223,7 +226,7 @@ def _outcome(target: Target, ended: Ended, prepared: Prepared, again: Callable[[
         for version, statements, seconds in outcome.get("applied") or ()
     }
     last = told[-1] if told and told[-1].get("exit_code") == 0 else None
-    complete = last is not None and not any(outcome.get("left_out") for outcome in told)
+    complete = last is not None and len(told) == len(ended.pods) and not any(outcome.get("left_out") for outcome in told)
     if last is None or not complete:
         now = again()
         left = {step.version for step in now.plan.steps}

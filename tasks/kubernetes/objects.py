@@ -1,4 +1,4 @@
-"""Reading the API's own JSON: what every room here needs of an object."""
+"""Reads the API's own JSON: what is needed of any object, of a workload's pod template, of a pod. Pure."""
 
 from __future__ import annotations
 
@@ -38,6 +38,23 @@ def controller(item: Json) -> Json:
     return found
 
 
+def owned_by(item: Json, uid: str) -> bool:
+    """Tells whether one of the object's owners is that one: a label may be anybody's."""
+    return any(owner.get("uid") == uid for owner in item["metadata"].get("ownerReferences") or ())
+
+
+def condition(item: Json, *kinds: str) -> Json:
+    """The first of these conditions that is True; empty where none is."""
+    found = {each["type"]: each for each in (item.get("status") or {}).get("conditions") or () if each.get("status") == "True"}
+    return next((found[kind] for kind in kinds if kind in found), {})
+
+
+def container_statuses(pod: Json) -> list[Json]:
+    """The statuses of a pod's containers in the order in which they run, init containers first."""
+    state = pod.get("status") or {}
+    return [*(state.get("initContainerStatuses") or ()), *(state.get("containerStatuses") or ())]
+
+
 def label(item: Json, name: str) -> str:
     """A label's value; empty where it is not set."""
     return str((item["metadata"].get("labels") or {}).get(name, ""))
@@ -54,7 +71,7 @@ def name(item: Json) -> str:
 
 
 def deleting(item: Json) -> bool:
-    """Whether the object is being deleted."""
+    """Tells whether the object is being deleted."""
     return bool(item["metadata"].get("deletionTimestamp"))
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from deployments.console import observation
 from migrator import errors
-from tasks import fleet, migration_jobs, redaction
-from tasks.fleet_models import WorkloadKind
-from tasks.migration_jobs import JobState
+from tasks import fleet, redaction
+from tasks.fleet.models import WorkloadKind
+from tasks.job import standing
+from tasks.job.standing import JobState
 
 TARGET = fleet.load().target("auth-service", "dev")
 
@@ -43,14 +44,14 @@ def labelled(job_name: str, /, **labels: str) -> dict[str, Any]:
     ],
 )
 def test_a_migration_job_is_known_by_its_labels_or_by_the_recipes_name(found: dict[str, Any], ours: bool) -> None:
-    assert migration_jobs.belongs(found, TARGET) is ours
+    assert standing.belongs(found, TARGET) is ours
 
 
 def test_the_newest_job_counts() -> None:
     old = job("auth-service-mig-1", created="2026-01-01T00:00:00Z")
     new = job("auth-service-mig-2", created="2026-01-02T00:00:00Z")
-    assert migration_jobs.newest([new, old, job("other")], TARGET) is new
-    assert migration_jobs.newest([job("other")], TARGET) is None
+    assert standing.newest([new, old, job("other")], TARGET) is new
+    assert standing.newest([job("other")], TARGET) is None
 
 
 @pytest.mark.parametrize(
@@ -66,17 +67,17 @@ def test_the_newest_job_counts() -> None:
 )
 def test_how_a_job_ended(conditions: tuple[tuple[str, str], ...], state: JobState) -> None:
     found = job("auth-service-migrate", *conditions)
-    assert migration_jobs.state(found) is state
-    assert migration_jobs.ended(found).startswith(str(state))
+    assert standing.state(found) is state
+    assert standing.ended(found).startswith(str(state))
     found["status"]["conditions"] = [{**item, "status": "False"} for item in found["status"]["conditions"]]
-    assert migration_jobs.state(found) is JobState.RUNNING
+    assert standing.state(found) is JobState.RUNNING
 
 
 def test_a_failed_job_says_why_and_counts_its_pods() -> None:
     found = job("auth-service-migrate", ("Failed", "PodFailurePolicy"))
     found["status"] |= {"failed": 1}
     found["status"]["conditions"][0]["message"] = "container migrate exited with 14"
-    told = migration_jobs.ended(found)
+    told = standing.ended(found)
     assert told == "failed at 2026-01-01T00:00:00Z, pods: 1 failed, PodFailurePolicy: container migrate exited with 14"
 
 
@@ -87,16 +88,16 @@ def test_a_jobs_pods_are_those_that_it_owns() -> None:
         {"metadata": {"name": "a", "creationTimestamp": "1", **owner}},
         {"metadata": {"name": "stray", "creationTimestamp": "3", "labels": {"batch.kubernetes.io/job-name": "auth-service-migrate"}}},
     ]
-    assert [pod["metadata"]["name"] for pod in migration_jobs.pods_of(job("auth-service-migrate"), pods)] == ["a", "b"]
+    assert [pod["metadata"]["name"] for pod in standing.pods_of(job("auth-service-migrate"), pods)] == ["a", "b"]
 
 
 def test_a_pod_says_its_phase_its_exit_codes_and_what_it_waits_for() -> None:
     failed = {"status": {"phase": "Failed", "containerStatuses": [{"name": "migrate", "state": {"terminated": {"exitCode": 14}}}]}}
-    assert migration_jobs.pod_ended(failed) == "failed, migrate ended with exit code 14"
+    assert standing.pod_ended(failed) == "failed, migrate ended with exit code 14"
     waiting = {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "x" not found'}}
     stuck = {"status": {"phase": "Pending", "containerStatuses": [{"name": "migrate", "state": waiting}]}}
-    assert migration_jobs.pod_ended(stuck) == 'pending, migrate waits: CreateContainerConfigError: secret "x" not found'
-    assert migration_jobs.pod_ended({"status": {"phase": "Failed", "reason": "Evicted"}}) == "failed, Evicted"
+    assert standing.pod_ended(stuck) == 'pending, migrate waits: CreateContainerConfigError: secret "x" not found'
+    assert standing.pod_ended({"status": {"phase": "Failed", "reason": "Evicted"}}) == "failed, Evicted"
 
 
 class Recorded:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from migrator import errors
-from tasks import job_watch, redaction
-from tasks.job_manifest import CONTAINER
+from tasks import redaction
+from tasks.job.manifest import CONTAINER, container_state
+from tasks.kubernetes import following
 
 Json = dict[str, Any]
 Told = Callable[[str, str], None]
@@ -23,9 +24,9 @@ WARNING = "greylag: warning:"
 
 
 class LogSource(Protocol):
-    """Where logs come from (`job_api.JobApi`)."""
+    """Where logs come from (`kubernetes.api.Api`)."""
 
-    def log(self, namespace: str, pod: str, container: str, since_seconds: int | None = None) -> Iterator[tuple[str, str]]: ...
+    def log_lines(self, namespace: str, pod: str, *, container: str, since_seconds: int | None = None) -> Iterator[tuple[str, str]]: ...
 
 
 class Logs:
@@ -78,7 +79,7 @@ class Logs:
             since = None if read_at is None else int(time.monotonic() - read_at) + OVERLAP_SECONDS
             seen.rewind()
             try:
-                for moment, text in self._source.log(self._namespace, pod, CONTAINER, since):
+                for moment, text in self._source.log_lines(self._namespace, pod, container=CONTAINER, since_seconds=since):
                     if self._stopped.is_set():
                         return
                     read_at, failures = time.monotonic(), 0
@@ -94,7 +95,7 @@ class Logs:
             else:
                 if last:
                     return
-            self._stopped.wait(job_watch.delay(failures + 1))
+            self._stopped.wait(following.pause(following.FIRST_PAUSE, failures))
 
 
 class Seen:
@@ -108,7 +109,7 @@ class Seen:
         self._again = 0
 
     def new(self, moment: str) -> bool:
-        """Whether the line of this time was not there before; lines come in their order."""
+        """Tells whether the line of this time was not there before; lines come in their order."""
         time_of_line = _sortable(moment)
         if time_of_line < self._last:
             return False
@@ -130,11 +131,3 @@ def _sortable(moment: str) -> str:
     """A time as text that sorts: with nine digits behind the second, whatever number was written."""
     seconds, _, fraction = moment.rstrip("Z").partition(".")
     return f"{seconds}.{fraction:0<9}"
-
-
-def container_state(pod: Mapping[str, Any]) -> Json:
-    """What a pod's migration is doing: `waiting`, `running` or `terminated`, as the API has it; empty before the kubelet has seen it."""
-    for status in (pod.get("status") or {}).get("containerStatuses") or ():
-        if status.get("name") == CONTAINER:
-            return dict(status.get("state") or {})
-    return {}

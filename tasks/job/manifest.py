@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from migrator import errors
-from tasks.fleet_models import Engine, Target
+from tasks.fleet.models import Engine, Target
 
 CONTAINER = "migrate"
 
@@ -62,7 +62,7 @@ class Order(BaseModel):
 
 
 def runnable(image: str) -> bool:
-    """Whether this names an image that a pod can run: not a tag or a digest alone."""
+    """Tells whether this names an image that a pod can run: not a tag or a digest alone."""
     return bool(image) and not image.startswith((":", "@"))
 
 
@@ -224,12 +224,15 @@ def _query(parameters: Mapping[str, str]) -> str:
     return urlencode(sorted(parameters.items()))
 
 
-def annotation(job: Mapping[str, Any], key: str) -> str:
-    """An annotation's value; empty where there is none."""
-    return str((job["metadata"].get("annotations") or {}).get(key, ""))
-
-
 def image(job: Mapping[str, Any]) -> str:
     """The image of a Job's migration."""
     containers = job["spec"]["template"]["spec"]["containers"]
     return str(next((item.get("image", "") for item in containers if item.get("name") == CONTAINER), ""))
+
+
+def container_state(pod: Mapping[str, Any]) -> dict[str, Any]:
+    """What a pod's migration is doing: `waiting`, `running` or `terminated`, as the API has it; empty before the kubelet has seen it."""
+    for status in (pod.get("status") or {}).get("containerStatuses") or ():
+        if status.get("name") == CONTAINER:
+            return dict(status.get("state") or {})
+    return {}

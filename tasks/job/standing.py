@@ -7,12 +7,11 @@ recipe does.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from tasks.fleet_models import Target
-
-Json = Mapping[str, Any]
+from tasks.fleet.models import Target
+from tasks.kubernetes import objects, waiting
+from tasks.kubernetes.objects import Json
 
 COMPONENT = "app.kubernetes.io/component"
 MIGRATION = "migration"
@@ -40,7 +39,7 @@ def newest(jobs: Sequence[Json], target: Target) -> Json | None:
 
 
 def belongs(job: Json, target: Target) -> bool:
-    """Whether a Job is a migration of this service."""
+    """Tells whether a Job is a migration of this service."""
     metadata = job["metadata"]
     labels: Json = metadata.get("labels") or {}
     own = {target.service, target.workload.name}
@@ -55,12 +54,11 @@ def _named(name: str, wanted: str) -> bool:
 
 def state(job: Json) -> JobState:
     """A Job's state. It has failed as soon as the controller has decided so (`FailureTarget`), though its pods may still be ending."""
-    true = {item["type"] for item in (job.get("status") or {}).get("conditions") or () if item.get("status") == "True"}
-    if true & {"Failed", "FailureTarget"}:
+    if objects.condition(job, "Failed", "FailureTarget"):
         return JobState.FAILED
-    if true & {"Complete", "SuccessCriteriaMet"}:
+    if objects.condition(job, "Complete", "SuccessCriteriaMet"):
         return JobState.COMPLETE
-    return JobState.SUSPENDED if "Suspended" in true else JobState.RUNNING
+    return JobState.SUSPENDED if objects.condition(job, "Suspended") else JobState.RUNNING
 
 
 def ended(job: Json) -> str:
@@ -68,7 +66,7 @@ def ended(job: Json) -> str:
     found, status = state(job), job.get("status") or {}
     words = [str(found)]
     deciding = {JobState.FAILED: ("Failed", "FailureTarget"), JobState.COMPLETE: ("Complete",)}.get(found, ())
-    condition: Json = next((item for kind in deciding for item in status.get("conditions") or () if item["type"] == kind), {})
+    condition = objects.condition(job, *deciding)
     if when := status.get("completionTime") or condition.get("lastTransitionTime") or status.get("startTime"):
         words.append(f"{'since' if found is JobState.RUNNING else 'at'} {when}")
     counts = [f"{status[key]} {key}" for key in ("succeeded", "failed", "active") if status.get(key)]
@@ -82,8 +80,7 @@ def ended(job: Json) -> str:
 
 def pods_of(job: Json, pods: Sequence[Json]) -> list[Json]:
     """A Job's own pods, oldest first: by owner, because a label may be anybody's."""
-    uid = job["metadata"].get("uid")
-    own = [pod for pod in pods if any(owner.get("uid") == uid for owner in pod["metadata"].get("ownerReferences") or ())]
+    own = [pod for pod in pods if objects.owned_by(pod, str(job["metadata"].get("uid")))]
     return sorted(own, key=lambda pod: str(pod["metadata"].get("creationTimestamp") or ""))
 
 
@@ -93,12 +90,12 @@ def pod_ended(pod: Json) -> str:
     words = [str(status.get("phase", "Unknown")).lower()]
     if status.get("reason"):
         words.append(str(status["reason"]))
-    for item in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
-        now: Json = item.get("state") or {}
-        if end := now.get("terminated"):
+    for item in objects.container_statuses(pod):
+        wait = waiting.read(item)
+        if end := (item.get("state") or {}).get("terminated"):
             words.append(f"{item['name']} ended with exit code {end.get('exitCode')}")
-        elif (wait := now.get("waiting")) and wait.get("reason") != "PodInitializing":
-            words.append(f"{item['name']} waits: {wait.get('reason')}: {wait.get('message', '')}".rstrip(": "))
+        elif wait is not None and wait.reason != "PodInitializing":
+            words.append(f"{item['name']} waits: {wait.reason}: {wait.message}".rstrip(": "))
     return ", ".join(words)
 
 

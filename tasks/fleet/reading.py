@@ -13,37 +13,19 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ValidationError
 
 from migrator import errors, naming
-from tasks import job_section
-from tasks.fleet_models import Command, Engine, Environment, Fleet, Keys, Service, Target, Workload, WorkloadKind, words_of
-from tasks.job_section import Job
-from tasks.sources import SourceKind
+from tasks.fleet import job_section
+from tasks.fleet.job_section import Job
+from tasks.fleet.models import Fleet, words_of
 
-__all__ = [
-    "Command",
-    "Engine",
-    "Environment",
-    "Fleet",
-    "Job",
-    "Keys",
-    "Service",
-    "Target",
-    "Workload",
-    "WorkloadKind",
-    "chosen_path",
-    "environment_names",
-    "load",
-    "parse",
-    "service_names",
-]
-
-DEFAULT_PATH = Path(__file__).resolve().parent.parent / "deployments" / "fleet.yaml"
+DEFAULT_PATH = Path(__file__).resolve().parents[2] / "deployments" / "fleet.yaml"
 """The fleet of this repository, used where GREYLAG_FLEET is not set."""
 
 ENVIRONMENT_VARIABLE = "GREYLAG_FLEET"
 
-Place = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
+"""The way to a value of the file: keys, and numbers of items."""
 
-TEMPLATE_WORDS: dict[Place, set[str]] = {
+TEMPLATE_WORDS: dict[KeyPath, set[str]] = {
     ("namespace",): {"environment"},
     ("work_pool",): {"environment"},
     ("vault", "path"): {"environment", "service", "store"},
@@ -154,7 +136,7 @@ def _refuse(document: Any, path: Path, error: ValidationError) -> NoReturn:
     raise errors.UsageError(message, code="bad-fleet", where=where, hint=hint, detail=detail) from None
 
 
-def _worded(kind: str, place: Place, message: str) -> tuple[str, str]:
+def _worded(kind: str, place: KeyPath, message: str) -> tuple[str, str]:
     name = str(place[-1]) if place else ""
     inside = ".".join(str(part) for part in place[:-1]) or "the file"
     if kind == "extra_forbidden":
@@ -166,7 +148,7 @@ def _worded(kind: str, place: Place, message: str) -> tuple[str, str]:
     return f"{'.'.join(map(str, place))}: {message.removeprefix('Value error, ')}", "correct the value"
 
 
-def _fields_at(place: Place) -> list[str]:
+def _fields_at(place: KeyPath) -> list[str]:
     """The names that the model at a place of the file knows."""
     found: Any = Fleet
     for part in place:
@@ -180,7 +162,7 @@ def _fields_at(place: Place) -> list[str]:
     return list(found.model_fields) if isinstance(found, type) and issubclass(found, BaseModel) else []
 
 
-def _contradictions(fleet: Fleet) -> Iterator[tuple[Place, str, str]]:
+def _contradictions(fleet: Fleet) -> Iterator[tuple[KeyPath, str, str]]:
     """What the models can't see one by one: (place, message, hint)."""
     yield from _unknown_words(fleet)
     yield from _ambiguous_environments(fleet)
@@ -205,42 +187,30 @@ def _contradictions(fleet: Fleet) -> Iterator[tuple[Place, str, str]]:
     yield from _bad_sources(fleet)
 
 
-def _bad_sources(fleet: Fleet) -> Iterator[tuple[Place, str, str]]:
+def _bad_sources(fleet: Fleet) -> Iterator[tuple[KeyPath, str, str]]:
     """Sources of credentials that don't fit their service; shown where the source is written."""
     for name, service in fleet.services.items():
         for place, environment in fleet.environments.items():
             source = fleet.source(name, place)
             if service.credentials is not None:
-                at: Place = ("services", name, "credentials")
+                at: KeyPath = ("services", name, "credentials")
             else:
                 at = ("credentials",) if environment.credentials is None else ("environments", place, "credentials")
-            for word in sorted((words_of(source.place) | words_of(source.host)) - SERVICE_WORDS):
+            for word in sorted({word for text in source.texts for word in words_of(text)} - SERVICE_WORDS):
                 yield (
                     at,
                     f'credentials: "{{{word}}}" means nothing',
                     f"known here: {', '.join(f'{{{item}}}' for item in sorted(SERVICE_WORDS))}",
                 )
-            if source.kind is not SourceKind.DYNAMIC:
-                continue
-            if service.engine is not Engine.POSTGRES:
-                yield at, f"{name}: short-lived logins exist for PostgreSQL only", f"write `credentials: vault` under services.{name}"
-            elif not service.owner_role:
-                yield (
-                    ("services", name),
-                    f"{name}: with short-lived logins what a migration creates needs an owner that stays: owner_role is missing",
-                    "write `owner_role: ROLE`, a role without login of which every login is a member",
-                )
-            elif service.substitute_password:
-                yield (
-                    ("services", name, "substitute_password"),
-                    f"{name}: a short-lived login's password means nothing in a migration",
-                    "remove substitute_password, or take the credentials from another source",
-                )
+            for keys, message, hint in source.contradictions(
+                name, engine=service.engine, owner_role=service.owner_role, substitute_password=service.substitute_password
+            ):
+                yield (at if keys is None else ("services", name, *keys)), message, hint
 
 
-def _unknown_words(fleet: Fleet) -> Iterator[tuple[Place, str, str]]:
-    templates: dict[Place, str] = {("namespace",): fleet.namespace, ("work_pool",): fleet.work_pool, ("vault", "path"): fleet.vault.path}
-    sections: dict[Place, Job] = {("job",): fleet.job, **{("services", name, "job"): item.job for name, item in fleet.services.items()}}
+def _unknown_words(fleet: Fleet) -> Iterator[tuple[KeyPath, str, str]]:
+    templates: dict[KeyPath, str] = {("namespace",): fleet.namespace, ("work_pool",): fleet.work_pool, ("vault", "path"): fleet.vault.path}
+    sections: dict[KeyPath, Job] = {("job",): fleet.job, **{("services", name, "job"): item.job for name, item in fleet.services.items()}}
     templates |= {(*place, name): getattr(section, name) for place, section in sections.items() for name in job_section.TEMPLATES}
     for place, template in templates.items():
         allowed = TEMPLATE_WORDS[place if place in TEMPLATE_WORDS else place[-2:]]
@@ -249,7 +219,7 @@ def _unknown_words(fleet: Fleet) -> Iterator[tuple[Place, str, str]]:
             yield place, f'{".".join(map(str, place))}: "{{{word}}}" means nothing', f"known here: {known}"
 
 
-def _ambiguous_environments(fleet: Fleet) -> Iterator[tuple[Place, str, str]]:
+def _ambiguous_environments(fleet: Fleet) -> Iterator[tuple[KeyPath, str, str]]:
     seen: dict[str, str] = {name: name for name in fleet.environments}
     suffixes: dict[str, str] = {}
     for name, environment in fleet.environments.items():
@@ -265,13 +235,13 @@ def _ambiguous_environments(fleet: Fleet) -> Iterator[tuple[Place, str, str]]:
             )
 
 
-def _bad_databases(fleet: Fleet) -> Iterator[tuple[Place, str, str]]:
+def _bad_databases(fleet: Fleet) -> Iterator[tuple[KeyPath, str, str]]:
     for name, service in fleet.services.items():
         for place, environment in fleet.environments.items():
             try:
                 naming.database_name(service.database, environment.suffix)
             except errors.UsageError as error:
-                at: Place = (
+                at: KeyPath = (
                     ("environments", place, "suffix") if "is not an environment suffix" in error.message else ("services", name, "database")
                 )
                 yield at, error.message, error.hint

@@ -17,9 +17,10 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from migrator import errors, history, naming
-from tasks import sources
-from tasks.job_section import Job
-from tasks.sources import Source, SourceKind
+from tasks.credentials import sources
+from tasks.credentials.source import Keys, Source
+from tasks.credentials.sources import AnySource
+from tasks.fleet.job_section import Job
 
 Engine = history.Engine
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?")
@@ -66,7 +67,7 @@ class Workload(Model):
     container: str = ""
 
 
-class Command(Model):
+class AfterMigrate(Model):
     """A command that runs after a migration that changed something, in the listed environments (all, where none is listed).
 
     `{service}` and `{environment}` in its words are replaced. It sees DATABASE_URL in its environment, never in its arguments.
@@ -82,21 +83,7 @@ class Check(Model):
     run: Annotated[tuple[str, ...], Field(min_length=1)]
 
 
-class Keys(Model):
-    """What the secret's keys may be called; the first one present is taken.
-
-    `http_port` is optional: where ClickHouse listens for HTTP when `port` is the native one and not its usual neighbour.
-    """
-
-    host: tuple[str, ...] = ("host",)
-    port: tuple[str, ...] = ("port",)
-    username: tuple[str, ...] = ("username", "user")
-    password: tuple[str, ...] = ("password",)
-    database: tuple[str, ...] = ("database", "dbname")
-    http_port: tuple[str, ...] = ("http_port",)
-
-
-class Vault(Model):
+class VaultPaths(Model):
     """Where secrets lie: a KV version 2 mount and a path with {environment}, {service} and {store} in it."""
 
     mount: str = "secret"
@@ -120,7 +107,7 @@ class Environment(Model):
     kube_context: str = ""
     parameters: Mapping[Engine, Mapping[str, str]] = {}
     preflight: tuple[Check, ...] = ()
-    credentials: Source | None = None
+    credentials: AnySource | None = None
 
 
 class Service(Model):
@@ -141,8 +128,8 @@ class Service(Model):
     parameters: Mapping[str, str] = {}
     env: Mapping[str, str] = {}
     substitute_password: bool = False
-    after_migrate: tuple[Command, ...] = ()
-    credentials: Source | None = None
+    after_migrate: tuple[AfterMigrate, ...] = ()
+    credentials: AnySource | None = None
     job: Job = Job()
 
     @model_validator(mode="after")
@@ -179,7 +166,7 @@ class Target(BaseModel):
     parameters: Mapping[str, str] = {}
     env: Mapping[str, str] = {}
     substitute_password: bool = False
-    after_migrate: tuple[Command, ...] = ()
+    after_migrate: tuple[AfterMigrate, ...] = ()
     preflight: tuple[Check, ...] = ()
     job: Job = Job()
 
@@ -200,9 +187,7 @@ class Target(BaseModel):
     @property
     def secret(self) -> str:
         """Where its credentials lie, as a reference: a Vault path, a directory, names of variables."""
-        if self.source.kind is SourceKind.VAULT:
-            return f"{self.vault_mount}/{self.vault_path}"
-        return f"{self.source.place}{self.engine.upper()}_*" if self.source.kind is SourceKind.VARIABLES else self.source.place
+        return self.source.reference(self)
 
     @property
     def limit(self) -> str:
@@ -216,8 +201,8 @@ class Fleet(Model):
     root: str = "."
     namespace: str = "{environment}"
     work_pool: str = "greylag-{environment}"
-    vault: Vault = Vault()
-    credentials: Source = sources.VAULT
+    vault: VaultPaths = VaultPaths()
+    credentials: AnySource = sources.VAULT
     job: Job = Job()
     environments: Annotated[Mapping[Label, Environment], Field(min_length=1)]
     services: Annotated[Mapping[Label, Service], Field(min_length=1)]

@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from migrator import errors
 from tasks import redaction
-from tasks.credentials.secret import Credentials
-from tasks.fleet_models import Target
+from tasks.credentials.source import Credentials, Wanted
 from tasks.settings import Settings
-from tasks.sources import SourceKind
 
 if TYPE_CHECKING:
-    from tasks.credentials.dynamic import Lease
+    from tasks.credentials.leases import Lease
     from tasks.credentials.logins import Login
     from tasks.credentials.vault import Vault
 
@@ -51,14 +49,14 @@ class _Held:
         return min(self.vault.term.ends, self.lease.term.ends)
 
 
-class Session:
+class LifetimeWatcher:
     """A target's credentials during one run; a context manager. `superseded` may be called from any thread, and never waits.
 
     Args:
         logger: is told what happens in the background; never a secret.
     """
 
-    def __init__(self, target: Target, settings: Settings, logger: Logger | None = None) -> None:
+    def __init__(self, target: Wanted, settings: Settings, logger: Logger | None = None) -> None:
         self.target = target
         self._settings = settings
         self._logger: Logger = logger or logging.getLogger(__name__)
@@ -73,11 +71,11 @@ class Session:
         self._keeper: threading.Thread | None = None
 
     @property
-    def dynamic(self) -> bool:
-        """Whether the credentials have a life of their own."""
-        return self.target.source.kind is SourceKind.DYNAMIC
+    def short_lived(self) -> bool:
+        """Tells whether the credentials have a life of their own."""
+        return self.target.source.short_lived
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> LifetimeWatcher:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -89,7 +87,7 @@ class Session:
         Raises as `credentials.fetch`.
         """
         with self._guard:
-            if not self.dynamic:
+            if not self.short_lived:
                 self._still = self._still or self._read()
                 return self._still
             held = self._held
@@ -98,7 +96,7 @@ class Session:
             return held.lease.credentials
 
     def superseded(self, found: Credentials) -> bool:
-        """Whether there are newer credentials than these: time to reconnect, where the work can be left."""
+        """Tells whether there are newer credentials than these: time to reconnect, where the work can be left."""
         held = self._held
         return held is not None and held.lease.credentials != found
 
@@ -107,12 +105,12 @@ class Session:
         self._doubted = True
 
     def alive(self, found: Credentials) -> bool | None:
-        """Whether a short-lived login is still there; asks Vault, by renewing it. What lies still always is.
+        """Tells whether a short-lived login is still there; asks Vault, by renewing it. What lies still always is.
 
         None where nobody can tell: a lease that can't be renewed, or an answer of 403, which a dead token gets as well as one that may not renew.
         Raises Unavailable where Vault can't answer now.
         """
-        from tasks.credentials import dynamic
+        from tasks.credentials import leases
 
         with self._guard:
             held = next((item for item in self._given if item.lease.credentials == found), None)
@@ -121,7 +119,7 @@ class Session:
             if not held.lease.term.renewable:
                 return None
             try:
-                lease = dynamic.renew(held.vault, held.lease)
+                lease = leases.renew(held.vault, held.lease)
             except errors.GreylagError as error:
                 if error.transient:
                     raise
@@ -146,23 +144,18 @@ class Session:
     # --- reading -----------------------------------------------------------------------------------------------------------------
 
     def _read(self) -> Credentials:
-        from tasks.credentials import mounted, vault
-
-        if self.target.source.kind is SourceKind.VAULT:
-            found = vault.read(self.target, self._settings)
-        else:
-            found = mounted.read(self.target)
+        found = self.target.source.read(self.target, self._settings)
         redaction.register(found.password.get_secret_value())
         return found
 
     def _take(self) -> _Held:
         """A fresh login, on a token of its own: nothing that happens to it touches the login that a migration may be using still."""
-        from tasks.credentials import dynamic, logins, vault
+        from tasks.credentials import leases, logins, vault
 
         self._login = self._login or logins.choose(self._settings)
         client = vault.Vault(self._settings, self._login)
         try:
-            held = _Held(client, dynamic.take(client, self.target))
+            held = _Held(client, leases.take(client, self.target))
             held.vault.term  # noqa: B018 - asks Vault, where it has to, while an error can still be raised
         except BaseException:
             client.close()
@@ -210,7 +203,7 @@ class Session:
 
     def _prolonged(self, held: _Held) -> bool:
         """Renews the token and the lease where they are due; false where only fresh ones help. Raises what may pass."""
-        from tasks.credentials import dynamic
+        from tasks.credentials import leases
 
         now = time.monotonic()
         token, lease = held.vault.term, held.lease
@@ -220,7 +213,7 @@ class Session:
             if token.due <= now:
                 token = held.vault.renew_token()
             if lease.term.due <= now:
-                lease = dynamic.renew(held.vault, lease)
+                lease = leases.renew(held.vault, lease)
         except errors.GreylagError as error:
             if error.transient:
                 raise
@@ -234,12 +227,12 @@ class Session:
 
     def _revoke_lease(self, held: _Held) -> None:
         """The token is not ours to revoke, so the login is ended by itself."""
-        from tasks.credentials import dynamic
+        from tasks.credentials import leases
 
         if held.lease.term.over(time.monotonic()):
             return
         try:
-            dynamic.revoke(held.vault, held.lease)
+            leases.revoke(held.vault, held.lease)
         except errors.GreylagError as error:
             left = max(held.lease.term.ends - time.monotonic(), 0)
             told = f"{redaction.clean(error.message)}; {error.hint}"

@@ -1,0 +1,145 @@
+"""Commands of the fleet around a migration: those of an environment that must succeed before it (`preflight`), and those of a service that follow it
+(`after_migrate`).
+
+Preflight asks whether the backup is fresh, whether nobody is on a freeze, whether the monitoring sleeps. Its commands get references in their
+environment, and no password: where the secret lies, not what it holds.
+
+What follows a migration regenerates a client from the database (`prisma db pull`), and the like. The migration is applied by then, so a command that
+fails is a warning and no failure. These see DATABASE_URL in their environment, never in their arguments; their output passes the redaction filter as
+every log line does.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+
+from pydantic import SecretStr
+
+from migrator import errors, events
+from migrator.plans import Plan
+from tasks.fleet.models import AfterMigrate, Check, Target
+
+LONGEST_CHECK_SECONDS = 600.0
+"""A check that takes longer than ten minutes is work of its own, and holds up a release."""
+
+LONGEST_SECONDS = 300.0
+"""What follows a migration is a convenience: it must not hold the run for longer than a migration may take."""
+
+CHECK_LINES, LAST_LINES = 10, 5
+"""Lines of a failed command's output that are worth showing: of a check, and of what follows a migration."""
+
+Told = Callable[[str, str], None]
+
+
+def check(target: Target, plan: Plan, listener: events.Listener = events.ignore, *, limit: float | None = None) -> None:
+    """Runs the target's preflight commands in order.
+
+    Args:
+        limit: seconds that are left for the whole step, None for no limit of its own.
+
+    Raises PlanRefused (`preflight-failed`) at the first that ends with anything but 0 or can't be run, TimedOut (`preflight-timeout`).
+    """
+    given = references(target, plan)
+    for item in target.preflight:
+        _checked(item, target, given, LONGEST_CHECK_SECONDS if limit is None else min(LONGEST_CHECK_SECONDS, max(limit, 0.0)))
+        listener(events.Note("info", "preflight", f"preflight: {' '.join(item.run)}"))
+
+
+def references(target: Target, plan: Plan) -> dict[str, str]:
+    """Lists what a command is told about the run: names, paths and digests."""
+    found = {
+        "service": target.service,
+        "environment": target.environment,
+        "engine": str(target.engine),
+        "database": target.database,
+        "secret": target.secret,
+        "bundle": plan.bundle,
+        "plan": plan.digest,
+        "current": str(plan.current),
+        "versions": " ".join(str(step.version) for step in plan.steps),
+    }
+    return {f"GREYLAG_PREFLIGHT_{name.upper()}": value for name, value in found.items()}
+
+
+def _checked(item: Check, target: Target, given: dict[str, str], seconds: float) -> None:
+    words = " ".join(item.run)
+    kept_back = {"DATABASE_URL", "VAULT_TOKEN", "GREYLAG_VAULT_TOKEN"} | target.source.variables(target)
+    inherited = {name: value for name, value in os.environ.items() if name not in kept_back and not name.startswith("GREYLAG_PREFLIGHT_")}
+    try:
+        done = subprocess.run(
+            item.run,
+            cwd=target.root,
+            env={**inherited, **given},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise errors.TimedOut(
+            f"{target.label}: the preflight command {words} took longer than {seconds:g} s",
+            code="preflight-timeout",
+            hint="nothing was changed; find out what it waits for",
+        ) from None
+    except OSError as error:
+        raise _refused(target, f"{words} can't be run: {error.strerror}", "") from None
+    if done.returncode:
+        last = "\n".join(done.stdout.strip().splitlines()[-CHECK_LINES:])
+        raise _refused(target, f"{words} ended with exit code {done.returncode}", last)
+
+
+def _refused(target: Target, what: str, detail: str) -> errors.PlanRefused:
+    return errors.PlanRefused(
+        f"{target.label}: preflight: {what}",
+        code="preflight-failed",
+        hint=f"nothing was changed; mend what it found, or change `preflight` of {target.environment} in fleet.yaml",
+        detail=detail,
+    )
+
+
+def follow_up(target: Target, url: SecretStr, tell: Told, *, stream: bool = False) -> bool:
+    """Runs the target's commands in order, until one fails; whether all succeeded.
+
+    Args:
+        tell: is given a level (`info`, `warning`) and a line for each command.
+        stream: lets the commands write to this process's output as they go, unredacted: for a database whose URL is no secret.
+    """
+    return all(_run(command, target, url, tell, stream=stream) for command in target.after_migrate)
+
+
+def _run(command: AfterMigrate, target: Target, url: SecretStr, tell: Told, *, stream: bool) -> bool:
+    words = " ".join(command.run)
+    if shutil.which(command.run[0]) is None:
+        tell("warning", f"after_migrate: {command.run[0]} is not installed here: {words} was not run")
+        return False
+    try:
+        done = subprocess.run(
+            command.run,
+            cwd=target.root,
+            env={**os.environ, "DATABASE_URL": url.get_secret_value()},
+            stdin=subprocess.DEVNULL,
+            stdout=None if stream else subprocess.PIPE,
+            stderr=None if stream else subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            timeout=LONGEST_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        tell("warning", f"after_migrate: {words} was ended after {LONGEST_SECONDS:g} s")
+        return False
+    except OSError as error:
+        tell("warning", f"after_migrate: {words} can't be run: {error.strerror}")
+        return False
+    if done.returncode:
+        last = "\n".join((done.stdout or "").strip().splitlines()[-LAST_LINES:])
+        tell("warning", f"after_migrate: {words} failed with exit code {done.returncode}" + (f":\n{last}" if last else ""))
+        return False
+    tell("info", f"after_migrate: {words}")
+    return True

@@ -1,0 +1,43 @@
+"""The source `vault`: a KV version 2 secret at `vault.path`, and what holds where nothing is written."""
+
+from __future__ import annotations
+
+from tasks.credentials.source import Credentials, Source, Wanted, credentials
+from tasks.settings import Settings
+
+
+class InVault(Source):
+    """A source whose keys, all or some, are those of the KV secret at `vault.path`."""
+
+    def holder(self, target: Wanted) -> str:
+        """Mount and path, as `vault kv get` takes them."""
+        return f"{target.vault_mount}/{target.vault_path}"
+
+    def called(self, target: Wanted) -> str:
+        return f"the secret {self.holder(target)}"
+
+    def remedy(self, target: Wanted, key: str, value: str = "…") -> str:
+        return f"`vault kv patch {self.holder(target)} {key}={value}`"
+
+
+class VaultSecret(InVault):
+    """A secret that is read once; the token is given back at once."""
+
+    word = "vault"
+    example = "vault"
+
+    def problem(self) -> str:
+        return "vault takes nothing here: write vault; the path is vault.path of the fleet" if self.place else ""
+
+    def read(self, target: Wanted, settings: Settings) -> Credentials:
+        from tasks.credentials import vault
+
+        data, version = vault.read(target, settings)
+        return credentials(data, target, version)
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        return ("kv",)
+
+    def reference(self, target: Wanted) -> str:
+        return self.holder(target)

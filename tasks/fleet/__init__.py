@@ -1,0 +1,30 @@
+"""fleet.yaml: which services there are, in which environments, and what a step needs to know of one of them.
+
+`models.py` holds what the file says and what follows from it (`Target`), `job_section.py` its section `job`; `reading.py` reads the file, and says
+file, line and remedy where it can't be understood.
+"""
+
+from tasks.credentials.source import Keys
+from tasks.fleet.job_section import Job
+from tasks.fleet.models import AfterMigrate, Engine, Environment, Fleet, Service, Target, Workload, WorkloadKind
+from tasks.fleet.reading import DEFAULT_PATH, ENVIRONMENT_VARIABLE, chosen_path, environment_names, load, parse, service_names
+
+__all__ = [
+    "DEFAULT_PATH",
+    "ENVIRONMENT_VARIABLE",
+    "AfterMigrate",
+    "Engine",
+    "Environment",
+    "Fleet",
+    "Job",
+    "Keys",
+    "Service",
+    "Target",
+    "Workload",
+    "WorkloadKind",
+    "chosen_path",
+    "environment_names",
+    "load",
+    "parse",
+    "service_names",
+]
