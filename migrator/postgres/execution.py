@@ -2,8 +2,8 @@
 
 BEGIN, the time-outs, each statement by itself, the history row and COMMIT go out in one pipeline, and migrations that follow each other share it, with
 one Sync at its end: an error skips everything behind it, so a migration never runs inside a failed one, and those before it are committed and
-recorded. What a pipeline can't carry (a chunk of several commands, COPY, a file's own COMMIT) goes statement by statement over the simple protocol,
-as goose sends it.
+recorded. The commands of a chunk are messages of their own where that means what goose's one message means. What a pipeline can't carry (COPY, a
+file's own COMMIT, what `readings` can't divide beyond doubt) goes statement by statement over the simple protocol, as goose sends it.
 
 Within a pipeline only the last COMMIT waits for the disk, and with it all before it are on the disk too: the write-ahead log is one sequence. A
 server that loses power in between has lost a migration together with its history row, and the run has failed.
@@ -15,14 +15,18 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from migrator import engines, errors, events, gounicode, locks, planning
-from migrator.postgres import blockers, etiquette, failures, history, rejections, shapes
+from migrator import errors, events, gounicode, planning
+from migrator.postgres import blockers, etiquette, failures, history, locks, rejections
 from migrator.postgres.pipelines import Command, Rows, command
-from migrator.postgres.places import Place
+from migrator.postgres.reading import readings
+from migrator.postgres.reading.lock_classes import LockClass
+from migrator.postgres.reading.readings import Reading
+from migrator.postgres.run import Patience, Run
 from migrator.postgres.session import Session
+from migrator.statements import Statement
 
 _FLUSHED_EACH = 64
 """Migrations between two COMMITs that wait for the disk, which bounds what a loss of power can take back."""
@@ -32,49 +36,6 @@ _BULK = 20
 
 _LARGEST_PIPELINED = 1024 * 1024
 """Bytes of statements; a larger file goes statement by statement, so that it doesn't lie in memory twice."""
-
-
-@dataclass
-class Run:
-    """What all parts of one `execute` share."""
-
-    session: Session
-    where: Place
-    policy: engines.LockPolicy
-    author: history.Author
-    listener: events.Listener
-    versioning: bool
-    leave: Callable[[], bool] = engines.stay
-    _shaped: tuple[planning.Step, list[shapes.Shape]] | None = None
-
-    def boundary(self) -> None:
-        """Where another connection could go on with the work. Raises `engines.Left` when this one is to be left."""
-        if self.leave():
-            raise engines.Left
-
-    def shapes_of(self, step: planning.Step) -> list[shapes.Shape]:
-        """The shapes of a step's statements; remembered for one step, as one may have 200,000."""
-        if self._shaped is None or self._shaped[0] is not step:
-            self._shaped = (step, [shapes.shape(item.text) for item in step.statements])
-        return self._shaped[1]
-
-    def timeouts(self, step: planning.Step, lock: locks.LockClass) -> locks.Timeouts:
-        return locks.timeouts(
-            lock,
-            step.notes,
-            lock_timeout=self.policy.statement_lock_timeout,
-            statement_timeout=self.policy.statement_timeout,
-            budget=self.policy.budget,
-        )
-
-
-@dataclass
-class Patience:
-    """Retries of one migration's lock waits. `assist` is a table from which an autovacuum worker is to be sent away first."""
-
-    attempt: int = 0
-    since: float = field(default_factory=time.monotonic)
-    assist: str = ""
 
 
 def execute(run: Run, steps: Sequence[planning.Step]) -> None:
@@ -88,14 +49,11 @@ def execute(run: Run, steps: Sequence[planning.Step]) -> None:
             position += 1
 
 
-def _size(step: planning.Step) -> int:
-    return sum(len(statement.text) for statement in step.statements)
-
-
 def _is_pipelined(session: Session, step: planning.Step) -> bool:
-    if not session.standard_strings or _size(step) > _LARGEST_PIPELINED:
+    reading = readings.of(step)
+    if not session.standard_strings or not reading.pipelined or reading.size > _LARGEST_PIPELINED:
         return False
-    return all("\0" not in item.text and shapes.shape(item.text).pipelined for item in step.statements)
+    return session.counts_characters or not reading.divided  # in an encoding with other rules, where commands end is the server's to say
 
 
 # --- pipelines --------------------------------------------------------------------------------------------------------------------
@@ -111,10 +69,15 @@ class _Role(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
+    """One message. `index` is its statement's, from 1; a statement of several commands has as many messages: `begins` is where in the statement's text
+    this one's part begins, `last` whether it is the last."""
+
     command: Command
     role: _Role
     step: planning.Step
-    index: int = 0  # of a statement, from 1
+    index: int = 0
+    begins: int = 0
+    last: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,17 +95,26 @@ def _composed(run: Run, step: planning.Step, sending: _Sending, *, waits: bool) 
     if sending.assist and step is sending.retried:
         for text in etiquette.assistance(sending.assist):
             yield _Sent(Command(text.encode()), _Role.SETTING, step)
-    if not waits and not any("synchronous_commit" in statement.text for statement in step.statements):
+    reading = readings.of(step)
+    if not waits and "synchronous_commit" not in reading.sets:
         yield _Sent(Command(b"SET LOCAL synchronous_commit = off"), _Role.SETTING, step)
     settings = etiquette.settings(run, step)
     for index, statement in enumerate(step.statements, start=1):
         for text in settings.get(index, ()):
             yield _Sent(Command(text.encode()), _Role.SETTING, step)
-        returns = run.shapes_of(step)[index - 1].returns
-        yield _Sent(Command(gounicode.encode(statement.text), flush=each, streams=returns), _Role.STATEMENT, step, index)
+        for begins, last, item in commands_of(statement, reading.statements[index - 1], flush=each):
+            yield _Sent(item, _Role.STATEMENT, step, index, begins, last)
     if run.versioning:
         yield _Sent(history.record(run.where, step, run.author), _Role.RECORD, step)
     yield _Sent(Command(b"COMMIT", flush=True), _Role.COMMIT, step)
+
+
+def commands_of(statement: Statement, reading: Reading, *, flush: bool = False) -> Iterator[tuple[int, bool, Command]]:
+    """A statement's messages: where in its text each one's part begins, and whether it is the last. Each command is sent by itself, so that it has its
+    own result and stands in pg_stat_activity with its own text."""
+    for number, (begins, part) in enumerate(reading.messages(statement.text), start=1):
+        last = number > len(reading.separators)
+        yield begins, last, Command(gounicode.encode(part), flush=flush and last, streams=reading.returns)
 
 
 def _execute_pipelined(run: Run, steps: Sequence[planning.Step]) -> int:
@@ -163,7 +135,7 @@ def _execute_pipelined(run: Run, steps: Sequence[planning.Step]) -> int:
             if failure.sqlstate == failures.NO_SUCH_STATEMENT and failed.role is _Role.RECORD:
                 continue  # a file deallocated it; the session knows, and prepares it again
             patience = retries.setdefault(failed.step.version, Patience())
-            retry_or_raise(run, failed.step, failed.index, failure, patience, _doing(failed.role, failed.step))
+            retry_or_raise(run, failed.step, failed.index, failure.behind(failed.begins), patience, _doing(failed.role, failed.step))
             sending = replace(sending, retried=failed.step, assist=patience.assist)
     return count
 
@@ -204,6 +176,8 @@ class _Progress:
 
     def on_result(self, index: int, rows: Rows) -> None:
         item = self.sent.pop(index)
+        if not item.last:
+            return
         step = item.step
         now = time.monotonic()
         if item.role is _Role.BEGIN:
@@ -256,15 +230,15 @@ def retry_or_raise(
         error = rejections.of_step(step, failure, doing)
     if failure.sqlstate not in failures.RETRIED or not again:
         raise error from None
-    text = step.statements[max(index, 1) - 1].text if step.statements else ""
-    shape = shapes.shape(text)
-    blocker = blockers.find(run.session, text, shape.lock)
+    at = max(index, 1) - 1
+    text, lock = (step.statements[at].text, readings.of(step).statements[at].lock) if step.statements else ("", LockClass.NONE)
+    blocker = blockers.find(run.session, text, lock)
     patience.attempt += 1
     if patience.attempt == 1:
         patience.since = time.monotonic()
     patience.assist = blocker.relation if blocker.is_autovacuum else ""
     delay = locks.delay(patience.attempt)
-    budget = run.timeouts(step, shape.lock).budget
+    budget = run.timeouts(step, lock).budget
     if time.monotonic() - patience.since + delay > budget:
         raise _budget_used_up(error, blocker, patience, budget) from None
     first_line = step.statements[index - 1].first_line if index else 0
@@ -321,11 +295,11 @@ def _try_alone(run: Run, step: planning.Step, patience: Patience, position: _Pos
         position.index, position.doing = 0, "failed to prepare the transaction"
         send(session, settings.get(index, ()))
         position.index = index
-        shape = run.shapes_of(step)[index - 1]
-        position.committed = position.committed or (shape.ends and shape.commands > 1)
+        reading = readings.of(step).statements[index - 1]
+        position.committed = position.committed or (reading.ends and reading.commands > 1)
         sent_at = time.monotonic()
         session.simple(gounicode.encode(statement.text))
-        position.committed = position.committed or shape.ends
+        position.committed = position.committed or reading.ends
         run.listener(statement_finished(step, index, time.monotonic() - sent_at))
     duration: float | None = None
     if run.versioning:
