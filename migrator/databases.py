@@ -1,11 +1,17 @@
-"""`open_database`: picks an engine. The only module that imports the two engines (architecture.md §1)."""
+"""Picks an engine: to open a database, and for warnings of a plan. The only module that imports the two engines (architecture.md §1)."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from migrator import errors
 from migrator.engines import Database, Finding, LockPolicy, Options, default_actor, stay
+from migrator.history import Engine
 
-__all__ = ["Database", "Finding", "LockPolicy", "Options", "default_actor", "open_database", "stay"]
+if TYPE_CHECKING:
+    from migrator.plans import Plan, Remark
+
+__all__ = ["Database", "Finding", "LockPolicy", "Options", "default_actor", "open_database", "stay", "warnings"]
 
 
 def open_database(driver: str, dbstring: str, options: Options | None = None) -> Database:
@@ -27,3 +33,13 @@ def open_database(driver: str, dbstring: str, options: Options | None = None) ->
         code="unknown-driver",
         hint="greylag drives postgres (or pgx) and clickhouse",
     )
+
+
+def warnings(plan: Plan) -> tuple[Remark, ...]:
+    """What to know before the plan's upward steps run on a database in use; ClickHouse has no rules. Raises nothing: a statement that can't be
+    read is the server's to refuse."""
+    if not plan.steps or plan.engine is not Engine.POSTGRES:
+        return ()
+    from migrator.postgres.lint import examination
+
+    return examination.examine(plan)

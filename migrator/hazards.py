@@ -155,7 +155,10 @@ class _Reading:
         rest: lexer.Open | None = None
         for index, statement in enumerate(self.statements):
             resumed = rest is not None
-            read = lexer.scan(statement.text, self.engine, rest, escapes=self.escapes)
+            if resumed or self.escapes:
+                read = lexer.scan(statement.text, self.engine, rest, escapes=self.escapes)
+            else:
+                read = statement.outline(self.engine).scan(statement.text)
             rest = read.open
             if read.continued:
                 continue

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from migrator.history import Engine, History
 from migrator.targets import Direction, Mode, Target
@@ -14,6 +14,9 @@ from migrator.targets import Direction, Mode, Target
 if TYPE_CHECKING:
     from migrator import files, hazards, notes
     from migrator.annotations import Statement
+
+
+Made = TypeVar("Made")
 
 
 def _no_notes() -> notes.Notes:
@@ -53,6 +56,13 @@ class Step:
     notes: notes.Notes = field(default_factory=_no_notes)
     down_text: bytes = b""
     hazards: tuple[hazards.Hazard, ...] = ()
+    _kept: dict[object, object] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def kept(self, make: Callable[[Step], Made]) -> Made:
+        """What an engine makes of the step; made once, and kept with it."""
+        if make not in self._kept:
+            self._kept[make] = make(self)
+        return cast("Made", self._kept[make])
 
     def document(self) -> dict[str, object]:
         """The step as JSON-ready data; statements are the file's own text, before ENVSUB."""

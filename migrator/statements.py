@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from migrator import lexer
+from migrator.history import Engine
 
 _SHORTEST_SECRET = 4
 """Shorter values are masked only where they stand as a word: `1` or `eu` inside other words would turn a message into noise."""
@@ -37,6 +40,15 @@ class Statement:
     last_line: int
     substitutions: tuple[Substitution, ...] = ()
     anchors: tuple[tuple[int, int], ...] = ()
+    _outline: lexer.Outline | None = field(default=None, init=False, repr=False, compare=False)
+
+    def outline(self, engine: Engine) -> lexer.Outline:
+        """Where the commands of the text begin and end on this engine; read once."""
+        found = self._outline
+        if found is None or found.engine is not engine:
+            found = lexer.outline(self.text, engine)
+            object.__setattr__(self, "_outline", found)
+        return found
 
     def line_of(self, offset: int) -> int:
         """The file's line that holds the character at `offset` (from 0) of `text`; servers report positions in characters, from 1."""

@@ -17,7 +17,6 @@ from pydantic import SecretStr
 from migrator import databases, errors, events, files, planning, refusals
 from migrator.applying import Report, apply
 from migrator.history import History
-from migrator.lint import examination
 from migrator.plans import Plan, Policy
 from tasks import commands
 from tasks.credentials.source import Credentials
@@ -259,5 +258,5 @@ def _plan(migrations: files.MigrationSet, history: History, engine: Engine, env:
 
 def remarks(plan: Plan) -> tuple[Remark, ...]:
     """The plan's own remarks, then what to know before it runs on a database in use."""
-    found = (*plan.remarks, *(examination.examine(plan) if plan.steps else ()))
+    found = (*plan.remarks, *databases.warnings(plan))
     return tuple(Remark(code=item.code, message=item.message, hint=item.hint) for item in found)

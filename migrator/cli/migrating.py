@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from migrator import errors, planning, refusals
 from migrator.cli.session import Session
-from migrator.history import Engine, History
+from migrator.history import History
 from migrator.targets import UPWARDS, Direction, Target, Verb
 
 if TYPE_CHECKING:
@@ -59,12 +59,10 @@ def make_plan(
 
 
 def warned(plan: plans.Plan) -> plans.Plan:
-    """The plan with the warnings of `migrator.lint` among its remarks."""
-    if not plan.steps or plan.engine is Engine.CLICKHOUSE:  # it has no rules there, so that they need not be imported
-        return plan
-    from migrator.lint import examination
+    """The plan with the engine's warnings among its remarks."""
+    from migrator import databases
 
-    return replace(plan, remarks=(*plan.remarks, *examination.examine(plan)))
+    return replace(plan, remarks=(*plan.remarks, *databases.warnings(plan)))
 
 
 def resuming(plan: plans.Plan, database: databases.Database, history: History, call: str) -> plans.Plan:

@@ -8,22 +8,19 @@ what is unknown from the catalogue, and asks where that can't be.
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections.abc import Mapping, Sequence
 
-from migrator import errors, events, gounicode, journal, locks, planning, questions
-from migrator.postgres import etiquette, execution, failures, history, journal_rows, rejections, settling, shapes
-from migrator.postgres.execution import Patience, Run
+from migrator import errors, events, gounicode, journal, planning, questions
+from migrator.postgres import etiquette, execution, failures, history, journal_rows, locks, rejections, settling
 from migrator.postgres.pipelines import Command
+from migrator.postgres.reading import readings
+from migrator.postgres.reading.lock_classes import LockClass
+from migrator.postgres.reading.readings import Reading
+from migrator.postgres.run import Patience, Run
 from migrator.statements import Statement
 
-_OF_A_SESSION = re.compile(r"\b(?:TEMP|TEMPORARY|PREPARE|DECLARE|LISTEN|LOAD)\b|pg_temp|advisory_lock", re.IGNORECASE)
-"""Temporary tables, prepared statements, cursors, locks. Too many matches only keep a file on its connection."""
-
 _ENDS = ("COMMIT", "END")
-_KEPT_SETTINGS = ("SET", "RESET")
-_ONLY_IN_TRANSACTION = ("LOCAL", "TRANSACTION", "CONSTRAINTS")
 
 
 def execute(run: Run, step: planning.Step) -> None:
@@ -33,9 +30,12 @@ def execute(run: Run, step: planning.Step) -> None:
     began = time.monotonic()
     run.listener(events.MigrationStarted(step.version, step.name, step.direction, len(step.statements)))
     first = _resume(run, step) if run.versioning else 1
+    bound = any(readings.binds(item) for item in step.statements[: first - 1])
     for index in range(first, len(step.statements) + 1):
-        if index > first and not run.session.in_transaction and not any(_bound(item) for item in step.statements[: index - 1]):
-            run.boundary()
+        if index > first:
+            bound = bound or readings.binds(step.statements[index - 2])
+            if not bound and not run.session.in_transaction:
+                run.boundary()
         started = time.monotonic()
         _execute(run, step, index)
         run.listener(execution.statement_finished(step, index, time.monotonic() - started))
@@ -43,11 +43,6 @@ def execute(run: Run, step: planning.Step) -> None:
     if run.versioning:
         _record(run, step, duration)
     run.listener(execution.migration_finished(step, duration))
-
-
-def _bound(statement: Statement) -> bool:
-    """Whether a statement may leave something in the session that `_replay_settings` can't put there again."""
-    return _OF_A_SESSION.search(statement.text) is not None
 
 
 def _record(run: Run, step: planning.Step, duration: float) -> None:
@@ -66,17 +61,17 @@ def _record(run: Run, step: planning.Step, duration: float) -> None:
 
 def _execute(run: Run, step: planning.Step, index: int) -> None:
     """One statement, tried again while it doesn't get its lock."""
-    shape = run.shapes_of(step)[index - 1]
+    reading = readings.of(step).statements[index - 1]
     patience = Patience()
-    shared = shape.transactional and run.versioning
+    shared = reading.transactional and run.versioning
     while True:
         try:
-            if run.session.in_transaction or shape.controls:
-                _within_own_transaction(run, step, index, shape)
+            if run.session.in_transaction or reading.controls:
+                _within_own_transaction(run, step, index, reading)
             elif shared:
-                _with_journal_row(run, step, index, shape, patience)
+                _with_journal_row(run, step, index, reading, patience)
             else:
-                _by_itself(run, step, index, shape)
+                _by_itself(run, step, index, reading)
             return
         except failures.ServerFailure as failure:
             own_transaction = run.session.in_transaction and not shared
@@ -84,23 +79,23 @@ def _execute(run: Run, step: planning.Step, index: int) -> None:
             if shared and failure.sqlstate in failures.NOT_IN_TRANSACTION:
                 shared = False
                 continue
-            again = not own_transaction and not shape.controls and not _may_have_committed(shape, failure)
+            again = not own_transaction and not reading.controls and not _may_have_committed(reading, failure)
             execution.retry_or_raise(run, step, index, failure, patience, again=again)
 
 
-def _with_journal_row(run: Run, step: planning.Step, index: int, shape: shapes.Shape, patience: Patience) -> None:
+def _with_journal_row(run: Run, step: planning.Step, index: int, reading: Reading, patience: Patience) -> None:
     """The statement and its journal row in one transaction."""
     done = journal_rows.entry(run.where, step, index, journal.State.DONE, run.author)
     statement = step.statements[index - 1]
     opening = [
         "BEGIN",
         *(etiquette.assistance(patience.assist) if patience.assist else []),
-        *_setting(_timeouts(run, step, shape), local=True),
+        *_setting(_timeouts(run, step, reading), local=True),
     ]
-    if shape.pipelined and run.session.standard_strings:
+    if reading.pipelined and run.session.standard_strings:
         commands = [
             *(Command(text.encode()) for text in opening),
-            Command(_bytes(statement), streams=shape.returns),
+            Command(_bytes(statement), streams=reading.returns),
             done,
             Command(b"COMMIT"),
         ]
@@ -111,23 +106,23 @@ def _with_journal_row(run: Run, step: planning.Step, index: int, shape: shapes.S
     run.session.batch([done, Command(b"COMMIT")])
 
 
-def _by_itself(run: Run, step: planning.Step, index: int, shape: shapes.Shape) -> None:
+def _by_itself(run: Run, step: planning.Step, index: int, reading: Reading) -> None:
     """A statement that can't share a transaction: journalled as started before, as done after."""
     statement = step.statements[index - 1]
     noted = ""
     if run.versioning:
         noted = settling.before(run.session, statement.text)
         _write(run, step, index, journal.State.STARTED, noted)
-    given = _timeouts(run, step, shape)
+    given = _timeouts(run, step, reading)
     execution.send(run.session, _setting(given, local=False))
     try:
         run.session.simple(_bytes(statement))
     except failures.ServerFailure as failure:
-        if not _may_have_committed(shape, failure):
+        if not _may_have_committed(reading, failure):
             _not_done(run, step, index, noted, sweep=True)
         raise
     except BaseException:
-        if run.session.was_cancelled and not _commits_itself(shape):
+        if run.session.was_cancelled and not reading.commits_itself:
             with contextlib.suppress(errors.GreylagError, failures.ServerFailure):
                 _not_done(run, step, index, noted, sweep=False)
         raise
@@ -140,15 +135,9 @@ def _by_itself(run: Run, step: planning.Step, index: int, shape: shapes.Shape) -
         _write(run, step, index, journal.State.DONE, noted)
 
 
-def _commits_itself(shape: shapes.Shape) -> bool:
-    """Whether a statement may have committed a part of its work before it was broken off: a procedure, a DO block with COMMIT. Then its entry
-    stays *started* and the next run asks."""
-    return shape.head[:1] in (("CALL",), ("DO",)) and not shape.transactional
-
-
-def _may_have_committed(shape: shapes.Shape, failure: failures.ServerFailure) -> bool:
-    """The same after an error of the server: one without a context came before the statement's body ran."""
-    return _commits_itself(shape) and bool(failure.context)
+def _may_have_committed(reading: Reading, failure: failures.ServerFailure) -> bool:
+    """Whether a part of a statement's work stays after an error of the server: one without a context came before the statement's body ran."""
+    return reading.commits_itself and bool(failure.context)
 
 
 def _not_done(run: Run, step: planning.Step, index: int, noted: str, *, sweep: bool) -> None:
@@ -164,9 +153,9 @@ def _not_done(run: Run, step: planning.Step, index: int, noted: str, *, sweep: b
                 _swept(run, step, settling.sweep(run.session, verdict.leftovers, run.policy.session_lock_timeout))
 
 
-def _within_own_transaction(run: Run, step: planning.Step, index: int, shape: shapes.Shape) -> None:
+def _within_own_transaction(run: Run, step: planning.Step, index: int, reading: Reading) -> None:
     """A file that begins and commits by itself: its journal rows are part of its own transaction, so they tell what was committed."""
-    ends = shape.controls and shape.head[0] in _ENDS
+    ends = reading.controls and reading.head[0] in _ENDS
     if run.versioning and ends and run.session.in_transaction:
         _write(run, step, index, journal.State.DONE, "")
     run.session.simple(_bytes(step.statements[index - 1]))
@@ -174,11 +163,11 @@ def _within_own_transaction(run: Run, step: planning.Step, index: int, shape: sh
         _write(run, step, index, journal.State.DONE, "")
 
 
-def _timeouts(run: Run, step: planning.Step, shape: shapes.Shape) -> dict[str, float]:
+def _timeouts(run: Run, step: planning.Step, reading: Reading) -> dict[str, float]:
     """The time-outs that one statement is given, in seconds; those that the file sets itself are left to it."""
-    timeouts = run.timeouts(step, shape.lock)
-    own = frozenset[str]().union(*(item.sets for item in run.shapes_of(step)))
-    lock = run.policy.session_lock_timeout if shape.lock <= locks.LockClass.ROWS else locks.share(timeouts.lock, shape.waits)
+    timeouts = run.timeouts(step, reading.lock)
+    own = readings.of(step).sets
+    lock = run.policy.session_lock_timeout if reading.lock <= LockClass.ROWS else locks.share(timeouts.lock, reading.waits)
     wanted = {"statement_timeout": timeouts.statement, "lock_timeout": lock}
     return {name: value for name, value in wanted.items() if name not in own}
 
@@ -246,11 +235,7 @@ def _settled(run: Run, step: planning.Step, index: int, noted: str, *, unknown: 
 def _replay_settings(run: Run, statements: Sequence[Statement]) -> None:
     """Session settings of statements that are skipped: they died with the earlier run's session, and later statements may rely on them."""
     for statement in statements:
-        shape = shapes.shape(statement.text)
-        words = shape.head
-        is_setting = bool(words) and words[0] in _KEPT_SETTINGS and not set(words[1:2]) & set(_ONLY_IN_TRANSACTION)
-        is_call = words[:2] in (("SELECT", "SET_CONFIG"), ("SELECT", "PG_CATALOG")) and "set_config" in statement.text.lower()
-        if shape.commands == 1 and (is_setting or is_call):
+        if readings.read(statement).restores:
             run.session.simple(_bytes(statement))
 
 

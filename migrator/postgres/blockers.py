@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from migrator.locks import LockClass
 from migrator.postgres import failures
+from migrator.postgres.reading.lock_classes import LockClass
 from migrator.postgres.session import Session
 
 _WRITING_MODES = "'RowExclusiveLock','ShareUpdateExclusiveLock','ShareLock','ShareRowExclusiveLock','ExclusiveLock','AccessExclusiveLock'"

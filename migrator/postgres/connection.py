@@ -225,11 +225,12 @@ class PostgresDatabase:
         """Executes steps in order; see `postgres.execution` and `postgres.autocommit`."""
         author = tables.Author(self._options.run_id, self._options.applied_by, plan.bundle)
         from migrator.postgres import autocommit, execution
+        from migrator.postgres.run import Run
         from migrator.targets import Mode
 
         # without versioning nothing is recorded that another connection could go on from
         leave = self._options.leave if plan.target.versioning else stay
-        run = execution.Run(self._session, self._place, self._policy, author, listener, plan.target.versioning, leave)
+        run = Run(self._session, self._place, self._policy, author, listener, plan.target.versioning, leave)
         for number, (mode, group) in enumerate(_grouped(steps, alone=leave is not stay)):
             if number:  # not before the first: every connection gets something done
                 run.boundary()
@@ -241,7 +242,7 @@ class PostgresDatabase:
 
     def effects(self, statements: Iterable[str]) -> Iterable[tuple[objects.Effect, ...] | None]:
         """Per statement what it creates, drops or renames; None for what can't be read."""
-        from migrator.postgres import effects
+        from migrator.postgres.reading import effects
 
         return effects.read(statements)
 

@@ -1,4 +1,4 @@
-"""The time-outs that are sent around a migration's statements (promises.md §5): what `migrator.locks` decides, as SQL.
+"""The time-outs that are sent around a migration's statements (promises.md §5): what `locks` decides, as SQL.
 
 `lock_timeout` holds for one wait, but a statement may wait for several tables, and a transaction has several statements; whoever queues behind the
 first lock waits for all of them. So what a transaction may wait is shared out: among the tables that a statement names, and to later
@@ -7,14 +7,12 @@ statements only what earlier ones have left.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from migrator import locks, planning
-from migrator.postgres import shapes
+from migrator import planning
+from migrator.postgres import locks
 from migrator.postgres.pipelines import milliseconds
-
-if TYPE_CHECKING:
-    from migrator.postgres.execution import Run
+from migrator.postgres.reading import readings
+from migrator.postgres.reading.lock_classes import LockClass
+from migrator.postgres.run import Run
 
 _AUTOVACUUM_WAIT = 3.0
 """Seconds to wait for an autovacuum worker to be sent away: the server does that after deadlock_timeout, 1 s by default."""
@@ -38,19 +36,18 @@ def settings(run: Run, step: planning.Step) -> dict[int, list[str]]:
     """
     touched = note_touches(run, step)
     found: dict[int, list[str]] = {}
-    statement_timeout = run.timeouts(step, locks.LockClass.NONE).statement
+    statement_timeout = run.timeouts(step, LockClass.NONE).statement
     if touched or statement_timeout != run.policy.statement_timeout:
         found[1] = [f"SET LOCAL statement_timeout = {seconds(statement_timeout)}"]
-    shaped = run.shapes_of(step)
-    if any("lock_timeout" in shape.sets for shape in shaped):
+    reading = readings.of(step)
+    if "lock_timeout" in reading.sets:
         return found
-    in_order = shapes.locks_in_order(zip((item.text for item in step.statements), shaped, strict=True))
-    blocking = [index for index, lock in enumerate(in_order, start=1) if lock.blocks]
+    blocking = [index for index, lock in enumerate(reading.locks, start=1) if lock.blocks]
     if blocking[:1] != [1] and touched:
         found.setdefault(1, []).append(f"SET LOCAL lock_timeout = {seconds(run.policy.session_lock_timeout)}")
-    whole = run.timeouts(step, locks.LockClass.EVERYONE).lock
+    whole = run.timeouts(step, LockClass.EVERYONE).lock
     for index in blocking:
-        share = locks.share(whole, shaped[index - 1].waits)
+        share = locks.share(whole, reading.statements[index - 1].waits)
         text = f"SET LOCAL lock_timeout = {seconds(share)}" if index == blocking[0] or not whole else _rest(whole, share)
         found.setdefault(index, []).append(text)
     if whole and len(blocking) > 1:
@@ -70,7 +67,7 @@ def _rest(whole: float, share: float) -> str:
 def note_touches(run: Run, step: planning.Step) -> bool:
     """Whether this step, or one before it in the session, may change the session's time-outs."""
     session = run.session
-    session.timeouts_touched = session.timeouts_touched or any(shape.touches for shape in run.shapes_of(step))
+    session.timeouts_touched = session.timeouts_touched or readings.of(step).touches
     return session.timeouts_touched
 
 

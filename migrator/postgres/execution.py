@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from migrator import engines, errors, events, gounicode, locks, planning
-from migrator.postgres import blockers, etiquette, failures, history, rejections, shapes
+from migrator import errors, events, gounicode, planning
+from migrator.postgres import blockers, etiquette, failures, history, locks, rejections
 from migrator.postgres.pipelines import Command, Rows, command
-from migrator.postgres.places import Place
+from migrator.postgres.reading import readings
+from migrator.postgres.reading.lock_classes import LockClass
+from migrator.postgres.run import Patience, Run
 from migrator.postgres.session import Session
 
 _FLUSHED_EACH = 64
@@ -32,49 +34,6 @@ _BULK = 20
 
 _LARGEST_PIPELINED = 1024 * 1024
 """Bytes of statements; a larger file goes statement by statement, so that it doesn't lie in memory twice."""
-
-
-@dataclass
-class Run:
-    """What all parts of one `execute` share."""
-
-    session: Session
-    where: Place
-    policy: engines.LockPolicy
-    author: history.Author
-    listener: events.Listener
-    versioning: bool
-    leave: Callable[[], bool] = engines.stay
-    _shaped: tuple[planning.Step, list[shapes.Shape]] | None = None
-
-    def boundary(self) -> None:
-        """Where another connection could go on with the work. Raises `engines.Left` when this one is to be left."""
-        if self.leave():
-            raise engines.Left
-
-    def shapes_of(self, step: planning.Step) -> list[shapes.Shape]:
-        """The shapes of a step's statements; remembered for one step, as one may have 200,000."""
-        if self._shaped is None or self._shaped[0] is not step:
-            self._shaped = (step, [shapes.shape(item.text) for item in step.statements])
-        return self._shaped[1]
-
-    def timeouts(self, step: planning.Step, lock: locks.LockClass) -> locks.Timeouts:
-        return locks.timeouts(
-            lock,
-            step.notes,
-            lock_timeout=self.policy.statement_lock_timeout,
-            statement_timeout=self.policy.statement_timeout,
-            budget=self.policy.budget,
-        )
-
-
-@dataclass
-class Patience:
-    """Retries of one migration's lock waits. `assist` is a table from which an autovacuum worker is to be sent away first."""
-
-    attempt: int = 0
-    since: float = field(default_factory=time.monotonic)
-    assist: str = ""
 
 
 def execute(run: Run, steps: Sequence[planning.Step]) -> None:
@@ -88,14 +47,9 @@ def execute(run: Run, steps: Sequence[planning.Step]) -> None:
             position += 1
 
 
-def _size(step: planning.Step) -> int:
-    return sum(len(statement.text) for statement in step.statements)
-
-
 def _is_pipelined(session: Session, step: planning.Step) -> bool:
-    if not session.standard_strings or _size(step) > _LARGEST_PIPELINED:
-        return False
-    return all("\0" not in item.text and shapes.shape(item.text).pipelined for item in step.statements)
+    reading = readings.of(step)
+    return session.standard_strings and reading.pipelined and reading.size <= _LARGEST_PIPELINED
 
 
 # --- pipelines --------------------------------------------------------------------------------------------------------------------
@@ -132,13 +86,14 @@ def _composed(run: Run, step: planning.Step, sending: _Sending, *, waits: bool) 
     if sending.assist and step is sending.retried:
         for text in etiquette.assistance(sending.assist):
             yield _Sent(Command(text.encode()), _Role.SETTING, step)
-    if not waits and not any("synchronous_commit" in statement.text for statement in step.statements):
+    reading = readings.of(step)
+    if not waits and "synchronous_commit" not in reading.sets:
         yield _Sent(Command(b"SET LOCAL synchronous_commit = off"), _Role.SETTING, step)
     settings = etiquette.settings(run, step)
     for index, statement in enumerate(step.statements, start=1):
         for text in settings.get(index, ()):
             yield _Sent(Command(text.encode()), _Role.SETTING, step)
-        returns = run.shapes_of(step)[index - 1].returns
+        returns = reading.statements[index - 1].returns
         yield _Sent(Command(gounicode.encode(statement.text), flush=each, streams=returns), _Role.STATEMENT, step, index)
     if run.versioning:
         yield _Sent(history.record(run.where, step, run.author), _Role.RECORD, step)
@@ -256,15 +211,15 @@ def retry_or_raise(
         error = rejections.of_step(step, failure, doing)
     if failure.sqlstate not in failures.RETRIED or not again:
         raise error from None
-    text = step.statements[max(index, 1) - 1].text if step.statements else ""
-    shape = shapes.shape(text)
-    blocker = blockers.find(run.session, text, shape.lock)
+    at = max(index, 1) - 1
+    text, lock = (step.statements[at].text, readings.of(step).statements[at].lock) if step.statements else ("", LockClass.NONE)
+    blocker = blockers.find(run.session, text, lock)
     patience.attempt += 1
     if patience.attempt == 1:
         patience.since = time.monotonic()
     patience.assist = blocker.relation if blocker.is_autovacuum else ""
     delay = locks.delay(patience.attempt)
-    budget = run.timeouts(step, shape.lock).budget
+    budget = run.timeouts(step, lock).budget
     if time.monotonic() - patience.since + delay > budget:
         raise _budget_used_up(error, blocker, patience, budget) from None
     first_line = step.statements[index - 1].first_line if index else 0
@@ -321,11 +276,11 @@ def _try_alone(run: Run, step: planning.Step, patience: Patience, position: _Pos
         position.index, position.doing = 0, "failed to prepare the transaction"
         send(session, settings.get(index, ()))
         position.index = index
-        shape = run.shapes_of(step)[index - 1]
-        position.committed = position.committed or (shape.ends and shape.commands > 1)
+        reading = readings.of(step).statements[index - 1]
+        position.committed = position.committed or (reading.ends and reading.commands > 1)
         sent_at = time.monotonic()
         session.simple(gounicode.encode(statement.text))
-        position.committed = position.committed or shape.ends
+        position.committed = position.committed or reading.ends
         run.listener(statement_finished(step, index, time.monotonic() - sent_at))
     duration: float | None = None
     if run.versioning:

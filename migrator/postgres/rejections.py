@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 
 from migrator import errors, excerpts, goquote, gounicode, lexer, planning, statements
-from migrator.postgres import failures, shapes
+from migrator.postgres import failures
+from migrator.postgres.reading import readings
 from migrator.targets import Direction
 
 _INLINE_BLOCK = re.compile(r"\binline_code_block\b\D*(\d+)")
@@ -61,11 +62,10 @@ def _standing(step: planning.Step, statement: statements.Statement, journalled: 
 
 def _may_have_committed(step: planning.Step, statement: statements.Statement) -> bool:
     """Whether a transactional file may have committed something by itself before this statement failed."""
-    for item in step.statements:
-        shape = shapes.shape(item.text)
+    for item, reading in zip(step.statements, readings.of(step).statements, strict=True):
         if item is statement:
-            return shape.ends and shape.commands > 1
-        if shape.ends:
+            return reading.ends and reading.commands > 1
+        if reading.ends:
             return True
     return False
 
@@ -112,7 +112,7 @@ def place(statement: statements.Statement, failure: failures.ServerFailure, *, c
         return excerpts.place_of(statement, failure.position - 1 if characters else len(_prefix(text, failure.position - 1)))
     inside = _INLINE_BLOCK.findall(failure.context)
     opening = _QUOTE.search(text)
-    if not inside or opening is None or len(_DO.findall(text[: opening.start()])) != 1 or shapes.shape(text).commands != 1:
+    if not inside or opening is None or len(_DO.findall(text[: opening.start()])) != 1 or readings.read(statement).commands != 1:
         return None
     row = text.count("\n", 0, opening.end()) + int(inside[-1]) - 1
     return excerpts.place_of_row(statement, row) if row <= text.count("\n") else None

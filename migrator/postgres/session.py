@@ -88,7 +88,7 @@ class Session:
 
     @property
     def standard_strings(self) -> bool:
-        """Whether a backslash in a plain string is an ordinary character, as the lexer in `shapes` takes it."""
+        """Whether a backslash in a plain string is an ordinary character, as `migrator.lexer` takes it."""
         return self.pgconn.parameter_status(b"standard_conforming_strings") == b"on"
 
     @property

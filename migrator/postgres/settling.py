@@ -13,8 +13,9 @@ from typing import Any
 
 from migrator import journal
 from migrator.journal import Outcome
-from migrator.postgres import failures, shapes
+from migrator.postgres import failures
 from migrator.postgres.pipelines import milliseconds
+from migrator.postgres.reading import grammar, readings
 from migrator.postgres.session import Session
 
 _SWEEP_LOCK_TIMEOUT = 5000
@@ -62,13 +63,13 @@ def before(session: Session, text: str) -> str:
 def settle(session: Session, text: str, noted: str) -> Verdict:
     """What became of a statement that was begun. `noted` is what `before` returned then. Reads only."""
     known = frozenset(json.loads(noted)) if noted else frozenset()
-    shape = shapes.shape(text)
-    if shape.commands != 1:
+    reading = readings.of_text(text)
+    if reading.commands != 1:
         return Verdict(Outcome.UNKNOWN, "it holds several commands")
-    if (shape.head and shape.head[0] in _REPEATABLE) or shape.head[:2] == ("ALTER", "SYSTEM"):
-        return Verdict(Outcome.NOT_DONE, f"{shape.head[0]} can be repeated")
-    if len(shape.head) > 1 and shape.head[1] in _CATALOGUED and shape.head[0] in ("CREATE", "DROP"):
-        return _settle_catalogued(session, text, shape.head)
+    if (reading.head and reading.head[0] in _REPEATABLE) or reading.head[:2] == ("ALTER", "SYSTEM"):
+        return Verdict(Outcome.NOT_DONE, f"{reading.head[0]} can be repeated")
+    if len(reading.head) > 1 and reading.head[1] in _CATALOGUED and reading.head[0] in ("CREATE", "DROP"):
+        return _settle_catalogued(session, text, reading.head)
     node = _node(text)
     settler = _SETTLERS.get(node[0]) if node else None
     if node is None or settler is None:
@@ -165,17 +166,10 @@ def _settle_catalogued(session: Session, text: str, head: tuple[str, ...]) -> Ve
 
 
 def _node(text: str) -> tuple[str, Any] | None:
-    import postgast  # 0.2 s
-
-    try:
-        parsed = postgast.parse(text)
-    except (postgast.PgQueryError, UnicodeEncodeError):
+    tree = grammar.parse(text)
+    if tree is None or len(tree.commands) != 1:
         return None
-    if len(parsed.stmts) != 1:
-        return None
-    statement = parsed.stmts[0].stmt
-    kind = statement.WhichOneof("node")
-    return (kind, getattr(statement, kind)) if kind else None
+    return tree.commands[0].kind, tree.commands[0].node
 
 
 def _name(relation: Any) -> str:

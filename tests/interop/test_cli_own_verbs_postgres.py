@@ -456,7 +456,7 @@ def test_a_run_with_nothing_to_do_loads_neither_splitter_nor_executor(greylag: G
     greylag("up")
     code = (
         "import sys; from migrator.cli import main; assert main(sys.argv[1:]) == 0;"
-        "print(*[name for name in ('annotations', 'lexer', 'applying', 'postgres.execution', 'postgres.shapes') if f'migrator.{name}' in sys.modules])"
+        "print(*[name for name in ('annotations', 'lexer', 'applying', 'postgres.execution', 'postgres.reading') if f'migrator.{name}' in sys.modules])"
     )
     command = [sys.executable, "-c", code, "-dir", "m", "postgres", greylag.url, "up"]
     done = subprocess.run(

@@ -1,11 +1,11 @@
-"""The rules of migrator.lint beside what the server itself says it does: at DEBUG1 PostgreSQL tells each table that it rewrites or reads through,
+"""The rules of migrator.postgres.lint beside what the server itself says it does: at DEBUG1 PostgreSQL tells each table that it rewrites or reads through,
 and each index that it builds."""
 
 from __future__ import annotations
 
 import psycopg
 
-from migrator.lint import examination, parts
+from migrator.postgres.lint import examination, parts
 
 SCHEMA = """
 CREATE TABLE other (id int PRIMARY KEY);

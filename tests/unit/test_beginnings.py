@@ -14,9 +14,9 @@ from migrator import errors, files, planning
 from migrator.clickhouse import shapes as clickhouse_shapes
 from migrator.clickhouse import wording
 from migrator.history import Engine, History, Row
-from migrator.lint import examination
-from migrator.locks import LockClass
-from migrator.postgres import shapes
+from migrator.postgres.lint import examination
+from migrator.postgres.reading import readings
+from migrator.postgres.reading.lock_classes import LockClass
 from migrator.targets import Mode
 
 BEGINNINGS = (
@@ -49,8 +49,8 @@ texts = st.one_of(
 @given(texts)
 @example("(SELECT 1)")
 def test_every_text_has_a_shape_on_both_engines(text: str) -> None:
-    found = shapes.shape(text)
-    assert list(shapes.locks_in_order([("CREATE TABLE t (a int)", shapes.shape("CREATE TABLE t (a int)")), (text, found)]))
+    found = readings.of_text(text)
+    assert list(readings.locks_in_order([readings.of_text("CREATE TABLE t (a int)"), found]))
     clickhouse_shapes.read(text, "default")
     wording.leaves_no_trace(text)
     wording.belongs_to_session(text)
@@ -60,15 +60,15 @@ def test_every_text_has_a_shape_on_both_engines(text: str) -> None:
     "text", ["(SELECT 1)", "\\echo hello", "<<<<<<< HEAD", "1", "$$x$$", "@x", "1\t2", '"x" y', "'x'", "(COMMIT)", "\x00", "-1"]
 )
 def test_what_begins_with_no_word_is_none_of_the_special_ones(text: str) -> None:
-    found = shapes.shape(text)
+    found = readings.of_text(text)
     assert (found.commands, found.head, found.controls, found.pipelined, found.transactional) == (1, (), False, True, True)
     assert found.lock is LockClass.ROWS and found.returns
 
 
 def test_a_query_in_parentheses_may_change_a_setting() -> None:
-    found = shapes.shape("(SELECT set_config('lock_timeout', '1s', false))")
+    found = readings.of_text("(SELECT set_config('lock_timeout', '1s', false))")
     assert found.touches and found.sets == {"lock_timeout"}
-    assert not shapes.shape("(SELECT set_config('standard_conforming_strings', 'off', false))").pipelined
+    assert not readings.of_text("(SELECT set_config('standard_conforming_strings', 'off', false))").pipelined
 
 
 @given(texts, st.sampled_from(["up", "down"]), st.booleans(), st.booleans(), st.sampled_from(Engine))
@@ -91,5 +91,4 @@ def test_every_text_has_a_plan_or_an_error_of_its_file(text: str, direction: str
         examination.examine(plan)
     (step,) = plan.steps
     assert step.mode is (Mode.CLICKHOUSE if engine is Engine.CLICKHOUSE else Mode.TRANSACTION if transaction else Mode.AUTOCOMMIT)
-    for item in step.statements:
-        shapes.shape(item.text)
+    readings.of(step)

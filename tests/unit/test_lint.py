@@ -1,4 +1,4 @@
-"""Every rule of migrator.lint: what it warns of (`_err`), what it leaves alone (`_ok`), and where the warning points to."""
+"""Every rule of migrator.postgres.lint: what it warns of (`_err`), what it leaves alone (`_ok`), and where the warning points to."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from migrator import files, planning
 from migrator.history import Engine, History
-from migrator.lint import examination
 from migrator.plans import Plan
+from migrator.postgres.lint import examination
 from migrator.targets import Target, Verb
 
 
@@ -211,7 +211,7 @@ def test_bad_flow_what_can_not_be_read_is_the_servers_to_refuse(tmp_path: Path) 
 def test_the_grammar_is_not_loaded_for_a_plan_of_new_tables(tmp_path: Path) -> None:
     plan_of(tmp_path, "CREATE TABLE t (id int); CREATE INDEX i ON t (id);")
     code = (
-        "import sys; from migrator import files, planning; from migrator.history import Engine, History; from migrator.lint import examination\n"
+        "import sys; from migrator import files, planning; from migrator.history import Engine, History; from migrator.postgres.lint import examination\n"
         "from migrator.targets import Target, Verb\n"
         "plan = planning.plan(files.load(sys.argv[1]), History(Engine.POSTGRES, exists=False), Target(Verb.UP), engine=Engine.POSTGRES)\n"
         "assert len(plan.steps) == 1 and examination.examine(plan) == () and 'postgast' not in sys.modules"

@@ -6,16 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator import lexer, locks, notes
+from migrator import lexer, notes
 from migrator.history import Engine
-from migrator.locks import LockClass
+from migrator.postgres import locks
+from migrator.postgres.reading import lock_classes
+from migrator.postgres.reading.lock_classes import LockClass
 
 NONE, ROWS, MAINTENANCE, WRITERS, EVERYONE = LockClass
 
 
 def of(text: str) -> LockClass:
     command = lexer.scan(text, Engine.POSTGRES).commands[0]
-    return locks.of_words(command.words, text[command.start : command.end])
+    return lock_classes.of_command(command.words, text[command.start : command.end])
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ def test_the_first_words_tell_whom_a_statement_stops(text: str, expected: LockCl
 )
 def test_a_statement_waits_for_every_table_that_it_names(text: str, expected: int) -> None:
     command = lexer.scan(text, Engine.POSTGRES).commands[0]
-    assert locks.waits(command.words, text[command.start : command.end]) == expected
+    assert lock_classes.waits(command.words, text[command.start : command.end]) == expected
 
 
 @given(st.floats(0, 3600), st.integers(1, 8))
@@ -124,4 +126,4 @@ def test_delays_grow(attempt: int, chance: float) -> None:
 
 @given(st.lists(st.text(alphabet="ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=1), max_size=5), st.text())
 def test_any_words_have_a_class(words: list[str], text: str) -> None:
-    assert locks.of_words(words, text) in LockClass
+    assert lock_classes.of_command(words, text) in LockClass

@@ -1,0 +1,265 @@
+"""What a statement is, read once and kept with its step: how many commands, whom it locks out, how it must be sent, what of the session it changes.
+
+The lexer and a command's first words decide nearly always (`migrator.lexer`; a statement's outline is read when its file is parsed). PostgreSQL's own
+grammar is asked only for an ALTER TABLE that may be harmless (`lock_classes`): it takes 0.2 s to load.
+
+    INSERT INTO t VALUES (1);                      one command, sent through a pipeline, ROWS
+    CREATE TABLE t (a int); CREATE INDEX ON t (a); two commands, two messages of one pipeline
+    COPY t FROM STDIN;                             sent alone, as goose sends it
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from migrator import hazards, lexer, plans
+from migrator.history import Engine
+from migrator.postgres.reading import lock_classes
+from migrator.postgres.reading.lock_classes import LockClass
+from migrator.statements import Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One statement.
+
+    Args:
+        lock: the strongest class of its commands.
+        waits: how many tables those that block others ask for, at least 1.
+        commands: how many commands it holds; 0 for an empty one.
+        separators: where the semicolons between its commands are, offsets from 0.
+        pipelined: whether its commands can be sent one by one through the extended protocol with the effect that goose's one message has.
+        transactional: whether it may share a transaction with a journal row.
+        controls: whether it begins or ends a transaction itself.
+        ends: whether it ends one.
+        sets: which of `lock_timeout`, `statement_timeout` and `synchronous_commit` it sets; they are the file's own affair then.
+        touches: whether it may change any time-out of the session.
+        restores: whether it is a setting of the session that a later session must be given again.
+        returns: whether it may return rows.
+        head: first words of its first command; none where it begins with something else, as `(SELECT 1)` does.
+        creates: the table that it makes, if it is one command that does.
+        changes: the table that it changes, if it is one command that concerns no other.
+    """
+
+    lock: LockClass
+    waits: int
+    commands: int
+    separators: tuple[int, ...]
+    pipelined: bool
+    transactional: bool
+    controls: bool
+    ends: bool
+    sets: frozenset[str]
+    touches: bool
+    restores: bool
+    returns: bool
+    head: tuple[str, ...]
+    creates: str = ""
+    changes: str = ""
+
+    @property
+    def commits_itself(self) -> bool:
+        """Whether it may have committed a part of its work before it was broken off: a procedure, a DO block with COMMIT."""
+        return self.head[:1] in (("CALL",), ("DO",)) and not self.transactional
+
+
+# fmt: off
+_RETURNING = frozenset({
+    "SELECT", "WITH", "VALUES", "TABLE", "INSERT", "UPDATE", "DELETE", "MERGE", "EXPLAIN", "SHOW", "FETCH", "EXECUTE", "CALL", "ANALYZE",
+})
+# fmt: on
+_DATA = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "COPY"})
+"""Commands that may be large and whose text decides nothing: it is not searched."""
+
+_DATA_HEADS = frozenset((word,) for word in _DATA)
+_SETTING = frozenset({"SET", "RESET", "DISCARD", "DEALLOCATE", "SELECT", "WITH", "VALUES", "DO", "CALL", "EXECUTE", "ALTER"})
+"""Commands that may change a setting of the session."""
+
+_PARAMETER = re.compile(r"\$[0-9]")
+_READING_RULES = re.compile(
+    r"standard_conforming_strings|backslash_quote|client_encoding|set\s+names|\bdiscard\b|\bdeallocate\b", re.IGNORECASE
+)
+_TOGETHER = re.compile(r"\b(?:statement_timestamp|current_query)\b|[0-9]\$", re.IGNORECASE)
+"""What tells commands of one message from messages of their own, or may be cut otherwise by an older server (a number that a dollar sign follows)."""
+
+_TIMEOUTS = re.compile(r"timeout|\breset\b|\bdiscard\b", re.IGNORECASE)
+_NEW_TABLE = re.compile(r'^create\s+(?:unlogged\s+)?table\s+(?:if\s+not\s+exists\s+)?([\w.$"]+)', re.IGNORECASE)
+_ON_TABLE = re.compile(
+    r'^(?:create\s+(?:unique\s+)?index\s+(?:if\s+not\s+exists\s+)?(?:[\w."$]+\s+)?on\s+(?:only\s+)?|alter\s+table\s+(?:only\s+)?)([\w.$"]+)',
+    re.IGNORECASE,
+)
+_SETS_TIMEOUT = re.compile(
+    r"\bset\s+(?:local\s+|session\s+)?(lock|statement)_timeout\b|\bset_config\s*\(\s*'(lock|statement)_timeout'", re.IGNORECASE
+)
+_DURABILITY = "synchronous_commit"
+_REFERENCES = re.compile(r"\breferences\b|\bpartition\b|\binherit\b", re.IGNORECASE)
+_COMMITS = re.compile(r"\b(?:commit|rollback)\b", re.IGNORECASE)
+_CONCURRENTLY = re.compile(r"\b(?:concurrently|finalize)\b", re.IGNORECASE)
+_REINDEX_ALL = re.compile(r"^[\s\S]*?\breindex\s*(?:\([^)]*\)\s*)?(?:database|system|schema)\b", re.IGNORECASE)
+_ONLY_IN_TRANSACTION = ("LOCAL", "TRANSACTION", "CONSTRAINTS")
+_OF_A_SESSION = re.compile(r"\b(?:TEMP|TEMPORARY|PREPARE|DECLARE|LISTEN|LOAD)\b|pg_temp|advisory_lock", re.IGNORECASE)
+
+
+def read(statement: Statement) -> Reading:
+    """Reads one statement of a migration. Whoever has its step asks `of`."""
+    return _read(statement.text, statement.outline(Engine.POSTGRES))
+
+
+def of_text(text: str) -> Reading:
+    """Reads a statement that is not one of a file's."""
+    return _read(text, lexer.outline(text, Engine.POSTGRES))
+
+
+def binds(statement: Statement) -> bool:
+    """Whether it may leave something in the session that no later session can be given again: temporary tables, prepared statements, cursors, locks.
+    Too many matches only keep a file on its connection."""
+    return _OF_A_SESSION.search(statement.text) is not None
+
+
+def _read(text: str, outline: lexer.Outline) -> Reading:
+    if len(outline.commands) == 1 and outline.commands[0][2][:1] in _DATA_HEADS and "$" not in text:
+        return _of_data(outline)
+    return _of_commands(text, outline)
+
+
+@functools.lru_cache(maxsize=4096)
+def _of_data(outline: lexer.Outline) -> Reading:
+    return _of_commands("", outline)
+
+
+_seen: dict[Reading, Reading] = {}
+"""Equal readings are one object: a dump has 200,000 INSERTs of one reading."""
+
+_SEEN_MOST = 4096
+
+
+def _of_commands(text: str, outline: lexer.Outline) -> Reading:
+    size = len(text)
+    commands = [(words, "" if words[:1] in _DATA_HEADS else text[start : size - behind]) for start, behind, words in outline.commands]
+    firsts = {words[0] if words else "" for words, _ in commands}  # "" may be a query in parentheses
+    ends = any(hazards.ends_transaction(words) for words, _ in commands)
+    controls = ends or not firsts.isdisjoint(("BEGIN", "START"))
+    setting = not firsts.isdisjoint(_SETTING) or "" in firsts
+    rules = setting and _READING_RULES.search(text) is not None
+    awkward = outline.open is not None or "COPY" in firsts or ("$" in text and _PARAMETER.search(text) is not None) or rules
+    classes = [lock_classes.of_command(*command) for command in commands]
+    lock = max(classes, default=LockClass.NONE)
+    single = len(commands) == 1
+    found = Reading(
+        lock=lock,
+        waits=sum(lock_classes.waits(*command) for command, each in zip(commands, classes, strict=True) if each.blocks) or 1,
+        commands=len(commands),
+        separators=tuple(size - behind for _, behind, _ in outline.commands[:-1]),
+        pipelined=not controls and not awkward and len(commands) <= 1,
+        transactional=not controls and all(_transactional(words, body) for words, body in commands),
+        controls=controls,
+        ends=ends,
+        sets=frozenset(_sets(text)) if setting else frozenset(),
+        touches=setting and _TIMEOUTS.search(text) is not None,
+        restores=single and _restores(commands[0][0], text),
+        returns=not firsts.isdisjoint(_RETURNING) or "" in firsts,
+        head=commands[0][0] if commands else (),
+        creates=_match(_NEW_TABLE, text) if single and firsts == {"CREATE"} else "",
+        changes=_match(_ON_TABLE, text) if single and lock.blocks and not _REFERENCES.search(text) else "",
+    )
+    if not single:
+        return found
+    if len(_seen) >= _SEEN_MOST:
+        _seen.clear()
+    return _seen.setdefault(found, found)
+
+
+def _is_divisible(text: str, outline: lexer.Outline) -> bool:
+    """Whether several commands mean the same as messages of their own, within a transaction: where each begins is beyond doubt, and none of them can
+    tell. (An error in the last is found when those before it were executed, not before; the transaction is rolled back in both cases.)"""
+    return not outline.nested and _TOGETHER.search(text) is None
+
+
+def _match(pattern: re.Pattern[str], text: str) -> str:
+    found = pattern.match(text)
+    return found[1].lower() if found else ""
+
+
+def _sets(text: str) -> Iterator[str]:
+    for item in _SETS_TIMEOUT.finditer(text):
+        yield f"{(item[1] or item[2]).lower()}_timeout"
+    if _DURABILITY in text:
+        yield _DURABILITY
+
+
+def _restores(words: Sequence[str], text: str) -> bool:
+    if words[:1] in (("SET",), ("RESET",)):
+        return not set(words[1:2]) & set(_ONLY_IN_TRANSACTION)
+    return words[:2] in (("SELECT", "SET_CONFIG"), ("SELECT", "PG_CATALOG")) and "set_config" in text.lower()
+
+
+def _transactional(words: Sequence[str], body: str) -> bool:
+    first, second = (*words, "", "")[:2]
+    if first in ("VACUUM", "CALL", "DISCARD", "CHECKPOINT"):
+        return False
+    if first == "DO":
+        return _COMMITS.search(body) is None
+    if first == "REINDEX":
+        return _CONCURRENTLY.search(body) is None and _REINDEX_ALL.match(body) is None
+    if first == "CLUSTER":
+        return len(words) > 1
+    if first in ("CREATE", "DROP", "ALTER"):
+        if second in ("DATABASE", "TABLESPACE", "SUBSCRIPTION", "SYSTEM"):
+            return False
+        if second in ("INDEX", "UNIQUE", "TABLE"):
+            return _CONCURRENTLY.search(body) is None
+    return True
+
+
+# --- a whole step -------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StepReading:
+    """The statements of one step.
+
+    Args:
+        statements: a reading of each.
+        locks: the class of each within one transaction.
+        size: characters of all of them.
+        pipelined: whether all can be sent through one pipeline.
+        sets, touches, ends: of any of them, see `Reading`.
+    """
+
+    statements: tuple[Reading, ...]
+    locks: tuple[LockClass, ...]
+    size: int
+    pipelined: bool
+    sets: frozenset[str]
+    touches: bool
+    ends: bool
+
+
+def of(step: plans.Step) -> StepReading:
+    """The reading of a step; made once, and kept with it."""
+    return step.kept(_of_step)
+
+
+def _of_step(step: plans.Step) -> StepReading:
+    found = tuple(read(statement) for statement in step.statements)
+    return StepReading(
+        statements=found,
+        locks=tuple(locks_in_order(found)),
+        size=sum(len(statement.text) for statement in step.statements),
+        pipelined=all(item.pipelined for item in found) and not any("\0" in statement.text for statement in step.statements),
+        sets=frozenset[str]().union(*{item.sets for item in found}),
+        touches=any(item.touches for item in found),
+        ends=any(item.ends for item in found),
+    )
+
+
+def locks_in_order(statements: Sequence[Reading]) -> Iterator[LockClass]:
+    """The class of each statement of one transaction: work on a table that the same transaction created stalls nobody."""
+    created: set[str] = set()
+    for found in statements:
+        if found.creates:
+            created.add(found.creates)
+        yield LockClass.NONE if found.changes in created else found.lock

@@ -1,0 +1,51 @@
+"""What all parts of one execution share: the session, where the tables are, who records, how patient it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from migrator import engines, events, planning
+from migrator.postgres import locks
+from migrator.postgres.history import Author
+from migrator.postgres.places import Place
+from migrator.postgres.reading.lock_classes import LockClass
+from migrator.postgres.session import Session
+
+
+@dataclass(frozen=True)
+class Run:
+    """One `execute` of `engines.Database`."""
+
+    session: Session
+    where: Place
+    policy: engines.LockPolicy
+    author: Author
+    listener: events.Listener
+    versioning: bool
+    leave: Callable[[], bool] = engines.stay
+
+    def boundary(self) -> None:
+        """Where another connection could go on with the work. Raises `engines.Left` when this one is to be left."""
+        if self.leave():
+            raise engines.Left
+
+    def timeouts(self, step: planning.Step, lock: LockClass) -> locks.Timeouts:
+        """The time-outs of one statement; the file's own notes win over the run's."""
+        return locks.timeouts(
+            lock,
+            step.notes,
+            lock_timeout=self.policy.statement_lock_timeout,
+            statement_timeout=self.policy.statement_timeout,
+            budget=self.policy.budget,
+        )
+
+
+@dataclass
+class Patience:
+    """Retries of one migration's lock waits. `assist` is a table from which an autovacuum worker is to be sent away first."""
+
+    attempt: int = 0
+    since: float = field(default_factory=time.monotonic)
+    assist: str = ""
