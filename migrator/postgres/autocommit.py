@@ -92,14 +92,14 @@ def _with_journal_row(run: Run, step: planning.Step, index: int, reading: Readin
         *(etiquette.assistance(patience.assist) if patience.assist else []),
         *_setting(_timeouts(run, step, reading), local=True),
     ]
-    if reading.pipelined and run.session.standard_strings:
-        commands = [
-            *(Command(text.encode()) for text in opening),
-            Command(_bytes(statement), streams=reading.returns),
-            done,
-            Command(b"COMMIT"),
-        ]
-        run.session.batch(commands)
+    if reading.pipelined and run.session.standard_strings and (run.session.counts_characters or reading.commands <= 1):
+        parts = list(execution.commands_of(statement, reading))
+        commands = [*(Command(text.encode()) for text in opening), *(item for _, _, item in parts), done, Command(b"COMMIT")]
+        try:
+            run.session.batch(commands)
+        except failures.ServerFailure as failure:
+            at = failure.index - len(opening)
+            raise failure.behind(parts[at][0]) if 0 <= at < len(parts) else failure from None
         return
     execution.send(run.session, opening)
     run.session.simple(_bytes(statement))

@@ -2,8 +2,8 @@
 
 BEGIN, the time-outs, each statement by itself, the history row and COMMIT go out in one pipeline, and migrations that follow each other share it, with
 one Sync at its end: an error skips everything behind it, so a migration never runs inside a failed one, and those before it are committed and
-recorded. What a pipeline can't carry (a chunk of several commands, COPY, a file's own COMMIT) goes statement by statement over the simple protocol,
-as goose sends it.
+recorded. The commands of a chunk are messages of their own where that means what goose's one message means. What a pipeline can't carry (COPY, a
+file's own COMMIT, what `readings` can't divide beyond doubt) goes statement by statement over the simple protocol, as goose sends it.
 
 Within a pipeline only the last COMMIT waits for the disk, and with it all before it are on the disk too: the write-ahead log is one sequence. A
 server that loses power in between has lost a migration together with its history row, and the run has failed.
@@ -23,8 +23,10 @@ from migrator.postgres import blockers, etiquette, failures, history, locks, rej
 from migrator.postgres.pipelines import Command, Rows, command
 from migrator.postgres.reading import readings
 from migrator.postgres.reading.lock_classes import LockClass
+from migrator.postgres.reading.readings import Reading
 from migrator.postgres.run import Patience, Run
 from migrator.postgres.session import Session
+from migrator.statements import Statement
 
 _FLUSHED_EACH = 64
 """Migrations between two COMMITs that wait for the disk, which bounds what a loss of power can take back."""
@@ -49,7 +51,9 @@ def execute(run: Run, steps: Sequence[planning.Step]) -> None:
 
 def _is_pipelined(session: Session, step: planning.Step) -> bool:
     reading = readings.of(step)
-    return session.standard_strings and reading.pipelined and reading.size <= _LARGEST_PIPELINED
+    if not session.standard_strings or not reading.pipelined or reading.size > _LARGEST_PIPELINED:
+        return False
+    return session.counts_characters or not reading.divided  # in an encoding with other rules, where commands end is the server's to say
 
 
 # --- pipelines --------------------------------------------------------------------------------------------------------------------
@@ -65,10 +69,15 @@ class _Role(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
+    """One message. `index` is its statement's, from 1; a statement of several commands has as many messages: `begins` is where in the statement's text
+    this one's part begins, `last` whether it is the last."""
+
     command: Command
     role: _Role
     step: planning.Step
-    index: int = 0  # of a statement, from 1
+    index: int = 0
+    begins: int = 0
+    last: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +102,19 @@ def _composed(run: Run, step: planning.Step, sending: _Sending, *, waits: bool) 
     for index, statement in enumerate(step.statements, start=1):
         for text in settings.get(index, ()):
             yield _Sent(Command(text.encode()), _Role.SETTING, step)
-        returns = reading.statements[index - 1].returns
-        yield _Sent(Command(gounicode.encode(statement.text), flush=each, streams=returns), _Role.STATEMENT, step, index)
+        for begins, last, item in commands_of(statement, reading.statements[index - 1], flush=each):
+            yield _Sent(item, _Role.STATEMENT, step, index, begins, last)
     if run.versioning:
         yield _Sent(history.record(run.where, step, run.author), _Role.RECORD, step)
     yield _Sent(Command(b"COMMIT", flush=True), _Role.COMMIT, step)
+
+
+def commands_of(statement: Statement, reading: Reading, *, flush: bool = False) -> Iterator[tuple[int, bool, Command]]:
+    """A statement's messages: where in its text each one's part begins, and whether it is the last. Each command is sent by itself, so that it has its
+    own result and stands in pg_stat_activity with its own text."""
+    for number, (begins, part) in enumerate(reading.messages(statement.text), start=1):
+        last = number > len(reading.separators)
+        yield begins, last, Command(gounicode.encode(part), flush=flush and last, streams=reading.returns)
 
 
 def _execute_pipelined(run: Run, steps: Sequence[planning.Step]) -> int:
@@ -118,7 +135,7 @@ def _execute_pipelined(run: Run, steps: Sequence[planning.Step]) -> int:
             if failure.sqlstate == failures.NO_SUCH_STATEMENT and failed.role is _Role.RECORD:
                 continue  # a file deallocated it; the session knows, and prepares it again
             patience = retries.setdefault(failed.step.version, Patience())
-            retry_or_raise(run, failed.step, failed.index, failure, patience, _doing(failed.role, failed.step))
+            retry_or_raise(run, failed.step, failed.index, failure.behind(failed.begins), patience, _doing(failed.role, failed.step))
             sending = replace(sending, retried=failed.step, assist=patience.assist)
     return count
 
@@ -159,6 +176,8 @@ class _Progress:
 
     def on_result(self, index: int, rows: Rows) -> None:
         item = self.sent.pop(index)
+        if not item.last:
+            return
         step = item.step
         now = time.monotonic()
         if item.role is _Role.BEGIN:

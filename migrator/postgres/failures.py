@@ -55,6 +55,10 @@ class ServerFailure(Exception):
     def at(self, index: int) -> ServerFailure:
         return replace(self, index=index)
 
+    def behind(self, characters: int) -> ServerFailure:
+        """The failure of a part of a text, as one of the whole text, in which the part begins behind so many characters."""
+        return self if self.position is None or not characters else replace(self, position=self.position + characters)
+
 
 def from_result(result: pq.abc.PGresult) -> ServerFailure:
     """Reads the fields of an error result."""

@@ -13,7 +13,7 @@ import pytest
 
 from migrator import applying, cli, errors, events, planning
 from migrator.history import Fact
-from migrator.postgres import pipelines
+from migrator.postgres import pipelines, session
 from tests.postgres.conftest import Playground
 
 Verb = planning.Verb
@@ -369,6 +369,60 @@ def test_a_run_asks_the_server_as_seldom_as_it_can(playground: Playground, monke
     assert with_fifty == with_one, "migrations that follow each other share a round trip"
     assert with_one <= 7, "opening, history, lock, its proof, history again, the migrations, unlock"
     assert with_none <= 2, "opening, history"
+
+
+CHUNK = """-- +goose StatementBegin
+CREATE TABLE t{0} (id int, name text DEFAULT ';');
+/* ; */ CREATE INDEX ON t{0} (id);
+DO $$ BEGIN INSERT INTO t{0} VALUES (1); END $$;
+-- +goose StatementEnd
+INSERT INTO t{0} VALUES (2, E'\\';'); SELECT generate_series(1, 2000); INSERT INTO t{0} VALUES (3, current_query());
+INSERT INTO t{0} VALUES (4, 'x'); UPDATE t{0} SET name = name || '!' WHERE id = 4;"""
+
+
+@pytest.mark.parametrize("head", ["", "-- +goose NO TRANSACTION\n"])
+def test_the_commands_of_a_chunk_do_what_one_message_does(playground: Playground, head: str) -> None:
+    playground.write(1, CHUNK.format(1), head=head)
+    playground.run()
+    rows = playground.sql("SELECT id, name FROM t1 ORDER BY id")
+    assert rows[0] == (1, ";") and rows[1] == (2, "';") and rows[3] == (4, "x!")
+    assert str(rows[2][1]).startswith("INSERT INTO t1 VALUES (2"), "who asks for the query is given the whole message, as with goose"
+    finished = playground.of(events.StatementFinished)
+    assert [(item.index, item.first_line) for item in finished] == [(1, 3 + bool(head)), (2, 7 + bool(head)), (3, 8 + bool(head))]  # type: ignore[attr-defined]
+
+
+def test_chunks_share_the_round_trip_of_their_file(playground: Playground, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[bytes] = []
+    simple = session.Session.simple
+    monkeypatch.setattr(session.Session, "simple", lambda self, text: texts.append(text) or simple(self, text))
+    for version in range(1, 6):
+        playground.write(version, CHUNK.format(version).replace("current_query()", "'q'"))
+    playground.run()
+    assert playground.versions() == [0, 1, 2, 3, 4, 5]
+    assert texts == []
+
+
+@pytest.mark.parametrize("head", ["", "-- +goose NO TRANSACTION\n"])
+@pytest.mark.parametrize(
+    ("chunk", "line", "column"),
+    [
+        ("CREATE TABLE a (id int);\nSELECT 'é;', nope FROM a;", 4, 14),
+        ("CREATE TABLE a (id int); SELECT nope; SELECT 1;", 3, 33),
+        ("SELECT 1;\n-- ;\nSELEC 2;", 5, 1),
+    ],
+)
+def test_an_error_in_a_chunk_is_shown_where_it_is(playground: Playground, chunk: str, line: int, column: int, head: str) -> None:
+    playground.write(1, f"-- +goose StatementBegin\n{chunk}\n-- +goose StatementEnd", head=head)
+    with pytest.raises(errors.StatementRejected) as caught:
+        playground.run()
+    assert str(caught.value.where).endswith(f"00001_step.sql:{line + bool(head)}")
+    shown = caught.value.detail.splitlines()
+    marked = next(number for number, text in enumerate(shown) if "^" in text)
+    assert shown[marked].index("^") - len("1 | ") == column - 1
+    assert not playground.exists("a") and playground.versions() == [0]
+    assert (
+        'failed to execute SQL query "' in caught.value.message and "SELECT 1" in caught.value.message
+    ) or "CREATE TABLE a" in caught.value.message
 
 
 def test_a_table_that_is_gone_since_the_session_began_is_made_again(playground: Playground) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import postgast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +23,21 @@ from migrator.postgres.reading.lock_classes import LockClass
         ("", True, True, 0),
         (";", True, True, 0),
         ("-- only a comment", True, True, 0),
-        ("SELECT 1; SELECT 2;", False, True, 2),
+        ("SELECT 1; SELECT 2;", True, True, 2),
+        ("CREATE TABLE t (a text DEFAULT ';'); DO $$ BEGIN PERFORM 1; END $$; -- ; \n/* ; */ SELECT E'\\';';", True, True, 3),
+        ("SELECT 1; COMMIT", False, False, 2),
+        ("SELECT 1; COPY t FROM STDIN", False, True, 2),
+        ("SELECT 1; VACUUM t", True, False, 2),
+        ("PREPARE p AS SELECT $1; SELECT 1", False, True, 2),
+        ("SET backslash_quote = on; SELECT E'\\''", False, True, 2),
+        ("SET client_encoding = latin1; SELECT 1", False, True, 2),
+        ("SELECT statement_timestamp(); SELECT 1", False, True, 2),
+        ("SELECT current_query(); SELECT 1", False, True, 2),
+        ("SELECT 1$$; SELECT 2; $$", True, True, 1),
+        ("SELECT 1$$; SELECT 2; $$; SELECT 3", False, True, 2),
+        ("CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2); SELECT 3", False, True, 2),
+        ("CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END; SELECT 3", False, True, 2),
+        ("SELECT 1; SELECT (2", False, True, 2),
         ("SELECT ';', $$;$$, \";\" /* ; */ -- ;", True, True, 1),
         ("CREATE FUNCTION f(int) RETURNS int LANGUAGE sql AS 'SELECT $1'", False, True, 1),
         ("COPY t FROM STDIN", False, True, 1),
@@ -89,7 +104,36 @@ def test_work_on_a_table_of_the_same_transaction_stalls_nobody(texts: list[str],
 def test_any_text_has_a_shape(text: str) -> None:
     shape = readings.of_text(text)
     assert shape.commands >= 0
-    assert not (shape.pipelined and shape.commands > 1)
+    messages = list(shape.messages(text))
+    assert len(messages) == max(shape.commands, 1)
+    assert ";".join(part for _, part in messages) == text
+    assert all(text[begins:].startswith(part) for begins, part in messages)
+
+
+PARTS = (
+    "SELECT 1", "SELECT ';'", "SELECT E'\\';'", "SELECT U&'\\0041;'", 'SELECT 1 AS ";"', "DO $$ BEGIN PERFORM ';'; END $$", "(SELECT 4)",
+    "DO $a$ BEGIN PERFORM $$;$$; END $a$", "/* ; /* ; */ ; */ SELECT 2", "-- ;\nSELECT 3", "SELECT 'a'\n'b;'", "SELECT (1 + (2))",
+    "CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2)", "SELECT 1 -- ;\n", "SELECT 1 /* ; */", " ", "/* ; */", "-- c\n", "SELECT a$b$c FROM t",
+    "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT CASE WHEN true THEN 2 END; END", "SELECT 5 AS x$", "SELECT 1 */* ; */ 2",
+    "INSERT INTO t VALUES ('é;'), (E'\\\\')", "VALUES (1)\n\t",
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PARTS), min_size=1, max_size=6), st.sampled_from([";", "; ", ";\n", " ;-- ;\n"]), st.booleans())
+def test_a_chunk_is_cut_where_the_grammar_cuts_it(parts: list[str], separator: str, ended: bool) -> None:
+    text = separator.join(parts) + (";" if ended else "")
+    found = readings.of_text(text)
+    assert len(found.separators) == max(found.commands - 1, 0)
+    if not found.pipelined:
+        assert ("ATOMIC" in text or "RULE" in text) and found.commands > 1
+        return
+    assert [item for _, part in found.messages(text) for item in written(part)] == written(text)
+    assert all(text[begins : begins + len(part)] == part and len(written(part)) <= 1 for begins, part in found.messages(text))
+
+
+def written(text: str) -> list[str]:
+    """The commands of a text as the grammar cuts and writes them."""
+    return [postgast.deparse(postgast.parse(item)) for item in postgast.split(text, method="parser")] if text.strip() else []
 
 
 def left(*statements: str) -> set[str]:

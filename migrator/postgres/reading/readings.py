@@ -60,6 +60,14 @@ class Reading:
     creates: str = ""
     changes: str = ""
 
+    def messages(self, text: str) -> Iterator[tuple[int, str]]:
+        """The statement's text cut at its separators, comments included: where each command's part begins, and the part."""
+        start = 0
+        for end in self.separators:
+            yield start, text[start:end]
+            start = end + 1
+        yield start, text[start:]
+
     @property
     def commits_itself(self) -> bool:
         """Whether it may have committed a part of its work before it was broken off: a procedure, a DO block with COMMIT."""
@@ -153,7 +161,7 @@ def _of_commands(text: str, outline: lexer.Outline) -> Reading:
         waits=sum(lock_classes.waits(*command) for command, each in zip(commands, classes, strict=True) if each.blocks) or 1,
         commands=len(commands),
         separators=tuple(size - behind for _, behind, _ in outline.commands[:-1]),
-        pipelined=not controls and not awkward and len(commands) <= 1,
+        pipelined=not controls and not awkward and (len(commands) <= 1 or _is_divisible(text, outline)),
         transactional=not controls and all(_transactional(words, body) for words, body in commands),
         controls=controls,
         ends=ends,
@@ -226,6 +234,7 @@ class StepReading:
         locks: the class of each within one transaction.
         size: characters of all of them.
         pipelined: whether all can be sent through one pipeline.
+        divided: whether a statement among them is sent as several messages.
         sets, touches, ends: of any of them, see `Reading`.
     """
 
@@ -233,6 +242,7 @@ class StepReading:
     locks: tuple[LockClass, ...]
     size: int
     pipelined: bool
+    divided: bool
     sets: frozenset[str]
     touches: bool
     ends: bool
@@ -250,6 +260,7 @@ def _of_step(step: plans.Step) -> StepReading:
         locks=tuple(locks_in_order(found)),
         size=sum(len(statement.text) for statement in step.statements),
         pipelined=all(item.pipelined for item in found) and not any("\0" in statement.text for statement in step.statements),
+        divided=any(item.commands > 1 for item in found),
         sets=frozenset[str]().union(*{item.sets for item in found}),
         touches=any(item.touches for item in found),
         ends=any(item.ends for item in found),
