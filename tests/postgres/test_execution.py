@@ -13,7 +13,7 @@ import pytest
 
 from migrator import applying, cli, errors, events, planning
 from migrator.history import Fact
-from migrator.postgres import pipelines, session
+from migrator.postgres import flight, session
 from tests.postgres.conftest import Playground
 
 Verb = planning.Verb
@@ -352,9 +352,9 @@ def test_facts_can_be_recorded_for_rows_that_goose_wrote(playground: Playground)
 
 
 def test_a_run_asks_the_server_as_seldom_as_it_can(playground: Playground, monkeypatch: pytest.MonkeyPatch) -> None:
-    trips: list[pipelines.Flight] = []
-    run = pipelines.Flight.run
-    monkeypatch.setattr(pipelines.Flight, "run", lambda flight: trips.append(flight) or run(flight))
+    trips: list[flight.Flight] = []
+    run = flight.Flight.run
+    monkeypatch.setattr(flight.Flight, "run", lambda one: trips.append(one) or run(one))
 
     def trips_of(migrations: int) -> int:
         first = len(list(playground.directory.iterdir())) + 1
