@@ -1,6 +1,6 @@
 """Database objects that statements leave behind: plain data, and the fold from effects to what must exist.
 
-The engines read a statement's effects (`postgres/shapes.py` through PostgreSQL's own grammar, `clickhouse/shapes.py` through the
+The engines read a statement's effects (`postgres/reading/effects.py` through PostgreSQL's own grammar, `clickhouse/reading/shapes.py` through the
 server); `verification` folds the effects of all applied files and asks the catalogue for the result.
 """
 

@@ -194,11 +194,12 @@ class ClickHouseDatabase:
 
         Raises StatementRejected, LockUnavailable, Unavailable, TimedOut, Interrupted, NeedsAnswer.
         """
-        from migrator.clickhouse.execution import Run
+        from migrator.clickhouse.execution import Execution
+        from migrator.clickhouse.run import Run
 
         held = self._held()
         began = held.server_time(datetime.now(UTC))
-        Run(self._session, self._place, held, self._options, plan, steps, listener, began, self._journal_is_new).execute()
+        Execution(Run(self._session, self._place, held, self._options, plan, steps, listener, began, self._journal_is_new)).execute()
 
     def _held(self) -> MigrationLock:
         if self._lock is None:
@@ -207,7 +208,7 @@ class ClickHouseDatabase:
 
     def effects(self, statements: Iterable[str]) -> Iterable[tuple[objects.Effect, ...] | None]:
         """Per statement the objects it creates, drops or renames; None when that can't be read."""
-        from migrator.clickhouse import effects
+        from migrator.clickhouse.reading import effects
 
         with _doing("to have the statements read"):
             return effects.read(self._session, statements)

@@ -14,19 +14,17 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from migrator import errors, events, journal
-from migrator.clickhouse import clusters, failures, recovery, rejections, settling, wording
+from migrator.clickhouse import clusters, failures, journalling, recovery, rejections, settling
 from migrator.clickhouse import history as tables
-from migrator.clickhouse.history import Place, Planned
-from migrator.clickhouse.lock import MigrationLock
-from migrator.clickhouse.session import OWN_SETTINGS, Session
-from migrator.engines import Options
+from migrator.clickhouse.history import Planned
+from migrator.clickhouse.reading import canonical, readings
+from migrator.clickhouse.run import Run
 from migrator.history import Fact
-from migrator.plans import Plan, Step
+from migrator.plans import Step
 from migrator.statements import Statement
 from migrator.targets import Direction
 
@@ -40,50 +38,40 @@ _RECOVER_SECONDS = 30.0
 """How long the server may be away after a connection broke under a statement before this attempt ends."""
 
 
-@dataclass
-class Run:
-    """One run under the lock."""
+class Execution:
+    """The steps of one run, and how far it has come."""
 
-    session: Session
-    place: Place
-    lock: MigrationLock
-    options: Options
-    plan: Plan
-    steps: Sequence[Step]
-    listener: events.Listener
-    began: datetime  # by the server's clock
-    journal_is_new: bool  # this very run made its table: no earlier run left anything
-    facts: list[Fact] = field(default_factory=list)
-    finished: set[int] = field(default_factory=set)  # positions of steps that are recorded
-    stopped_at: tuple[int, int, journal.State | None] | None = None  # position, statement, what is known of it
-
-    def __post_init__(self) -> None:
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.facts: list[Fact] = []
+        self.finished: set[int] = set()  # positions of steps that are recorded
+        self.stopped_at: tuple[int, int, journal.State | None] | None = None  # position, statement, what is known of it
         self._flushed = time.monotonic()
         self._journalled = False
         self._partial: frozenset[int] = frozenset()
         """Positions of steps of which an earlier run had done something."""
-        versions = [step.version for step in self.steps]
+        versions = [step.version for step in run.steps]
         self._twice = {version for version in versions if versions.count(version) > 1} if len(set(versions)) < len(versions) else set()
 
     # --- the run ------------------------------------------------------------------------------------------------------------------
 
     def execute(self) -> None:
         """Executes all steps. Raises what `engines.Database.execute` says."""
-        starts = [1] * len(self.steps)
-        if self.plan.target.versioning:
+        starts = [1] * len(self.run.steps)
+        if self.run.plan.target.versioning:
             with self._owned("to prepare the journal"):
-                starts = recovery.prepare(self)
+                starts = recovery.prepare(self.run)
             self._journalled = True
             self._partial = frozenset(position for position, first in enumerate(starts) if first > 1)
         try:
-            for position, step in enumerate(self.steps):
+            for position, step in enumerate(self.run.steps):
                 self._step(position, step, starts[position])
         finally:
             self._close()
 
     def _step(self, position: int, step: Step, first: int) -> None:
         started = time.monotonic()
-        self.listener(events.MigrationStarted(step.version, step.name, step.direction, len(step.statements)))
+        self.run.listener(events.MigrationStarted(step.version, step.name, step.direction, len(step.statements)))
         if first > 1:
             self._replay_session(step, first)
         for index in range(first, len(step.statements) + 1):
@@ -91,36 +79,38 @@ class Run:
             self._statement(position, step, index)
         self.stopped_at = (position, len(step.statements) + 1, None)
         seconds = time.monotonic() - started
-        if self.plan.target.versioning:
+        if self.run.plan.target.versioning:
             self._record(step, seconds)
         self.finished.add(position)
         self.stopped_at = None
-        self.listener(events.MigrationFinished(step.version, step.name, step.direction, len(step.statements), seconds))
+        self.run.listener(events.MigrationFinished(step.version, step.name, step.direction, len(step.statements), seconds))
 
     def _replay_session(self, step: Step, first: int) -> None:
         """SET, USE and temporary tables of the statements that are done: they ended with the session of the run that executed them."""
         for index, statement in enumerate(step.statements[: first - 1], start=1):
-            if wording.belongs_to_session(statement.text):
+            if readings.of(step)[index - 1].belongs_to_session:
                 self._send(step, index, statement)
 
     def _statement(self, position: int, step: Step, index: int) -> None:
         statement = step.statements[index - 1]
         started = time.monotonic()
-        if self._journalled and wording.leaves_no_trace(statement.text):
+        if self._journalled and readings.of(step)[index - 1].leaves_no_trace:
             self._note(position, step, index, journal.State.STARTED)
         self._send(step, index, statement)
         if self._journalled and (index < len(step.statements) or step.version in self._twice):
             self._note(position, step, index, journal.State.DONE)
-        self.listener(events.StatementFinished(step.version, index, statement.first_line, statement.last_line, time.monotonic() - started))
+        self.run.listener(
+            events.StatementFinished(step.version, index, statement.first_line, statement.last_line, time.monotonic() - started)
+        )
 
     # --- one statement ------------------------------------------------------------------------------------------------------------
 
     def _send(self, step: Step, index: int, statement: Statement) -> None:
         body = statement.text.encode("utf-8", "surrogateescape")
-        sent_at = self.lock.server_time(datetime.now(UTC))
+        sent_at = self.run.lock.server_time(datetime.now(UTC))
         try:
-            with self.lock.using():
-                self._send_or_stop(body, self.query_id(step, index), self._limits(step))
+            with self.run.lock.using():
+                self._send_or_stop(body, self.run.query_id(step, index), self._limits(step))
         except failures.Refusal as refusal:
             final = self._host_by_host(step, refusal)
             if final is not None:
@@ -132,19 +122,15 @@ class Run:
     def _send_or_stop(self, body: bytes, query_id: str, limits: dict[str, str | int]) -> None:
         """Executes; whatever breaks the wait for the answer (a signal, a time-out of the command, a cancellation) stops the statement on the server."""
         try:
-            self.session.execute(body, query_id, limits)
+            self.run.session.execute(body, query_id, limits)
         except (failures.Refusal, failures.Lost):
             raise
         except BaseException:
             self._abandon()
             raise
 
-    def query_id(self, step: Step, index: int) -> str:
-        """How `system.processes` and the query log know a statement: greylag-<12 of the run>-<version>-<direction>-<statement>."""
-        return f"{self.session.prefix}{step.version}-{step.direction}-{index}"
-
     def _limits(self, step: Step) -> dict[str, str | int]:
-        chosen = step.notes.statement_timeout if step.notes.statement_timeout is not None else self.options.locks.statement_timeout
+        chosen = step.notes.statement_timeout if step.notes.statement_timeout is not None else self.run.options.locks.statement_timeout
         limits: dict[str, str | int] = {"max_execution_time": max(1, round(chosen))} if chosen else {}
         if step.notes.statement_timeout == 0:
             limits["max_execution_time"] = 0
@@ -156,24 +142,24 @@ class Run:
         if entry is None:
             return refusal
         note = f"{step.name}: the server stopped waiting for {entry}; its hosts are asked one by one"
-        self.listener(events.Note("info", "cluster-wait", note))
+        self.run.listener(events.Note("info", "cluster-wait", note))
         try:
-            return clusters.verdict(clusters.await_end(self.session, entry, self.options.locks.migration_wait), refusal)
+            return clusters.verdict(clusters.await_end(self.run.session, entry, self.run.options.locks.migration_wait), refusal)
         except failures.Refusal:  # no such table, or no right to read it
             return refusal
 
     def _refused(self, step: Step, statement: Statement, refusal: failures.Refusal, sent_at: datetime) -> errors.GreylagError:
         nothing_done = (refusal.had_no_effect and not clusters.failed_on_one_host(refusal)) or (
-            wording.head(statement.text) == "INSERT" and refusal.written_rows == 0
+            readings.read(statement.text).head == "INSERT" and refusal.written_rows == 0
         )
         if refusal.code == failures.UNFINISHED:
             with contextlib.suppress(failures.Refusal, failures.Lost):
-                line = wording.canonical(self.session, [statement.text])[0]
-                killed = settling.kill_failed_mutations(self.session, line, sent_at)
+                line = canonical.line(self.run.session, statement.text)
+                killed = settling.kill_failed_mutations(self.run.session, line, sent_at)
                 nothing_done = bool(killed)
                 for mutation in killed:
                     note = f"{step.name}: {mutation} failed and was killed; parts that it had rewritten already stay as they are"
-                    self.listener(events.Note("warning", "mutation-killed", note))
+                    self.run.listener(events.Note("warning", "mutation-killed", note))
         if nothing_done and self.stopped_at is not None:
             self.stopped_at = (self.stopped_at[0], self.stopped_at[1], journal.State.NOT_DONE)
         return rejections.of_statement(step, statement, refusal, partly=not nothing_done)
@@ -183,17 +169,17 @@ class Run:
 
         A proxy that drops silent connections is the usual cause. While the lock is ours, it is simply looked up.
         """
-        if not lost.sent or not self.plan.target.versioning:
+        if not lost.sent or not self.run.plan.target.versioning:
             return False
         deadline = time.monotonic() + _RECOVER_SECONDS
         while True:
-            self.lock.require()
+            self.run.lock.require()
             try:
-                if self.session.running(self.query_id(step, index)):
+                if self.run.session.running(self.run.query_id(step, index)):
                     time.sleep(1.0)
                     continue
-                line = wording.canonical(self.session, [statement.text])[0]
-                verdict = settling.settle(self.session, line, self.query_id(step, index), self.began)
+                line = canonical.line(self.run.session, statement.text)
+                verdict = settling.settle(self.run.session, line, self.run.query_id(step, index), self.run.began)
             except failures.Refusal:
                 return False
             except failures.Lost:
@@ -203,7 +189,7 @@ class Run:
                 continue
             if verdict.outcome is not journal.Outcome.DONE:  # what is on its way still may arrive: the next run looks again
                 return False
-            self.listener(events.StatementSettled(step.version, index, verdict.outcome, verdict.evidence))
+            self.run.listener(events.StatementSettled(step.version, index, verdict.outcome, verdict.evidence))
             return True
 
     def _abandon(self) -> None:
@@ -211,9 +197,9 @@ class Run:
 
         def stop() -> None:
             with contextlib.suppress(failures.Refusal, failures.Lost):
-                self.session.kill()
+                self.run.session.kill()
                 deadline = time.monotonic() + _DRAIN_SECONDS
-                while self.session.running(self.session.prefix) and time.monotonic() < deadline:
+                while self.run.session.running(self.run.session.prefix) and time.monotonic() < deadline:
                     time.sleep(0.1)
 
         stopper = threading.Thread(target=stop, name="greylag-stop", daemon=True)
@@ -226,9 +212,8 @@ class Run:
         """goose's row, in goose's words; then the fact, at the latest with the next batch."""
         doing = "failed to insert new goose version" if step.direction is Direction.UP else "failed to delete goose version"
         try:
-            self.write(
-                tables.row_statement(self.place, step.version, step.direction), f"{self.session.prefix}{step.version}-{step.direction}-row"
-            )
+            row = tables.row_statement(self.run.place, step.version, step.direction)
+            journalling.write(self.run, row, f"{self.run.session.prefix}{step.version}-{step.direction}-row")
         except (failures.Refusal, failures.Lost) as failure:
             raise rejections.of_step(step, failure, doing) from None
         if step.direction is Direction.UP:
@@ -244,11 +229,11 @@ class Run:
             name=step.name,
             checksum=step.checksum,
             size=step.size,
-            bundle=self.plan.bundle,
+            bundle=self.run.plan.bundle,
             down_text=step.down_text,
-            run_id=self.options.run_id,
-            applied_by=self.options.applied_by,
-            applied_at=self.began,
+            run_id=self.run.options.run_id,
+            applied_by=self.run.options.applied_by,
+            applied_at=self.run.began,
             seconds=seconds,
             oldest_app=step.notes.oldest_app,
         )
@@ -256,28 +241,11 @@ class Run:
     def _flush_facts(self) -> None:
         self._flushed = time.monotonic()
         facts, self.facts = self.facts, []
-        rows = tables.identified(self.session, self.place, facts)
-        if rows:
-            self.write(tables.facts_statement(self.place, rows), f"{self.session.prefix}facts")
+        journalling.write_facts(self.run, tables.identified(self.run.session, self.run.place, facts))
 
     def _note(self, position: int, step: Step, index: int, state: journal.State) -> None:
         with self._owned("to write the journal"):
-            self.write_journal([Planned(position, self.entry(step, index, state))])
-
-    def entry(self, step: Step, index: int, state: journal.State) -> journal.Entry:
-        """A journal entry of this run; index 0 makes the version's earlier entries void."""
-        digest = journal.digest(step.statements[index - 1], step.direction) if 0 < index <= len(step.statements) else ""
-        return journal.Entry(self.options.run_id, step.version, step.direction, index, digest, state, self.began)
-
-    def write_journal(self, entries: Sequence[Planned]) -> None:
-        """Writes entries, in one insert."""
-        if entries:
-            self.write(tables.journal_statement(self.place, entries), f"{self.session.prefix}journal")
-
-    def write(self, body: bytes, query_id: str) -> None:
-        """greylag's own writing under the lock, behind the fence as everything else."""
-        with self.lock.using():
-            self.session.execute(body, query_id, OWN_SETTINGS)
+            journalling.write_entries(self.run, [Planned(position, journalling.entry(self.run, step, index, state))])
 
     def _close(self) -> None:
         """However the run ends: facts that are owed, and what the journal is to say. A server that is gone keeps the journal as it is."""
@@ -286,24 +254,24 @@ class Run:
         with contextlib.suppress(failures.Refusal, failures.Lost, errors.GreylagError):
             if self.facts:
                 self._flush_facts()
-            self.write_journal(self._closing())
+            journalling.write_entries(self.run, self._closing())
 
     def _closing(self) -> list[Planned]:
         stopped = self.stopped_at
-        open_version = self.steps[stopped[0]].version if stopped else None
-        kept = {open_version, *(self.steps[position].version for position in self._partial - self.finished)}
+        open_version = self.run.steps[stopped[0]].version if stopped else None
+        kept = {open_version, *(self.run.steps[position].version for position in self._partial - self.finished)}
         closing = [
-            Planned(position, self.entry(step, 0, journal.State.DONE))
-            for position, step in enumerate(self.steps)
+            Planned(position, journalling.entry(self.run, step, 0, journal.State.DONE))
+            for position, step in enumerate(self.run.steps)
             if step.version not in kept
         ]
         if stopped is not None:
             position, index, state = stopped
-            step = self.steps[position]
+            step = self.run.steps[position]
             if index > len(step.statements) > 0:  # only the history row is missing
-                closing.append(Planned(position, self.entry(step, index - 1, journal.State.DONE)))
+                closing.append(Planned(position, journalling.entry(self.run, step, index - 1, journal.State.DONE)))
             elif state is not None:
-                closing.append(Planned(position, self.entry(step, index, state)))
+                closing.append(Planned(position, journalling.entry(self.run, step, index, state)))
         return closing
 
     @contextlib.contextmanager

@@ -9,21 +9,19 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from migrator import annotations as parsing
 from migrator import errors, events, files, journal, questions
 from migrator.clickhouse import history as tables
-from migrator.clickhouse import settling, shapes, wording
+from migrator.clickhouse import journalling, settling
 from migrator.clickhouse.history import Planned
 from migrator.clickhouse.lock import prefix_of, short
+from migrator.clickhouse.reading import canonical, readings, shapes
+from migrator.clickhouse.run import Run
 from migrator.history import Fact
 from migrator.objects import ObjectName
 from migrator.plans import Step
 from migrator.targets import Direction
-
-if TYPE_CHECKING:
-    from migrator.clickhouse.execution import Run
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def prepare(run: Run) -> list[int]:
         for position, step in enumerate(run.steps):
             if not _is_repeated(run.steps, position):
                 starts[position] = _resumed(run, left, step)
-    run.write_journal(_opening(run, left, starts))
+    journalling.write_entries(run, _opening(run, left, starts))
     return starts
 
 
@@ -131,9 +129,9 @@ def _settled(run: Run, left: Left, step: Step, index: int, earlier: str) -> int:
     statement = step.statements[index - 1]
     known = journal.latest([item.entry for item in left.entries], step.version, step.direction)[index]
     since = min(item.entry.at for item in left.entries if item.entry.run_id == earlier)
-    line = wording.canonical(run.session, [statement.text])[0]
+    line = canonical.line(run.session, statement.text)
     _await_end(run, step, earlier, since, line)
-    if known.state is journal.State.PLANNED and wording.leaves_no_trace(statement.text):
+    if known.state is journal.State.PLANNED and readings.of(step)[index - 1].leaves_no_trace:
         verdict = journal.Verdict(journal.Outcome.NOT_DONE, "the journal would say if it had been begun")
     else:
         query_id = f"{prefix_of(earlier)}{step.version}-{step.direction}-{index}"
@@ -175,7 +173,7 @@ def _opening(run: Run, left: Left, starts: Sequence[int]) -> list[Planned]:
     for position, step in enumerate(run.steps):
         for index in range(1, len(step.statements) + 1):
             state = journal.State.DONE if index < starts[position] else journal.State.PLANNED
-            opening.append(Planned(position, run.entry(step, index, state)))
+            opening.append(Planned(position, journalling.entry(run, step, index, state)))
     return opening
 
 
@@ -202,8 +200,7 @@ def _repay_facts(run: Run, left: Left) -> None:
         within = min(entry.at.timestamp() for entry in entries) - 1 <= int(identity) <= dead.until / 1000
         if file is not None and within and _same_file(file, entries):
             facts.append(_repaid(run, file, entries[0], identity))
-    if facts:
-        run.write(tables.facts_statement(run.place, facts), f"{run.session.prefix}facts")
+    journalling.write_facts(run, facts)
 
 
 def _same_file(file: files.MigrationFile, entries: Iterable[journal.Entry]) -> bool:

@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from migrator.clickhouse import failures, shapes
+from migrator.clickhouse import failures
 from migrator.clickhouse.catalog import exists
+from migrator.clickhouse.reading import shapes
 from migrator.clickhouse.session import Session, literal
 from migrator.journal import Outcome, Verdict
 from migrator.objects import Action, Effect, Kind, ObjectName

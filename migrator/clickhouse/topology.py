@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from migrator import errors
-from migrator.clickhouse import failures, shapes, wording
+from migrator.clickhouse import failures
+from migrator.clickhouse.reading import canonical, shapes
 from migrator.clickhouse.session import Session, literal
 from migrator.plans import Plan, Step
 from migrator.statements import Statement
@@ -84,7 +85,7 @@ def require_named(session: Session, plan: Plan) -> None:
 
 def _wanted(session: Session, steps: Sequence[Step]) -> Iterator[Wanted]:
     found = [(step, item) for step in steps for item in step.statements if any(word in item.text.lower() for word in _WORDS)]
-    lines = wording.canonical(session, [statement.text for _, statement in found]) if found else []
+    lines = canonical.canonical(session, [statement.text for _, statement in found]) if found else []
     for (step, statement), line in zip(found, lines, strict=True):
         shape = shapes.read(line, session.database) if line else None
         if shape is not None and (shape.cluster or shape.engine.startswith("Replicated")):

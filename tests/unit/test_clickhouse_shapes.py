@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator.clickhouse import lock, shapes, wording
+from migrator.clickhouse import lock
 from migrator.clickhouse.history import Place, Profile, place
+from migrator.clickhouse.reading import readings, shapes
+from migrator.clickhouse.reading.shapes import Sort
 from migrator.clickhouse.session import literal, quote
-from migrator.clickhouse.shapes import Sort
 from migrator.objects import Action, Kind, ObjectName, fold
 
 
@@ -156,7 +157,7 @@ def test_sort_of_statement(line: str, sort: Sort, fills: bool) -> None:
     ],
 )
 def test_statements_without_a_trace_in_the_catalogue_are_known_by_their_words(text: str, answer: bool) -> None:
-    assert wording.leaves_no_trace(text) is answer
+    assert readings.read(text).leaves_no_trace is answer
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ def test_statements_without_a_trace_in_the_catalogue_are_known_by_their_words(te
     [("SET a = 1", True), ("/* x */ use db", True), ("create or replace temporary table x (a Int8)", True), ("SELECT 1", False)],
 )
 def test_what_ends_with_the_session(text: str, answer: bool) -> None:
-    assert wording.belongs_to_session(text) is answer
+    assert readings.read(text).belongs_to_session is answer
 
 
 _NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
@@ -187,8 +188,8 @@ def test_quoted_names_are_read_back(database: str, table: str, column: str) -> N
 def test_no_text_breaks_the_reader(text: str) -> None:
     for word in ("CREATE TABLE ", "ALTER TABLE ", "DROP ", "RENAME TABLE ", ""):
         assert shapes.read(word + text, "db").sort in Sort
-    assert wording.head(text) == wording.head(text).upper()
-    assert wording.leaves_no_trace(text) in (True, False)
+    assert readings.head(text) == readings.head(text).upper()
+    assert readings.read(text).leaves_no_trace in (True, False)
 
 
 @given(_NAMES, _NAMES)

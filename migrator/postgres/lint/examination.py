@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -10,32 +12,8 @@ from migrator import errors
 from migrator.annotations import Statement, masked, parse
 from migrator.history import Engine
 from migrator.plans import Plan, Remark
-from migrator.postgres.lint import (
-    p01_index,
-    p03_reindex,
-    p06_check,
-    p07_foreign_key,
-    p08_default,
-    p09_not_null,
-    p10_required,
-    p11_primary_key,
-    p12_unique,
-    p13_type,
-    p28_full,
-    p35_domain,
-    p43_serial,
-    p44_generated,
-    p46_exclusion,
-    p50_validate,
-    p51_whole_table,
-    p72_cached_plan,
-    p73_storage,
-    p74_attach,
-    p75_refresh,
-    parts,
-    proofs,
-    tables,
-)
+from migrator.postgres import lint
+from migrator.postgres.lint import parts, proofs, tables
 from migrator.postgres.lint.rules import Rule
 from migrator.postgres.reading import readings
 from migrator.targets import Direction, Mode
@@ -44,31 +22,11 @@ if TYPE_CHECKING:
     from migrator.plans import Step
 
 RULES: tuple[Rule, ...] = tuple(
-    module.RULE
-    for module in (
-        p01_index,
-        p03_reindex,
-        p06_check,
-        p07_foreign_key,
-        p08_default,
-        p09_not_null,
-        p10_required,
-        p11_primary_key,
-        p12_unique,
-        p13_type,
-        p28_full,
-        p35_domain,
-        p43_serial,
-        p44_generated,
-        p46_exclusion,
-        p50_validate,
-        p51_whole_table,
-        p72_cached_plan,
-        p73_storage,
-        p74_attach,
-        p75_refresh,
-    )
+    importlib.import_module(f"{__package__}.{name}").RULE
+    for name in sorted(module.name for module in pkgutil.iter_modules(lint.__path__))
+    if re.fullmatch(r"p\d+_\w+", name)
 )
+"""Every rule of this directory, by id: one rule, one file."""
 
 _DEMANDS = re.compile(r"\b(?:set|constraint\s+\S+)\s+not\s+null\b", re.IGNORECASE)
 

@@ -1,4 +1,4 @@
-"""What a statement does, read from its canonical line (`wording.canonical`). Pure: `read(line, database) -> Shape`."""
+"""What a statement does, read from its canonical line (`canonical`). Pure: `read(line, database) -> Shape`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import enum
 import re
 from dataclasses import dataclass, replace
 
+from migrator.clickhouse.reading.readings import QUERIES, READS
 from migrator.objects import Action, Effect, Kind, ObjectName
 
 
@@ -115,7 +116,7 @@ def read(line: str, database: str) -> Shape:
     """The shape of a statement from its canonical line; `database` is what unqualified names belong to."""
     tokens = [token for token in _TOKEN.findall(line) if not token.isspace()]
     shape = _read(_Reader(tokens, database))
-    if shape.cluster or shape.sort not in (Sort.REPEATABLE, Sort.OTHER) or "".join(tokens[:1]).upper() in _QUERIES:
+    if shape.cluster or shape.sort not in (Sort.REPEATABLE, Sort.OTHER) or "".join(tokens[:1]).upper() in QUERIES:
         return shape
     anywhere = _Reader(tokens, database)  # users, grants, TRUNCATE, OPTIMIZE, SYSTEM …: each has the clause at a place of its own
     return replace(shape, cluster=anywhere.name().strip("'")) if anywhere.seek("ON CLUSTER") else shape
@@ -138,8 +139,6 @@ def _read(reader: _Reader) -> Shape:
     return Shape(_sort_of_rest(word, reader))
 
 
-_QUERIES = frozenset({"SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK", "("})
-READS = _QUERIES | {"GRANT", "REVOKE"}
 _HARMLESS_SYSTEM = frozenset({"RELOAD", "FLUSH", "SYNC", "START", "STOP", "ENABLE", "DISABLE", "WAIT"})
 
 

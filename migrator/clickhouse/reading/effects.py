@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from migrator.clickhouse import shapes, wording
+from migrator.clickhouse.reading import canonical, readings, shapes
 from migrator.clickhouse.session import Session
 from migrator.objects import Action, Effect, Kind, ObjectName
 
@@ -23,8 +23,8 @@ def read(session: Session, statements: Iterable[str]) -> list[tuple[Effect, ...]
         failures.Refusal, failures.Lost.
     """
     texts = list(statements)
-    asked = [index for index, text in enumerate(texts) if wording.head(text) in _CREATES]
-    lines = dict(zip(asked, wording.canonical(session, [texts[index] for index in asked]), strict=True)) if asked else {}
+    asked = [index for index, text in enumerate(texts) if readings.head(text) in _CREATES]
+    lines = dict(zip(asked, canonical.canonical(session, [texts[index] for index in asked]), strict=True)) if asked else {}
     tracker = _Tracker()
     return [tracker.effects(shapes.read(line, session.database)) if line else (None if line is None else ()) for line in _all(texts, lines)]
 

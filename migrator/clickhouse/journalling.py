@@ -1,0 +1,41 @@
+"""The journal's writer: what one run writes of its own, under the lock and behind the fence as everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from migrator import journal
+from migrator.clickhouse import history as tables
+from migrator.clickhouse.history import Planned
+from migrator.clickhouse.run import Run
+from migrator.clickhouse.session import OWN_SETTINGS
+from migrator.history import Fact
+from migrator.plans import Step
+
+
+def entry(run: Run, step: Step, index: int, state: journal.State) -> journal.Entry:
+    """A journal entry of this run; index 0 makes the version's earlier entries void."""
+    digest = journal.digest(step.statements[index - 1], step.direction) if 0 < index <= len(step.statements) else ""
+    return journal.Entry(run.options.run_id, step.version, step.direction, index, digest, state, run.began)
+
+
+def write_entries(run: Run, entries: Sequence[Planned]) -> None:
+    """Writes entries, in one insert. Raises as `write`."""
+    if entries:
+        write(run, tables.journal_statement(run.place, entries), f"{run.session.prefix}journal")
+
+
+def write_facts(run: Run, facts: Sequence[Fact]) -> None:
+    """Writes facts, in one insert. Raises as `write`."""
+    if facts:
+        write(run, tables.facts_statement(run.place, facts), f"{run.session.prefix}facts")
+
+
+def write(run: Run, body: bytes, query_id: str) -> None:
+    """Sends one statement of greylag's own.
+
+    Raises:
+        failures.Refusal, failures.Lost, LockUnavailable.
+    """
+    with run.lock.using():
+        run.session.execute(body, query_id, OWN_SETTINGS)

@@ -1,0 +1,38 @@
+"""What all parts of one run under the lock share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from migrator import events
+from migrator.clickhouse.history import Place
+from migrator.clickhouse.lock import MigrationLock
+from migrator.clickhouse.session import Session
+from migrator.engines import Options
+from migrator.plans import Plan, Step
+
+
+@dataclass(frozen=True)
+class Run:
+    """One `execute` of `engines.Database`.
+
+    Args:
+        began: by the server's clock.
+        journal_is_new: this very run made its table: no earlier run left anything.
+    """
+
+    session: Session
+    place: Place
+    lock: MigrationLock
+    options: Options
+    plan: Plan
+    steps: Sequence[Step]
+    listener: events.Listener
+    began: datetime
+    journal_is_new: bool
+
+    def query_id(self, step: Step, index: int) -> str:
+        """How `system.processes` and the query log know a statement: greylag-<12 of the run>-<version>-<direction>-<statement>."""
+        return f"{self.session.prefix}{step.version}-{step.direction}-{index}"
