@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flows import reports
-from migrator import files
+from migrator.planning import files
 from tasks.fleet.models import Target
 from tasks.outcomes import PlannedStep, PlanOutcome
 

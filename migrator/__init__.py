@@ -9,12 +9,11 @@ The public API; names load on first use, so that `import migrator` costs nothing
         migrator.verify(database, migrations).raise_for_failure()
 """
 
-# No `from __future__ import annotations` here: it would define the name `migrator.annotations`, and `from migrator import annotations`
-# would yield that feature flag instead of the module, whenever the module had not been imported yet.
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from migrator.annotations import ParsedMigration, Statement, parse
     from migrator.applying import Report, apply
     from migrator.databases import Database, Options, open_database
     from migrator.errors import (
@@ -35,15 +34,16 @@ if TYPE_CHECKING:
         UsageError,
         VerificationFailed,
     )
-    from migrator.files import MigrationFile, MigrationSet, load
-    from migrator.planning import plan
-    from migrator.plans import Plan, Policy, Step
+    from migrator.goose.annotations import ParsedMigration, Statement, parse
+    from migrator.planning.files import MigrationFile, MigrationSet, load
+    from migrator.planning.planner import plan
+    from migrator.planning.plans import Plan, Policy, Step
     from migrator.standing import Standing, down, status
     from migrator.targets import Direction, Mode, Target, Verb
     from migrator.verification import Verification, verify
 
 _HOMES = {
-    "annotations": ("ParsedMigration", "Statement", "parse"),
+    "goose.annotations": ("ParsedMigration", "Statement", "parse"),
     "applying": ("Report", "apply"),
     "databases": ("Database", "Options", "open_database"),
     "errors": (
@@ -64,9 +64,9 @@ _HOMES = {
         "UsageError",
         "VerificationFailed",
     ),
-    "files": ("MigrationFile", "MigrationSet", "load"),
-    "planning": ("plan",),
-    "plans": ("Plan", "Policy", "Step"),
+    "planning.files": ("MigrationFile", "MigrationSet", "load"),
+    "planning.planner": ("plan",),
+    "planning.plans": ("Plan", "Policy", "Step"),
     "standing": ("Standing", "down", "status"),
     "targets": ("Direction", "Mode", "Target", "Verb"),
     "verification": ("Verification", "verify"),

@@ -6,9 +6,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from migrator import engines, events, planning, refusals
+from migrator import engines
 from migrator.databases import Database
-from migrator.plans import ACCEPT_NOTHING, Plan, Policy
+from migrator.planning import events, planner, refusals
+from migrator.planning.plans import ACCEPT_NOTHING, Plan, Policy
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def apply(
 
     Args:
         approved_digest: the digest of the plan that was approved; only that plan, or what is left of it, passes.
-        policy, env: as given to `planning.plan`.
+        policy, env: as given to `planner.plan`.
 
     Raises:
         PlanRefused: `plan-moved`, `approval-mismatch`, `cluster-unnamed`.
@@ -73,7 +74,7 @@ def apply(
     database.require_fit(plan)
     with database.lock(listen):
         history = database.ensure_history() if plan.target.versioning else database.read_history()
-        rest = planning.remaining(plan, history, policy=policy, env=env)
+        rest = planner.remaining(plan, history, policy=policy, env=env)
         if approved_digest:
             refusals.require_approved(approved_digest, rest, history)
         left = False

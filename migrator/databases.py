@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from migrator import errors
 from migrator.engines import Database, Finding, LockPolicy, Options, default_actor, stay
-from migrator.history import Engine
+from migrator.targets import Engine
 
 if TYPE_CHECKING:
-    from migrator.plans import Plan, Remark
+    from migrator.planning.plans import Plan, Remark
 
 __all__ = ["Database", "Finding", "LockPolicy", "Options", "default_actor", "open_database", "stay", "warnings"]
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from migrator import events, history, journal, objects, planning
+    from migrator import targets
+    from migrator.planning import events, history, journal, objects, planner
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class RestorePoint:
 
     def note(self) -> events.Note:
         """What to tell about it."""
-        from migrator import events
+        from migrator.planning import events
 
         if self.position:
             return events.Note("info", "restore-point", f"restore point {self.name} at {self.position}")
@@ -107,7 +108,7 @@ class Database(Protocol):
     """One open database of either engine. Not for use by several threads, except `cancel`, which may be called from any."""
 
     @property
-    def engine(self) -> history.Engine: ...
+    def engine(self) -> targets.Engine: ...
 
     @property
     def name(self) -> str:
@@ -137,11 +138,11 @@ class Database(Protocol):
         """Holds the migration lock. Polls, emitting LockWaiting; raises LockUnavailable after `locks.migration_wait`."""
         ...
 
-    def require_fit(self, plan: planning.Plan) -> None:
+    def require_fit(self, plan: planner.Plan) -> None:
         """Refuses a plan that this server would execute otherwise than its files mean; writes nothing. Raises PlanRefused (`cluster-unnamed`)."""
         ...
 
-    def execute(self, plan: planning.Plan, steps: Sequence[planning.Step], listener: events.Listener) -> None:
+    def execute(self, plan: planner.Plan, steps: Sequence[planner.Step], listener: events.Listener) -> None:
         """Executes steps in order under the lock, each recorded with its own history row (or row deletion for down; nothing is recorded when
         `plan.target.versioning` is False). Emits MigrationStarted, StatementFinished, MigrationFinished. On an error what was finished stays
         finished and recorded.

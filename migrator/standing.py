@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from migrator import applying, events, files, planning
+from migrator import applying
 from migrator.databases import Database
-from migrator.history import History
-from migrator.plans import ACCEPT_NOTHING, Policy
+from migrator.planning import events, files, planner
+from migrator.planning.history import History
+from migrator.planning.plans import ACCEPT_NOTHING, Policy
 from migrator.targets import Target, Verb
 
 
@@ -46,7 +47,7 @@ def down(
         PlanRefused: the environment is protected.
     """
     target = Target(Verb.DOWN)
-    plan = planning.plan(
+    plan = planner.plan(
         migrations, database.read_history(), target, engine=database.engine, policy=policy, env=env, recall=database.read_down_text
     )
     return applying.apply(database, plan, listener, policy=policy, env=env)

@@ -1,9 +1,16 @@
-"""What is asked of a database: verb, direction, mode. The vocabulary that selection, planning and the engines share."""
+"""What is asked of which database: engine, verb, direction, mode. The vocabulary that goose's text, planning and the engines share."""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+
+
+class Engine(enum.StrEnum):
+    """The two databases, spelled as goose spells its drivers."""
+
+    POSTGRES = "postgres"
+    CLICKHOUSE = "clickhouse"
 
 
 class Direction(enum.StrEnum):

@@ -11,10 +11,11 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from migrator import errors, files, objects
-from migrator.annotations import parse
+from migrator import errors
 from migrator.databases import Database, Finding
-from migrator.history import History
+from migrator.goose.annotations import parse
+from migrator.planning import files, objects
+from migrator.planning.history import History
 from migrator.targets import Direction
 
 

@@ -18,8 +18,9 @@ from collections.abc import Callable
 
 from pydantic import SecretStr
 
-from migrator import errors, events
-from migrator.plans import Plan
+from migrator import errors
+from migrator.planning import events
+from migrator.planning.plans import Plan
 from tasks.fleet.models import AfterMigrate, Check, Target
 
 LONGEST_CHECK_SECONDS = 600.0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import SecretStr
 
-from migrator import addresses, errors, naming
+from migrator import errors
+from migrator.address import addresses, naming
 from tasks import redaction
 from tasks.credentials.source import Credentials
 from tasks.fleet.models import Target

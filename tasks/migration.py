@@ -14,10 +14,11 @@ from contextlib import contextmanager
 
 from pydantic import SecretStr
 
-from migrator import databases, errors, events, files, planning, refusals
+from migrator import databases, errors
 from migrator.applying import Report, apply
-from migrator.history import History
-from migrator.plans import Plan, Policy
+from migrator.planning import events, files, planner, refusals
+from migrator.planning.history import History
+from migrator.planning.plans import Plan, Policy
 from tasks import commands
 from tasks.credentials.source import Credentials
 from tasks.fleet.models import Engine, Target
@@ -91,7 +92,7 @@ class Prepared:
 
     def covered_by(self, digest: str) -> bool:
         """Tells whether this plan is the one with that digest, or what is left of it."""
-        return planning.approves(digest, self.plan, self.history)
+        return planner.approves(digest, self.plan, self.history)
 
 
 def prepare(request: Request) -> Prepared:
@@ -253,7 +254,7 @@ def _cancelled_after(seconds: float | None, cancel: Callable[[], None]) -> Itera
 
 
 def _plan(migrations: files.MigrationSet, history: History, engine: Engine, env: Mapping[str, str] | None, policy: Policy) -> Plan:
-    return planning.plan(migrations, history, planning.Target(planning.Verb.UP), engine=engine, policy=policy, env=env)
+    return planner.plan(migrations, history, planner.Target(planner.Verb.UP), engine=engine, policy=policy, env=env)
 
 
 def remarks(plan: Plan) -> tuple[Remark, ...]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import traceback
 
-from migrator import errors, redaction
+from migrator import errors
+from migrator.address import redaction
 from tasks import backoff
 
 LOGGERS = ("", "prefect", "prefect.flow_runs", "prefect.task_runs", "prefect.flow_runs.worker", "migrator", "tasks", "flows")

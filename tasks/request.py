@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pydantic import SecretStr
 
 from migrator import errors
-from migrator.plans import ACCEPT_NOTHING, Policy
+from migrator.planning.plans import ACCEPT_NOTHING, Policy
 from tasks import database_url
 from tasks.credentials.lifetimes import LifetimeWatcher
 from tasks.credentials.source import Credentials

@@ -16,8 +16,9 @@ from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
 from pydantic import SecretStr
 
-from migrator import errors, events
-from migrator.plans import ACCEPT_NOTHING, Policy
+from migrator import errors
+from migrator.planning import events
+from migrator.planning.plans import ACCEPT_NOTHING, Policy
 from tasks import backoff, commands, credentials, database_url, limits, migration, redaction, rollout, settings, verification
 from tasks.fleet.models import Target
 from tasks.job import running

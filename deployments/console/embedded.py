@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from migrator import errors, history
+from migrator import errors, targets
 
 if TYPE_CHECKING:
     from sandbox.databases.clickhouse import ClickHouseServer
@@ -33,7 +33,7 @@ OWN_TABLES = ("goose_db_version", "greylag_migration", "greylag_journal", "greyl
 class Embedded:
     """One database on a server that ends with the command. `version` is the server's, `snapshot` reads what the database holds now."""
 
-    engine: history.Engine
+    engine: targets.Engine
     url: str
     version: str
     credentials: Credentials
@@ -42,11 +42,11 @@ class Embedded:
     @property
     def driver(self) -> str:
         """goose's word for the engine."""
-        return "postgres" if self.engine is history.Engine.POSTGRES else "clickhouse"
+        return "postgres" if self.engine is targets.Engine.POSTGRES else "clickhouse"
 
 
 @contextmanager
-def started(engine: history.Engine, database: str, *, version: int = 0, owner_role: str = "") -> Iterator[Embedded]:
+def started(engine: targets.Engine, database: str, *, version: int = 0, owner_role: str = "") -> Iterator[Embedded]:
     """A server with one empty database.
 
     Args:
@@ -59,7 +59,7 @@ def started(engine: history.Engine, database: str, *, version: int = 0, owner_ro
     with tempfile.TemporaryDirectory(prefix="greylag-embedded-") as name:
         directory = Path(name)
         directory.chmod(0o711)  # PostgreSQL's unprivileged user passes through it
-        if engine is history.Engine.POSTGRES:
+        if engine is targets.Engine.POSTGRES:
             from sandbox.databases import postgres
 
             with postgres.PostgresServer(directory / "postgres", version=version or postgres.DEFAULT_VERSION) as server:
@@ -79,7 +79,7 @@ def _on_postgres(server: PostgresServer, database: str, owner_role: str) -> Embe
     url = server.create_database(database, owner=owner_role or None)
     found = _credentials(server.host, server.port, postgres.SUPERUSER, server.superuser_password, database)
     number = server.execute("SHOW server_version").split()[0]
-    return Embedded(history.Engine.POSTGRES, url, number, found, lambda: _postgres_snapshot(server, database))
+    return Embedded(targets.Engine.POSTGRES, url, number, found, lambda: _postgres_snapshot(server, database))
 
 
 def _on_clickhouse(node: ClickHouseServer, database: str) -> Embedded:
@@ -88,7 +88,7 @@ def _on_clickhouse(node: ClickHouseServer, database: str) -> Embedded:
     url = node.create_database(database)
     found = _credentials(node.host, node.tcp_port, clickhouse.ADMIN, node.admin_password, database)
     return Embedded(
-        history.Engine.CLICKHOUSE, url, node.execute("SELECT version()").strip(), found, lambda: _clickhouse_snapshot(node, database)
+        targets.Engine.CLICKHOUSE, url, node.execute("SELECT version()").strip(), found, lambda: _clickhouse_snapshot(node, database)
     )
 
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from deployments.console import embedded
-from migrator import annotations as migration_text
-from migrator import applying, databases, errors, files, history, planning, verification
+from migrator import applying, databases, errors, targets, verification
+from migrator.goose import annotations as migration_text
+from migrator.planning import files, planner
 from migrator.targets import Direction, Target, Verb
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Subject:
     """What is rehearsed. `target` is the service of a fleet, None for a plain directory, whose ENVSUB reads the process environment."""
 
     label: str
-    engine: history.Engine
+    engine: targets.Engine
     directory: str
     database: str
     version: int = 0
@@ -105,7 +106,7 @@ def opened(subject: Subject) -> Iterator[tuple[Embedded, databases.Database, Map
 
 def migrate(database: databases.Database, migrations: files.MigrationSet, wanted: Target, env: Mapping[str, str] | None) -> int:
     """Plans and applies; how many migrations were run. Raises as both do."""
-    made = planning.plan(migrations, database.read_history(), wanted, engine=database.engine, env=env, recall=database.read_down_text)
+    made = planner.plan(migrations, database.read_history(), wanted, engine=database.engine, env=env, recall=database.read_down_text)
     return len(applying.apply(database, made, env=env).finished)
 
 

@@ -6,13 +6,14 @@ import os
 from typing import Any
 
 from deployments.console import edge, rehearsal, targets
-from migrator import errors, history
+from migrator import errors
 from migrator.cli import interruption, invocation
+from migrator.targets import Engine
 from tasks import fleet
 
 SUMMARY = "runs all migrations up, down and up again on an embedded server and compares the schemas"
 
-ENGINES = {"postgres": history.Engine.POSTGRES, "pgx": history.Engine.POSTGRES, "clickhouse": history.Engine.CLICKHOUSE}
+ENGINES = {"postgres": Engine.POSTGRES, "pgx": Engine.POSTGRES, "clickhouse": Engine.CLICKHOUSE}
 
 DATABASE = "greylag_test"
 """The database of a plain directory, which has no name of its own."""
@@ -28,7 +29,7 @@ def arguments_of(verb: str, summary: str) -> edge.Parser:
 
 def seconds(text: str) -> float:
     """The time-out. Raises UsageError."""
-    from migrator import durations
+    from migrator.goose import durations
 
     return durations.parse(text) if text else 0.0
 
@@ -103,7 +104,7 @@ def _one(subject: rehearsal.Subject, *, quiet: bool) -> tuple[int, dict[str, obj
 
 
 def _text(record: rehearsal.Record) -> str:
-    server = {history.Engine.POSTGRES: "PostgreSQL", history.Engine.CLICKHOUSE: "ClickHouse"}[record.subject.engine]
+    server = {Engine.POSTGRES: "PostgreSQL", Engine.CLICKHOUSE: "ClickHouse"}[record.subject.engine]
     head = f"{record.subject.label}: {record.migrations} migration(s) on {server} {record.server}".rstrip()
     rows = [
         (f"  {item.name}", str(item.migrations) if item.name != "verify" else "", f"{item.seconds:.2f} s", item.result)

@@ -15,7 +15,7 @@ from migrator.cli.findings import ERROR, WARNING, Finding
 from migrator.cli.session import Session
 
 if TYPE_CHECKING:
-    from migrator import files, history
+    from migrator.planning import files, history
 
 
 def find(session: Session) -> Iterator[tuple[str, str, list[Finding]]]:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from migrator import errors, planning
+from migrator import errors
 from migrator.cli.session import Session
-from migrator.history import Fact, History
+from migrator.planning import planner
+from migrator.planning.history import Fact, History
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from migrator import databases, files
+    from migrator import databases
+    from migrator.planning import files
 
 
 def run(session: Session) -> int:
@@ -56,7 +58,7 @@ def run(session: Session) -> int:
 
 def _mark(database: databases.Database, migrations: files.MigrationSet, limit: int) -> list[int]:
     """Writes history rows without running anything: one path for what ran and for what is marked."""
-    plan = planning.adopting(migrations, database.ensure_history(), limit, engine=database.engine)
+    plan = planner.adopting(migrations, database.ensure_history(), limit, engine=database.engine)
     if plan.steps:
         database.execute(plan, plan.steps, lambda event: None)
     return [step.version for step in plan.steps]
@@ -72,7 +74,7 @@ def _facts(history: History, migrations: files.MigrationSet) -> list[Fact]:
 
 def fact_of(history: History, file: files.MigrationFile, bundle: str, actor: str) -> Fact:
     """The fact that ties a version's living row to the present content of its file. Raises ParseError for a note that can't be read."""
-    from migrator import notes
+    from migrator.goose import notes
 
     row = history.newest_rows[file.version]
     moment: datetime = row.tstamp

@@ -142,7 +142,7 @@ def _load_environment(path: str) -> None:
         dotenv.load(path or ".env", os.environ)
     except OSError as error:
         if path:
-            from migrator import files
+            from migrator.planning import files
 
             raise errors.UsageError(
                 f"failed to load env file: {files.failure(path, error)}", code="no-env-file", hint="`-env none` reads no file"
@@ -169,7 +169,7 @@ def _beta(words: list[str]) -> int:
 
 def _refuse(error: errors.GreylagError, values: Values, *, document: bool = True) -> int:
     """An error before there was anything to run."""
-    from migrator import redaction
+    from migrator.address import redaction
     from migrator.cli import text
 
     own_line = error.message.startswith(("-dbstring=", "failed to load"))
@@ -189,7 +189,7 @@ def _refuse(error: errors.GreylagError, values: Values, *, document: bool = True
 
 
 def _document(error: errors.GreylagError) -> dict[str, object]:
-    from migrator import redaction
+    from migrator.address import redaction
 
     return {name: redaction.redact(value) if isinstance(value, str) else value for name, value in error.document().items()}
 

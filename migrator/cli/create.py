@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from migrator import errors, files
+from migrator import errors
 from migrator.cli.session import Session
+from migrator.planning import files
 
 
 def run(session: Session) -> int:

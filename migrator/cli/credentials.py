@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from migrator import addresses, errors, mounted_secret
+from migrator import errors
+from migrator.address import addresses, mounted_secret
 
 DIRECTORY = "GREYLAG_CREDENTIALS_DIRECTORY"
 PARAMETERS = "GREYLAG_PARAMETERS"

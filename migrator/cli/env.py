@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 
-from migrator import goquote, redaction
+from migrator.address import redaction
 from migrator.cli import output
 from migrator.cli.go_flags import TRUE
 from migrator.cli.invocation import configured
 from migrator.cli.session import Session
+from migrator.goose import goquote
 
 
 def run(session: Session) -> int:

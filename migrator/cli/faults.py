@@ -12,7 +12,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from migrator import errors, redaction
+from migrator import errors
+from migrator.address import redaction
 from migrator.cli import text
 
 INTERNAL = "internal"

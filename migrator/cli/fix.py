@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from migrator import files
 from migrator.cli.session import Session
+from migrator.planning import files
 
 
 def run(session: Session) -> int:

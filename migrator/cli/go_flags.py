@@ -57,7 +57,8 @@ class Flag:
                 return False
             raise FlagError(f'invalid boolean value "{text}" for -{self.name}: parse error')
         if self.kind == "duration":
-            from migrator import durations, errors
+            from migrator import errors
+            from migrator.goose import durations
 
             try:
                 return durations.parse(text)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from migrator import durations
 from migrator.cli import output, text
 from migrator.cli.session import Session
+from migrator.goose import durations
 
 
 def run(session: Session) -> int:

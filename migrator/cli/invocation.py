@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from migrator import errors, redaction
+from migrator import errors
+from migrator.address import redaction
 from migrator.cli import flags, verbs
 from migrator.cli.go_flags import FlagError, Values
 
@@ -78,7 +79,7 @@ class Invocation:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must not be printed."""
-        from migrator import addresses
+        from migrator.address import addresses
 
         try:
             if self.driver == "clickhouse":
@@ -241,7 +242,7 @@ def _merge(words: list[str], environ: Mapping[str, str]) -> tuple[list[str], Par
 def _require_driver(driver: str, dbstring: str) -> None:
     if driver in verbs.DRIVERS:
         return
-    from migrator import goquote
+    from migrator.goose import goquote
 
     reason = verbs.REFUSED_DRIVERS.get(driver, "greylag drives postgres (or pgx) and clickhouse" + _nearest_driver(driver))
     raise errors.UsageError(

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from migrator import errors, planning, refusals
+from migrator import errors
 from migrator.cli.session import Session
-from migrator.history import History
+from migrator.planning import planner, refusals
+from migrator.planning.history import History
 from migrator.targets import UPWARDS, Direction, Target, Verb
 
 if TYPE_CHECKING:
-    from migrator import databases, events, files, plans
+    from migrator import databases
+    from migrator.planning import events, files, plans
 
     Finished = tuple[events.MigrationFinished, ...]
 
@@ -47,7 +49,7 @@ def make_plan(
     session: Session, database: databases.Database, migrations: files.MigrationSet, history: History, wanted: Target
 ) -> plans.Plan:
     """The plan against the database as its history was read."""
-    return planning.plan(
+    return planner.plan(
         migrations,
         history,
         wanted,
@@ -73,8 +75,8 @@ def resuming(plan: plans.Plan, database: databases.Database, history: History, c
     """
     if not plan.steps or not plan.target.versioning:
         return plan
-    from migrator import journal
-    from migrator.plans import Remark
+    from migrator.planning import journal
+    from migrator.planning.plans import Remark
 
     steps = {(step.version, step.direction): step for step in plan.steps}
     remarks: list[Remark] = []
@@ -139,7 +141,7 @@ def _settled(database: databases.Database, migrations: files.MigrationSet, wante
     if wanted.verb not in UPWARDS or not wanted.versioning:
         return None
     outline = database.read_outline()
-    return planning.settled(migrations, outline, wanted, engine=database.engine) if outline else None
+    return planner.settled(migrations, outline, wanted, engine=database.engine) if outline else None
 
 
 def _apply(session: Session, database: databases.Database, plan: plans.Plan) -> tuple[plans.Plan, Finished]:
@@ -208,8 +210,8 @@ def _with_statement(error: errors.TimedOut, session: Session, plan: plans.Plan) 
     """A time-out in goose's words, which name the statement; the text is the file's own, before ENVSUB."""
     if error.code != "deadline" or session.running is None:
         return error
-    from migrator import excerpts, goquote
     from migrator.cli import interruption
+    from migrator.goose import excerpts, goquote
 
     version, index = session.running
     step = next((step for step in plan.steps if step.version == version), None)

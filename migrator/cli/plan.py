@@ -9,7 +9,7 @@ from __future__ import annotations
 from migrator import errors
 from migrator.cli import migrating, output
 from migrator.cli.session import Session
-from migrator.plans import Plan, Step
+from migrator.planning.plans import Plan, Step
 from migrator.targets import Direction, Verb
 
 

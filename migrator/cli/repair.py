@@ -7,7 +7,7 @@ from dataclasses import replace
 from migrator import databases, errors
 from migrator.cli import baseline, migrating
 from migrator.cli.session import Session
-from migrator.history import Fact, History
+from migrator.planning.history import Fact, History
 
 
 def run(session: Session) -> int:

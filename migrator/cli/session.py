@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from migrator import errors, redaction
+from migrator import errors
+from migrator.address import redaction
 from migrator.cli import text
 from migrator.cli.invocation import Invocation
 
 if TYPE_CHECKING:
-    from migrator import databases, events, files, plans
+    from migrator import databases
+    from migrator.planning import events, files, plans
 
 
 class Session:
@@ -37,7 +39,7 @@ class Session:
     @property
     def policy(self) -> plans.Policy:
         """What the flags accept."""
-        from migrator import plans
+        from migrator.planning import plans
 
         return plans.Policy(
             accept_hazards=self.values.boolean("accept-hazards"), protected=self.values.boolean("protected") or self.invocation.protected
@@ -48,7 +50,7 @@ class Session:
 
         Raises FileError, also when there are none (goose.md §3.2); PlanRefused (`bundle-changed`) where others are asked for.
         """
-        from migrator import files
+        from migrator.planning import files
 
         found = files.load(self.invocation.directory)
         if not found.migrations:
@@ -98,7 +100,7 @@ class Session:
 
     def listen(self, event: events.Event) -> None:
         """Takes the engine's events: prints them, and writes them as JSON lines where the verb streams."""
-        from migrator import events
+        from migrator.planning import events
 
         if isinstance(event, events.MigrationStarted):
             self.running = (event.version, 1)
@@ -195,7 +197,7 @@ def _excerpt(where: errors.Location | None) -> str:
     from itertools import islice
     from pathlib import Path
 
-    from migrator import excerpts
+    from migrator.goose import excerpts
 
     first = max(where.line - excerpts.CONTEXT_LINES, 1)
     try:

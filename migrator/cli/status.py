@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from migrator import journal, selection, standing
+from migrator import standing
 from migrator.cli import text
 from migrator.cli.session import Session
 from migrator.errors import ExitCode
-from migrator.files import MigrationSet
-from migrator.history import History
+from migrator.planning import journal, selection
+from migrator.planning.files import MigrationSet
+from migrator.planning.history import History
 
 
 def run(session: Session) -> int:

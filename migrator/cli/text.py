@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from migrator import events
+    from migrator.planning import events
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -45,7 +45,7 @@ def status_line(applied: str, name: str) -> str:
 
 def finished_line(event: events.MigrationFinished) -> str:
     """`OK   name (2.66ms)`, or `EMPTY name (…)` for a direction without statements."""
-    from migrator import durations
+    from migrator.goose import durations
 
     word = "OK  " if event.statements else "EMPTY"
     return f"{word} {event.name} ({durations.format_rounded(event.seconds)})"
@@ -55,7 +55,8 @@ def listener(verbose: bool) -> Callable[[events.Event], None]:
     """Prints events as they come: goose's line per migration, greylag's lines for waiting, retries and remarks."""
 
     def listen(event: events.Event) -> None:
-        from migrator import durations, events
+        from migrator.goose import durations
+        from migrator.planning import events
 
         if isinstance(event, events.MigrationFinished):
             log(finished_line(event))

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from migrator import annotations, errors, files, goquote, hazards
+from migrator import errors
 from migrator.cli import output
 from migrator.cli.findings import ERROR, WARNING, Finding
 from migrator.cli.session import Session
+from migrator.goose import annotations, goquote, hazards
+from migrator.planning import files
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from migrator import selection
 from migrator.cli.session import Session
+from migrator.planning import selection
 
 
 def run(session: Session) -> int:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 
-from migrator import errors, files, refusals
+from migrator import errors
 from migrator.cli.command import WAIT_SECONDS
 from migrator.cli.session import Session
-from migrator.history import History
+from migrator.planning import files, refusals
+from migrator.planning.history import History
 
 POLL_SECONDS = 1.0
 """Between two looks: short against a migration, and one small query per second is nothing to a server."""

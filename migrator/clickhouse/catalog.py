@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from migrator.clickhouse import failures
 from migrator.clickhouse.session import Session, literal
 from migrator.engines import Finding
-from migrator.objects import Kind, ObjectName
+from migrator.planning.objects import Kind, ObjectName
 
 _LOOKUPS: dict[Kind, str] = {
     Kind.TABLE: "SELECT database, '', name FROM {tables} WHERE NOT is_temporary",

@@ -7,15 +7,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from migrator import errors, registry, targets
+
 # What executes and looks into the catalogue is imported where it is used: most runs find nothing to do, and start faster without.
-from migrator import addresses, durations, errors, events, history, journal, registry
+from migrator.address import addresses
 from migrator.clickhouse import failures, session
 from migrator.clickhouse import history as tables
 from migrator.clickhouse.lock import LEASE, Cell, ColumnName, MigrationLock, Times, label, prefix_of, short
 from migrator.engines import Finding, Options, RestorePoint
+from migrator.goose import durations
+from migrator.planning import events, history, journal
 
 if TYPE_CHECKING:
-    from migrator import objects, planning
+    from migrator.planning import objects, planner
 
 _KEEPER_ENGINES = frozenset({"Replicated", "Shared"})
 """Engines of databases whose DDL is replicated by Keeper."""
@@ -118,9 +122,9 @@ class ClickHouseDatabase:
         self._journal_is_new = False
 
     @property
-    def engine(self) -> history.Engine:
+    def engine(self) -> targets.Engine:
         """ClickHouse."""
-        return history.Engine.CLICKHOUSE
+        return targets.Engine.CLICKHOUSE
 
     @property
     def name(self) -> str:
@@ -180,7 +184,7 @@ class ClickHouseDatabase:
 
         return KeeperRow(self._session)
 
-    def require_fit(self, plan: planning.Plan) -> None:
+    def require_fit(self, plan: planner.Plan) -> None:
         """Refuses files that are written for a cluster where the address names none; see `topology`."""
         if self._place.profile is not tables.Profile.SINGLE or self._insisted:
             return
@@ -189,7 +193,7 @@ class ClickHouseDatabase:
         with _doing("to look at the servers' clusters"):
             topology.require_named(self._session, plan)
 
-    def execute(self, plan: planning.Plan, steps: Sequence[planning.Step], listener: events.Listener) -> None:
+    def execute(self, plan: planner.Plan, steps: Sequence[planner.Step], listener: events.Listener) -> None:
         """Executes steps in order under the lock; see `execution`.
 
         Raises StatementRejected, LockUnavailable, Unavailable, TimedOut, Interrupted, NeedsAnswer.
@@ -235,7 +239,7 @@ class ClickHouseDatabase:
 
     def answer(self, version: int, index: int, *, done: bool) -> None:
         """Records a person's answer to a NeedsAnswer. Raises NotFound (`no-question`) when there is no such question."""
-        from migrator import questions
+        from migrator.planning import questions
 
         with _doing("to record the answer"):
             known = journal.TABLE in tables.existing(self._session, self._place)

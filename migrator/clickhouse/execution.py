@@ -17,15 +17,16 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from migrator import errors, events, journal
+from migrator import errors
 from migrator.clickhouse import clusters, failures, journalling, recovery, rejections, settling
 from migrator.clickhouse import history as tables
 from migrator.clickhouse.history import Planned
 from migrator.clickhouse.reading import canonical, readings
 from migrator.clickhouse.run import Run
-from migrator.history import Fact
-from migrator.plans import Step
-from migrator.statements import Statement
+from migrator.goose.statements import Statement
+from migrator.planning import events, journal
+from migrator.planning.history import Fact
+from migrator.planning.plans import Step
 from migrator.targets import Direction
 
 _FACTS_EVERY = 2.0

@@ -13,11 +13,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from migrator import errors, journal
+from migrator import errors
 from migrator.clickhouse import failures
 from migrator.clickhouse.session import Session, array, literal, quote
-from migrator.history import Engine, Fact, History, Row
-from migrator.targets import Direction
+from migrator.planning import journal
+from migrator.planning.history import Fact, History, Row
+from migrator.targets import Direction, Engine
 
 FACTS = "greylag_migration"
 

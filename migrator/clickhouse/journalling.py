@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from migrator import journal
 from migrator.clickhouse import history as tables
 from migrator.clickhouse.history import Planned
 from migrator.clickhouse.run import Run
 from migrator.clickhouse.session import OWN_SETTINGS
-from migrator.history import Fact
-from migrator.plans import Step
+from migrator.planning import journal
+from migrator.planning.history import Fact
+from migrator.planning.plans import Step
 
 
 def entry(run: Run, step: Step, index: int, state: journal.State) -> journal.Entry:

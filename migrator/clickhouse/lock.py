@@ -39,9 +39,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from migrator import errors, events
+from migrator import errors
 from migrator.clickhouse import failures
 from migrator.clickhouse.session import Session, literal, quote
+from migrator.planning import events
 
 TABLE = "greylag_lock"
 

@@ -10,17 +10,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from migrator import annotations as parsing
-from migrator import errors, events, files, journal, questions
+from migrator import errors
 from migrator.clickhouse import history as tables
 from migrator.clickhouse import journalling, settling
 from migrator.clickhouse.history import Planned
 from migrator.clickhouse.lock import prefix_of, short
 from migrator.clickhouse.reading import canonical, readings, shapes
 from migrator.clickhouse.run import Run
-from migrator.history import Fact
-from migrator.objects import ObjectName
-from migrator.plans import Step
+from migrator.goose import annotations as parsing
+from migrator.planning import events, files, journal, questions
+from migrator.planning.history import Fact
+from migrator.planning.objects import ObjectName
+from migrator.planning.plans import Step
 from migrator.targets import Direction
 
 

@@ -6,10 +6,11 @@ excerpt holds no value that ENVSUB filled in, and the server's words are masked 
 
 from __future__ import annotations
 
-from migrator import errors, excerpts, goquote, gounicode
+from migrator import errors
 from migrator.clickhouse import failures
-from migrator.plans import Step
-from migrator.statements import Statement, masked
+from migrator.goose import excerpts, goquote, gounicode
+from migrator.goose.statements import Statement, masked
+from migrator.planning.plans import Step
 
 
 def of_statement(step: Step, statement: Statement, refusal: failures.Refusal, *, partly: bool = False) -> errors.GreylagError:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from migrator import events
 from migrator.clickhouse.history import Place
 from migrator.clickhouse.lock import MigrationLock
 from migrator.clickhouse.session import Session
 from migrator.engines import Options
-from migrator.plans import Plan, Step
+from migrator.planning import events
+from migrator.planning.plans import Plan, Step
 
 
 @dataclass(frozen=True)

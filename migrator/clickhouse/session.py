@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from migrator import addresses, errors
+from migrator import errors
+from migrator.address import addresses
 from migrator.clickhouse import failures
 from migrator.clickhouse.transport import Transport
 

@@ -16,8 +16,8 @@ from migrator.clickhouse import failures
 from migrator.clickhouse.catalog import exists
 from migrator.clickhouse.reading import shapes
 from migrator.clickhouse.session import Session, literal
-from migrator.journal import Outcome, Verdict
-from migrator.objects import Action, Effect, Kind, ObjectName
+from migrator.planning.journal import Outcome, Verdict
+from migrator.planning.objects import Action, Effect, Kind, ObjectName
 
 _POLL_SECONDS = 1.0
 _CLOCK_SECONDS = 1

@@ -22,8 +22,8 @@ from migrator import errors
 from migrator.clickhouse import failures
 from migrator.clickhouse.reading import canonical, shapes
 from migrator.clickhouse.session import Session, literal
-from migrator.plans import Plan, Step
-from migrator.statements import Statement
+from migrator.goose.statements import Statement
+from migrator.planning.plans import Plan, Step
 
 _WORDS = ("cluster", "replicated")
 """A statement for several servers holds one of these words, in whatever case; all others need not be sent to the server to be read."""

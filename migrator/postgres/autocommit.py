@@ -11,19 +11,21 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 
-from migrator import errors, events, gounicode, journal, planning, questions
+from migrator import errors
+from migrator.goose import gounicode
+from migrator.goose.statements import Statement
+from migrator.planning import events, journal, planner, questions
 from migrator.postgres import etiquette, execution, failures, history, journal_rows, locks, rejections, settling
 from migrator.postgres.pipelines import Command
 from migrator.postgres.reading import readings
 from migrator.postgres.reading.lock_classes import LockClass
 from migrator.postgres.reading.readings import Reading
 from migrator.postgres.run import Patience, Run
-from migrator.statements import Statement
 
 _ENDS = ("COMMIT", "END")
 
 
-def execute(run: Run, step: planning.Step) -> None:
+def execute(run: Run, step: planner.Step) -> None:
     """Executes one step. Raises what `engines.Database.execute` says; NeedsAnswer when an earlier run left a question."""
     execution.refuse_nul(step)
     etiquette.note_touches(run, step)
@@ -45,7 +47,7 @@ def execute(run: Run, step: planning.Step) -> None:
     run.listener(execution.migration_finished(step, duration))
 
 
-def _record(run: Run, step: planning.Step, duration: float) -> None:
+def _record(run: Run, step: planner.Step, duration: float) -> None:
     """The history row and the end of the journal, in one transaction."""
     item = history.record(run.where, step, run.author, clear_journal=True, seconds=duration)
     try:
@@ -59,7 +61,7 @@ def _record(run: Run, step: planning.Step, duration: float) -> None:
 # --- one statement ------------------------------------------------------------------------------------------------------------------
 
 
-def _execute(run: Run, step: planning.Step, index: int) -> None:
+def _execute(run: Run, step: planner.Step, index: int) -> None:
     """One statement, tried again while it doesn't get its lock."""
     reading = readings.of(step).statements[index - 1]
     patience = Patience()
@@ -83,7 +85,7 @@ def _execute(run: Run, step: planning.Step, index: int) -> None:
             execution.retry_or_raise(run, step, index, failure, patience, again=again)
 
 
-def _with_journal_row(run: Run, step: planning.Step, index: int, reading: Reading, patience: Patience) -> None:
+def _with_journal_row(run: Run, step: planner.Step, index: int, reading: Reading, patience: Patience) -> None:
     """The statement and its journal row in one transaction."""
     done = journal_rows.entry(run.where, step, index, journal.State.DONE, run.author)
     statement = step.statements[index - 1]
@@ -106,7 +108,7 @@ def _with_journal_row(run: Run, step: planning.Step, index: int, reading: Readin
     run.session.batch([done, Command(b"COMMIT")])
 
 
-def _by_itself(run: Run, step: planning.Step, index: int, reading: Reading) -> None:
+def _by_itself(run: Run, step: planner.Step, index: int, reading: Reading) -> None:
     """A statement that can't share a transaction: journalled as started before, as done after."""
     statement = step.statements[index - 1]
     noted = ""
@@ -140,7 +142,7 @@ def _may_have_committed(reading: Reading, failure: failures.ServerFailure) -> bo
     return reading.commits_itself and bool(failure.context)
 
 
-def _not_done(run: Run, step: planning.Step, index: int, noted: str, *, sweep: bool) -> None:
+def _not_done(run: Run, step: planner.Step, index: int, noted: str, *, sweep: bool) -> None:
     """Writes down that the server refused the statement, and drops the invalid index that it made."""
     if not run.versioning:
         return
@@ -153,7 +155,7 @@ def _not_done(run: Run, step: planning.Step, index: int, noted: str, *, sweep: b
                 _swept(run, step, settling.sweep(run.session, verdict.leftovers, run.policy.session_lock_timeout))
 
 
-def _within_own_transaction(run: Run, step: planning.Step, index: int, reading: Reading) -> None:
+def _within_own_transaction(run: Run, step: planner.Step, index: int, reading: Reading) -> None:
     """A file that begins and commits by itself: its journal rows are part of its own transaction, so they tell what was committed."""
     ends = reading.controls and reading.head[0] in _ENDS
     if run.versioning and ends and run.session.in_transaction:
@@ -163,7 +165,7 @@ def _within_own_transaction(run: Run, step: planning.Step, index: int, reading: 
         _write(run, step, index, journal.State.DONE, "")
 
 
-def _timeouts(run: Run, step: planning.Step, reading: Reading) -> dict[str, float]:
+def _timeouts(run: Run, step: planner.Step, reading: Reading) -> dict[str, float]:
     """The time-outs that one statement is given, in seconds; those that the file sets itself are left to it."""
     timeouts = run.timeouts(step, reading.lock)
     own = readings.of(step).sets
@@ -180,7 +182,7 @@ def _bytes(statement: Statement) -> bytes:
     return gounicode.encode(statement.text)
 
 
-def _write(run: Run, step: planning.Step, index: int, state: journal.State, noted: str) -> None:
+def _write(run: Run, step: planner.Step, index: int, state: journal.State, noted: str) -> None:
     try:
         run.session.batch([journal_rows.entry(run.where, step, index, state, run.author, noted or None)])
     except failures.ServerFailure as failure:
@@ -190,7 +192,7 @@ def _write(run: Run, step: planning.Step, index: int, state: journal.State, note
 # --- resuming -----------------------------------------------------------------------------------------------------------------------
 
 
-def _resume(run: Run, step: planning.Step) -> int:
+def _resume(run: Run, step: planner.Step) -> int:
     """The first statement to execute, after what an earlier run left was settled."""
     try:
         found = journal_rows.read(run.session, run.where, step.version)
@@ -212,7 +214,7 @@ def _resume(run: Run, step: planning.Step) -> int:
     return index
 
 
-def _settled(run: Run, step: planning.Step, index: int, noted: str, *, unknown: bool) -> int:
+def _settled(run: Run, step: planner.Step, index: int, noted: str, *, unknown: bool) -> int:
     """Settles one statement; returns the index to go on with."""
     statement = step.statements[index - 1]
     try:
@@ -239,7 +241,7 @@ def _replay_settings(run: Run, statements: Sequence[Statement]) -> None:
             run.session.simple(_bytes(statement))
 
 
-def _swept(run: Run, step: planning.Step, names: Sequence[str]) -> None:
+def _swept(run: Run, step: planner.Step, names: Sequence[str]) -> None:
     for name in names:
         run.listener(
             events.Note("info", "invalid-index-dropped", f"{step.name}: dropped the invalid index {name} that a failed build left")

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from migrator.engines import Finding
-from migrator.objects import Kind, ObjectName
+from migrator.planning.objects import Kind, ObjectName
 from migrator.postgres import failures
 from migrator.postgres.session import Session
 

@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import conninfo as psycopg_conninfo
 
+from migrator import errors, registry, targets
+
 # What executes, locks and looks into the catalogue is imported where it is used: most runs find nothing to do, and start faster without.
-from migrator import addresses, errors, history, registry
+from migrator.address import addresses
 from migrator.engines import LockPolicy, Options, stay
+from migrator.planning import history
 from migrator.postgres import failures, places
 from migrator.postgres import history as tables
 from migrator.postgres.pipelines import command, milliseconds
 from migrator.postgres.session import Session
 
 if TYPE_CHECKING:
-    from migrator import events, journal, objects, planning
     from migrator.engines import Finding, RestorePoint
+    from migrator.planning import events, journal, objects, planner
 
 _LONGEST_APPLICATION_NAME = 63  # bytes; the server cuts longer ones
 _CHECK_CLIENT = "SET client_connection_check_interval = '1s'"
@@ -163,8 +166,8 @@ class PostgresDatabase:
         self._place = place
 
     @property
-    def engine(self) -> history.Engine:
-        return history.Engine.POSTGRES
+    def engine(self) -> targets.Engine:
+        return targets.Engine.POSTGRES
 
     @property
     def name(self) -> str:
@@ -218,10 +221,10 @@ class PostgresDatabase:
         finally:
             other.close()
 
-    def require_fit(self, plan: planning.Plan) -> None:
+    def require_fit(self, plan: planner.Plan) -> None:
         """Refuses nothing: a PostgreSQL database is one server."""
 
-    def execute(self, plan: planning.Plan, steps: Sequence[planning.Step], listener: events.Listener) -> None:
+    def execute(self, plan: planner.Plan, steps: Sequence[planner.Step], listener: events.Listener) -> None:
         """Executes steps in order; see `postgres.execution` and `postgres.autocommit`."""
         author = tables.Author(self._options.run_id, self._options.applied_by, plan.bundle)
         from migrator.postgres import autocommit, execution
@@ -267,7 +270,7 @@ class PostgresDatabase:
 
         Raises NotFound (`no-question`) when the journal holds no open question about it.
         """
-        from migrator import journal
+        from migrator.planning import journal
         from migrator.postgres import journal_rows
 
         state = journal.State.DONE if done else journal.State.NOT_DONE
@@ -295,9 +298,9 @@ class PostgresDatabase:
         self.close()
 
 
-def _grouped(steps: Sequence[planning.Step], *, alone: bool) -> Iterator[tuple[planning.Mode, list[planning.Step]]]:
+def _grouped(steps: Sequence[planner.Step], *, alone: bool) -> Iterator[tuple[planner.Mode, list[planner.Step]]]:
     """Steps that are sent together: those of one mode, or each alone where there is to be a boundary behind it."""
-    group: list[planning.Step] = []
+    group: list[planner.Step] = []
     for step in steps:
         if group and (alone or step.mode is not group[0].mode):
             yield group[0].mode, group

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from psycopg import pq
 
-from migrator import errors, redaction
+from migrator import errors
+from migrator.address import redaction
 
 QUERY_CANCELED = "57014"
 LOCK_NOT_AVAILABLE = "55P03"

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from migrator import errors, history, planning
+from migrator import errors, targets
+from migrator.planning import history, planner
 from migrator.postgres import failures
 from migrator.postgres.pipelines import BIGINT, DOUBLE, Command, Rows, command
 from migrator.postgres.places import FACTS, Place, quote
@@ -60,7 +61,7 @@ def read(session: Session, where: Place) -> history.History:
     Raises LoginFailed (no SELECT on the table) and what the connection raises.
     """
     found = _read(session, where, _read_rows(where), _read_facts(where))
-    return _history(where, found) if found else history.History(history.Engine.POSTGRES, exists=False, table=where.given)
+    return _history(where, found) if found else history.History(targets.Engine.POSTGRES, exists=False, table=where.given)
 
 
 def read_complete(session: Session, where: Place) -> history.History | None:
@@ -73,7 +74,7 @@ def read_complete(session: Session, where: Place) -> history.History | None:
 def _history(where: Place, found: tuple[Rows, Rows]) -> history.History:
     rows, facts = found
     return history.History(
-        history.Engine.POSTGRES,
+        targets.Engine.POSTGRES,
         exists=True,
         rows=tuple(_row(row) for row in rows),
         facts=tuple(_fact(row) for row in facts),
@@ -319,7 +320,7 @@ class Author:
     bundle: str
 
 
-def record(where: Place, step: planning.Step, author: Author, *, clear_journal: bool = False, seconds: float | None = None) -> Command:
+def record(where: Place, step: planner.Step, author: Author, *, clear_journal: bool = False, seconds: float | None = None) -> Command:
     """The one statement that records a step: goose's row and greylag's fact for Up, their removal for Down; it returns the seconds.
 
     Args:
@@ -327,7 +328,7 @@ def record(where: Place, step: planning.Step, author: Author, *, clear_journal: 
         seconds: the duration, where it isn't that of the open transaction.
     """
     clear = f", cleared AS (DELETE FROM {where.journal} WHERE version = $1)" if clear_journal else ""
-    if step.direction is planning.Direction.DOWN:
+    if step.direction is planner.Direction.DOWN:
         return command(
             f"WITH gone AS (DELETE FROM {where.table} WHERE version_id = $1), facts AS (DELETE FROM {where.facts} WHERE version = $1){clear}"
             f" SELECT coalesce($2, {_SECONDS})",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from migrator import journal, planning, questions
+from migrator.planning import journal, planner, questions
 from migrator.postgres import failures
 from migrator.postgres.history import TIME, Author
 from migrator.postgres.pipelines import Command, command
@@ -22,7 +22,7 @@ class Journalled:
     before: str
 
 
-def entry(where: Place, step: planning.Step, index: int, state: journal.State, author: Author, before: str | None = None) -> Command:
+def entry(where: Place, step: planner.Step, index: int, state: journal.State, author: Author, before: str | None = None) -> Command:
     """Writes one entry of the journal."""
     digest = journal.digest(step.statements[index - 1], step.direction)
     return command(
@@ -63,7 +63,7 @@ def _journalled(row: Sequence[str | None]) -> Journalled:
     entry = journal.Entry(
         run_id=run_id,
         version=int(version),
-        direction=planning.Direction(direction),
+        direction=planner.Direction(direction),
         index=int(index),
         digest=digest,
         state=journal.State(state),

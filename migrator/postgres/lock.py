@@ -12,7 +12,8 @@ import random
 import time
 from collections.abc import Callable, Iterator
 
-from migrator import errors, events
+from migrator import errors
+from migrator.planning import events
 from migrator.postgres import failures
 from migrator.postgres.session import Session
 

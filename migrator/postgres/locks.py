@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from migrator import notes
+from migrator.goose import notes
 from migrator.postgres.reading.lock_classes import LockClass
 
 

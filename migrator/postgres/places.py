@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from migrator import journal
+from migrator.planning import journal
 
 FACTS = "greylag_migration"
 

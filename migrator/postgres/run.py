@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from migrator import engines, events, planning
+from migrator import engines
+from migrator.planning import events, planner
 from migrator.postgres import locks
 from migrator.postgres.history import Author
 from migrator.postgres.places import Place
@@ -31,7 +32,7 @@ class Run:
         if self.leave():
             raise engines.Left
 
-    def timeouts(self, step: planning.Step, lock: LockClass) -> locks.Timeouts:
+    def timeouts(self, step: planner.Step, lock: LockClass) -> locks.Timeouts:
         """The time-outs of one statement; the file's own notes win over the run's."""
         return locks.timeouts(
             lock,

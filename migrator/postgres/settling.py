@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from migrator import journal
-from migrator.journal import Outcome
+from migrator.planning import journal
+from migrator.planning.journal import Outcome
 from migrator.postgres import failures
 from migrator.postgres.pipelines import milliseconds
 from migrator.postgres.reading import grammar, readings

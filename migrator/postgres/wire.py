@@ -90,7 +90,7 @@ class Wire:
 
     @property
     def standard_strings(self) -> bool:
-        """Whether a backslash in a plain string is an ordinary character, as `migrator.lexer` takes it."""
+        """Whether a backslash in a plain string is an ordinary character, as `migrator.goose.lexer` takes it."""
         return self.pgconn.parameter_status(b"standard_conforming_strings") == b"on"
 
     @property

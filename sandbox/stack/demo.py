@@ -182,7 +182,7 @@ class _Demo:
 
     def _read_back(self, rows: list[dict[str, Any]]) -> bool:
         """Asks every database by SQL for its newest version and compares it with the newest file."""
-        from migrator import files
+        from migrator.planning import files
 
         behind = []
         for target in self.stack.fleet.targets():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from migrator.history import Engine
+from migrator.targets import Engine
 from tasks.credentials.kv import InVault
 from tasks.credentials.source import Address, Contradiction, Wanted
 

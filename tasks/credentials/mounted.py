@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from migrator import mounted_secret
+from migrator.address import mounted_secret
 from tasks.credentials.source import Credentials, Source, Wanted, credentials, named_as_variables
 from tasks.settings import Settings
 

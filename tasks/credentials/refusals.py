@@ -13,7 +13,7 @@ import requests
 from hvac import exceptions
 
 from migrator import errors
-from migrator.redaction import redact
+from migrator.address.redaction import redact
 from tasks.credentials.logins import Login
 from tasks.settings import Settings
 

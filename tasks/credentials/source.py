@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
 
 from migrator import errors
-from migrator.history import Engine
+from migrator.targets import Engine
 from tasks.settings import Settings
 
 VARIABLES = {

@@ -16,13 +16,14 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-from migrator import errors, history, naming
+from migrator import errors, targets
+from migrator.address import naming
 from tasks.credentials import sources
 from tasks.credentials.source import Keys, Source
 from tasks.credentials.sources import AnySource
 from tasks.fleet.job_section import Job
 
-Engine = history.Engine
+Engine = targets.Engine
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?")
 """RFC 1123 label of at most 53 characters: names become Kubernetes objects with a suffix such as `-migration` (label limit 63)."""
 

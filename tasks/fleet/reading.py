@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 from pydantic import BaseModel, ValidationError
 
-from migrator import errors, naming
+from migrator import errors
+from migrator.address import naming
 from tasks.fleet import job_section
 from tasks.fleet.job_section import Job
 from tasks.fleet.models import Fleet, words_of

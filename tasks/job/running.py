@@ -21,8 +21,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from migrator import errors, events, registry
-from migrator.plans import Plan
+from migrator import errors, registry
+from migrator.planning import events
+from migrator.planning.plans import Plan
 from tasks import commands, kubernetes, migration
 from tasks.fleet.models import Target
 from tasks.job import adoption, failures, manifest

@@ -129,7 +129,7 @@ def parse(bench: Bench) -> Result:
     """10,000 files (30,000 statements) on one core."""
     directory = workloads.write(bench.folder / "parse", workloads.PARSED_FILE, 10_000)
     code = (
-        "import sys, time; from migrator import annotations, files; found = files.load(sys.argv[1]); "
+        "import sys, time; from migrator.goose import annotations; from migrator.planning import files; found = files.load(sys.argv[1]); "
         "contents = [item.read() for item in found.migrations]; started = time.perf_counter(); "
         "count = sum(len(annotations.parse(text, 'up', {}).statements) for text in contents); "
         "print(time.perf_counter() - started, count)"

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from migrator import addresses, databases, errors, events
+from migrator import databases, errors
+from migrator.address import addresses
 from migrator.clickhouse import connection, keeper, session
 from migrator.clickhouse.lock import Holder, Times
-from migrator.objects import Kind, ObjectName
+from migrator.planning import events
+from migrator.planning.objects import Kind, ObjectName
 from sandbox import ports, processes
 from sandbox.databases import clickhouse
 from tests.clickhouse.conftest import refusal

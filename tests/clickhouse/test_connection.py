@@ -7,9 +7,11 @@ import socket
 
 import pytest
 
-from migrator import addresses, applying, databases, errors, events, planning
-from migrator import files as migration_files
+from migrator import applying, databases, errors
+from migrator.address import addresses
 from migrator.clickhouse import connection
+from migrator.planning import events, planner
+from migrator.planning import files as migration_files
 from sandbox.databases.clickhouse import ClickHouseServer
 from tests.clickhouse.conftest import Playground, refusal
 from tests.conftest import AWKWARD_PASSWORD
@@ -112,8 +114,8 @@ def test_user_that_may_only_read_sees_the_status_but_is_denied_the_rest(playgrou
     playground.write(2, "CREATE TABLE u (a Int8) ENGINE = Log;")
     with connection.connect(_url(playground.server, user, AWKWARD_PASSWORD, playground.name), databases.Options()) as database:
         assert database.read_history().applied == (1,)
-        plan = planning.plan(
-            migration_files.load(playground.directory), database.read_history(), planning.Target(planning.Verb.UP), engine=database.engine
+        plan = planner.plan(
+            migration_files.load(playground.directory), database.read_history(), planner.Target(planner.Verb.UP), engine=database.engine
         )
         error = refusal(lambda: applying.apply(database, plan))
     assert (type(error), error.code) == (errors.LoginFailed, "permission-denied")

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from migrator import applying, databases, errors, events, planning, verification
-from migrator import files as migration_files
+from migrator import applying, databases, errors, verification
 from migrator.clickhouse import connection, execution
+from migrator.planning import events, planner
+from migrator.planning import files as migration_files
 from sandbox.databases import clickhouse
 from tests.clickhouse.conftest import Playground, refusal
 
-UP, DOWN, DOWN_TO, REDO, RESET = (planning.Verb(word) for word in ("up", "down", "down-to", "redo", "reset"))
+UP, DOWN, DOWN_TO, REDO, RESET = (planner.Verb(word) for word in ("up", "down", "down-to", "redo", "reset"))
 TABLE = "CREATE TABLE {0} (id UInt64, name String) ENGINE = MergeTree ORDER BY id;"
 
 INSERTS = [

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 
-from migrator import applying, databases, errors, events
+from migrator import applying, databases, errors
 from migrator.clickhouse import lock, session
 from migrator.clickhouse.lock import FREE, ColumnName, Holder, Times
+from migrator.planning import events
 from tests.clickhouse.conftest import Playground, finish, refusal, start
 
 TABLE = "CREATE TABLE {0} (id UInt64) ENGINE = MergeTree ORDER BY id;"

@@ -14,7 +14,8 @@ import pytest
 from pydantic import SecretStr
 
 from deployments.privileges import rendering
-from migrator import errors, events
+from migrator import errors
+from migrator.planning import events
 from sandbox.databases.clickhouse import ClickHouseServer, User
 from tasks import fleet, migration, verification
 from tasks.fleet.models import Engine, Target

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from migrator import applying, events
+from migrator import applying
+from migrator.planning import events
 from sandbox import certificates
 from sandbox.databases import clickhouse
 from tests.clickhouse.conftest import Playground, refusal

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from migrator import addresses
+from migrator.address import addresses
 from sandbox.cluster import images, kubeconfigs
 from sandbox.cluster.api import Object
 from tasks import migration, settings

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from migrator import addresses, cli
+from migrator import cli
+from migrator.address import addresses
 from sandbox.databases import clickhouse, postgres
 from sandbox.vault.secrets_server import SecretsServer
 from tests.conftest import AWKWARD_PASSWORD

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from migrator import databases, errors, events
+from migrator import databases, errors
+from migrator.planning import events
 from sandbox.databases.postgres import PostgresServer
 from tasks import database_url, migration
 from tasks.credentials import Credentials, LifetimeWatcher

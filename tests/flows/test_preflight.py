@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from migrator import cli, databases, errors, events
+from migrator import cli, databases, errors
+from migrator.planning import events
 from sandbox.databases.postgres import PostgresServer, identifier
 from tasks import database_url, fleet, migration
 from tasks.credentials import sources

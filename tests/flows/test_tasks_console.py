@@ -15,7 +15,8 @@ import pytest
 
 from deployments.console import deploy, deployment_file, flow_runs
 from flows import endings
-from migrator import addresses, cli, errors
+from migrator import cli, errors
+from migrator.address import addresses
 from sandbox.stack.prefect_server import clean_environment
 from sandbox.vault import secrets_server as sandbox
 from tasks import approval, fleet

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from migrator import addresses, errors, events
+from migrator import errors
+from migrator.address import addresses
+from migrator.planning import events
 from tasks import database_url, fleet, migration, verification
 from tasks.credentials import Credentials
 from tasks.fleet.models import Target

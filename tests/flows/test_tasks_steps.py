@@ -13,7 +13,8 @@ from urllib.parse import quote
 import pytest
 from pydantic import SecretStr
 
-from migrator import addresses, errors
+from migrator import errors
+from migrator.address import addresses
 from sandbox.vault import secrets_server as sandbox
 from tasks import backoff, fleet
 from tasks.fleet.models import Target

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
-from migrator import addresses
+from migrator.address import addresses
 
 
 def query(url: str, text: str) -> list[tuple[object, ...]]:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from migrator import addresses
+from migrator.address import addresses
 from sandbox.databases import clickhouse
 from tests.conftest import AWKWARD_PASSWORD
 from tests.interop.runner import Result, Tools, files

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from migrator import addresses
+from migrator.address import addresses
 from tests.interop.postgres import objects, query, rows
 from tests.interop.runner import Result, Tools, files, table, tables
 

@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from migrator import addresses, urls
+from migrator.address import addresses, urls
 from migrator.cli import invocation, main
 from tests.interop.postgres import objects, query, rows
 from tests.interop.runner import ROOT, Result, Tools, files, table, tables

@@ -7,10 +7,10 @@ import re
 
 import pytest
 
-from migrator import annotations as migration_text
-from migrator import lexer
-from migrator.hazards import HazardKind
-from migrator.history import Engine
+from migrator.goose import annotations as migration_text
+from migrator.goose import lexer
+from migrator.goose.hazards import HazardKind
+from migrator.targets import Engine
 from sandbox.databases.clickhouse import ClickHouseServer
 
 TERMS = [

@@ -19,8 +19,10 @@ from typing import Any
 
 import pytest
 
-from migrator import annotations as migration_text
-from migrator import errors, files, goquote, gounicode
+from migrator import errors
+from migrator.goose import annotations as migration_text
+from migrator.goose import goquote, gounicode
+from migrator.planning import files
 from sandbox import cache
 from tests.interop import parser_cases
 

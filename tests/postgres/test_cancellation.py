@@ -12,14 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from migrator import errors, events, registry
+from migrator import errors, registry
+from migrator.planning import events
 from tests.postgres.conftest import Playground
 
 ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
 import sys
-from migrator import applying, databases, errors, files, planning
+from migrator import applying, databases, errors
+from migrator.planning import files, planner
 from migrator.postgres import connection
 if sys.argv[3] == "exit":
     import signal
@@ -31,7 +33,7 @@ if sys.argv[3] == "registry":
     from migrator import registry
     signal.signal(signal.SIGTERM, lambda number, frame: registry.cancel_all())
 with connection.connect(sys.argv[1], databases.Options()) as database:
-    plan = planning.plan(files.load(sys.argv[2]), database.read_history(), planning.Target(planning.Verb.UP), engine=database.engine)
+    plan = planner.plan(files.load(sys.argv[2]), database.read_history(), planner.Target(planner.Verb.UP), engine=database.engine)
     try:
         applying.apply(database, plan)
     except errors.Interrupted:

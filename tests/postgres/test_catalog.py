@@ -7,8 +7,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from migrator import files, objects, verification
-from migrator.objects import Kind, ObjectName
+from migrator import verification
+from migrator.planning import files, objects
+from migrator.planning.objects import Kind, ObjectName
 from tests.postgres.conftest import Playground
 
 SERVICES = Path(__file__).parents[2] / "services"

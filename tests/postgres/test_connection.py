@@ -7,7 +7,8 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from migrator import databases, errors, events, registry
+from migrator import databases, errors, registry
+from migrator.planning import events
 from migrator.postgres import connection
 from sandbox.databases import postgres
 from tests.conftest import AWKWARD_PASSWORD

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from migrator import cli, events
+from migrator import cli
+from migrator.planning import events
 from tests.postgres.conftest import Playground
 
 PAGE = (Path(__file__).parents[2] / "docs" / "commands" / "json.md").read_text(encoding="utf-8")

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from migrator import databases, errors, events
+from migrator import databases, errors
+from migrator.planning import events
 from migrator.postgres import lock
 from sandbox.databases import postgres
 from tests.postgres.conftest import Playground

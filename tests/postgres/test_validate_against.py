@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from migrator import addresses, cli
+from migrator import cli
+from migrator.address import addresses
 from sandbox.vault import secrets_server as sandbox
 
 TEXT = "-- +goose Up\nCREATE TABLE {name} (id int);\n-- +goose Down\nDROP TABLE {name};\n"

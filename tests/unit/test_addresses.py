@@ -7,7 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from psycopg import conninfo
 
-from migrator import addresses, errors
+from migrator import errors
+from migrator.address import addresses
 
 PRINTABLE = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=24)
 AWKWARD = "p%/:@#?&+ '\"\\$=;{}é漢"

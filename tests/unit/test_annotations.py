@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from migrator import annotations as migration_text
-from migrator import errors, splitting
-from migrator.annotations import Substitution, masked
+from migrator import errors
+from migrator.goose import annotations as migration_text
+from migrator.goose import splitting
+from migrator.goose.annotations import Substitution, masked
 from tests.interop import parser_cases
 
 UP = "-- +goose Up\n"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from migrator import annotations as migration_text
 from migrator import errors
+from migrator.goose import annotations as migration_text
 
 UP = "-- +goose Up\n"
 SEE = "see https://github.com/pressly/goose#sql-migrations"

@@ -10,14 +10,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from migrator import errors, files, planning
+from migrator import errors
 from migrator.clickhouse.reading import readings as clickhouse_readings
 from migrator.clickhouse.reading import shapes as clickhouse_shapes
-from migrator.history import Engine, History, Row
+from migrator.planning import files, planner
+from migrator.planning.history import History, Row
 from migrator.postgres.lint import examination
 from migrator.postgres.reading import readings
 from migrator.postgres.reading.lock_classes import LockClass
-from migrator.targets import Mode
+from migrator.targets import Engine, Mode
 
 BEGINNINGS = (
     "(", "((", ")", "\\echo ", "\\restrict ", "<<<<<<< HEAD", ">>>>>>> x", "=======", "1", "-1", "1\t", "+", "$$x$$", "$1", "$", "@x", "@",
@@ -82,9 +83,9 @@ def test_every_text_has_a_plan_or_an_error_of_its_file(text: str, direction: str
         found = files.load(directory)
         applied = direction == "down"
         rows = History(engine, True, (Row(1, True, MOMENT, "2"), Row(0, True, MOMENT, "1"))) if applied else History(engine, False)
-        verb = planning.Verb.DOWN if applied else planning.Verb.UP
+        verb = planner.Verb.DOWN if applied else planner.Verb.UP
         try:
-            plan = planning.plan(found, rows, planning.Target(verb), engine=engine, policy=planning.Policy(accept_hazards=True))
+            plan = planner.plan(found, rows, planner.Target(verb), engine=engine, policy=planner.Policy(accept_hazards=True))
         except errors.FileError:
             return
         examination.examine(plan)

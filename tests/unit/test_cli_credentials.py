@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator import addresses, errors
+from migrator import errors
+from migrator.address import addresses
 from migrator.cli import credentials, flags, go_flags, invocation
 
 PASSWORD = "p%/:@#?&+ '\"\\$é漢"

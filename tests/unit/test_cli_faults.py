@@ -12,7 +12,8 @@ from urllib.parse import quote
 import pytest
 
 from deployments.console import VERBS, edge
-from migrator import cli, redaction
+from migrator import cli
+from migrator.address import redaction
 from migrator.cli import command, faults, verbs
 
 SECRET = "c0rrect horse' b\\tt\"ery/@:é"

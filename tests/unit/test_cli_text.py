@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from migrator import cli, events, excerpts
+from migrator import cli
 from migrator.cli import flags, json_output, text, verbs
+from migrator.goose import excerpts
+from migrator.planning import events
 from migrator.targets import Direction
 
 ROOT = Path(__file__).parents[2]

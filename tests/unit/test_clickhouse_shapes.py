@@ -11,7 +11,7 @@ from migrator.clickhouse.history import Place, Profile, place
 from migrator.clickhouse.reading import readings, shapes
 from migrator.clickhouse.reading.shapes import Sort
 from migrator.clickhouse.session import literal, quote
-from migrator.objects import Action, Kind, ObjectName, fold
+from migrator.planning.objects import Action, Kind, ObjectName, fold
 
 
 def _names(line: str) -> list[str]:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator import durations, errors
+from migrator import errors
+from migrator.goose import durations
 
 
 @pytest.mark.parametrize(

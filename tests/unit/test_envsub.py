@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator import envsub
+from migrator.goose import envsub
 
 ENV = {"A": "alpha", "EMPTY": "", "B": "beta", "A_b": "longer", "U": "\u00e9\u20ac", "\u00e9t\u00e9": "summer", "D": "$A", "N1": "one"}
 

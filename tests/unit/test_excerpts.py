@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator import annotations, excerpts
+from migrator.goose import annotations, excerpts
 
 
 def test_a_line_of_a_file_is_underlined_below_the_lines_before_it() -> None:

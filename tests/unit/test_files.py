@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator import errors, files
+from migrator import errors
+from migrator.planning import files
 
 NOW = datetime.datetime(2026, 11, 23, 16, 4, 5, tzinfo=datetime.timezone(datetime.timedelta(hours=9)))
 

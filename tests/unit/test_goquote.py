@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator import goquote, gounicode
+from migrator.goose import goquote, gounicode
 
 
 @pytest.mark.parametrize(

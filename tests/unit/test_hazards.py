@@ -8,10 +8,10 @@ import re
 import postgast
 import pytest
 
-from migrator import annotations as migration_text
 from migrator import errors
-from migrator.hazards import Hazard, HazardKind
-from migrator.history import Engine
+from migrator.goose import annotations as migration_text
+from migrator.goose.hazards import Hazard, HazardKind
+from migrator.targets import Engine
 from tests.interop import parser_cases
 
 UP = "-- +goose Up\n"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from migrator.history import Engine, Fact, History, Row
+from migrator.planning.history import Fact, History, Row
+from migrator.targets import Engine
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from migrator import errors, files, history, planning
+from migrator import errors, targets
+from migrator.planning import files, history, planner
 from tasks import migration
 from tasks.job import following as job_following
 from tasks.job import running
@@ -182,8 +183,8 @@ def concluded(tmp_path: Path, pods: list[Json], left: list[int]) -> Any:
     def prepared(pending: list[int]) -> migration.Prepared:
         moment = datetime(2026, 1, 1, tzinfo=UTC)
         rows = tuple(history.Row(version, True, moment, str(version)) for version in (2, 1, 0) if version not in pending)
-        known = history.History(history.Engine.POSTGRES, exists=True, rows=rows)
-        plan = planning.plan(files.load(tmp_path), known, planning.Target(planning.Verb.UP), engine=history.Engine.POSTGRES)
+        known = history.History(targets.Engine.POSTGRES, exists=True, rows=rows)
+        plan = planner.plan(files.load(tmp_path), known, planner.Target(planner.Verb.UP), engine=targets.Engine.POSTGRES)
         return migration.Prepared(plan, known)
 
     def again() -> migration.Prepared:

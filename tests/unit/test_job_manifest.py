@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator import durations, errors
+from migrator import errors
+from migrator.goose import durations
 from tasks.fleet.job_section import Job
 from tasks.fleet.models import Engine
 from tasks.job import manifest

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator import journal
-from migrator.journal import Entry, Resume, State
-from migrator.plans import Step
-from migrator.statements import Statement
+from migrator.goose.statements import Statement
+from migrator.planning import journal
+from migrator.planning.journal import Entry, Resume, State
+from migrator.planning.plans import Step
 from migrator.targets import Direction, Mode
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

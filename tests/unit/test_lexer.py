@@ -8,9 +8,9 @@ import re
 import postgast
 import pytest
 
-from migrator import gounicode, lexer
-from migrator.history import Engine
-from migrator.lexer import Construct
+from migrator.goose import gounicode, lexer
+from migrator.goose.lexer import Construct
+from migrator.targets import Engine
 
 FRAGMENTS = [
     "'", "''", "'a'", "e'", "E'\\''", "e'\\", "\\", '"', '"a;"', "$$", "$a$", "$b$", "$1", "a$b", "a$", "--", "-- c\n", "--c\r", "/*", "*/", "/* c */",

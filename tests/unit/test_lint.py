@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from migrator import files, planning
-from migrator.history import Engine, History
-from migrator.plans import Plan
+from migrator.planning import files, planner
+from migrator.planning.history import History
+from migrator.planning.plans import Plan
 from migrator.postgres.lint import examination
-from migrator.targets import Target, Verb
+from migrator.targets import Engine, Target, Verb
 
 
 def plan_of(tmp_path: Path, *texts: str, engine: Engine = Engine.POSTGRES, env: dict[str, str] | None = None) -> Plan:
@@ -21,7 +21,7 @@ def plan_of(tmp_path: Path, *texts: str, engine: Engine = Engine.POSTGRES, env: 
             f"-- +goose Up\n{text}\n-- +goose Down\nALTER TABLE old DROP COLUMN a;\n", encoding="utf-8"
         )
     migrations = files.load(str(tmp_path))
-    return planning.plan(migrations, History(engine, exists=False), Target(Verb.UP), engine=engine, env=env)
+    return planner.plan(migrations, History(engine, exists=False), Target(Verb.UP), engine=engine, env=env)
 
 
 def found(tmp_path: Path, *texts: str, but: str = "P72") -> list[str]:
@@ -187,7 +187,7 @@ def test_validation_is_harmless_where_no_transaction_holds_the_lock(tmp_path: Pa
     path = tmp_path / "00003_x.sql"
     head = "-- +goose NO TRANSACTION\n-- +goose Up\n"
     path.write_text(f"{head}ALTER TABLE old ADD CHECK (a > 0) NOT VALID;\nALTER TABLE old VALIDATE CONSTRAINT c;\n", encoding="utf-8")
-    plan = planning.plan(files.load(str(tmp_path)), History(Engine.POSTGRES, exists=False), Target(Verb.UP), engine=Engine.POSTGRES)
+    plan = planner.plan(files.load(str(tmp_path)), History(Engine.POSTGRES, exists=False), Target(Verb.UP), engine=Engine.POSTGRES)
     assert examination.examine(plan) == ()
 
 
@@ -211,9 +211,9 @@ def test_bad_flow_what_can_not_be_read_is_the_servers_to_refuse(tmp_path: Path) 
 def test_the_grammar_is_not_loaded_for_a_plan_of_new_tables(tmp_path: Path) -> None:
     plan_of(tmp_path, "CREATE TABLE t (id int); CREATE INDEX i ON t (id);")
     code = (
-        "import sys; from migrator import files, planning; from migrator.history import Engine, History; from migrator.postgres.lint import examination\n"
-        "from migrator.targets import Target, Verb\n"
-        "plan = planning.plan(files.load(sys.argv[1]), History(Engine.POSTGRES, exists=False), Target(Verb.UP), engine=Engine.POSTGRES)\n"
+        "import sys\nfrom migrator.planning import files, planner\nfrom migrator.planning.history import History\n"
+        "from migrator.targets import Engine, Target, Verb\nfrom migrator.postgres.lint import examination\n"
+        "plan = planner.plan(files.load(sys.argv[1]), History(Engine.POSTGRES, exists=False), Target(Verb.UP), engine=Engine.POSTGRES)\n"
         "assert len(plan.steps) == 1 and examination.examine(plan) == () and 'postgast' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator import lexer, notes
-from migrator.history import Engine
+from migrator.goose import lexer, notes
 from migrator.postgres import locks
 from migrator.postgres.reading import lock_classes
 from migrator.postgres.reading.lock_classes import LockClass
+from migrator.targets import Engine
 
 NONE, ROWS, MAINTENANCE, WRITERS, EVERYONE = LockClass
 

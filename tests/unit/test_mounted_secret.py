@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator import errors, mounted_secret
+from migrator import errors
+from migrator.address import mounted_secret
 
 
 def read(directory: Path, *wanted: str) -> dict[str, str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from migrator import errors, naming
+from migrator import errors
+from migrator.address import naming
 
 
 @pytest.mark.parametrize(

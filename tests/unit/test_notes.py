@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator import annotations as migration_text
-from migrator import errors, notes
+from migrator import errors
+from migrator.goose import annotations as migration_text
+from migrator.goose import notes
 
 UP = "-- +goose Up\n"
 

@@ -1,8 +1,8 @@
-"""What must exist after all effects (migrator.objects.fold)."""
+"""What must exist after all effects (migrator.planning.objects.fold)."""
 
 from __future__ import annotations
 
-from migrator.objects import Action, Effect, Kind, ObjectName, fold
+from migrator.planning.objects import Action, Effect, Kind, ObjectName, fold
 
 TABLE = ObjectName(Kind.TABLE, "", "users")
 INDEX = ObjectName(Kind.INDEX, "", "users_email", "users")

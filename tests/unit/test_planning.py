@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from migrator import errors, files, planning
-from migrator.history import Engine, Fact, History, Outline, Row
-from migrator.plans import Policy
-from migrator.targets import Direction, Mode, Target, Verb
+from migrator import errors
+from migrator.planning import files, planner
+from migrator.planning.history import Fact, History, Outline, Row
+from migrator.planning.plans import Policy
+from migrator.targets import Direction, Engine, Mode, Target, Verb
 
 MOMENT = datetime(2026, 11, 22, tzinfo=UTC)
 UP = Target(Verb.UP)
@@ -43,7 +44,7 @@ EMPTY = History(Engine.POSTGRES, False)
 
 def test_good_flow_pending_files_are_planned_in_order_with_their_mode(tmp_path: Path) -> None:
     migrations = written(tmp_path, v1_a=migration(), v2_b=migration(head="-- +goose NO TRANSACTION\n"))
-    plan = planning.plan(migrations, EMPTY, UP, engine=Engine.POSTGRES)
+    plan = planner.plan(migrations, EMPTY, UP, engine=Engine.POSTGRES)
     assert [(step.version, step.direction, step.mode) for step in plan.steps] == [
         (1, Direction.UP, Mode.TRANSACTION),
         (2, Direction.UP, Mode.AUTOCOMMIT),
@@ -52,21 +53,21 @@ def test_good_flow_pending_files_are_planned_in_order_with_their_mode(tmp_path: 
 
 
 def test_on_clickhouse_every_step_is_journalled(tmp_path: Path) -> None:
-    plan = planning.plan(written(tmp_path, v1_a=migration()), EMPTY, UP, engine=Engine.CLICKHOUSE)
+    plan = planner.plan(written(tmp_path, v1_a=migration()), EMPTY, UP, engine=Engine.CLICKHOUSE)
     assert [step.mode for step in plan.steps] == [Mode.CLICKHOUSE]
 
 
 def test_bad_flow_an_error_in_the_last_file_stops_the_first(tmp_path: Path) -> None:
     migrations = written(tmp_path, v1_a=migration(), v2_b="-- +goose Up\nSELECT 1\n")
     with pytest.raises(errors.ParseError, match="missing semicolon") as caught:
-        planning.plan(migrations, EMPTY, UP, engine=Engine.POSTGRES)
+        planner.plan(migrations, EMPTY, UP, engine=Engine.POSTGRES)
     assert caught.value.where is not None
     assert caught.value.where.path.endswith("2_b.sql")
 
 
 def test_bad_flow_an_empty_directory_is_refused_with_gooses_words(tmp_path: Path) -> None:
     with pytest.raises(errors.FileError, match="no migration files found"):
-        planning.plan(files.load(tmp_path), EMPTY, UP, engine=Engine.POSTGRES)
+        planner.plan(files.load(tmp_path), EMPTY, UP, engine=Engine.POSTGRES)
 
 
 def test_bad_flow_changed_checksum_is_refused_when_something_would_run(tmp_path: Path) -> None:
@@ -74,38 +75,38 @@ def test_bad_flow_changed_checksum_is_refused_when_something_would_run(tmp_path:
     past = applied(migrations, 1)
     changed = written(tmp_path, v1_a=migration("SELECT 3;"))
     with pytest.raises(errors.PlanRefused, match=r"1_a\.sql changed") as caught:
-        planning.plan(changed, past, UP, engine=Engine.POSTGRES)
+        planner.plan(changed, past, UP, engine=Engine.POSTGRES)
     assert caught.value.code == "checksum-changed"
     assert "repair -checksum 1" in caught.value.hint
-    accepted = planning.plan(changed, past, UP, engine=Engine.POSTGRES, policy=Policy(accept_changed=True))
+    accepted = planner.plan(changed, past, UP, engine=Engine.POSTGRES, policy=Policy(accept_changed=True))
     assert [step.version for step in accepted.steps] == [2]
 
 
 def test_a_changed_size_is_seen_even_when_nothing_would_run(tmp_path: Path) -> None:
     past = applied(written(tmp_path, v1_a=migration("SELECT 1;")), 1)
     with pytest.raises(errors.PlanRefused, match="changed after it was applied"):
-        planning.plan(written(tmp_path, v1_a=migration("SELECT 1234;")), past, UP, engine=Engine.POSTGRES)
+        planner.plan(written(tmp_path, v1_a=migration("SELECT 1234;")), past, UP, engine=Engine.POSTGRES)
 
 
 def test_versions_that_goose_applied_have_no_checksum_to_compare(tmp_path: Path) -> None:
     migrations = written(tmp_path, v1_a=migration(), v2_b=migration())
-    plan = planning.plan(migrations, applied(migrations, 1, facts=False), UP, engine=Engine.POSTGRES)
+    plan = planner.plan(migrations, applied(migrations, 1, facts=False), UP, engine=Engine.POSTGRES)
     assert [step.version for step in plan.steps] == [2]
 
 
 def test_bad_flow_missing_versions_are_refused_with_gooses_text(tmp_path: Path) -> None:
     migrations = written(tmp_path, v1_a=migration(), v2_b=migration(), v3_c=migration())
     with pytest.raises(errors.PlanRefused) as caught:
-        planning.plan(migrations, applied(migrations, 1, 3), UP, engine=Engine.POSTGRES)
+        planner.plan(migrations, applied(migrations, 1, 3), UP, engine=Engine.POSTGRES)
     path = migrations.migrations[1].path
     assert str(caught.value) == f"error: found 1 missing migrations before current version 3:\n\tversion 2: {path}"
-    allowed = planning.plan(migrations, applied(migrations, 1, 3), Target(Verb.UP, allow_missing=True), engine=Engine.POSTGRES)
+    allowed = planner.plan(migrations, applied(migrations, 1, 3), Target(Verb.UP, allow_missing=True), engine=Engine.POSTGRES)
     assert [step.version for step in allowed.steps] == [2]
 
 
 def test_good_flow_an_older_directory_on_a_newer_database_is_a_remark(tmp_path: Path) -> None:
     migrations = written(tmp_path, v1_a=migration())
-    plan = planning.plan(migrations, applied(migrations, 1, 5), UP, engine=Engine.POSTGRES)
+    plan = planner.plan(migrations, applied(migrations, 1, 5), UP, engine=Engine.POSTGRES)
     assert plan.steps == ()
     assert [remark.code for remark in plan.remarks] == ["newer-database"]
 
@@ -116,23 +117,23 @@ def test_an_outline_settles_only_what_the_whole_history_would_settle_too(verb: V
     target = Target(verb, version=2)
     sizes = {item.version: item.size for item in migrations.migrations}
     good = Outline(2, frozenset({0, 1, 2}), sizes, False)
-    plan = planning.settled(migrations, good, target, engine=Engine.POSTGRES)
-    whole = planning.plan(migrations, applied(migrations, 1, 2), target, engine=Engine.POSTGRES)
+    plan = planner.settled(migrations, good, target, engine=Engine.POSTGRES)
+    whole = planner.plan(migrations, applied(migrations, 1, 2), target, engine=Engine.POSTGRES)
     assert plan == whole
-    assert planning.settled(migrations, Outline(2, good.versions, {}, False), target, engine=Engine.POSTGRES) == whole
+    assert planner.settled(migrations, Outline(2, good.versions, {}, False), target, engine=Engine.POSTGRES) == whole
     for doubt in (
         Outline(2, frozenset({0, 1}), {1: sizes[1]}, False),
         Outline(3, frozenset({0, 1, 2, 3}), sizes, False),
         Outline(2, good.versions, {1: sizes[1] + 1}, False),
         Outline(2, good.versions, sizes, True),
     ):
-        assert planning.settled(migrations, doubt, target, engine=Engine.POSTGRES) is None
+        assert planner.settled(migrations, doubt, target, engine=Engine.POSTGRES) is None
 
 
 def test_bad_flow_an_image_older_than_oldest_app_is_refused(tmp_path: Path) -> None:
     migrations = written(tmp_path, v1_a=migration())
     with pytest.raises(errors.PlanRefused, match="images older than 4") as caught:
-        planning.plan(migrations, applied(migrations, 1, 5, oldest_app=4), UP, engine=Engine.POSTGRES)
+        planner.plan(migrations, applied(migrations, 1, 5, oldest_app=4), UP, engine=Engine.POSTGRES)
     assert caught.value.code == "older-app"
 
 
@@ -140,15 +141,15 @@ def test_bad_flow_a_protected_environment_is_never_rolled_back(tmp_path: Path) -
     migrations = written(tmp_path, v1_a=migration())
     for verb in (Verb.DOWN, Verb.DOWN_TO, Verb.REDO, Verb.RESET):
         with pytest.raises(errors.PlanRefused, match="protected"):
-            planning.plan(migrations, applied(migrations, 1), Target(verb), engine=Engine.POSTGRES, policy=Policy(protected=True))
+            planner.plan(migrations, applied(migrations, 1), Target(verb), engine=Engine.POSTGRES, policy=Policy(protected=True))
 
 
 def test_bad_flow_a_go_migration_that_would_have_to_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "2_code.go").write_text("package migrations\n")
     migrations = written(tmp_path, v1_a=migration())
     with pytest.raises(errors.PlanRefused, match="failed to run Go migration"):
-        planning.plan(migrations, EMPTY, UP, engine=Engine.POSTGRES)
-    done = planning.plan(migrations, applied(migrations, 1, 2, facts=False), UP, engine=Engine.POSTGRES)
+        planner.plan(migrations, EMPTY, UP, engine=Engine.POSTGRES)
+    done = planner.plan(migrations, applied(migrations, 1, 2, facts=False), UP, engine=Engine.POSTGRES)
     assert done.steps == ()
 
 
@@ -156,17 +157,17 @@ def test_bad_flow_a_lossy_file_is_refused_unless_accepted(tmp_path: Path) -> Non
     cut = "-- +goose Up\nCREATE FUNCTION f() RETURNS int AS $$\nBEGIN\n  RETURN 1;\nEND;\n$$ LANGUAGE plpgsql;\n"
     migrations = written(tmp_path, v1_cut=cut)
     with pytest.raises(errors.PlanRefused, match="goose ends the statement of line 2 in line 4") as caught:
-        planning.plan(migrations, EMPTY, UP, engine=Engine.POSTGRES)
+        planner.plan(migrations, EMPTY, UP, engine=Engine.POSTGRES)
     assert caught.value.where is not None
     assert caught.value.where.line is not None
     assert "-accept-hazards" in caught.value.hint
-    accepted = planning.plan(migrations, EMPTY, UP, engine=Engine.POSTGRES, policy=Policy(accept_hazards=True))
+    accepted = planner.plan(migrations, EMPTY, UP, engine=Engine.POSTGRES, policy=Policy(accept_hazards=True))
     assert len(accepted.steps) == 1
 
 
 def test_a_version_whose_file_is_gone_is_rolled_back_from_its_recorded_text(tmp_path: Path) -> None:
     migrations = written(tmp_path, v1_a=migration())
-    plan = planning.plan(
+    plan = planner.plan(
         migrations,
         applied(migrations, 1, 5),
         Target(Verb.DOWN),
@@ -178,37 +179,37 @@ def test_a_version_whose_file_is_gone_is_rolled_back_from_its_recorded_text(tmp_
 
 def test_the_plan_made_again_under_the_lock_may_be_shorter_but_not_other(tmp_path: Path) -> None:
     migrations = written(tmp_path, v1_a=migration(), v2_b=migration(), v3_c=migration())
-    first = planning.plan(migrations, EMPTY, UP, engine=Engine.POSTGRES)
-    assert [step.version for step in planning.remaining(first, applied(migrations, 1)).steps] == [2, 3]
-    assert planning.remaining(first, applied(migrations, 1, 2, 3)).steps == ()
-    second = planning.plan(migrations, applied(migrations, 1), UP, engine=Engine.POSTGRES)
+    first = planner.plan(migrations, EMPTY, UP, engine=Engine.POSTGRES)
+    assert [step.version for step in planner.remaining(first, applied(migrations, 1)).steps] == [2, 3]
+    assert planner.remaining(first, applied(migrations, 1, 2, 3)).steps == ()
+    second = planner.plan(migrations, applied(migrations, 1), UP, engine=Engine.POSTGRES)
     with pytest.raises(errors.PlanRefused) as caught:
-        planning.remaining(second, EMPTY)
+        planner.remaining(second, EMPTY)
     assert caught.value.code == "plan-moved"
 
 
 def test_an_up_by_one_that_another_runner_did_has_nothing_left(tmp_path: Path) -> None:
     migrations = written(tmp_path, v1_a=migration(), v2_b=migration())
-    plan = planning.plan(migrations, EMPTY, Target(Verb.UP_BY_ONE), engine=Engine.POSTGRES)
-    assert planning.remaining(plan, applied(migrations, 1)).steps == ()
+    plan = planner.plan(migrations, EMPTY, Target(Verb.UP_BY_ONE), engine=Engine.POSTGRES)
+    assert planner.remaining(plan, applied(migrations, 1)).steps == ()
 
 
 def test_an_approval_covers_its_plan_and_what_is_left_of_it_and_nothing_else(tmp_path: Path) -> None:
     migrations = written(tmp_path, v1_a=migration(), v2_b=migration(), v3_c=migration())
-    whole = planning.plan(migrations, EMPTY, UP, engine=Engine.POSTGRES)
+    whole = planner.plan(migrations, EMPTY, UP, engine=Engine.POSTGRES)
     past = applied(migrations, 1)
-    rest = planning.plan(migrations, past, UP, engine=Engine.POSTGRES)
+    rest = planner.plan(migrations, past, UP, engine=Engine.POSTGRES)
     assert whole.digest != rest.digest
-    assert planning.approves(whole.digest, whole, EMPTY)
-    assert planning.approves(whole.digest, rest, past)
-    assert not planning.approves(rest.digest, whole, EMPTY)
+    assert planner.approves(whole.digest, whole, EMPTY)
+    assert planner.approves(whole.digest, rest, past)
+    assert not planner.approves(rest.digest, whole, EMPTY)
     changed = written(tmp_path, v3_c=migration("SELECT 4;"))
-    assert not planning.approves(whole.digest, planning.plan(changed, past, UP, engine=Engine.POSTGRES), past)
+    assert not planner.approves(whole.digest, planner.plan(changed, past, UP, engine=Engine.POSTGRES), past)
 
 
 def test_a_plan_is_json_and_shows_the_files_own_text_only(tmp_path: Path) -> None:
     text = migration("-- +goose ENVSUB ON\nCREATE USER app PASSWORD '${APP_PASSWORD}';")
-    plan = planning.plan(written(tmp_path, v1_user=text), EMPTY, UP, engine=Engine.POSTGRES, env={"APP_PASSWORD": "hunter2"})
+    plan = planner.plan(written(tmp_path, v1_user=text), EMPTY, UP, engine=Engine.POSTGRES, env={"APP_PASSWORD": "hunter2"})
     assert "hunter2" in plan.steps[0].statements[0].text
     document = str(plan.document())
     assert "hunter2" not in document

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator import objects
-from migrator.objects import Kind, ObjectName
+from migrator.planning import objects
+from migrator.planning.objects import Kind, ObjectName
 from migrator.postgres.reading import effects, readings
 from migrator.postgres.reading.lock_classes import LockClass
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator import errors, selection
-from migrator.history import Engine, Fact, History, Row
-from migrator.targets import Direction, Target, Verb
+from migrator import errors
+from migrator.planning import selection
+from migrator.planning.history import Fact, History, Row
+from migrator.targets import Direction, Engine, Target, Verb
 
 MOMENT = datetime(2026, 11, 22, 15, 28, 33, tzinfo=UTC)
 

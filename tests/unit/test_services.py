@@ -13,10 +13,9 @@ from pathlib import Path
 import postgast
 import pytest
 
-from migrator import annotations
-from migrator.annotations import ParsedMigration
-from migrator.history import Engine
-from migrator.targets import Direction
+from migrator.goose import annotations
+from migrator.goose.annotations import ParsedMigration
+from migrator.targets import Direction, Engine
 
 SERVICES = Path(__file__).resolve().parents[2] / "services"
 POSTGRES = {

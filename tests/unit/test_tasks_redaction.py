@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrator import errors
-from migrator import redaction as masking
+from migrator.address import redaction as masking
 from tasks import backoff, redaction
 
 SECRET = "tr0ub4dor&3 /ü"

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from migrator.clickhouse.reading import canonical, readings, shapes
 from migrator.clickhouse.session import Session
-from migrator.objects import Action, Effect, Kind, ObjectName
+from migrator.planning.objects import Action, Effect, Kind, ObjectName
 
 _CREATES = frozenset({"CREATE", "REPLACE", "ATTACH", "UNDROP", "DROP", "DETACH", "RENAME", "EXCHANGE", "ALTER"})
 """Only statements that begin with one of these can have effects; the others are not sent to the server to be read."""

@@ -6,7 +6,7 @@ import functools
 import re
 from dataclasses import dataclass
 
-from migrator import plans
+from migrator.planning import plans
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 
 from migrator.clickhouse.reading.readings import QUERIES, READS
-from migrator.objects import Action, Effect, Kind, ObjectName
+from migrator.planning.objects import Action, Effect, Kind, ObjectName
 
 
 class Sort(enum.StrEnum):

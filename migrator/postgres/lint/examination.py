@@ -9,17 +9,16 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from migrator import errors
-from migrator.annotations import Statement, masked, parse
-from migrator.history import Engine
-from migrator.plans import Plan, Remark
+from migrator.goose.annotations import Statement, masked, parse
+from migrator.planning.plans import Plan, Remark
 from migrator.postgres import lint
 from migrator.postgres.lint import parts, proofs, tables
 from migrator.postgres.lint.rules import Rule
 from migrator.postgres.reading import readings
-from migrator.targets import Direction, Mode
+from migrator.targets import Direction, Engine, Mode
 
 if TYPE_CHECKING:
-    from migrator.plans import Step
+    from migrator.planning.plans import Step
 
 RULES: tuple[Rule, ...] = tuple(
     importlib.import_module(f"{__package__}.{name}").RULE

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from migrator.objects import Effect, Kind, ObjectName
+from migrator.planning.objects import Effect, Kind, ObjectName
 from migrator.postgres.reading import grammar
 from migrator.postgres.reading.tracking import Tracker
 

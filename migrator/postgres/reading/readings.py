@@ -1,6 +1,6 @@
 """What a statement is, read once and kept with its step: how many commands, whom it locks out, how it must be sent, what of the session it changes.
 
-The lexer and a command's first words decide nearly always (`migrator.lexer`; a statement's outline is read when its file is parsed). PostgreSQL's own
+The lexer and a command's first words decide nearly always (`migrator.goose.lexer`; a statement's outline is read when its file is parsed). PostgreSQL's own
 grammar is asked only for an ALTER TABLE that may be harmless (`lock_classes`): it takes 0.2 s to load.
 
     INSERT INTO t VALUES (1);                      one command, sent through a pipeline, ROWS
@@ -15,11 +15,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from migrator import hazards, lexer, plans
-from migrator.history import Engine
+from migrator.goose import hazards, lexer
+from migrator.goose.statements import Statement
+from migrator.planning import plans
 from migrator.postgres.reading import lock_classes
 from migrator.postgres.reading.lock_classes import LockClass
-from migrator.statements import Statement
+from migrator.targets import Engine
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from migrator.objects import Action, Effect, Kind, ObjectName
+from migrator.planning.objects import Action, Effect, Kind, ObjectName
 
 _LONGEST_NAME = 63  # bytes; the server cuts its own names in a way that isn't repeated here
 

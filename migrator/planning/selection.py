@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from migrator import errors
-from migrator.history import Engine, History
-from migrator.targets import Direction, Target, Verb
+from migrator.planning.history import History
+from migrator.targets import Direction, Engine, Target, Verb
 
 NO_CURRENT_VERSION = "no current version found"
 NO_NEXT_VERSION = "no next version found"

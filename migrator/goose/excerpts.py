@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from migrator.statements import Statement
+from migrator.goose.statements import Statement
 
 _COMMENT_LINES = re.compile(r"^--.*$[\r\n]*", re.MULTILINE)
 _EMPTY_LINES = re.compile(r"^$[\r\n]*", re.MULTILINE)

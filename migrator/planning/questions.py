@@ -5,8 +5,9 @@ Nothing is ever blindly run again: where an outcome can't be found out, the run 
 
 from __future__ import annotations
 
-from migrator import errors, excerpts
-from migrator.plans import Step
+from migrator import errors
+from migrator.goose import excerpts
+from migrator.planning.plans import Step
 
 
 def unknown(step: Step, index: int, evidence: str) -> errors.NeedsAnswer:

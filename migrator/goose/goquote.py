@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from migrator import gounicode
+from migrator.goose import gounicode
 
 _SHORT = {"\a": r"\a", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\v": r"\v", '"': r"\"", "\\": r"\\"}
 _SPECIAL = re.compile(r"[^ !#-\[\]-~]")  # everything but printable ASCII that needs no escape

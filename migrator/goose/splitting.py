@@ -10,9 +10,10 @@ import enum
 import re
 from collections.abc import Iterator, Mapping
 
-from migrator import envsub, errors, gounicode, hazards, parse_errors
-from migrator.goquote import quote
-from migrator.statements import Statement, Substitution
+from migrator import errors
+from migrator.goose import envsub, gounicode, hazards, parse_errors
+from migrator.goose.goquote import quote
+from migrator.goose.statements import Statement, Substitution
 
 LINE_LIMIT = 4 * 1024 * 1024
 """goose's buffer for one line and its end: 4194303 bytes pass, 4194304 do not."""

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from migrator import lexer
-from migrator.history import Engine
+from migrator.goose import lexer
+from migrator.targets import Engine
 
 _SHORTEST_SECRET = 4
 """Shorter values are masked only where they stand as a word: `1` or `eu` inside other words would turn a message into noise."""

@@ -15,9 +15,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from migrator import gounicode, lexer
-from migrator.history import Engine
-from migrator.statements import Statement
+from migrator.goose import gounicode, lexer
+from migrator.goose.statements import Statement
+from migrator.targets import Engine
 
 
 class HazardKind(enum.StrEnum):

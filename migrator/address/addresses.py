@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
-from migrator import durations, errors, urls
-from migrator.redaction import redact
+from migrator import errors
+from migrator.address import urls
+from migrator.address.redaction import redact
+from migrator.goose import durations
 
 __all__ = ["ClickHouseAddress", "PostgresAddress", "build", "parse_clickhouse", "parse_postgres", "redact"]
 

@@ -12,7 +12,7 @@ import enum
 import re
 from dataclasses import dataclass, field
 
-from migrator.history import Engine
+from migrator.targets import Engine
 
 
 class Construct(enum.StrEnum):

@@ -15,7 +15,8 @@ import difflib
 import re
 from dataclasses import dataclass, fields
 
-from migrator import errors, goquote, gounicode
+from migrator import errors
+from migrator.goose import goquote, gounicode
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|min|m|h)")

@@ -8,19 +8,20 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from migrator.history import Engine, History
-from migrator.targets import Direction, Mode, Target
+from migrator.planning.history import History
+from migrator.targets import Direction, Engine, Mode, Target
 
 if TYPE_CHECKING:
-    from migrator import files, hazards, notes
-    from migrator.annotations import Statement
+    from migrator.goose import hazards, notes
+    from migrator.goose.annotations import Statement
+    from migrator.planning import files
 
 
 Made = TypeVar("Made")
 
 
 def _no_notes() -> notes.Notes:
-    from migrator import notes
+    from migrator.goose import notes
 
     return notes.EMPTY
 

@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from migrator import errors, refusals, selection
-from migrator.history import Engine, Fact, History, Outline
-from migrator.plans import ACCEPT_NOTHING, Plan, Policy, Remark, Step, approves
-from migrator.targets import UPWARDS, Direction, Mode, Target, Verb
+from migrator import errors
+from migrator.planning import refusals, selection
+from migrator.planning.history import Fact, History, Outline
+from migrator.planning.plans import ACCEPT_NOTHING, Plan, Policy, Remark, Step, approves
+from migrator.targets import UPWARDS, Direction, Engine, Mode, Target, Verb
 
 if TYPE_CHECKING:
-    from migrator import files
+    from migrator.planning import files
 
 __all__ = [
     "Direction",
@@ -85,7 +86,7 @@ def adopting(migrations: files.MigrationSet, history: History, version: int, *, 
 
     Raises FileError (no files, one that can't be read), ParseError (a note).
     """
-    from migrator import notes
+    from migrator.goose import notes
 
     target = Target(Verb.UP_TO, version=version, allow_missing=True)
     refusals.require_files(migrations, target)
@@ -185,7 +186,7 @@ def _parsed(
     env: Mapping[str, str] | None,
 ) -> Step:
     # The splitter and its lexer cost tens of milliseconds to import, and a run with nothing to do parses nothing.
-    from migrator.annotations import parse
+    from migrator.goose.annotations import parse
 
     parsed = parse(content, direction, env, path=path)
     if engine is Engine.CLICKHOUSE:
@@ -233,7 +234,7 @@ def _merged(steps: Sequence[Step]) -> list[Remark]:
     """Warnings for statements that goose glues together and the server executes all the same."""
     if not steps:
         return []
-    from migrator.hazards import HazardKind
+    from migrator.goose.hazards import HazardKind
 
     return [
         Remark(hazard.code, f"{step.path}:{hazard.line}: {hazard.message}", hazard.hint)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from migrator.targets import Direction
 
 if TYPE_CHECKING:
-    from migrator.plans import Step
-    from migrator.statements import Statement
+    from migrator.goose.statements import Statement
+    from migrator.planning.plans import Step
 
 TABLE = "greylag_journal"
 """The journal's table, in the schema or database of goose's table."""

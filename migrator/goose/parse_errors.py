@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 
-from migrator import errors, gounicode
-from migrator.goquote import quote
+from migrator import errors
+from migrator.goose import gounicode
+from migrator.goose.goquote import quote
 
 SEE = "see https://github.com/pressly/goose#sql-migrations"
 ANNOTATIONS = ("Up", "Down", "StatementBegin", "StatementEnd", "NO TRANSACTION", "ENVSUB ON", "ENVSUB OFF")

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from migrator import envsub, gounicode, hazards, notes, splitting
-from migrator.hazards import Hazard, Trace
-from migrator.history import Engine
-from migrator.statements import Statement, Substitution, masked
+from migrator.goose import envsub, gounicode, hazards, notes, splitting
+from migrator.goose.hazards import Hazard, Trace
+from migrator.goose.statements import Statement, Substitution, masked
+from migrator.targets import Engine
 
 __all__ = ["ParsedMigration", "Statement", "Substitution", "masked", "parse"]
 

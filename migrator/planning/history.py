@@ -6,18 +6,12 @@ so goose can take over and give back at any moment.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 
-
-class Engine(enum.StrEnum):
-    """The two databases, spelled as goose spells its drivers."""
-
-    POSTGRES = "postgres"
-    CLICKHOUSE = "clickhouse"
+from migrator.targets import Engine
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from migrator import errors, goquote, gounicode
+from migrator import errors
+from migrator.goose import goquote, gounicode
 
 if TYPE_CHECKING:
-    from migrator.history import Fact
+    from migrator.planning.history import Fact
 
 _CHUNK = 1024 * 1024
 _EPOCH = datetime.datetime(1970, 1, 1)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from migrator import errors, selection
-from migrator.history import History
-from migrator.plans import Plan, Policy, Step, approves
+from migrator import errors
+from migrator.planning import selection
+from migrator.planning.history import History
+from migrator.planning.plans import Plan, Policy, Step, approves
 from migrator.targets import UPWARDS, Target, Verb
 
 if TYPE_CHECKING:
-    from migrator import files
+    from migrator.planning import files
 
 
 def require_files(migrations: files.MigrationSet, target: Target) -> None:
@@ -84,10 +85,10 @@ def require_unchanged(migrations: files.MigrationSet, history: History, policy: 
 
 
 def require_faithful(steps: Sequence[Step], policy: Policy) -> None:
-    """Raises PlanRefused for a pending file that goose would not apply as written (`migrator.hazards`)."""
+    """Raises PlanRefused for a pending file that goose would not apply as written (`migrator.goose.hazards`)."""
     if policy.accept_hazards or not steps:
         return
-    from migrator.hazards import HazardKind
+    from migrator.goose.hazards import HazardKind
 
     for step in steps:
         for hazard in step.hazards:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from migrator import goquote, gounicode
+from migrator.goose import goquote, gounicode
 
 _EOF = ""
 _TEXT = re.compile("[^$\\\\\ufffd\udc80-\udcff]*")  # the library stops at what it can't decode, and at a real U+FFFD

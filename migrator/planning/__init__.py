@@ -1,0 +1,1 @@
+"""What would run and why not, decided without a server: history and journal, selection, refusals, plans, questions, events."""
