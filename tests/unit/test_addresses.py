@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from urllib.parse import quote, quote_plus
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -78,6 +81,12 @@ def test_redact_never_leaves_a_registered_password(password: str) -> None:
         shown = addresses.redact(text, [password])
         assert password not in shown
         assert url.split("@")[0].rpartition(":")[2] not in shown
+
+
+@pytest.mark.parametrize("encode", [lambda text: quote(text, safe=""), quote_plus, quote, lambda text: quote(text, safe="").lower()])
+def test_redact_masks_a_registered_password_that_stands_alone_percent_encoded(encode: Callable[[str], str]) -> None:
+    secret = "p/ss: wörd@1"
+    assert addresses.redact(f"the server said {encode(secret)}, and closed", [secret]) == "the server said ***, and closed"
 
 
 @given(PRINTABLE.filter(lambda text: len(text) >= 4 and text not in "postgres://app:***@db.internal:5432/app_dev"))
