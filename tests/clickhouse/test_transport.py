@@ -174,7 +174,7 @@ def test_good_flow_connection_that_the_server_closed_between_two_statements_is_o
 
         def rest(event: events.Event) -> None:
             if isinstance(event, events.MigrationFinished):
-                readable = select.select([database._session._transport._connection.sock], [], [], 10)[0]
+                readable = select.select([database._session.transport._idle[-1].sock], [], [], 10)[0]
                 closed.append(bool(readable))  # nothing was asked: it is the end
 
         applying.apply(database, playground.plan(database), rest)
