@@ -188,12 +188,10 @@ def test_bad_flow_whichever_answer_is_cut_short_the_next_run_ends_well(
 # --- parameters -------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "dropped", [{"session_id", "session_timeout", "session_check"}, {"session_id"}, {"session_check"}, {"session_timeout"}], ids=sorted
-)
-def test_bad_flow_session_that_does_not_arrive_is_refused_before_anything_is_executed(playground: Playground, dropped: set[str]) -> None:
+@pytest.mark.parametrize("dropped", ["session_id session_timeout session_check", "session_id", "session_check", "session_timeout"])
+def test_bad_flow_session_that_does_not_arrive_is_refused_before_anything_is_executed(playground: Playground, dropped: str) -> None:
     playground.write(1, TABLE)
-    with between(playground, dropped=frozenset(dropped)) as through:
+    with between(playground, dropped=frozenset(dropped.split())) as through:
         error = refusal(through.run)
         assert through.open().read_history().exists is False  # reading needs no session
     assert (type(error), error.code, error.exit_code) == (errors.PlanRefused, "no-session", errors.ExitCode.REFUSED)
