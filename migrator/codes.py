@@ -154,6 +154,7 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
         "cluster-unnamed": "ClickHouse files are for several servers, and the address names no cluster",
         "go-migration": "a Go migration is pending; greylag runs SQL only",
         "missing-versions": "older files were never applied",
+        "no-session": "a proxy before ClickHouse does not pass on the session or the database of a request",
         "older-app": "the database carries a version that this image is too old for",
         "plan-moved": "somebody else migrated meanwhile: what is left is not part of the plan",
         "protected-environment": "a protected environment is never rolled back",

@@ -1,7 +1,7 @@
 """What ClickHouse says when something fails, and which of greylag's errors it is (promises.md §1).
 
-The driver's exceptions end here: nothing above this module sees one. `Refusal` is an answer of the server; `Lost` means that no answer
-came, so that what was sent may have been executed.
+Exceptions of sockets and of urllib3 end here: nothing above this module sees one. `Refusal` is an answer of the server; `Lost` means that no
+answer came that is proved whole, so that what was sent may have been executed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ SAME_QUERY_RUNS = 216
 UNFINISHED = 341
 SESSION_NOT_FOUND = 372
 SESSION_LOCKED = 373
+BAD_SESSION_TIMEOUT = 374
 KILLED = 394
 SETTING_REFUSED = 452
 ACCESS_DENIED = 497
@@ -58,6 +59,9 @@ _BEFORE_START = frozenset({
 # fmt: on
 """Codes that the server raises while it parses, checks access or analyses: the statement has had no effect."""
 
+TIMED_OUT = "timed out"
+"""The reason of a request to which nothing was answered in time."""
+
 _LONGEST_MESSAGE = 16384
 """Bytes: a message is masked and shown as a whole, a misdirected answer of megabytes isn't."""
 
@@ -65,7 +69,7 @@ _POSITION = re.compile(r"failed at position (\d+)")
 _TRAILER = re.compile(r"\s*\(version [^()]*(?:\([^()]*\))?[^()]*\)\s*\Z")
 _STACK = re.compile(r"\n\s*\n0\. .*\Z", re.DOTALL)
 _NAME = re.compile(r"\. \([A-Z][A-Z0-9_]*\)\Z")
-_RECEIVED = re.compile(r"\A(?:.*?server response: )?(?:Code: (\d+)\. )?(?:DB::Exception: )?", re.DOTALL)
+_RECEIVED = re.compile(r"\A(?:Code: (\d+)\. )?(?:DB::Exception: )?")
 
 
 @dataclass(eq=False)
@@ -96,31 +100,26 @@ class Refusal(Exception):
 
 @dataclass(eq=False)
 class Lost(Exception):
-    """No answer came: the connection could not be made (`sent` is False), broke or timed out. `proxy`: where the proxy is that it went through."""
+    """No answer came that is proved whole: the connection could not be made (`sent` is False), broke or timed out, or somebody in between answered
+    with `status`. `proxy`: where the proxy is that the address names."""
 
     reason: str
     sent: bool = True
     proxy: str = ""
+    status: int = 0
 
     def __str__(self) -> str:
         return self.reason
 
 
-def read(error: Exception, proxy: str = "") -> Refusal | Lost:
-    """What an exception of clickhouse-connect or urllib3 means; `proxy` is where the proxy is that the request went through."""
-    text = _TRAILER.sub("", str(error))
-    refusal = _refusal(getattr(error, "code", None), text)
-    if refusal is not None:
-        return refusal
-    root = _root(error)
-    sent = type(root).__name__ not in (
-        "NewConnectionError",
-        "ConnectTimeoutError",
-        "NameResolutionError",
-        "ConnectionRefusedError",
-        "gaierror",
-    )
-    return Lost(_plain(root, text), sent, proxy)
+def of_connection(error: Exception, proxy: str = "", *, sent: bool = True) -> Lost:
+    """What an exception of a socket, or of urllib3 while it connects, means.
+
+    Args:
+        proxy: where the proxy is that the address names.
+        sent: whether anything of the request may have been sent.
+    """
+    return Lost(_plain(_root(error)), sent, proxy)
 
 
 def of_answer(status: int, code: str | None, body: bytes, proxy: str = "") -> Refusal | Lost:
@@ -135,7 +134,7 @@ def of_answer(status: int, code: str | None, body: bytes, proxy: str = "") -> Re
     if refusal is not None:
         return refusal
     said = text.split("\n")[0].strip()[:200]
-    return Lost(f"HTTP status {status}" + (f", server response: {said}" if said else ""), proxy=proxy)
+    return Lost(f"HTTP status {status}" + (f", server response: {said}" if said else ""), proxy=proxy, status=status)
 
 
 def _refusal(code: int | None, text: str) -> Refusal | None:
@@ -156,19 +155,18 @@ def _root(error: BaseException) -> BaseException:
     return _root(following) if following is not None and following is not error else error
 
 
-def _plain(root: BaseException, text: str) -> str:
+def _plain(root: BaseException) -> str:
     said = str(root)
     for known in (
         "Connection refused",
-        "timed out",
+        TIMED_OUT,
         "Name or service not known",
         "Temporary failure in name resolution",
         "CERTIFICATE_VERIFY_FAILED",
     ):
         if known in said:
-            return known.lower() if known.startswith(("Conn", "timed")) else known
-    found = re.search(r"HTTP status \d+(?:, server response: [^\r\n]{0,200})?", text)
-    return found[0] if found else (said.strip().split("\n")[0][:200] or type(root).__name__)
+            return known.lower() if known.startswith("Conn") else known
+    return said.strip().split("\n")[0][:200] or type(root).__name__
 
 
 def of_server(failure: Refusal | Lost, doing: str) -> errors.GreylagError:
@@ -185,7 +183,7 @@ def of_server(failure: Refusal | Lost, doing: str) -> errors.GreylagError:
 def connection_lost(failure: Lost, doing: str) -> errors.GreylagError:
     """The error of a server that does not answer."""
     through = f" through the proxy {failure.proxy}" if failure.proxy else ""
-    if failure.reason == "timed out":
+    if failure.reason == TIMED_OUT:
         return errors.TimedOut(
             f"ClickHouse did not answer in time{through} {doing}", hint="run the same command again when the server answers"
         )
@@ -248,7 +246,7 @@ def at_login(failure: Refusal | Lost, place: str, guessed: str, username: str, p
     check = "check host and port"
     if proxy:
         check = "check host and port, and the proxy that the address names with http_proxy="
-    if failure.reason == "timed out":
+    if failure.reason == TIMED_OUT:
         return errors.TimedOut(f"ClickHouse at {place} did not answer in time{through}", code="connect-timeout", hint=hint or check)
     if "WRONG_VERSION_NUMBER" in failure.reason:
         hint = "the server speaks no TLS on this port: drop secure=true (or https), or name the port that does (8443)"

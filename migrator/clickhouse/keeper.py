@@ -52,15 +52,14 @@ class KeeperRow:
     def read(self) -> tuple[str | None, int]:
         """The state (None when this server has no such table), and this server's clock in milliseconds."""
         try:
-            rows = self.session.rows(
+            now, states = self.session.row(
                 f"SELECT toUnixTimestamp64Milli(now64(3)), (SELECT groupArray(state) FROM {self._table} WHERE name = '{_KEY}')"
             )
         except failures.Refusal as refusal:
             if refusal.code != failures.UNKNOWN_TABLE:
                 raise
             return None, 0
-        states = rows[0][1]
-        return (str(states[0]) if states else FREE), int(rows[0][0])
+        return (str(states[0]) if states else FREE), int(now)
 
     def swap(self, old: str, new: str) -> bool:
         """Replaces `old` by `new` if it is the state; whether it was."""

@@ -157,12 +157,11 @@ class ColumnName:
 
     def read(self) -> tuple[str | None, int]:
         """The state (None when the table is gone) and the server's clock in milliseconds."""
-        rows = self.session.rows(
+        now, names = self.session.row(
             "SELECT toUnixTimestamp64Milli(now64(3)), (SELECT groupArray(name) FROM system.columns"
             f" WHERE database = {literal(self.session.database)} AND table = '{TABLE}' AND name != 'lock')"
         )
-        names = rows[0][1]
-        return (str(names[0]) if names else None), int(rows[0][0])
+        return (str(names[0]) if names else None), int(now)
 
     def swap(self, old: str, new: str) -> bool:
         """Replaces `old` by `new` if it is the state; whether it was."""

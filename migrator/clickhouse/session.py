@@ -1,11 +1,13 @@
 """One ClickHouse server over HTTP: reading, commands, statements of migrations, cancelling.
 
-Three kinds of request, because each needs other settings:
+Three kinds of request, because each needs other settings; all of them go over one `transport`, which decides what an answer is:
 
-- `rows` reads. It sends no settings of its own, so that a read-only user (code 164 for any setting) can look.
+- `rows` reads. It sends no settings that a read-only user (code 164) couldn't send, so that one can look.
 - `command` is greylag's own writing beside the run: lock, heartbeat.
 - `execute` is everything that the run does under the lock: the file's statements and the history rows. It goes through **one HTTP session**, as goose
-  uses one pooled connection: `SET`, `USE` and temporary tables of a file last. The session is also the fence of the lock (see `lock`).
+  uses one pooled connection: `SET`, `USE` and temporary tables of a file last. The session is also the fence of the lock (see `lock`). The database
+  can't go with each of its requests, or a file's own `USE` would end with its statement; so `begin` proves that the session is there and where it is
+  (clickhouse.md §2).
 
 Statements travel as raw bytes in the body, never in the URL: ENVSUB's values don't reach access logs, no placeholder is filled in by a
 client (`%s`, `{x:Type}`, `?` mean what they mean to the server), and INSERT brings its data along, in any format, as it does for goose.
@@ -13,16 +15,13 @@ client (`%s`, `{x:Type}`, `?` mean what they mean to the server), and INSERT bri
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import json
-import logging
 import re
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlencode
 
 from migrator import errors
 from migrator.address import addresses
@@ -49,11 +48,14 @@ _TRANSPORT = frozenset({"wait_end_of_query", "send_progress_in_http_headers", "h
 
 _CHOSEN = (STATEMENT_SETTINGS.keys() | OWN_SETTINGS.keys()) - _TRANSPORT
 
+_STOPS_READS = "cancel_http_readonly_queries_on_client_close"
+"""A query whose client is gone is nobody's; the server stops it."""
+
+_LIMITS_OF_READING = frozenset({"max_query_size", "implicit_select"})
+"""What is sent with texts that the server is to read (`wording`)."""
+
 _CANCEL_SECONDS = 5.0
 """How long a cancel may take; it runs in signal handlers and must not hang there."""
-
-_SILENCE_SECONDS = 24 * 3600
-"""A statement may be silent this long: progress is not sent while a mutation is awaited. A dead peer is found by TCP's own probes."""
 
 _SET = re.compile(r"\s*SET\s+(?!ROLE\b|DEFAULT\b|TRANSACTION\b)(.*)", re.IGNORECASE | re.DOTALL)
 _ASSIGNMENT = re.compile(r"(?:\A|,)\s*`?(\w+)`?\s*=")
@@ -61,30 +63,27 @@ _ASSIGNMENT = re.compile(r"(?:\A|,)\s*`?(\w+)`?\s*=")
 
 @dataclass
 class Session:
-    """An open client; `fence` is the id of the HTTP session once the run has begun one. Threads may use `rows`, `command` and `cancel`."""
+    """An open server; `fence` is the id of the HTTP session once the run has begun one. Threads may use `rows`, `command` and `cancel`.
 
-    client: Any = field(repr=False)
+    `changeable`: which of greylag's settings this server knows, and this user may change.
+    """
+
+    transport: Transport
     place: str
     database: str
     settings: dict[str, str | int]
     prefix: str
+    version: str = ""
+    changeable: frozenset[str] = frozenset()
     fence: str | None = None
     fence_seconds: int = 0
     overridden: set[str] = field(default_factory=set)
     cluster: str = ""
     database_engine: str = ""
-    native: bool = False  # goose would speak the native protocol to this address
-    proxy: str = ""  # host:port of the proxy that the address names
 
     def __post_init__(self) -> None:
-        self._transport = Transport(self.client, native=self.native, proxy=self.proxy)
         self._prepared: dict[tuple[tuple[str, str | int], ...], str] = {}
         """By the settings of a statement: the URL's part that is the same for all that have them."""
-
-    @property
-    def version(self) -> str:
-        """The server's version."""
-        return str(self.client.server_version)
 
     # --- reading and writing beside the run ---------------------------------------------------------------------------------------
 
@@ -94,10 +93,18 @@ class Session:
         Raises:
             failures.Refusal, failures.Lost.
         """
-        sent: dict[str, str | int] = {"wait_end_of_query": 1, **(settings or {})}
-        parameters = self._transport.parameters(sent, self.database)
-        body = self._transport.post(f"{sql}\nFORMAT JSONCompactEachRow".encode("utf-8", "surrogateescape"), parameters, reads=True)
-        return [json.loads(line) for line in body.decode("utf-8", "surrogateescape").splitlines() if line]
+        return self.transport.read(sql, self._beside({"wait_end_of_query": 1, **(settings or {})}))
+
+    def row(self, sql: str, settings: Mapping[str, str | int] | None = None) -> list[Any]:
+        """The one row of a query that always has one, an aggregate above all.
+
+        Raises:
+            failures.Refusal, failures.Lost.
+        """
+        rows = self.rows(sql, settings)
+        if len(rows) != 1:
+            raise failures.Lost("the answer lacks its row", proxy=self.transport.proxy)
+        return rows[0]
 
     def command(self, sql: str | bytes, settings: Mapping[str, str | int] | None = None) -> None:
         """A writing command of greylag's own, outside of the run's HTTP session.
@@ -107,17 +114,54 @@ class Session:
         """
         body = sql.encode("utf-8", "surrogateescape") if isinstance(sql, str) else sql
         sent = self._known({**self.settings, **STATEMENT_SETTINGS, **(settings or {})})
-        self._transport.post(body, self._transport.parameters(sent, self.database))
+        self.transport.write(body, urlencode(self._beside(sent)))
+
+    def _beside(self, sent: Mapping[str, str | int]) -> dict[str, str | int]:
+        """What goes with a request outside of the run's HTTP session."""
+        return self._always | ({"database": self.database} if self.database else {}) | dict(sent)
+
+    @property
+    def _always(self) -> dict[str, str | int]:
+        return {_STOPS_READS: 1} if _STOPS_READS in self.changeable else {}
 
     # --- the run ------------------------------------------------------------------------------------------------------------------
 
     def begin(self, fence: str, seconds: int) -> None:
-        """Opens the run's HTTP session; from now on the server refuses its statements once it stood idle for `seconds`."""
+        """Opens the run's HTTP session; from now on the server refuses its statements once it stood idle for `seconds`.
+
+        Raises:
+            PlanRefused: `no-session`: what is between here and the server doesn't pass the session on.
+            failures.Refusal, failures.Lost.
+        """
         self.end()
-        use = f"USE {quote(self.database)}".encode()
-        sent: dict[str, str | int] = {"session_id": fence, "session_timeout": seconds}
-        self._transport.post(use, self._transport.parameters(sent), query_id=f"{self.prefix}begin")
+        opening: dict[str, str | int] = {"session_id": fence, "session_timeout": seconds}
+        checked = opening | {"session_check": 1}
+        self._prove_parameters(checked | {"session_id": f"{fence}-absent"})
+        self.transport.write(f"USE {quote(self.database)}".encode(), urlencode(self._always | opening), f"{self.prefix}begin")
+        try:
+            found = self.transport.read("SELECT currentDatabase()", self._always | checked | {"wait_end_of_query": 1})
+        except failures.Refusal as refusal:
+            if refusal.code != failures.SESSION_NOT_FOUND:
+                raise
+            raise _no_session(self.place, "two requests of one session reached two servers") from None
+        if found != [[self.database]]:
+            raise _no_session(self.place, "unqualified names would belong to another database")
         self.fence, self.fence_seconds = fence, seconds
+
+    def _prove_parameters(self, absent: Mapping[str, str | int]) -> None:
+        """Has the server refuse a session that nobody opened, and a time that is none: else it wasn't told of them."""
+        for named, sent, code in (
+            ("session_id or session_check", absent, failures.SESSION_NOT_FOUND),
+            ("session_timeout", {**absent, "session_timeout": "none"}, failures.BAD_SESSION_TIMEOUT),
+        ):
+            try:
+                self.transport.read("SELECT 1", self._always | dict(sent))
+            except failures.Refusal as refusal:
+                if refusal.code == code:
+                    continue
+                if refusal.code != failures.SESSION_NOT_FOUND:
+                    raise
+            raise _no_session(self.place, f"{named} does not reach it")
 
     def end(self) -> None:
         """Leaves the HTTP session; the server forgets it by itself."""
@@ -131,7 +175,7 @@ class Session:
         Raises:
             failures.Refusal, failures.Lost.
         """
-        self._transport.post(b"SELECT 1", self._transport.parameters(self._in_session), query_id=f"{self.prefix}touch")
+        self.transport.write(b"SELECT 1", urlencode(self._always | self._in_session), f"{self.prefix}touch")
 
     def execute(self, body: bytes, query_id: str, settings: Mapping[str, str | int] | None = None) -> None:
         """Executes one statement as the run.
@@ -148,15 +192,13 @@ class Session:
         if parameters is None:
             parameters = self._prepared[key] = self._parameters(settings or {})
         # goose can send nothing at all; the server must be the one that refuses it
-        self._transport.post_in_turn(body or b" ", parameters, query_id)
+        self.transport.write(body or b" ", parameters, query_id)
         self._note_settings(body)
 
     def _parameters(self, settings: Mapping[str, str | int]) -> str:
         given = {key: value for key, value in STATEMENT_SETTINGS.items() if key not in self.overridden}
         sent = self._known({**given, **self.settings, **settings})
-        if self.fence:
-            return self._transport.parameters(sent | self._in_session)
-        return self._transport.parameters(sent, self.database)
+        return urlencode(self._always | sent | self._in_session if self.fence else self._beside(sent))
 
     @property
     def _in_session(self) -> dict[str, str | int]:
@@ -170,10 +212,8 @@ class Session:
 
     def _known(self, settings: Mapping[str, str | int]) -> dict[str, str | int]:
         """Leaves out what this server doesn't know or won't have changed; what the user's address names is always sent."""
-        known = self.client.server_settings
-        ours = [key for key in settings if key in _CHOSEN and key not in self.settings]
-        unwanted = {key for key in ours if key not in known or known[key].readonly}
-        return {key: value for key, value in settings.items() if key not in unwanted}
+        ours = {key for key in settings if key in _CHOSEN and key not in self.settings}
+        return {key: value for key, value in settings.items() if key not in ours or key in self.changeable}
 
     # --- stopping -----------------------------------------------------------------------------------------------------------------
 
@@ -209,9 +249,7 @@ class Session:
 
     def close(self) -> None:
         """Closes the connections."""
-        self._transport.close()
-        self.client.close_connections()
-        self.client.close()
+        self.transport.close()
 
 
 def connect(address: addresses.ClickHouseAddress, prefix: str, timeout: float) -> Session:
@@ -222,89 +260,49 @@ def connect(address: addresses.ClickHouseAddress, prefix: str, timeout: float) -
         timeout: seconds for one attempt to connect.
 
     Raises:
-        LoginFailed, NotFound, Unavailable, TimedOut.
+        LoginFailed, NotFound, Unavailable, TimedOut, PlanRefused (`no-session`).
     """
     last: errors.GreylagError | None = None
     for (host, port, guess), (_, native) in zip(address.http_ports, address.hosts, strict=True):
         place = f"{host}:{port}"
+        transport = Transport(address, host, port, max(1, round(min(timeout, address.dial_timeout))))
         guessed = f"the address names the native port {native}; greylag speaks HTTP and tried {port}" if guess else ""
+        opened: Session | None = None
         try:
-            return _open(address, host, port, place, prefix, timeout)
+            opened = _log_in(transport, place, prefix)
+            return opened
         except failures.Refusal as refusal:
-            raise failures.at_login(refusal, place, guessed, address.username, _proxy_place(address)) from None
+            raise failures.at_login(refusal, place, guessed, address.username, transport.proxy) from None
         except failures.Lost as lost:
-            last = failures.at_login(lost, place, guessed, address.username, _proxy_place(address))
+            last = failures.at_login(lost, place, guessed, address.username, transport.proxy)
+        finally:
+            if opened is None:
+                transport.close()
     raise last or errors.UsageError("the address names no host", code="empty-host")
 
 
-def _open(address: addresses.ClickHouseAddress, host: str, port: int, place: str, prefix: str, timeout: float) -> Session:
-    import clickhouse_connect
-    from clickhouse_connect import common
-    from clickhouse_connect.driver import exceptions, httputil
-
-    # The driver warns of every broken connection; without a handler those lines would go to stderr, past goose's own.
-    logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
-    common.set_setting("use_protocol_version", False)  # saves one request; only the Native format needs it
-    common.set_setting("max_error_size", 16384)  # a message is masked and shown as a whole
-    secure = address.secure or port == 8443
-    interface = "https" if secure else "http"
-    try:
-        client = clickhouse_connect.get_client(
-            interface=interface,
-            host=host,
-            port=port,
-            username=address.username,
-            password=address.password,
-            database=address.database or "__default__",
-            connect_timeout=max(1, round(min(timeout, address.dial_timeout))),
-            send_receive_timeout=_SILENCE_SECONDS,
-            compress=False,
-            autogenerate_session_id=False,
-            autogenerate_query_id=False,
-            client_name="greylag",
-            show_clickhouse_errors="scrub",
-            proxy_path=address.http_path,
-            pool_mgr=httputil.get_pool_manager(**_pool_options(address, secure)),
-            **({"server_host_name": address.server_name} if address.server_name else {}),
-        )
-        # What clickhouse-connect sets for itself would change what a file's literals mean; goose sends neither.
-        for name in ("date_time_input_format", "cast_string_to_dynamic_use_inference"):
-            client.params.pop(name, None)
-        native = address.scheme not in ("http", "https")
-        session = Session(client, place, address.database, dict(address.settings), prefix, native=native, proxy=_proxy_place(address))
-        name, engine = session.rows("SELECT currentDatabase(), (SELECT engine FROM system.databases WHERE name = currentDatabase())")[0]
-        session.database, session.database_engine = str(name), str(engine)
-        client.database = session.database
-    except exceptions.Error as error:
-        raise failures.read(error) from None
+def _log_in(transport: Transport, place: str, prefix: str) -> Session:
+    """Asks everything that a session must know in one query: servers differ in what they know, and users in what they may."""
+    address = transport.address
+    session = Session(transport, place, address.database, dict(address.settings), prefix)
+    asked = array(sorted(_CHOSEN | _LIMITS_OF_READING | {_STOPS_READS}))
+    version, name, engine, changeable = session.row(
+        "SELECT version(), currentDatabase(), (SELECT any(engine) FROM system.databases WHERE name = currentDatabase()),"
+        f" (SELECT groupArray(name) FROM system.settings WHERE has({asked}, name) AND NOT readonly)"
+    )
+    if address.database and name != address.database:
+        raise _no_session(place, f'database does not reach it: "{name}" was opened instead of "{address.database}"')
+    session.version, session.database, session.database_engine = str(version), str(name), str(engine)
+    session.changeable = frozenset(str(item) for item in changeable)
     return session
 
 
-def _pool_options(address: addresses.ClickHouseAddress, secure: bool) -> dict[str, Any]:
-    """What `get_client` would give to the pool that it makes itself, but for the environment's proxy: whoever listens at HTTP_PROXY would be
-    given the database's password and the SQL. Only a proxy that the address names is used. The pool isn't shared with other users of the library.
-    """
-    options: dict[str, Any] = {}
-    if address.http_proxy:
-        options["https_proxy" if secure else "http_proxy"] = address.http_proxy
-        url = urlsplit(address.http_proxy)
-        if url.username:
-            login = f"{unquote(url.username)}:{unquote(url.password or '')}"
-            options["proxy_headers"] = {"Proxy-Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
-    if secure:
-        options["verify"] = not address.skip_verify
-        if address.ca:
-            options["ca_cert"] = address.ca
-        if address.server_name:
-            options["server_hostname"] = address.server_name
-            if not address.skip_verify:
-                options["assert_hostname"] = address.server_name
-    return options
-
-
-def _proxy_place(address: addresses.ClickHouseAddress) -> str:
-    """Host and port of the proxy that the address names, without its user and password; nothing where it names none."""
-    return urlsplit(address.http_proxy).netloc.rpartition("@")[2]
+def _no_session(place: str, why: str) -> errors.PlanRefused:
+    return errors.PlanRefused(
+        f"something between here and ClickHouse at {place} doesn't pass on all parameters of a request: {why}",
+        code="no-session",
+        hint="give the server's direct address, or have the proxy or balancer send database, session_id, session_timeout and session_check to one server",
+    )
 
 
 def literal(text: str) -> str:

@@ -47,11 +47,11 @@ def _mutations(session: Session, names: Sequence[tuple[str, str]], since: dateti
     if not names:
         return False
     tables = ", ".join(f"({literal(database)}, {literal(name)})" for database, name in names)
-    rows = session.rows(
+    (count,) = session.row(
         f"SELECT count() FROM {session.everywhere('system.mutations')} WHERE (database, table) IN ({tables}) AND NOT is_done"
         f" AND latest_fail_reason = '' AND create_time >= {_seconds(since)}"
     )
-    return bool(rows[0][0])
+    return bool(int(count))
 
 
 def _seconds(moment: datetime) -> str:
@@ -242,8 +242,8 @@ def kill_failed_mutations(session: Session, line: str | None, since: datetime) -
 
 
 def _knows_killed(session: Session) -> bool:
-    rows = session.rows("SELECT count() FROM system.columns WHERE database = 'system' AND table = 'mutations' AND name = 'is_killed'")
-    return bool(rows[0][0])
+    (count,) = session.row("SELECT count() FROM system.columns WHERE database = 'system' AND table = 'mutations' AND name = 'is_killed'")
+    return bool(int(count))
 
 
 def _same_words(stored: str, written: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from migrator import applying, databases, errors, verification
-from migrator.clickhouse import connection, execution
+from migrator.clickhouse import connection, exchange, execution
 from migrator.planning import events, planner
 from migrator.planning import files as migration_files
 from sandbox.databases import clickhouse
@@ -213,15 +213,15 @@ def test_substituted_values_are_neither_shown_nor_stored(playground: Playground,
 
 
 def listen(database: connection.ClickHouseDatabase, monkeypatch: pytest.MonkeyPatch, sent: list[str]) -> None:
-    """Appends the target of every request from now on to `sent`."""
-    transport = database._session._transport
-    made = transport._target_of
+    """Appends the parameters of every request from now on to `sent`."""
+    transport = database._session.transport
+    post = transport._post
 
-    def target_of(parameters: str, query_id: str) -> str:
-        sent.append(made(parameters, query_id))
-        return sent[-1]
+    def listening(body: bytes, parameters: str, query_id: str, rest_of_head: str) -> exchange.Answer:
+        sent.append(f"{parameters}&query_id={query_id}")
+        return post(body, parameters, query_id, rest_of_head)
 
-    monkeypatch.setattr(transport, "_target_of", target_of)
+    monkeypatch.setattr(transport, "_post", listening)
 
 
 def test_substituted_values_travel_in_the_body_never_in_the_url(playground: Playground, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,14 +75,20 @@ def serving(handler: type[socketserver.BaseRequestHandler]) -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def tls(closing: clickhouse.ClickHouseServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
-    """The port at which the server is reached by TLS, and whom to trust."""
+def context(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
+    """A certificate of this machine, and whom to trust."""
     authority = certificates.Authority(tmp_path_factory.mktemp("authority"))
     pair = authority.issue("server", "clickhouse", hosts=("127.0.0.1", "clickhouse.example"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pair.certificate, pair.key)
-    with serving(type("ForThisServer", (Terminator,), {"context": context, "port": closing.http_port})) as port:
-        yield port, authority.certificate
+    return context, authority.certificate
+
+
+@pytest.fixture(scope="module")
+def tls(closing: clickhouse.ClickHouseServer, context: tuple[ssl.SSLContext, Path]) -> Iterator[tuple[int, Path]]:
+    """The port at which the server is reached by TLS, and whom to trust."""
+    with serving(type("ForThisServer", (Terminator,), {"context": context[0], "port": closing.http_port})) as port:
+        yield port, context[1]
 
 
 class Proxy(http.server.BaseHTTPRequestHandler):
@@ -175,7 +181,7 @@ def test_good_flow_connection_that_the_server_closed_between_two_statements_is_o
 
         def rest(event: events.Event) -> None:
             if isinstance(event, events.MigrationFinished):
-                readable = select.select([database._session._transport._connection.sock], [], [], 10)[0]
+                readable = select.select([database._session.transport._idle[-1].sock], [], [], 10)[0]
                 closed.append(bool(readable))  # nothing was asked: it is the end
 
         applying.apply(database, playground.plan(database), rest)
@@ -207,3 +213,31 @@ def test_good_flow_through_a_tunnel(tls: tuple[int, Path], place: Callable[[str]
     playground.run()
     assert playground.versions() == [0, 1]
     assert set(proxy[1]) == {f"CONNECT 127.0.0.1:{tls[0]}"}
+
+
+def test_good_flow_through_a_tunnel_whose_proxy_speaks_tls(
+    tls: tuple[int, Path], context: tuple[ssl.SSLContext, Path], place: Callable[[str], Playground], proxy: tuple[str, list[str]]
+) -> None:
+    listening = int(proxy[0].rpartition(":")[2])
+    with serving(type("ForTheProxy", (Terminator,), {"context": context[0], "port": listening})) as port:
+        playground = place(
+            f"https://{{login}}@127.0.0.1:{tls[0]}/{{name}}?secure=true&ca_cert={tls[1]}&http_proxy=https://127.0.0.1:{port}"
+        )
+        playground.write(1, TABLE.format("t"), "INSERT INTO t VALUES (1);")
+        playground.run()
+    assert playground.versions() == [0, 1]
+    assert set(proxy[1]) == {f"CONNECT 127.0.0.1:{tls[0]}"}
+
+
+def test_requests_of_a_run_share_few_connections(
+    closing: clickhouse.ClickHouseServer, place: Callable[[str], Playground], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    playground = place(f"http://{{login}}@127.0.0.1:{closing.http_port}/{{name}}")
+    for version in range(1, 21):
+        playground.write(version, TABLE.format(f"t{version}"))
+    opened: list[object] = []
+    with playground.open() as database:
+        connect = database._session.transport._connect
+        monkeypatch.setattr(database._session.transport, "_connect", lambda: opened.append(True) or connect())
+        applying.apply(database, playground.plan(database))
+    assert len(opened) <= 3  # the run's, the heartbeat's, and one that the server closed

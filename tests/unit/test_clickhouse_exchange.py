@@ -62,7 +62,7 @@ def test_body_of_a_told_length_is_read_to_its_last_byte_and_no_further(body: byt
 @given(body=st.binary(max_size=300), places=PLACES)
 def test_body_without_a_length_ends_with_the_connection(body: bytes, places: list[int]) -> None:
     answer = exchange.receive(cut(b"HTTP/1.1 200 OK\r\n\r\n" + body, places))
-    assert (answer.body, answer.reusable) == (body, False)
+    assert (answer.body, answer.reusable, answer.measured) == (body, False, False)
 
 
 WHOLE = b"HTTP/1.1 200 OK\r\nX-ClickHouse-Progress: {}\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwhat\r\n0\r\n\r\n"
@@ -84,9 +84,18 @@ def test_chunks_may_carry_extensions_and_trailers() -> None:
     assert exchange.receive(FakeSocket(raw)).body == b"one"
 
 
-def test_connection_that_the_server_will_close_is_not_used_again() -> None:
-    raw = b"HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 0\r\n\r\n"
-    assert not exchange.receive(FakeSocket(raw)).reusable
+@pytest.mark.parametrize(
+    ("head", "reusable"),
+    [
+        (b"HTTP/1.1 200 OK\r\nConnection: Close", False),
+        (b"HTTP/1.1 200 OK\r\nConnection: Upgrade, close", False),
+        (b"HTTP/1.1 200 OK", True),
+        (b"HTTP/1.0 200 OK", False),
+        (b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive", True),
+    ],
+)
+def test_connection_that_the_server_will_close_is_not_used_again(head: bytes, reusable: bool) -> None:
+    assert exchange.receive(FakeSocket(head + b"\r\nContent-Length: 0\r\n\r\n")).reusable is reusable
 
 
 @pytest.mark.parametrize(
@@ -95,7 +104,13 @@ def test_connection_that_the_server_will_close_is_not_used_again() -> None:
         b"\x00\x01\x02 native protocol\r\n\r\n",
         b"HTTP/1.1 OK\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxy",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nmany\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1_0\r\nx",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxyz0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     ],
 )
 def test_bad_flow_what_is_not_http_is_no_answer(raw: bytes) -> None:

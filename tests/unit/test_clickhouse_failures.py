@@ -10,40 +10,34 @@ from migrator.clickhouse.clusters import HostResult
 from migrator.clickhouse.failures import Lost, Refusal
 
 
-class DriverError(Exception):
-    """As clickhouse-connect raises it."""
-
-    def __init__(self, text: str, code: int | None = None) -> None:
-        super().__init__(text)
-        self.code = code
-
-
 def test_refusal_is_read_as_goose_prints_it() -> None:
-    text = (
-        "Received ClickHouse exception, code: 60, server response: Code: 60. DB::Exception: Unknown table x."
-        " (UNKNOWN_TABLE) (version 26.9.2.1 (official build))"
-    )
-    found = failures.read(DriverError(text, 60))
+    text = b"Code: 60. DB::Exception: Unknown table x. (UNKNOWN_TABLE) (version 26.9.2.1 (official build))\n"
+    found = failures.of_answer(404, "60", text)
     assert isinstance(found, Refusal)
     assert str(found) == "code: 60, message: Unknown table x. (UNKNOWN_TABLE)"
 
 
 def test_code_is_found_in_the_text_where_a_proxy_drops_the_header() -> None:
-    found = failures.read(DriverError("HTTP driver received HTTP status 500, server response: Code: 159. DB::Exception: Timeout exceeded"))
+    found = failures.of_answer(500, None, b"Code: 159. DB::Exception: Timeout exceeded")
     assert isinstance(found, Refusal)
     assert (found.code, found.message) == (159, "Timeout exceeded")
 
 
+@pytest.mark.parametrize("text", [b"Code: 15", b"Code: 159", b"C", b""])
+def test_code_that_is_cut_short_is_none(text: bytes) -> None:
+    assert isinstance(failures.of_answer(500, None, text), Lost)
+
+
 def test_stack_trace_of_the_server_is_left_out() -> None:
-    found = failures.read(DriverError("server response: Code: 341. DB::Exception: failed\n\n0. ? @ 0x01\n1. ? @ 0x02\n", 341))
+    found = failures.of_answer(500, "341", b"Code: 341. DB::Exception: failed\n\n0. ? @ 0x01\n1. ? @ 0x02\n")
     assert isinstance(found, Refusal)
     assert found.message == "failed"
 
 
 def test_answer_of_something_that_is_not_clickhouse_is_no_answer() -> None:
-    found = failures.read(DriverError("HTTP driver received HTTP status 502, server response: <html>Bad Gateway</html>"))
+    found = failures.of_answer(502, None, b"<html>Bad Gateway</html>\n")
     assert isinstance(found, Lost)
-    assert str(found) == "HTTP status 502, server response: <html>Bad Gateway</html>"
+    assert (str(found), found.status) == ("HTTP status 502, server response: <html>Bad Gateway</html>", 502)
 
 
 @pytest.mark.parametrize(

@@ -58,13 +58,11 @@ def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
 
 def _canonical(session: Session, texts: list[str]) -> list[str | None]:
     settings: dict[str, str | int] = {"max_query_size": 64 * _LONGEST, "implicit_select": 0}
-    known = {key: value for key, value in settings.items() if key in session.client.server_settings}
-    if all(session.client.server_settings[key].readonly for key in known):
-        known = {}
+    known = {key: value for key, value in settings.items() if key in session.changeable}
     try:
-        rows = session.rows(f"SELECT arrayMap(text -> formatQuerySingleLineOrNull(text), {array(texts)})", known)
+        found = session.row(f"SELECT arrayMap(text -> formatQuerySingleLineOrNull(text), {array(texts)})", known)
     except failures.Refusal as refusal:
         if refusal.code != 46:  # a server before 23.11 has no such function: nothing can be read, nothing is guessed
             raise
         return [None] * len(texts)
-    return [None if item is None else str(item) for item in rows[0][0]]
+    return [None if item is None else str(item) for item in found[0]]
