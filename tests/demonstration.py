@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sandbox.stack import stack, stack_state
+from sandbox.stack import stack
+from sandbox.stack import state as stack_state
 
 ROOT = Path(__file__).resolve().parents[1]
 READY = "Ctrl-C stops everything; data are kept."

@@ -19,14 +19,14 @@ from typing import Any
 
 from migrator import errors
 from sandbox import builds, certificates, ports, processes
-from sandbox.vault import vault_administration
+from sandbox.vault import administration
 
 _READY_SECONDS = 30.0  # 0.15 s in practice
 _KEYS_FILE = "keys.json"  # the unseal key and the root token, mode 0600
 _TOKEN_FILE = "root-token"  # the token alone, for a shell to read; mode 0600
 
 
-class OpenBaoServer(vault_administration.Administration):
+class OpenBaoServer(administration.Administration):
     """One server; a context manager. What was written survives `stop`, and a new object on the same directory finds it.
 
     Args:

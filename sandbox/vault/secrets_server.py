@@ -31,7 +31,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from migrator import errors
 from sandbox import builds, ports, processes
-from sandbox.vault import openbao_server, vault_administration, vault_engine
+from sandbox.vault import administration, openbao_server, vault_engine
 
 _ROOT_TOKEN_VARIABLE = "GREYLAG_SANDBOX_ROOT_TOKEN"  # argv would show it to every user of the machine
 _READY_SECONDS = 30.0
@@ -64,7 +64,7 @@ RATE_LIMITED = '{"errors":["request path \\"secret/data\\": rate limit quota exc
 NO_LEADER = '{"errors":["local node not active but active cluster node not found"]}'
 
 
-class SecretsServer(vault_administration.Administration):
+class SecretsServer(administration.Administration):
     """Our own server in a thread; a context manager.
 
     Args:
@@ -213,7 +213,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Nothing is logged: a path may name what nobody should read about."""
 
 
-class SecretsProcess(vault_administration.Administration):
+class SecretsProcess(administration.Administration):
     """Our own server as a child process; a context manager.
 
     Args:
@@ -318,7 +318,7 @@ class OpenBaoServer(SecretsProcess):
         self.unseal_key, self.root_token = made["keys"][0], made["root_token"]
         self.unseal()
         self.request("POST", "auth/token/create", {"id": wanted, "policies": ["root"], "no_parent": True})
-        self.request("POST", f"sys/mounts/{vault_administration.MOUNT}", {"type": "kv", "options": {"version": "2"}})
+        self.request("POST", f"sys/mounts/{administration.MOUNT}", {"type": "kv", "options": {"version": "2"}})
         self.request("POST", "auth/token/revoke-self", {})
         self.root_token = wanted
 

@@ -13,7 +13,7 @@ import pytest
 from hvac import exceptions
 
 from sandbox import builds
-from sandbox.vault import openbao_server, vault_logins
+from sandbox.vault import logins, openbao_server
 from tests.cluster.workloads import Namespace
 
 SECRET = "apps/my-girok/dev/auth-service/postgres"
@@ -64,7 +64,7 @@ def reviewed(namespace: Namespace, directory: Path) -> Iterator[Vault]:
         server.create_policy("dev", {"secret/data/apps/*": ["read"]})
         server.write_secret("apps/auth", {"password": "hunter2"})
         server.write_secret(SECRET, {"host": "db", "port": 5432, "username": "auth", "password": "hunter2", "database": "auth_db_dev"})
-        vault_logins.create_kubernetes_role(
+        logins.create_kubernetes_role(
             server, "migration", "dev", service_accounts=["migration"], namespaces=[namespace.name], audience="vault"
         )
         yield Vault(server, namespace)
@@ -75,4 +75,4 @@ def trust(vault: Vault, url: str = "", reviewer: str = "reviewer") -> None:
     """Lets the server ask the cluster (or another address) with the token of this account."""
     cluster = vault.namespace.cluster
     token = cluster.token(vault.namespace.name, reviewer)
-    vault_logins.trust_cluster(vault.server, url or cluster.url, cluster.ca_file, reviewer_token=token)
+    logins.trust_cluster(vault.server, url or cluster.url, cluster.ca_file, reviewer_token=token)

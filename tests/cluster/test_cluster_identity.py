@@ -9,7 +9,7 @@ import pytest
 
 from sandbox.cluster.api import Api, ApiRefused, Login, Object
 from sandbox.cluster.cluster import Cluster
-from sandbox.vault import vault_logins
+from sandbox.vault import logins
 from tests.cluster.reviewing import Vault, account, reviewed
 from tests.cluster.workloads import Namespace, container, pod
 
@@ -130,8 +130,8 @@ def test_bad_flow_a_denied_review_and_an_absent_api_server_look_alike(vault: Vau
     cluster, name = vault.namespace.cluster, vault.namespace.name
     token = cluster.token(name, "migration", audience="vault")
     powerless = cluster.token(name, "migration")
-    vault_logins.trust_cluster(vault.server, cluster.url, cluster.ca_file, reviewer_token=powerless)
+    logins.trust_cluster(vault.server, cluster.url, cluster.ca_file, reviewer_token=powerless)
     denied = vault.refused(token)
-    vault_logins.trust_cluster(vault.server, "https://127.0.0.1:1", cluster.ca_file, reviewer_token=powerless)
+    logins.trust_cluster(vault.server, "https://127.0.0.1:1", cluster.ca_file, reviewer_token=powerless)
     assert vault.refused(token) == denied
     assert denied.startswith("Forbidden: permission denied")

@@ -16,7 +16,7 @@ import pytest
 
 from sandbox import builds
 from sandbox.databases.postgres import PostgresServer, literal
-from sandbox.vault import vault_database
+from sandbox.vault import database as vault_database
 from sandbox.vault.openbao_server import OpenBaoServer
 from tasks import fleet
 from tasks.fleet.models import Target

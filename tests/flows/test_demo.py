@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from migrator import errors
-from sandbox.stack import stack_state
+from sandbox.stack import state as stack_state
 from tasks import fleet
 from tests import demonstration
 from tests.demonstration import Demonstration, greylag, result_rows

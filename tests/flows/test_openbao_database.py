@@ -15,7 +15,8 @@ from hvac import exceptions
 
 from sandbox import builds
 from sandbox.databases import postgres
-from sandbox.vault import openbao_server, vault_database
+from sandbox.vault import database as vault_database
+from sandbox.vault import openbao_server
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ import requests
 from hvac import exceptions
 
 from sandbox import builds, certificates
-from sandbox.vault import openbao_server, secrets_server, vault_logins
+from sandbox.vault import logins, openbao_server, secrets_server
 
 SUBJECT = "system:serviceaccount:my-girok:migration"
 AUDIENCE = "vault"
@@ -154,11 +154,11 @@ def test_bad_flow_http_to_the_https_port(secure: openbao_server.OpenBaoServer) -
 
 
 @pytest.fixture(scope="module")
-def issuer(server: openbao_server.OpenBaoServer) -> vault_logins.TokenIssuer:
+def issuer(server: openbao_server.OpenBaoServer) -> logins.TokenIssuer:
     """Stands for the cluster that signs projected service-account tokens."""
-    found = vault_logins.TokenIssuer("https://kubernetes.default.svc.cluster.local")
-    vault_logins.trust_issuer(server, found)
-    vault_logins.create_jwt_role(
+    found = logins.TokenIssuer("https://kubernetes.default.svc.cluster.local")
+    logins.trust_issuer(server, found)
+    logins.create_jwt_role(
         server,
         "migration",
         "reader",
@@ -174,7 +174,7 @@ def jwt_login(server: openbao_server.OpenBaoServer, token: str, role: str = "mig
     return hvac.Client(url=server.url, timeout=10).auth.jwt.jwt_login(role=role, jwt=token)
 
 
-def test_a_signed_token_logs_in(server: openbao_server.OpenBaoServer, issuer: vault_logins.TokenIssuer) -> None:
+def test_a_signed_token_logs_in(server: openbao_server.OpenBaoServer, issuer: logins.TokenIssuer) -> None:
     auth = jwt_login(server, issuer.token(SUBJECT, AUDIENCE, **CLAIMS))["auth"]
     assert auth["lease_duration"] == 300
     assert read(server, auth["client_token"]) == {"password": "hunter2"}
@@ -188,15 +188,15 @@ def test_a_signed_token_logs_in(server: openbao_server.OpenBaoServer, issuer: va
         (lambda issuer: issuer.token("system:serviceaccount:my-girok:default", AUDIENCE, **CLAIMS), "error validating"),
         (lambda issuer: issuer.token(SUBJECT, AUDIENCE, **CLAIMS | {"iss": "https://elsewhere"}), "error validating token"),
         (lambda issuer: issuer.token(SUBJECT, AUDIENCE, **{"kubernetes.io": {"namespace": "other"}}), "error validating claims"),
-        (lambda issuer: vault_logins.TokenIssuer(issuer.name).token(SUBJECT, AUDIENCE, **CLAIMS), "error validating token"),
+        (lambda issuer: logins.TokenIssuer(issuer.name).token(SUBJECT, AUDIENCE, **CLAIMS), "error validating token"),
         (lambda issuer: "no.token.atall", "error"),
     ],
     ids=["expired", "audience", "subject", "issuer", "namespace", "key", "malformed"],
 )
 def test_bad_flow_a_token_that_the_role_does_not_accept(
     server: openbao_server.OpenBaoServer,
-    issuer: vault_logins.TokenIssuer,
-    make: Callable[[vault_logins.TokenIssuer], str],
+    issuer: logins.TokenIssuer,
+    make: Callable[[logins.TokenIssuer], str],
     says: str,
 ) -> None:
     token = make(issuer)
@@ -205,7 +205,7 @@ def test_bad_flow_a_token_that_the_role_does_not_accept(
     assert token not in str(caught.value)
 
 
-def test_bad_flow_a_role_that_does_not_exist(server: openbao_server.OpenBaoServer, issuer: vault_logins.TokenIssuer) -> None:
+def test_bad_flow_a_role_that_does_not_exist(server: openbao_server.OpenBaoServer, issuer: logins.TokenIssuer) -> None:
     with pytest.raises(exceptions.InvalidRequest, match='role "nobody" could not be found'):
         jwt_login(server, issuer.token(SUBJECT, AUDIENCE, **CLAIMS), role="nobody")
 

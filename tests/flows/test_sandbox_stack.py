@@ -17,7 +17,8 @@ import psycopg
 import pytest
 
 from migrator import errors
-from sandbox.stack import stack, stack_state
+from sandbox.stack import stack
+from sandbox.stack import state as stack_state
 from tasks import credentials, settings
 from tasks.fleet.models import Engine, Target
 

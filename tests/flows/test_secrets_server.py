@@ -21,7 +21,7 @@ import requests
 from hvac import exceptions
 
 from sandbox import builds
-from sandbox.vault import openbao_server, secrets_server, vault_administration
+from sandbox.vault import administration, openbao_server, secrets_server
 
 PATH = "apps/my-girok/dev/auth-service/postgres"
 SECRET = {"host": "127.0.0.1", "port": 5432, "username": "auth", "password": "p%/:@#?&+ '\"\\$é漢", "database": "auth_db_dev"}
@@ -34,7 +34,7 @@ def own() -> Iterator[secrets_server.SecretsServer]:
 
 
 @pytest.fixture(scope="module", params=["own", "openbao"])
-def vault(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[vault_administration.Administration]:
+def vault(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[administration.Administration]:
     if request.param == "own":
         with secrets_server.SecretsServer() as server:
             yield server
@@ -48,20 +48,20 @@ def vault(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         pytest.skip(f"no `bao` or `vault` on PATH, GREYLAG_TEST_VAULT names none, and {builds.missing(builds.OPENBAO)}")
 
 
-def client(server: vault_administration.Administration, token: str | None = None) -> hvac.Client:
+def client(server: administration.Administration, token: str | None = None) -> hvac.Client:
     return hvac.Client(url=server.url, token=token or server.root_token, timeout=10)
 
 
-def kv(server: vault_administration.Administration, token: str | None = None) -> Any:
+def kv(server: administration.Administration, token: str | None = None) -> Any:
     return client(server, token).secrets.kv.v2
 
 
-def read(server: vault_administration.Administration, path: str, token: str | None = None, **options: Any) -> Any:
+def read(server: administration.Administration, path: str, token: str | None = None, **options: Any) -> Any:
     return kv(server, token).read_secret_version(path=path, raise_on_deleted_version=options.pop("raise_on_deleted", True), **options)
 
 
 @pytest.fixture
-def path(vault: vault_administration.Administration, request: pytest.FixtureRequest) -> str:
+def path(vault: administration.Administration, request: pytest.FixtureRequest) -> str:
     """A path of this test's own with one version."""
     name = f"tests/{request.node.name.replace('[', '-').replace(']', '')}"
     vault.write_secret(name, SECRET)
@@ -69,21 +69,21 @@ def path(vault: vault_administration.Administration, request: pytest.FixtureRequ
 
 
 @pytest.fixture
-def dev_token(vault: vault_administration.Administration) -> str:
+def dev_token(vault: administration.Administration) -> str:
     """A token that may read dev's secrets alone."""
     vault.write_secret(PATH, SECRET)
     vault.create_policy("dev", {"secret/data/apps/my-girok/dev/*": ["read"]})
     return vault.create_token("dev")
 
 
-def test_a_secret_comes_back_as_it_was_written(vault: vault_administration.Administration, path: str) -> None:
+def test_a_secret_comes_back_as_it_was_written(vault: administration.Administration, path: str) -> None:
     answer = read(vault, path)["data"]
     assert answer["data"] == SECRET
     assert answer["metadata"]["version"] == 1
     assert answer["metadata"]["deletion_time"] == "" and answer["metadata"]["destroyed"] is False
 
 
-def test_older_versions_stay_readable(vault: vault_administration.Administration, path: str) -> None:
+def test_older_versions_stay_readable(vault: administration.Administration, path: str) -> None:
     assert vault.write_secret(path, {"password": "new"}) == 2
     assert read(vault, path)["data"]["data"] == {"password": "new"}
     assert read(vault, path, version=1)["data"]["data"] == SECRET
@@ -91,7 +91,7 @@ def test_older_versions_stay_readable(vault: vault_administration.Administration
     assert (metadata["current_version"], sorted(metadata["versions"])) == (2, ["1", "2"])
 
 
-def test_only_the_last_ten_versions_are_kept(vault: vault_administration.Administration, path: str) -> None:
+def test_only_the_last_ten_versions_are_kept(vault: administration.Administration, path: str) -> None:
     for number in range(2, 13):
         vault.write_secret(path, {"n": number})
     with pytest.raises(exceptions.InvalidPath):
@@ -99,27 +99,27 @@ def test_only_the_last_ten_versions_are_kept(vault: vault_administration.Adminis
     assert read(vault, path, version=3)["data"]["data"] == {"n": 3}
 
 
-def test_bad_flow_a_path_that_never_existed(vault: vault_administration.Administration) -> None:
+def test_bad_flow_a_path_that_never_existed(vault: administration.Administration) -> None:
     with pytest.raises(exceptions.InvalidPath) as caught:
         read(vault, "never/written")
     assert caught.value.errors == []
     assert caught.value.json == {"errors": []}
 
 
-def test_bad_flow_a_version_that_never_existed(vault: vault_administration.Administration, path: str) -> None:
+def test_bad_flow_a_version_that_never_existed(vault: administration.Administration, path: str) -> None:
     with pytest.raises(exceptions.InvalidPath) as caught:
         read(vault, path, version=9)
     assert caught.value.json == {"errors": []}
 
 
-def test_bad_flow_a_path_whose_metadata_is_deleted(vault: vault_administration.Administration, path: str) -> None:
+def test_bad_flow_a_path_whose_metadata_is_deleted(vault: administration.Administration, path: str) -> None:
     kv(vault).delete_metadata_and_all_versions(path=path)
     with pytest.raises(exceptions.InvalidPath) as caught:
         read(vault, path)
     assert caught.value.json == {"errors": []}
 
 
-def test_bad_flow_a_soft_deleted_version(vault: vault_administration.Administration, path: str) -> None:
+def test_bad_flow_a_soft_deleted_version(vault: administration.Administration, path: str) -> None:
     kv(vault).delete_latest_version_of_secret(path=path)
     with pytest.raises(exceptions.InvalidPath) as caught:
         read(vault, path)
@@ -132,7 +132,7 @@ def test_bad_flow_a_soft_deleted_version(vault: vault_administration.Administrat
     assert read(vault, path)["data"]["data"] == SECRET
 
 
-def test_bad_flow_a_destroyed_version(vault: vault_administration.Administration, path: str) -> None:
+def test_bad_flow_a_destroyed_version(vault: administration.Administration, path: str) -> None:
     kv(vault).destroy_secret_versions(path=path, versions=[1])
     kv(vault).undelete_secret_versions(path=path, versions=[1])
     with pytest.raises(exceptions.InvalidPath) as caught:
@@ -141,13 +141,13 @@ def test_bad_flow_a_destroyed_version(vault: vault_administration.Administration
     assert caught.value.json["data"]["metadata"]["destroyed"] is True
 
 
-def test_a_write_after_a_soft_delete_makes_the_next_version(vault: vault_administration.Administration, path: str) -> None:
+def test_a_write_after_a_soft_delete_makes_the_next_version(vault: administration.Administration, path: str) -> None:
     kv(vault).delete_secret_versions(path=path, versions=[1])
     assert vault.write_secret(path, {"password": "again"}) == 2
     assert read(vault, path)["data"]["data"] == {"password": "again"}
 
 
-def test_check_and_set(vault: vault_administration.Administration, path: str) -> None:
+def test_check_and_set(vault: administration.Administration, path: str) -> None:
     assert kv(vault).create_or_update_secret(path=path, secret={"n": 2}, cas=1)["data"]["version"] == 2
     with pytest.raises(exceptions.InvalidRequest, match="check-and-set parameter did not match the current version"):
         kv(vault).create_or_update_secret(path=path, secret={"n": 3}, cas=1)
@@ -156,13 +156,13 @@ def test_check_and_set(vault: vault_administration.Administration, path: str) ->
         kv(vault).create_or_update_secret(path=path, secret={"n": 3})
 
 
-def test_check_and_set_zero_only_creates(vault: vault_administration.Administration, path: str) -> None:
+def test_check_and_set_zero_only_creates(vault: administration.Administration, path: str) -> None:
     with pytest.raises(exceptions.InvalidRequest, match="did not match"):
         kv(vault).create_or_update_secret(path=path, secret={}, cas=0)
     assert kv(vault).create_or_update_secret(path=path + "-new", secret={"n": 1}, cas=0)["data"]["version"] == 1
 
 
-def test_patch_replaces_single_keys(vault: vault_administration.Administration, path: str) -> None:
+def test_patch_replaces_single_keys(vault: administration.Administration, path: str) -> None:
     merge = {"headers": {"Content-Type": "application/merge-patch+json"}}  # hvac's own patch() reads and writes instead
     client(vault).adapter.request("PATCH", f"/v1/secret/data/{path}", json={"data": {"password": "new", "port": None}}, **merge)
     expected = {key: value for key, value in SECRET.items() if key != "port"} | {"password": "new"}
@@ -171,7 +171,7 @@ def test_patch_replaces_single_keys(vault: vault_administration.Administration, 
         client(vault).adapter.request("PATCH", "/v1/secret/data/never/written", json={"data": {"a": "b"}}, **merge)
 
 
-def test_paths_are_listed_folder_by_folder(vault: vault_administration.Administration) -> None:
+def test_paths_are_listed_folder_by_folder(vault: administration.Administration) -> None:
     for name in ("listing/a", "listing/b/c", "listing/b/d"):
         vault.write_secret(name, {"n": 1})
     assert kv(vault).list_secrets(path="listing")["data"]["keys"] == ["a", "b/"]
@@ -181,30 +181,28 @@ def test_paths_are_listed_folder_by_folder(vault: vault_administration.Administr
     assert caught.value.errors == []
 
 
-def test_bad_flow_a_write_without_data(vault: vault_administration.Administration) -> None:
+def test_bad_flow_a_write_without_data(vault: administration.Administration) -> None:
     with pytest.raises(exceptions.InvalidRequest, match="no data provided"):
         client(vault).adapter.post("/v1/secret/data/empty", json={})
 
 
-def test_bad_flow_a_wrong_mount_as_root(vault: vault_administration.Administration) -> None:
+def test_bad_flow_a_wrong_mount_as_root(vault: administration.Administration) -> None:
     with pytest.raises(exceptions.InvalidPath, match="no handler for route"):
         read(vault, PATH, mount_point="nowhere")
 
 
-def test_a_limited_token_reads_its_own_environment(vault: vault_administration.Administration, dev_token: str) -> None:
+def test_a_limited_token_reads_its_own_environment(vault: administration.Administration, dev_token: str) -> None:
     assert read(vault, PATH, dev_token)["data"]["data"] == SECRET
 
 
 @pytest.mark.parametrize("mount, where", [("secret", PATH.replace("/dev/", "/prod/")), ("secret", "apps/other"), ("nowhere", PATH)])
-def test_bad_flow_a_limited_token_reads_nothing_else(
-    vault: vault_administration.Administration, dev_token: str, mount: str, where: str
-) -> None:
+def test_bad_flow_a_limited_token_reads_nothing_else(vault: administration.Administration, dev_token: str, mount: str, where: str) -> None:
     with pytest.raises(exceptions.Forbidden) as caught:
         read(vault, where, dev_token, mount_point=mount)
     assert caught.value.errors == ["1 error occurred:\n\t* permission denied\n\n"]
 
 
-def test_bad_flow_a_limited_token_writes_and_lists_nothing(vault: vault_administration.Administration, dev_token: str) -> None:
+def test_bad_flow_a_limited_token_writes_and_lists_nothing(vault: administration.Administration, dev_token: str) -> None:
     with pytest.raises(exceptions.Forbidden):
         kv(vault, dev_token).create_or_update_secret(path=PATH, secret={"a": "b"})
     with pytest.raises(exceptions.Forbidden):
@@ -215,7 +213,7 @@ def test_bad_flow_a_limited_token_writes_and_lists_nothing(vault: vault_administ
         client(vault, dev_token).sys.list_policies()
 
 
-def test_capabilities_tell_create_from_update(vault: vault_administration.Administration) -> None:
+def test_capabilities_tell_create_from_update(vault: administration.Administration) -> None:
     vault.create_policy("creator", {"secret/data/made/*": ["create"]})
     token = vault.create_token("creator")
     name = f"made/{time.monotonic_ns()}"
@@ -224,7 +222,7 @@ def test_capabilities_tell_create_from_update(vault: vault_administration.Admini
         kv(vault, token).create_or_update_secret(path=name, secret={"n": 2})
 
 
-def test_deny_and_the_more_specific_rule_win(vault: vault_administration.Administration) -> None:
+def test_deny_and_the_more_specific_rule_win(vault: administration.Administration) -> None:
     vault.create_policy(
         "mixed", {"secret/data/mixed/*": ["read"], "secret/data/mixed/closed": ["deny"], "secret/data/mixed/+/deep": ["deny"]}
     )
@@ -238,7 +236,7 @@ def test_deny_and_the_more_specific_rule_win(vault: vault_administration.Adminis
 
 
 @pytest.mark.parametrize("token", ["s.never-issued", ""])
-def test_bad_flow_an_unknown_or_absent_token(vault: vault_administration.Administration, token: str) -> None:
+def test_bad_flow_an_unknown_or_absent_token(vault: administration.Administration, token: str) -> None:
     anonymous = hvac.Client(url=vault.url, token="x", timeout=10)
     anonymous.token = token or None
     with pytest.raises(exceptions.Forbidden) as caught:
@@ -246,14 +244,14 @@ def test_bad_flow_an_unknown_or_absent_token(vault: vault_administration.Adminis
     assert caught.value.errors == ["permission denied"]
 
 
-def test_bad_flow_a_revoked_token(vault: vault_administration.Administration, dev_token: str) -> None:
+def test_bad_flow_a_revoked_token(vault: administration.Administration, dev_token: str) -> None:
     client(vault, dev_token).auth.token.revoke_self()
     with pytest.raises(exceptions.Forbidden) as caught:
         read(vault, PATH, dev_token)
     assert caught.value.errors == ["permission denied"]
 
 
-def test_a_revoked_token_takes_its_children_along(vault: vault_administration.Administration) -> None:
+def test_a_revoked_token_takes_its_children_along(vault: administration.Administration) -> None:
     vault.create_policy("parent", {"auth/token/create": ["update"], "secret/data/apps/*": ["read"]})
     vault.write_secret(PATH, SECRET)
     parent = vault.create_token("parent")
@@ -264,14 +262,14 @@ def test_a_revoked_token_takes_its_children_along(vault: vault_administration.Ad
         read(vault, PATH, child)
 
 
-def test_bad_flow_a_token_can_not_give_more_than_it_has(vault: vault_administration.Administration) -> None:
+def test_bad_flow_a_token_can_not_give_more_than_it_has(vault: administration.Administration) -> None:
     vault.create_policy("maker", {"auth/token/create": ["update"]})
     token = vault.create_token("maker")
     with pytest.raises(exceptions.InvalidRequest, match="child policies must be subset of parent"):
         client(vault, token).auth.token.create(policies=["root"])
 
 
-def test_bad_flow_a_used_up_token(vault: vault_administration.Administration, dev_token: str) -> None:
+def test_bad_flow_a_used_up_token(vault: administration.Administration, dev_token: str) -> None:
     once = vault.create_token("dev", num_uses=1)
     assert read(vault, PATH, once)["data"]["data"] == SECRET
     with pytest.raises(exceptions.Forbidden) as caught:
@@ -279,7 +277,7 @@ def test_bad_flow_a_used_up_token(vault: vault_administration.Administration, de
     assert caught.value.errors == ["permission denied"]
 
 
-def test_bad_flow_an_expired_token(vault: vault_administration.Administration, dev_token: str) -> None:
+def test_bad_flow_an_expired_token(vault: administration.Administration, dev_token: str) -> None:
     short = vault.create_token("dev", ttl="1s")
     assert read(vault, PATH, short)["data"]["data"] == SECRET
     time.sleep(1.3)
@@ -288,7 +286,7 @@ def test_bad_flow_an_expired_token(vault: vault_administration.Administration, d
     assert caught.value.errors == ["permission denied"]
 
 
-def test_lookup_and_renewal_of_a_token_by_itself(vault: vault_administration.Administration, dev_token: str) -> None:
+def test_lookup_and_renewal_of_a_token_by_itself(vault: administration.Administration, dev_token: str) -> None:
     token = vault.create_token("dev", ttl="60s")
     found = client(vault, token).auth.token.lookup_self()["data"]
     assert found["policies"] == ["default", "dev"]
@@ -300,13 +298,13 @@ def test_lookup_and_renewal_of_a_token_by_itself(vault: vault_administration.Adm
     assert (root["ttl"], root["expire_time"], root["policies"]) == (0, None, ["root"])
 
 
-def test_renewal_stops_at_the_maximum(vault: vault_administration.Administration, dev_token: str) -> None:
+def test_renewal_stops_at_the_maximum(vault: administration.Administration, dev_token: str) -> None:
     token = vault.create_token("dev", ttl="30s", explicit_max_ttl="60s")
     renewed = client(vault, token).auth.token.renew_self(increment="600s")["auth"]
     assert renewed["lease_duration"] <= 60
 
 
-def test_approle_login_gives_a_token_with_the_roles_policy(vault: vault_administration.Administration, dev_token: str) -> None:
+def test_approle_login_gives_a_token_with_the_roles_policy(vault: administration.Administration, dev_token: str) -> None:
     role = vault.create_role("dev-worker", "dev", token_ttl="20m", token_max_ttl="1h")
     login = hvac.Client(url=vault.url, timeout=10)
     answer = login.auth.approle.login(role_id=role.role_id, secret_id=role.secret_id)["auth"]
@@ -318,7 +316,7 @@ def test_approle_login_gives_a_token_with_the_roles_policy(vault: vault_administ
 
 
 @pytest.mark.parametrize("wrong", ["role_id", "secret_id"])
-def test_bad_flow_a_wrong_role_or_secret_id(vault: vault_administration.Administration, dev_token: str, wrong: str) -> None:
+def test_bad_flow_a_wrong_role_or_secret_id(vault: administration.Administration, dev_token: str, wrong: str) -> None:
     role = vault.create_role("dev-worker", "dev")
     ids = {"role_id": role.role_id, "secret_id": role.secret_id} | {wrong: "no-such-id"}
     with pytest.raises(exceptions.InvalidRequest) as caught:
@@ -326,7 +324,7 @@ def test_bad_flow_a_wrong_role_or_secret_id(vault: vault_administration.Administ
     assert caught.value.errors == ["invalid role or secret ID"]
 
 
-def test_bad_flow_a_secret_id_is_used_up(vault: vault_administration.Administration, dev_token: str) -> None:
+def test_bad_flow_a_secret_id_is_used_up(vault: administration.Administration, dev_token: str) -> None:
     role = vault.create_role("one-shot", "dev", secret_id_num_uses=1)
     login = hvac.Client(url=vault.url, timeout=10).auth.approle
     login.login(role_id=role.role_id, secret_id=role.secret_id)
@@ -335,14 +333,14 @@ def test_bad_flow_a_secret_id_is_used_up(vault: vault_administration.Administrat
 
 
 @pytest.fixture
-def plain_mount(vault: vault_administration.Administration) -> str:
+def plain_mount(vault: administration.Administration) -> str:
     """A KV v1 mount."""
     if "plain/" not in client(vault).sys.list_mounted_secrets_engines()["data"]:
         client(vault).sys.enable_secrets_engine("kv", path="plain", options={"version": "1"})
     return "plain"
 
 
-def test_a_v1_mount_keeps_one_value(vault: vault_administration.Administration, plain_mount: str) -> None:
+def test_a_v1_mount_keeps_one_value(vault: administration.Administration, plain_mount: str) -> None:
     v1 = client(vault).secrets.kv.v1
     v1.create_or_update_secret(path="a/b", secret={"n": "1"}, mount_point=plain_mount)
     assert v1.read_secret(path="a/b", mount_point=plain_mount)["data"] == {"n": "1"}
@@ -352,7 +350,7 @@ def test_a_v1_mount_keeps_one_value(vault: vault_administration.Administration, 
         v1.read_secret(path="a/b", mount_point=plain_mount)
 
 
-def test_bad_flow_a_v2_client_on_a_v1_mount(vault: vault_administration.Administration, plain_mount: str) -> None:
+def test_bad_flow_a_v2_client_on_a_v1_mount(vault: administration.Administration, plain_mount: str) -> None:
     with pytest.raises(exceptions.InvalidPath) as caught:
         read(vault, "never/written", mount_point=plain_mount)
     assert caught.value.json == {"errors": []}
@@ -361,12 +359,12 @@ def test_bad_flow_a_v2_client_on_a_v1_mount(vault: vault_administration.Administ
     assert stored["data"] == {"n": "1"}
 
 
-def test_bad_flow_a_v1_client_on_a_v2_mount(vault: vault_administration.Administration) -> None:
+def test_bad_flow_a_v1_client_on_a_v2_mount(vault: administration.Administration) -> None:
     with pytest.raises(exceptions.InvalidPath, match="Invalid path for a versioned K/V secrets engine"):
         client(vault).secrets.kv.v1.read_secret(path="apps/x", mount_point="secret")
 
 
-def test_policies_are_kept_listed_and_deleted(vault: vault_administration.Administration) -> None:
+def test_policies_are_kept_listed_and_deleted(vault: administration.Administration) -> None:
     system = client(vault).sys
     system.create_or_update_policy("written-in-hcl", 'path "secret/data/hcl/*" { capabilities = ["read", "list"] } # ours\n')
     assert "written-in-hcl" in system.list_policies()["data"]["policies"]
@@ -377,20 +375,20 @@ def test_policies_are_kept_listed_and_deleted(vault: vault_administration.Admini
         system.read_policy("written-in-hcl")
 
 
-def test_bad_flow_a_policy_with_an_unknown_capability_is_refused(vault: vault_administration.Administration) -> None:
+def test_bad_flow_a_policy_with_an_unknown_capability_is_refused(vault: administration.Administration) -> None:
     with pytest.raises(exceptions.InvalidRequest):
         client(vault).sys.create_or_update_policy("wrong", 'path "secret/*" { capabilities = ["reed"] }')
     with pytest.raises(exceptions.InvalidRequest):
         client(vault).sys.create_or_update_policy("wrong", "path secret")
 
 
-def test_health_needs_no_token(vault: vault_administration.Administration) -> None:
+def test_health_needs_no_token(vault: administration.Administration) -> None:
     anonymous = hvac.Client(url=vault.url, timeout=10)
     assert anonymous.sys.is_sealed() is False
     assert anonymous.sys.read_health_status(method="GET")["sealed"] is False
 
 
-def test_administration_reads_what_it_wrote(vault: vault_administration.Administration, path: str) -> None:
+def test_administration_reads_what_it_wrote(vault: administration.Administration, path: str) -> None:
     assert vault.read_secret(path) == SECRET
     assert vault.read_secret("never/written") is None
 

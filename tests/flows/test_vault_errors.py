@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from migrator import errors
-from sandbox.vault import secrets_server, vault_logins
+from sandbox.vault import logins, secrets_server
 from sandbox.vault.secrets_server import Fault
 from tasks import backoff
 from tasks.credentials import LifetimeWatcher
@@ -72,7 +72,7 @@ ROWS = [
     Row("JWT issuer", faults.jwt(lambda s: s.signed(iss="https://elsewhere")), errors.LoginFailed, "vault-login", "who signed it"),
     Row(
         "JWT key",
-        faults.jwt(lambda s: vault_logins.TokenIssuer(s.issuer.name).token("system:serviceaccount:my-girok:migration", "vault", **CLAIMS)),
+        faults.jwt(lambda s: logins.TokenIssuer(s.issuer.name).token("system:serviceaccount:my-girok:migration", "vault", **CLAIMS)),
         errors.LoginFailed,
         "vault-login",
         "who signed it",

@@ -11,7 +11,7 @@ import pytest
 
 from migrator import errors
 from sandbox import certificates
-from sandbox.vault import secrets_server, vault_logins
+from sandbox.vault import logins, secrets_server
 from sandbox.vault.openbao_server import OpenBaoServer
 from sandbox.vault.secrets_server import Fault
 from tasks import credentials
@@ -200,7 +200,7 @@ def test_a_role_needs_no_more_than_the_secrets_own_rule(stage: VaultStage) -> No
     """Without the default policy the token can't even revoke itself: the read succeeds, and the token ends with its TTL."""
     target = stage.target()
     stage.server.create_policy("narrow", {f"secret/data/{target.vault_path}": ["read"]})
-    vault_logins.create_jwt_role(
+    logins.create_jwt_role(
         stage.server, "narrow", "narrow", audience="vault", subject=SUBJECT, token_no_default_policy=True, token_ttl="60s"
     )
     assert credentials.fetch(target, stage.jwt(stage.signed(**CLAIMS), role="narrow")).username == "auth"

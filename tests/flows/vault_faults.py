@@ -11,7 +11,7 @@ import requests
 
 from migrator import errors
 from sandbox import certificates, ports
-from sandbox.vault import secrets_server, vault_logins
+from sandbox.vault import logins, secrets_server
 from sandbox.vault.openbao_server import OpenBaoServer
 from sandbox.vault.secrets_server import Fault
 from tasks import credentials
@@ -170,8 +170,8 @@ def kubernetes(token: Callable[[VaultStage], str], url: str = "https://127.0.0.1
 
     def make(stage: VaultStage) -> Given:
         authority = certificates.Authority(stage.directory / "cluster")
-        vault_logins.trust_cluster(stage.server, url, authority.certificate, reviewer_token="x.y.z")
-        vault_logins.create_kubernetes_role(
+        logins.trust_cluster(stage.server, url, authority.certificate, reviewer_token="x.y.z")
+        logins.create_kubernetes_role(
             stage.server, "migration", "reader", service_accounts=["migration"], namespaces=["my-girok"], audience="vault"
         )
         settings = stage.settings(vault_kubernetes_role="migration", vault_kubernetes_token_file=stage.file(token(stage)))

@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from sandbox import builds
-from sandbox.vault import vault_logins
+from sandbox.vault import logins
 from sandbox.vault.openbao_server import OpenBaoServer
 from tasks import fleet
 from tasks.fleet.models import Target
@@ -35,14 +35,14 @@ class VaultStage:
     directory: Path
     server: OpenBaoServer
     proxy: FakeProxy
-    issuer: vault_logins.TokenIssuer = field(default_factory=lambda: vault_logins.TokenIssuer("https://kubernetes.default.svc"))
+    issuer: logins.TokenIssuer = field(default_factory=lambda: logins.TokenIssuer("https://kubernetes.default.svc"))
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def prepare(self) -> None:
         """The policy `reader`, the JWT and the AppRole role of that name, and both mounts."""
         self.server.create_policy("reader", {"secret/data/apps/*": ["read"]})
-        vault_logins.trust_issuer(self.server, self.issuer)
-        vault_logins.create_jwt_role(self.server, "reader", "reader", audience=AUDIENCE, subject=SUBJECT, token_ttl="5m")
+        logins.trust_issuer(self.server, self.issuer)
+        logins.create_jwt_role(self.server, "reader", "reader", audience=AUDIENCE, subject=SUBJECT, token_ttl="5m")
 
     def target(self, *, written: bool = True, **changes: Any) -> Target:
         """A target with a path of its own, and a secret there unless told otherwise."""

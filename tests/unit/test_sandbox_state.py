@@ -11,7 +11,7 @@ import pytest
 
 from migrator import errors
 from sandbox import cache
-from sandbox.stack import stack_state
+from sandbox.stack import state as stack_state
 
 ADDRESSES = stack_state.Addresses(
     pid=1,
@@ -78,7 +78,7 @@ def test_one_stack_for_each_directory(tmp_path: Path) -> None:
 
 def test_a_killed_stack_gives_its_directory_back(tmp_path: Path) -> None:
     program = (
-        "import os, signal, sys; from pathlib import Path; from sandbox.stack import stack_state\n"
+        "import os, signal, sys; from pathlib import Path; from sandbox.stack import state as stack_state\n"
         "with stack_state.held(Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=Path(__file__).resolve().parents[2], check=False)
