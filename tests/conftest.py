@@ -1,7 +1,7 @@
 """Fixtures that stand for real servers: started once per session when the first test asks, stopped at its end.
 
 The servers' own homes are `sandbox/`; here is only who shares what. Choices come from the environment:
-GREYLAG_TEST_POSTGRES (major version, default 18), GREYLAG_TEST_GOOSE and GREYLAG_TEST_VAULT (paths of binaries), GREYLAG_CACHE.
+GREYLAG_TEST_POSTGRES (major version, default 18), GREYLAG_TEST_GOOSE (path of a binary), GREYLAG_CACHE.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-ROOMS = ("cluster", "flows", "browser", "clickhouse", "postgres", "interop", "faults", "unit")
+ROOMS = ("cluster", "flows", "browser", "sandbox", "clickhouse", "postgres", "interop", "faults", "unit")
 """The rooms of tests/ from the longest to the shortest: what takes long starts first."""
 
 
@@ -217,7 +217,7 @@ def goose_binary() -> Path:
 
 @pytest.fixture
 def secrets_server() -> Iterator[SecretsServer]:
-    """A fresh secrets server with Vault's API, in this process: `url`, `root_token`, `write_secret`, `create_policy`, `faults`, `seal`."""
+    """A fresh secrets server with Vault's API, in this process: `url`, `root_token`, `write_secret`, `create_policy`, `create_token`."""
     with SecretsServer() as server:
         yield server
 

@@ -12,8 +12,8 @@ import hvac
 import pytest
 from hvac import exceptions
 
-from sandbox import builds
 from sandbox.vault import logins, openbao_server
+from tests import needs
 from tests.cluster.workloads import Namespace
 
 SECRET = "apps/my-girok/dev/auth-service/postgres"
@@ -45,8 +45,7 @@ def account(namespace: Namespace, name: str) -> str:
 @contextmanager
 def reviewed(namespace: Namespace, directory: Path) -> Iterator[Vault]:
     """A server with the role `migration` for the account of that name, and one that may review tokens; skips where OpenBao is not built."""
-    if builds.binary(builds.OPENBAO) is None:
-        pytest.skip(builds.missing(builds.OPENBAO))
+    needs.openbao()
     cluster = namespace.cluster
     account(namespace, "reviewer")
     account(namespace, "migration")

@@ -11,13 +11,13 @@ import requests
 
 from migrator import errors
 from sandbox import certificates, ports
-from sandbox.vault import logins, secrets_server
+from sandbox.vault import logins
 from sandbox.vault.openbao_server import OpenBaoServer
-from sandbox.vault.secrets_server import Fault
 from tasks import credentials
 from tasks.credentials.dynamic import DatabaseLogin
 from tasks.fleet.models import Target
 from tasks.settings import Settings
+from tests.flows.fake_proxy import FakeProxy, Fault
 from tests.flows.vault_stage import VaultStage
 
 Given = tuple[Target, Settings]
@@ -33,7 +33,7 @@ def faulty(*faults: Fault) -> Provoke:
 
     def make(stage: VaultStage) -> Given:
         given = stage.target(), stage.settings()
-        stage.proxy.faults += [Fault(**{name: getattr(fault, name) for name in Fault.__dataclass_fields__}) for fault in faults]
+        stage.proxy.faults += faults
         return given
 
     return simply(make)
@@ -261,8 +261,8 @@ def other_name(stage: VaultStage) -> Iterator[Given]:
 def expired_certificate(stage: VaultStage) -> Iterator[Given]:
     authority = certificates.Authority(stage.directory / "expired")
     pair = authority.issue("server", "vault", hosts=("127.0.0.1",), lifetime=datetime.timedelta(hours=-1))
-    with secrets_server.SecretsServer(certificate=pair.certificate, key=pair.key) as server:
-        yield stage.target(), stage.settings(url=server.url, GREYLAG_VAULT_CA_FILE=authority.certificate)
+    with FakeProxy(stage.server.url, pair) as gateway:
+        yield stage.target(), stage.settings(url=gateway.url, GREYLAG_VAULT_CA_FILE=authority.certificate)
 
 
 @contextmanager

@@ -10,15 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
 from pydantic import SecretStr
 
-from sandbox import builds
 from sandbox.vault import logins
 from sandbox.vault.openbao_server import OpenBaoServer
 from tasks import fleet
 from tasks.fleet.models import Target
 from tasks.settings import Settings
+from tests import needs
 from tests.flows.fake_proxy import FakeProxy
 
 PASSWORD = "p%/:@#?&+ '\"\\$é漢"
@@ -80,8 +79,7 @@ class VaultStage:
 @contextmanager
 def staged(directory: Path) -> Iterator[VaultStage]:
     """A stage on a server of its own; skips where OpenBao is not built."""
-    if builds.binary(builds.OPENBAO) is None:
-        pytest.skip(builds.missing(builds.OPENBAO))
+    needs.openbao()
     with OpenBaoServer(directory / "openbao") as server, FakeProxy(server.url) as proxy:
         made = VaultStage(directory, server, proxy)
         made.prepare()
