@@ -1,9 +1,7 @@
-"""The pure parts of the sandbox's cluster: variables, images, descriptions, logs, statuses; and how its programs are named and missed."""
+"""The pure parts of the sandbox's cluster: variables, images, descriptions, logs, statuses."""
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator import errors
-from sandbox import builds
 from sandbox.cluster import api, descriptions, environment, images, kubeconfigs, logs, statuses, supervisor, volumes
 
 POD: dict[str, Any] = {
@@ -240,62 +236,3 @@ def test_a_kubeconfig_is_complete_and_private(tmp_path: Path) -> None:
 
 def test_a_login_does_not_show_its_token() -> None:
     assert "word" not in repr(api.Login(token="word"))
-
-
-def test_a_program_is_named_by_its_modules_content() -> None:
-    for name in (builds.CONTROLPLANE, builds.OPENBAO):
-        assert builds.place(name).name.startswith(f"{name}-")
-        assert builds.place(name).name != f"{name}-"
-    assert builds.kubernetes_release().startswith("v1.")
-    assert f"gitVersion={builds.kubernetes_release()}" in builds.PROGRAMS[builds.CONTROLPLANE].linker_options
-    assert "gitVersion" not in builds.PROGRAMS[builds.OPENBAO].linker_options
-
-
-def test_a_changed_source_makes_another_program(tmp_path: Path) -> None:
-    (tmp_path / "go.mod").write_text("module x\n\ngo 1.26.0\n", encoding="utf-8")
-    (tmp_path / "main.go").write_text("package main\nfunc main() {}\n", encoding="utf-8")
-    program = builds.Program("x", tmp_path, "an example", 1)
-    before = program.digest
-    (tmp_path / "notes.txt").write_text("no source", encoding="utf-8")
-    assert program.digest == before
-    (tmp_path / "main.go").write_text("package main\nfunc main() { println() }\n", encoding="utf-8")
-    assert program.digest != before
-
-
-def test_bad_flow_without_go_and_without_a_binary_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("GREYLAG_CACHE", str(tmp_path))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert builds.binary(builds.OPENBAO) is None
-    assert "`make vault` builds it" in builds.missing(builds.OPENBAO)
-    with pytest.raises(errors.NotFound) as caught:
-        builds.build(builds.OPENBAO)
-    assert "no Go on PATH" in caught.value.message
-    assert str(builds.place(builds.OPENBAO)) in caught.value.hint
-
-
-def test_bad_flow_a_build_that_fails_shows_what_go_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("GREYLAG_CACHE", str(tmp_path / "cache"))
-    go = tmp_path / "go"
-    go.write_text("#!/bin/sh\necho 'main.go:1: broken' >&2; exit 1\n", encoding="utf-8")
-    go.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    with pytest.raises(errors.Unavailable) as caught:
-        builds.build(builds.OPENBAO)
-    assert "main.go:1: broken" in caught.value.detail
-    assert list((tmp_path / "cache" / "bin").iterdir()) == []
-
-
-def test_a_program_is_built_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("GREYLAG_CACHE", str(tmp_path / "cache"))
-    go = tmp_path / "go"
-    go.write_text(
-        '#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\nprintf "#!/bin/sh\\necho built\\n" >"$2"; chmod 755 "$2"\n', encoding="utf-8"
-    )
-    go.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    said: list[str] = []
-    first = builds.build(builds.OPENBAO, said.append)
-    assert subprocess.run([first], capture_output=True, encoding="utf-8", check=True).stdout == "built\n"
-    assert len(said) == 2
-    assert builds.build(builds.OPENBAO, said.append) == first
-    assert len(said) == 2
