@@ -236,15 +236,18 @@ def prefect_server(session_directory: Path) -> Iterator[PrefectServer]:
 
 @pytest.fixture(scope="session")
 def first_demo(session_directory: Path) -> Iterator[demonstration.Demonstration]:
-    """The demo on a fresh state directory, run to its end: the whole fleet promoted to prod."""
-    with demonstration.running(session_directory / "demo") as demo:
+    """The demo on a fresh state directory, run to its end: the whole fleet promoted to prod. Nothing is built, as a newcomer finds it."""
+    with demonstration.running(session_directory / "demo", **demonstration.newcomers_cache(session_directory / "newcomer")) as demo:
         assert demo.finish() == 0, demo.output
         yield demo
 
 
 @pytest.fixture(scope="session")
 def kept_demo(first_demo: demonstration.Demonstration) -> Iterator[demonstration.Demonstration]:
-    """The demo's second run on the same state, with `--keep`: servers, workers and the UI stay until the session ends."""
+    """The demo's second run on the same state, with `--keep`: servers, workers and the UI stay until the session ends.
+
+    It finds what is built on this machine, OpenBao where it is.
+    """
     with demonstration.running(first_demo.state, "--keep") as demo:
         demo.wait_for(demonstration.READY)
         yield demo

@@ -11,6 +11,7 @@ import pytest
 
 from migrator import errors
 from sandbox import cache
+from sandbox.stack import stack
 from sandbox.stack import state as stack_state
 
 ADDRESSES = stack_state.Addresses(
@@ -100,3 +101,9 @@ def test_the_cache_directory_can_be_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("GREYLAG_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
     assert cache.directory() == Path("/cache/greylag")
+
+
+def test_bad_flow_an_unknown_environment_is_named(tmp_path: Path) -> None:
+    with pytest.raises(errors.UsageError, match="no environment 'staging'") as caught:
+        stack.client_environment(tmp_path, ADDRESSES, "staging")
+    assert "dev" in caught.value.hint
