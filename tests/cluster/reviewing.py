@@ -6,11 +6,6 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import hvac
-import pytest
-from hvac import exceptions
 
 from sandbox.vault import logins, openbao_server
 from tests import needs
@@ -25,15 +20,6 @@ class Vault:
 
     server: openbao_server.OpenBaoServer
     namespace: Namespace
-
-    def login(self, token: str, role: str = "migration") -> Any:
-        return hvac.Client(url=self.server.url, timeout=10).auth.kubernetes.login(role=role, jwt=token)
-
-    def refused(self, token: str, role: str = "migration") -> str:
-        with pytest.raises((exceptions.Forbidden, exceptions.InvalidRequest)) as caught:
-            self.login(token, role)
-        assert token not in str(caught.value)
-        return f"{type(caught.value).__name__}: {caught.value}"
 
 
 def account(namespace: Namespace, name: str) -> str:

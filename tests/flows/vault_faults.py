@@ -166,7 +166,7 @@ def wrap(stage: VaultStage, method: str, path: str, body: dict[str, str]) -> str
 
 
 def kubernetes(token: Callable[[VaultStage], str], url: str = "https://127.0.0.1:1") -> Provoke:
-    """A Kubernetes login; what the cluster itself says about tokens is in tests/cluster/test_cluster_vault_login.py."""
+    """A Kubernetes login; what the cluster itself says about tokens is in tests/cluster/test_vault_login.py."""
 
     def make(stage: VaultStage) -> Given:
         authority = certificates.Authority(stage.directory / "cluster")

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sandbox.cluster import api, descriptions, environment, images, kubeconfigs, logs, statuses, supervisor, volumes
 
@@ -40,11 +38,6 @@ def test_references_are_expanded_as_kubernetes_does(text: str, expanded: str) ->
     assert environment.expand(text, {"A": "1"}) == expanded
 
 
-@given(st.text().filter(lambda text: "$" not in text), st.dictionaries(st.text(), st.text()))
-def test_text_without_a_dollar_is_left_alone(text: str, variables: dict[str, str]) -> None:
-    assert environment.expand(text, variables) == text
-
-
 def test_a_later_variable_wins_and_sees_the_earlier() -> None:
     container = {"env": [{"name": "A", "value": "$(PATH):x"}, {"name": "A", "value": "$(A):y"}]}
     assert environment.resolve(POD, container, {"PATH": "/bin"}, nothing)["A"] == "/bin:x:y"
@@ -62,19 +55,13 @@ def test_bad_flow_a_key_that_is_not_in_the_secret_is_named() -> None:
         ("metadata.name", "auth-1"),
         ("metadata.labels['app']", "auth"),
         ("metadata.labels['none']", ""),
-        ("metadata.labels", 'app="auth"'),
         ("spec.nodeName", "node1"),
         ("status.podIP", "127.77.0.1"),
-        ("status.podIPs", "127.77.0.1"),
         ("spec.none.at.all", ""),
     ],
 )
 def test_the_downward_api(path: str, value: str) -> None:
     assert environment.field_value(POD, path) == value
-
-
-def test_binary_data_of_a_configmap_are_bytes() -> None:
-    assert environment.data_of("configmap", {"data": {"a": "é"}, "binaryData": {"b": "AAE="}}) == {"a": "é".encode(), "b": b"\0\1"}
 
 
 @pytest.mark.parametrize(
@@ -102,8 +89,6 @@ def test_an_image_of_a_tag_comes_before_the_one_of_all_tags(tmp_path: Path) -> N
         "other:1": None,
     }
     assert found["auth:2"] is not None and found["auth:2"].entrypoint == ("serve",)
-    registry.remove("auth:2")
-    assert (registry.find("auth:2") or images.machine("x")).environment == {"RELEASE": "any"}
 
 
 def test_two_releases_of_an_image_have_two_digests() -> None:
@@ -142,6 +127,11 @@ def test_a_containers_security_wins_over_its_pods() -> None:
     assert (found["user"], found["group"], found["groups"]) == (1000, 3000, [4000, 5000])
 
 
+def test_bad_flow_root_is_refused_where_the_manifest_forbids_it() -> None:
+    with pytest.raises(environment.NotConfigured, match="container has runAsNonRoot and image will run as root"):
+        described({"securityContext": {"runAsNonRoot": True}})
+
+
 def test_capabilities_are_those_of_a_container_runtime_unless_dropped() -> None:
     assert "SYS_ADMIN" not in described({})["capabilities"] and "CHOWN" in described({})["capabilities"]
     assert described({"securityContext": {"capabilities": {"drop": ["ALL"]}}})["capabilities"] == []
@@ -178,7 +168,6 @@ def test_the_options_of_a_log(tmp_path: Path) -> None:
     assert shown(log) == "one\ntwo\nthree\nrest"
     assert shown(log, tailLines="3") == "two\nthree\nrest"
     assert shown(log, tailLines="0") == ""
-    assert shown(log, limitBytes="5") == "one\nt"
     assert shown(log, sinceTime="2026-01-02T03:04:03Z") == "three\nrest"
     assert shown(log, timestamps="true", tailLines="2") == "2026-01-02T03:04:03.000000000Z three\n2026-01-02T03:04:04.000000000Z rest"
     assert shown(log, follow="true", tailLines="1") == "rest"
