@@ -1,7 +1,7 @@
 """The sandbox's Kubernetes: what its node does with a pod is what a real one does, as far as greylag's tests stand on it.
 
-The API server, the controllers and the scheduler are real; the node (`sandbox/cluster/kubelet.py`) is ours, and so these tests are about it. Jobs,
-rollouts, service accounts and Vault's login on this cluster are what the other files here are about.
+The API server, the controllers and the scheduler are real; the node (`sandbox/cluster/kubelet.py`) is ours, and so these tests are about it. Jobs
+(kubernetes.md §1.8), rollouts, service accounts and Vault's login on this cluster are what the other files here are about.
 """
 
 from __future__ import annotations
