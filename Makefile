@@ -55,7 +55,7 @@ test-cluster: $(VENV)/.development ## builds Kubernetes and OpenBao if need be, 
 	@$(BIN)/python -m sandbox.builds controlplane openbao
 	@$(COMPILE)
 	@$(PYTEST) -m cluster $(ARGS)
-	@$(PYTEST) $(wildcard tests/flows/test_openbao*.py tests/flows/test_vault*.py tests/flows/test_*credentials*.py tests/flows/test_secrets*.py) $(ARGS)
+	@$(PYTEST) tests/sandbox/test_openbao.py tests/sandbox/test_secrets_server.py $(wildcard tests/flows/test_openbao*.py tests/flows/test_vault*.py tests/flows/test_*credentials*.py) $(ARGS)
 
 bench: $(VENV)/.development ## measures speed and size against goose and writes docs/benchmarks.md (ROWS='...' for some, ARGS='--rounds 3')
 	@$(BIN)/python -m tests.benchmarks $(ROWS) $(ARGS)

@@ -29,6 +29,7 @@ _HERE = Path(__file__).resolve().parent
 _MODULE_FILES = {".go", ".mod", ".sum"}
 _STRIP = "-s -w"  # no symbol table, no debugger's information: a third of the size
 _DIGEST_LENGTH = 12
+_REMINDER_SECONDS = 30.0  # Go says nothing while it compiles; without a word for minutes a build looks hung
 _NICENESS = 10  # a cold build keeps every core busy for minutes; whoever waits for something else goes first
 
 Progress = Callable[[str], None]
@@ -136,7 +137,7 @@ def build(name: str, progress: Progress = lambda _: None) -> Path:
 
     Args:
         name: a key of `PROGRAMS`.
-        progress: is told that a build starts, how long it may take, and when it is done.
+        progress: is told that a build starts, how long it may take, each half minute that it goes on, and when it is done.
 
     Raises:
         NotFound: there is no Go.
@@ -158,20 +159,35 @@ def build(name: str, progress: Progress = lambda _: None) -> Path:
     wanted.parent.mkdir(parents=True, exist_ok=True)
     unfinished = wanted.with_name(f".{wanted.name}.{os.getpid()}")
     command = [*_nice(), go, "build", "-trimpath", "-ldflags", program.linker_options, "-o", str(unfinished), "."]
-    done = subprocess.run(
-        command, cwd=program.module, env=os.environ | {"CGO_ENABLED": "0"}, capture_output=True, encoding="utf-8", check=False
-    )
-    if done.returncode != 0:
+    returncode, said = _run(command, program.module, lambda: progress(f"still building: {time.monotonic() - began:.0f} s"))
+    if returncode != 0:
         unfinished.unlink(missing_ok=True)
         raise errors.Unavailable(
             f"{program.summary} could not be built in {program.module}",
             code="sandbox-build",
             hint="Go fetches the modules from GOPROXY (`go env GOPROXY`): it must be reachable",
-            detail=done.stderr.strip()[-2000:],
+            detail=said.strip()[-2000:],
         )
     unfinished.replace(wanted)
     progress(f"built {wanted} in {time.monotonic() - began:.0f} s")
     return wanted
+
+
+def _run(command: list[str], directory: Path, remind: Callable[[], None]) -> tuple[int, str]:
+    """Runs a program to its end; its exit code and what it said on standard error."""
+    environment = os.environ | {"CGO_ENABLED": "0"}
+    with subprocess.Popen(
+        command, cwd=directory, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8"
+    ) as running:
+        while True:
+            try:
+                _, said = running.communicate(timeout=_REMINDER_SECONDS)
+                return running.returncode, said
+            except subprocess.TimeoutExpired:
+                remind()
+            except BaseException:
+                running.kill()
+                raise
 
 
 def _go_release(program: Program) -> str:

@@ -25,6 +25,7 @@ from typing import IO, Any
 from migrator import errors
 
 DEFAULT_GRACE_SECONDS = 15.0  # ClickHouse needs 2, Prefect's server 2.3, PostgreSQL's fast shutdown a checkpoint
+_KILLED_SECONDS = 5.0  # SIGKILL takes milliseconds, unless the process waits for a disk
 _LOG_LINES = 25
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -187,11 +188,24 @@ def _psutil() -> Any:
 
 
 def _kill(tree: list[Any]) -> None:
+    """Kills processes and returns once they have ended.
+
+    A zombie has ended: an orphan is one until process 1 asks for it, which takes some of them seconds (a container's first process, a micro-VM's).
+    """
     psutil = _psutil()
     for process in tree:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(tree, timeout=5)
+    deadline = time.monotonic() + _KILLED_SECONDS
+    while any(_runs(process, psutil) for process in tree) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _runs(process: Any, psutil: Any) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:

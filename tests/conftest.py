@@ -1,7 +1,7 @@
 """Fixtures that stand for real servers: started once per session when the first test asks, stopped at its end.
 
 The servers' own homes are `sandbox/`; here is only who shares what. Choices come from the environment:
-GREYLAG_TEST_POSTGRES (major version, default 18), GREYLAG_TEST_GOOSE and GREYLAG_TEST_VAULT (paths of binaries), GREYLAG_CACHE.
+GREYLAG_TEST_POSTGRES (major version, default 18), GREYLAG_TEST_GOOSE (path of a binary), GREYLAG_CACHE.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-ROOMS = ("cluster", "flows", "browser", "clickhouse", "postgres", "interop", "faults", "unit")
+ROOMS = ("cluster", "flows", "browser", "sandbox", "clickhouse", "postgres", "interop", "faults", "unit")
 """The rooms of tests/ from the longest to the shortest: what takes long starts first."""
 
 
@@ -217,7 +217,7 @@ def goose_binary() -> Path:
 
 @pytest.fixture
 def secrets_server() -> Iterator[SecretsServer]:
-    """A fresh secrets server with Vault's API, in this process: `url`, `root_token`, `write_secret`, `create_policy`, `faults`, `seal`."""
+    """A fresh secrets server with Vault's API, in this process: `url`, `root_token`, `write_secret`, `create_policy`, `create_token`."""
     with SecretsServer() as server:
         yield server
 
@@ -236,15 +236,18 @@ def prefect_server(session_directory: Path) -> Iterator[PrefectServer]:
 
 @pytest.fixture(scope="session")
 def first_demo(session_directory: Path) -> Iterator[demonstration.Demonstration]:
-    """The demo on a fresh state directory, run to its end: the whole fleet promoted to prod."""
-    with demonstration.running(session_directory / "demo") as demo:
+    """The demo on a fresh state directory, run to its end: the whole fleet promoted to prod. Nothing is built, as a newcomer finds it."""
+    with demonstration.running(session_directory / "demo", **demonstration.newcomers_cache(session_directory / "newcomer")) as demo:
         assert demo.finish() == 0, demo.output
         yield demo
 
 
 @pytest.fixture(scope="session")
 def kept_demo(first_demo: demonstration.Demonstration) -> Iterator[demonstration.Demonstration]:
-    """The demo's second run on the same state, with `--keep`: servers, workers and the UI stay until the session ends."""
+    """The demo's second run on the same state, with `--keep`: servers, workers and the UI stay until the session ends.
+
+    It finds what is built on this machine, OpenBao where it is.
+    """
     with demonstration.running(first_demo.state, "--keep") as demo:
         demo.wait_for(demonstration.READY)
         yield demo

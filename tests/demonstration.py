@@ -11,12 +11,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sandbox.stack import stack, stack_state
+from sandbox import cache
+from sandbox.stack import stack
+from sandbox.stack import state as stack_state
 
 ROOT = Path(__file__).resolve().parents[1]
 READY = "Ctrl-C stops everything; data are kept."
@@ -32,6 +34,7 @@ class Demonstration:
 
     state: Path
     options: tuple[str, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     left: dict[int, str] | None = None
     """The processes that were still there at the moment of its end; None before."""
@@ -48,7 +51,7 @@ class Demonstration:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "sandbox.stack.demo", "--state", self.state, *self.options],
             cwd=ROOT,
-            env=kept | {_MARK: self._mark, "PYTHONUNBUFFERED": "1"},
+            env=kept | {_MARK: self._mark, "PYTHONUNBUFFERED": "1"} | dict(self.variables),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -154,10 +157,19 @@ def greylag(state: Path, environment: str, *arguments: str, **more: str) -> subp
     )
 
 
+def newcomers_cache(directory: Path) -> dict[str, str]:
+    """The variable with which nothing is built yet: a cache with all that this machine's has except programs."""
+    directory.mkdir()
+    for entry in cache.directory().glob("*"):
+        if entry.name != "bin":
+            (directory / entry.name).symlink_to(entry)
+    return {"GREYLAG_CACHE": str(directory)}
+
+
 @contextmanager
-def running(state: Path, *options: str) -> Iterator[Demonstration]:
+def running(state: Path, *options: str, **variables: str) -> Iterator[Demonstration]:
     """A demo that is running while the block runs, and gone after it."""
-    demo = Demonstration(state, options)
+    demo = Demonstration(state, options, variables)
     try:
         yield demo.start()
     finally:

@@ -65,7 +65,7 @@ def describe(
         "read_only": bool(security.get("readOnlyRootFilesystem")),
         "no_new_privileges": security.get("allowPrivilegeEscalation") is False,
         "capabilities": _capabilities(security.get("capabilities") or {}),
-        "mounts": [*_image_mounts(image), *_volume_mounts(container, variables, volumes), _termination(container, place)],
+        "mounts": [*_image_mounts(image), *_volume_mounts(container, volumes), _termination(container, place)],
         "log": str(place.log),
     }
 
@@ -94,11 +94,11 @@ def _image_mounts(image: Image) -> list[dict[str, Any]]:
     return [{"source": source, "target": target, "writable": False, "reachable": True} for target, source in image.mounts.items()]
 
 
-def _volume_mounts(container: Object, variables: Mapping[str, str], volumes: Mapping[str, Volume]) -> list[dict[str, Any]]:
+def _volume_mounts(container: Object, volumes: Mapping[str, Volume]) -> list[dict[str, Any]]:
     mounts = []
     for mount in container.get("volumeMounts") or []:
         volume = volumes[mount["name"]]
-        below = mount.get("subPath") or expand(mount.get("subPathExpr") or "", variables)
+        below = mount.get("subPath")
         source = volume.path / below if below else volume.path
         if below and not source.exists():
             source.mkdir(parents=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,8 +27,7 @@ def data_of(kind: str, found: Mapping[str, Any]) -> dict[str, bytes]:
     """The data of a ConfigMap or Secret as bytes."""
     if kind == "secret":
         return {key: base64.b64decode(value) for key, value in (found.get("data") or {}).items()}
-    text = {key: value.encode() for key, value in (found.get("data") or {}).items()}
-    return text | {key: base64.b64decode(value) for key, value in (found.get("binaryData") or {}).items()}
+    return {key: value.encode() for key, value in (found.get("data") or {}).items()}
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:
@@ -60,13 +58,13 @@ def resolve(pod: Object, container: Object, defaults: Mapping[str, str], lookup:
         if "valueFrom" not in entry:
             variables[entry["name"]] = expand(entry.get("value") or "", variables)
             continue
-        value = _referred(pod, container, entry["valueFrom"], lookup)
+        value = _referred(pod, entry["valueFrom"], lookup)
         if value is not None:
             variables[entry["name"]] = value
     return variables
 
 
-def _referred(pod: Object, container: Object, source: Mapping[str, Any], lookup: Lookup) -> str | None:
+def _referred(pod: Object, source: Mapping[str, Any], lookup: Lookup) -> str | None:
     for kind, field in _KEY:
         if field not in source:
             continue
@@ -80,9 +78,6 @@ def _referred(pod: Object, container: Object, source: Mapping[str, Any], lookup:
         raise NotConfigured(f"couldn't find key {reference['key']} in {kind} {pod['metadata']['namespace']}/{reference['name']}")
     if "fieldRef" in source:
         return field_value(pod, source["fieldRef"]["fieldPath"])
-    if "resourceFieldRef" in source:
-        section, _, resource = source["resourceFieldRef"]["resource"].partition(".")
-        return str(((container.get("resources") or {}).get(section) or {}).get(resource, "0"))
     raise NotConfigured(f"no such source of a variable: {', '.join(source)}")
 
 
@@ -91,12 +86,7 @@ def field_value(pod: Object, path: str) -> str:
     subscript = _SUBSCRIPT.fullmatch(path)
     if subscript:
         return str((pod["metadata"].get(subscript[1]) or {}).get(subscript[2], ""))
-    if path in ("metadata.labels", "metadata.annotations"):
-        pairs = pod["metadata"].get(path.removeprefix("metadata.")) or {}
-        return "\n".join(f"{key}={json.dumps(value)}" for key, value in sorted(pairs.items()))
     found: Any = pod
     for part in path.split("."):
         found = (found or {}).get(part)
-    if path in ("status.podIPs", "status.hostIPs"):
-        return ",".join(each["ip"] for each in found or [])
     return "" if found is None else str(found)

@@ -71,10 +71,6 @@ class Registry:
         unfinished.write_bytes(_encoded(image))
         unfinished.replace(place)
 
-    def remove(self, name: str) -> None:
-        """Takes an image away."""
-        self._place(name).unlink(missing_ok=True)
-
     def find(self, name: str) -> Image | None:
         """The image of exactly this name, else that of the name without its tag and digest."""
         for candidate in dict.fromkeys((name, name.partition("@")[0], repository(name))):

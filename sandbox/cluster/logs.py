@@ -28,14 +28,12 @@ class Options:
     Attributes:
         follow: go on until the container has ended.
         tail: the last lines only.
-        limit: bytes at most.
         timestamps: begin each line with its time.
         since: nothing older (UTC).
     """
 
     follow: bool = False
     tail: int | None = None
-    limit: int | None = None
     timestamps: bool = False
     since: datetime.datetime | None = None
 
@@ -54,7 +52,6 @@ def options(query: Mapping[str, str]) -> Options:
     return Options(
         follow=query.get("follow") == "true",
         tail=int(query["tailLines"]) if "tailLines" in query else None,
-        limit=int(query["limitBytes"]) if "limitBytes" in query else None,
         timestamps=query.get("timestamps") == "true",
         since=since,
     )
@@ -68,27 +65,6 @@ def read(path: Path, wanted: Options, ended: Callable[[], bool]) -> Iterator[byt
         wanted: which part.
         ended: whether the container writes no more.
     """
-    left = wanted.limit
-    for piece in _pieces(path, wanted, ended):
-        cut = piece if left is None else piece[:left]
-        if cut:
-            yield cut
-        if left is not None:
-            left -= len(cut)
-            if left <= 0:
-                return
-
-
-def last_words(path: Path) -> bytes:
-    """The end of a log, short enough for a termination message."""
-    try:
-        text = b"".join(read(path, Options(tail=_LAST_WORDS_LINES), lambda: True))
-    except OSError:
-        return b""
-    return text[-_LAST_WORDS_BYTES:]
-
-
-def _pieces(path: Path, wanted: Options, ended: Callable[[], bool]) -> Iterator[bytes]:
     fresh = True  # the next piece begins a line
     with path.open("rb") as file:
         past = file.read().split(b"\n")
@@ -107,6 +83,15 @@ def _pieces(path: Path, wanted: Options, ended: Callable[[], bool]) -> Iterator[
             if over:
                 return
             time.sleep(_FOLLOW_SECONDS)
+
+
+def last_words(path: Path) -> bytes:
+    """The end of a log, short enough for a termination message."""
+    try:
+        text = b"".join(read(path, Options(tail=_LAST_WORDS_LINES), lambda: True))
+    except OSError:
+        return b""
+    return text[-_LAST_WORDS_BYTES:]
 
 
 def _last(lines: Sequence[bytes], count: int) -> list[bytes]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -144,32 +143,18 @@ class Run:
         self._begin_probes()
 
     def terminate(self, grace_seconds: float) -> None:
-        """Its preStop hook, SIGTERM, and SIGKILL when the grace is over; `post` tells of its end."""
+        """SIGTERM now, and SIGKILL when the grace is over; `post` tells of its end."""
         self.due = None
         for prober in self._probers:
             prober.end()
-        process = self.process
-        if process is None:
-            return
-        hook = (self.container.get("lifecycle") or {}).get("preStop")
-        if not hook or grace_seconds <= 0:
-            process.terminate(grace_seconds)
-        else:
-            threading.Thread(target=self._stop_after_hook, args=(process, hook, grace_seconds), daemon=True).start()
+        if self.process is not None:
+            self.process.terminate(grace_seconds)
 
     def kill(self) -> None:
         """Ends it at once."""
         self.due = None
         if self.process is not None:
             self.process.kill()
-
-    def _stop_after_hook(self, process: containers.Process, hook: Object, grace_seconds: float) -> None:
-        began = time.monotonic()
-        if "exec" in hook:
-            process.execute(hook["exec"]["command"], self._environment, self._user, grace_seconds)
-        elif "sleep" in hook:
-            time.sleep(min(hook["sleep"]["seconds"], grace_seconds))
-        process.terminate(grace_seconds - (time.monotonic() - began))
 
     def _describe(self, image: Image, volumes: Mapping[str, Volume]) -> Object:
         pod, node = self._pod, self._pod.node

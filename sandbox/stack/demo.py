@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from migrator import errors
 from sandbox import processes
-from sandbox.stack import demo_text, stack_state
+from sandbox.stack import demo_text
+from sandbox.stack import state as stack_state
 from sandbox.stack.stack import PROMOTION, Stack, State
 from tasks import fleet
 

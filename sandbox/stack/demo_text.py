@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.stack.stack import State
-from sandbox.stack.stack_state import Addresses
+from sandbox.stack.state import Addresses
 
 COLUMNS = {
     "environment": "environment",

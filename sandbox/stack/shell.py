@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from migrator import errors
-from sandbox.stack import stack, stack_state
+from sandbox.stack import stack
+from sandbox.stack import state as stack_state
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -24,8 +24,9 @@ from typing import Any, Protocol
 from migrator import errors
 from sandbox import ports, processes
 from sandbox.databases import clickhouse, postgres
-from sandbox.stack import prefect_server, stack_state
-from sandbox.vault import secrets_server, vault_administration
+from sandbox.stack import prefect_server
+from sandbox.stack import state as stack_state
+from sandbox.vault import administration, secrets_server
 from tasks import fleet
 from tasks.fleet.models import Engine, Fleet, Target
 
@@ -320,7 +321,7 @@ def client_environment(directory: Path, addresses: stack_state.Addresses, enviro
     }
 
 
-def _write_login(directory: Path, environment: str, role: vault_administration.RoleCredentials) -> None:
+def _write_login(directory: Path, environment: str, role: administration.RoleCredentials) -> None:
     login = directory / "credentials" / environment
     stack_state.write_private(login / "role-id", role.role_id + "\n")
     stack_state.write_private(login / "secret-id", role.secret_id + "\n")

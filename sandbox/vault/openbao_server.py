@@ -1,7 +1,8 @@
 """A real OpenBao core as a child process: what `sandbox.builds` makes of `openbao/`. It speaks Vault's API (vault.md §1).
 
 Unlike the servers of `secrets_server` it keeps its data in its directory, is sealed and unsealed with its own key, may serve TLS with its
-own authority, and has the database, JWT and Kubernetes engines (`vault_engines`).
+own authority, and has everything that greylag asks of a Vault: every login (`logins.py`), short-lived database logins (`database.py`), wrapping,
+namespaces, quotas, tokens with a life.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from typing import Any
 
 from migrator import errors
 from sandbox import builds, certificates, ports, processes
-from sandbox.vault import vault_administration
+from sandbox.vault import administration
 
 _READY_SECONDS = 30.0  # 0.15 s in practice
 _KEYS_FILE = "keys.json"  # the unseal key and the root token, mode 0600
 _TOKEN_FILE = "root-token"  # the token alone, for a shell to read; mode 0600
 
 
-class OpenBaoServer(vault_administration.Administration):
+class OpenBaoServer(administration.Administration):
     """One server; a context manager. What was written survives `stop`, and a new object on the same directory finds it.
 
     Args:
@@ -42,6 +43,7 @@ class OpenBaoServer(vault_administration.Administration):
     """
 
     name = "OpenBao"
+    unseal_key: str = ""
 
     def __init__(
         self,
@@ -120,6 +122,14 @@ class OpenBaoServer(vault_administration.Administration):
         """Stops and starts on the same port, unsealed unless told otherwise. Tokens and leases go on living."""
         self.stop()
         self.start(sealed=sealed)
+
+    def seal(self) -> None:
+        """Seals the server: every request answers 503 until `unseal`."""
+        self.request("PUT", "sys/seal", {})
+
+    def unseal(self) -> None:
+        """Takes `seal` back; `wait_until_healthy` returns once it has taken effect."""
+        self.request("PUT", "sys/unseal", {"key": self.unseal_key})
 
     def crash(self) -> None:
         """Kills the server at once."""

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import builds
 from sandbox.cluster import cluster as sandbox
 from sandbox.cluster import images
 from sandbox.databases.clickhouse import ClickHouseServer
 from sandbox.databases.postgres import PostgresServer
 from sandbox.vault import openbao_server
 from tasks.fleet.models import Engine
+from tests import needs
 from tests.cluster.fleet_stage import FleetStage, become
 from tests.cluster.job_stage import EVENTS, USERS, JobStage
 from tests.cluster.workloads import Namespace
@@ -86,8 +86,7 @@ def fleet_stage(
     cluster: sandbox.Cluster, postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[FleetStage]:
     """A fleet of two environments on the cluster, with a real Vault; its workers hold what `greylag privileges` prints."""
-    if builds.binary(builds.OPENBAO) is None:
-        pytest.skip(builds.missing(builds.OPENBAO))
+    needs.openbao()
     with openbao_server.OpenBaoServer(tmp_path_factory.mktemp("openbao")) as vault:
         built = FleetStage(tmp_path_factory.mktemp("stage"), cluster, vault, postgres_server).build()
         yield built

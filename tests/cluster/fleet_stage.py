@@ -19,7 +19,7 @@ from sandbox.cluster import images, kubeconfigs
 from sandbox.cluster.cluster import Cluster
 from sandbox.databases.clickhouse import ClickHouseServer
 from sandbox.databases.postgres import PostgresServer
-from sandbox.vault import vault_logins
+from sandbox.vault import logins
 from sandbox.vault.openbao_server import OpenBaoServer
 from tasks import fleet
 from tasks.fleet.models import Target
@@ -190,7 +190,7 @@ class FleetStage:
             },
         )
         token = self.cluster.token("default", name)
-        vault_logins.trust_cluster(self.vault, self.cluster.url, self.cluster.ca_file, reviewer_token=token)
+        logins.trust_cluster(self.vault, self.cluster.url, self.cluster.ca_file, reviewer_token=token)
 
     def _environment(self, environment: str) -> None:
         target = self.target(environment)
@@ -199,7 +199,7 @@ class FleetStage:
         self.cluster.apply(*(found for text in printed for found in yaml.safe_load_all(text)), namespace=target.namespace)
         self.cluster.service_account_kubeconfig(target.namespace, rendering.WORKER)
         self.policy(environment, rendering.vault([target]))
-        vault_logins.create_kubernetes_role(
+        logins.create_kubernetes_role(
             self.vault,
             self.vault_role(environment),
             f"{environment}-{self.tag}",

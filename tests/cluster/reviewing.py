@@ -6,14 +6,9 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import hvac
-import pytest
-from hvac import exceptions
-
-from sandbox import builds
-from sandbox.vault import openbao_server, vault_logins
+from sandbox.vault import logins, openbao_server
+from tests import needs
 from tests.cluster.workloads import Namespace
 
 SECRET = "apps/my-girok/dev/auth-service/postgres"
@@ -26,15 +21,6 @@ class Vault:
     server: openbao_server.OpenBaoServer
     namespace: Namespace
 
-    def login(self, token: str, role: str = "migration") -> Any:
-        return hvac.Client(url=self.server.url, timeout=10).auth.kubernetes.login(role=role, jwt=token)
-
-    def refused(self, token: str, role: str = "migration") -> str:
-        with pytest.raises((exceptions.Forbidden, exceptions.InvalidRequest)) as caught:
-            self.login(token, role)
-        assert token not in str(caught.value)
-        return f"{type(caught.value).__name__}: {caught.value}"
-
 
 def account(namespace: Namespace, name: str) -> str:
     """A service account."""
@@ -45,8 +31,7 @@ def account(namespace: Namespace, name: str) -> str:
 @contextmanager
 def reviewed(namespace: Namespace, directory: Path) -> Iterator[Vault]:
     """A server with the role `migration` for the account of that name, and one that may review tokens; skips where OpenBao is not built."""
-    if builds.binary(builds.OPENBAO) is None:
-        pytest.skip(builds.missing(builds.OPENBAO))
+    needs.openbao()
     cluster = namespace.cluster
     account(namespace, "reviewer")
     account(namespace, "migration")
@@ -64,7 +49,7 @@ def reviewed(namespace: Namespace, directory: Path) -> Iterator[Vault]:
         server.create_policy("dev", {"secret/data/apps/*": ["read"]})
         server.write_secret("apps/auth", {"password": "hunter2"})
         server.write_secret(SECRET, {"host": "db", "port": 5432, "username": "auth", "password": "hunter2", "database": "auth_db_dev"})
-        vault_logins.create_kubernetes_role(
+        logins.create_kubernetes_role(
             server, "migration", "dev", service_accounts=["migration"], namespaces=[namespace.name], audience="vault"
         )
         yield Vault(server, namespace)
@@ -75,4 +60,4 @@ def trust(vault: Vault, url: str = "", reviewer: str = "reviewer") -> None:
     """Lets the server ask the cluster (or another address) with the token of this account."""
     cluster = vault.namespace.cluster
     token = cluster.token(vault.namespace.name, reviewer)
-    vault_logins.trust_cluster(vault.server, url or cluster.url, cluster.ca_file, reviewer_token=token)
+    logins.trust_cluster(vault.server, url or cluster.url, cluster.ca_file, reviewer_token=token)

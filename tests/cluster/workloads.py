@@ -44,6 +44,16 @@ def deployment(name: str, *containers: Object, replicas: int = 1, deadline: int 
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": whole}
 
 
+def configmap(name: str, **data: str) -> Object:
+    """A ConfigMap."""
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+def secret(name: str, **data: str) -> Object:
+    """A Secret."""
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}
+
+
 def condition(found: Object | None, kind: str) -> Object:
     """A condition of an object that is True; empty where there is none."""
     conditions = (found or {}).get("status", {}).get("conditions") or []

@@ -1,20 +1,55 @@
-"""A fake: a proxy before a real server with Vault's API, for faults that the real one won't produce on demand."""
+"""A fake: a proxy before a server with Vault's API, for faults that the server itself won't produce on demand."""
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import http.server
+import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
-from sandbox import ports
-from sandbox.vault.secrets_server import Fault
+from sandbox import certificates, ports
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fault:
+    """What the proxy does to a request instead of handing it on.
+
+    Args:
+        status: HTTP status; 0 hangs up without an answer.
+        body: the text sent.
+        headers: e.g. `Location`, `Retry-After`.
+        content_type: JSON, or `text/html` for what a gateway says.
+        delay: seconds to wait first (a hang, for a client with a shorter time-out).
+    """
+
+    status: int
+    body: str = ""
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    content_type: str = "application/json"
+    delay: float = 0.0
+
+
+NO_LEADER = Fault(500, '{"errors":["local node not active but active cluster node not found"]}')
+SEALED = Fault(503, '{"errors":["Vault is sealed"]}')
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that trusts no such certificate, or went away, is no news."""
 
 
 class FakeProxy:
     """Hands requests on to a server, except those that the next fault hits; a context manager.
+
+    Args:
+        upstream: the server's address.
+        pair: a certificate and its key: it then speaks TLS to its clients, as a gateway does.
 
     Attributes:
         faults: used up one by one. `requests`: "METHOD path" of all that came.
@@ -22,15 +57,18 @@ class FakeProxy:
         on_request: called with each of them before it is answered.
     """
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, pair: certificates.Pair | None = None) -> None:
         self.upstream = urlsplit(upstream)
         self.faults: list[Fault] = []
         self.requests: list[str] = []
         self.matching: Callable[[str], bool] = lambda _: True
         self.on_request: Callable[[str], None] = lambda _: None
-        self._server = http.server.ThreadingHTTPServer((ports.LOOPBACK, 0), self._handler())
-        self._server.daemon_threads = True
-        self.url = f"http://{ports.LOOPBACK}:{self._server.server_port}"
+        self._server = _Server((ports.LOOPBACK, 0), self._handler())
+        self.url = f"{'https' if pair else 'http'}://{ports.LOOPBACK}:{self._server.server_port}"
+        if pair is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(pair.certificate, pair.key)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
 
     def __enter__(self) -> FakeProxy:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -51,11 +89,7 @@ class FakeProxy:
         self.on_request(request)
         if not self.faults or not self.matching(request):
             return None
-        fault = self.faults[0]
-        fault.times -= 1
-        if fault.times <= 0:
-            self.faults.pop(0)
-        return fault
+        return self.faults.pop(0)
 
     def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
         proxy = self

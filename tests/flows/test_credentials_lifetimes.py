@@ -16,7 +16,7 @@ from sandbox.databases.postgres import PostgresServer
 from tasks import database_url, migration
 from tasks.credentials import Credentials, LifetimeWatcher
 from tasks.request import Request
-from tests.flows.dynamic_stage import DynamicStage, staged, until
+from tests.flows.dynamic_stage import DynamicStage, renew_early, staged, until
 
 NAMES = [(1, "table"), (2, "one"), (3, "two"), (4, "three_no_transaction")]
 
@@ -109,9 +109,10 @@ def test_a_run_goes_on_with_a_fresh_login_at_the_next_boundary_bound_to_the_plan
 
 
 @pytest.mark.slow
-def test_token_and_lease_are_renewed_in_the_background(stage: DynamicStage) -> None:
-    stage.lives(ttl="12s", maximum_ttl="1h")
-    with LifetimeWatcher(stage.target(), stage.settings(token_ttl="12s", token_max_ttl="1h")) as watcher:
+def test_token_and_lease_are_renewed_in_the_background(stage: DynamicStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    renew_early(monkeypatch)
+    stage.lives(ttl="4s", maximum_ttl="1h")
+    with LifetimeWatcher(stage.target(), stage.settings(token_ttl="4s", token_max_ttl="1h")) as watcher:
         found = watcher.current()
         lease = stage.leases()[0]
 
@@ -129,9 +130,9 @@ def test_token_and_lease_are_renewed_in_the_background(stage: DynamicStage) -> N
 @pytest.mark.parametrize(
     ("lease", "token"),
     [
-        ({"ttl": "6s", "maximum_ttl": "6s"}, {}),
-        ({"ttl": "1h"}, {"token_ttl": "6s", "token_explicit_max_ttl": "6s"}),
-        ({"ttl": "6s"}, {"token_ttl": "12s", "token_no_default_policy": True}),
+        ({"ttl": "3s", "maximum_ttl": "3s"}, {}),
+        ({"ttl": "1h"}, {"token_ttl": "3s", "token_explicit_max_ttl": "3s"}),
+        ({"ttl": "3s"}, {"token_ttl": "4s", "token_no_default_policy": True}),  # can't even end itself
     ],
     ids=["lease at its maximum", "token at its maximum", "not allowed to renew"],
 )
@@ -203,7 +204,8 @@ def test_bad_flow_a_rejected_statement_is_permanent_whatever_the_login_may(stage
     stage.revoke_leases()
 
 
-def test_bad_flow_vault_is_away_at_the_end(stage: DynamicStage, caplog: pytest.LogCaptureFixture) -> None:
+def test_bad_flow_vault_is_away_at_the_end(stage: DynamicStage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.credentials.lifetimes.GIVE_BACK_SECONDS", 0.5)
     with caplog.at_level(logging.WARNING), LifetimeWatcher(stage.target(), stage.settings(token_ttl="20m")) as watcher:
         watcher.current()
         stage.vault.seal()
@@ -231,7 +233,7 @@ def test_a_token_that_is_somebody_elses_lives_on_and_its_login_is_ended_where_th
 def test_a_token_file_that_an_agent_renews_is_followed(stage: DynamicStage, tmp_path: Path) -> None:
     """The first token can't be renewed by us; its login dies with it. The file holds another by then."""
     path = tmp_path / "token"
-    path.write_text(stage.vault.create_token("worker", ttl="9s", renewable=False), encoding="utf-8")
+    path.write_text(stage.vault.create_token("worker", ttl="4s", renewable=False), encoding="utf-8")
     settings = stage.settings().model_copy(update={"vault_role_id": "", "vault_token_file": path})
     with LifetimeWatcher(stage.target(), settings) as watcher:
         found = watcher.current()

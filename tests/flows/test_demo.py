@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
+import hvac
 import psycopg
 import pytest
+import requests
 
 from migrator import errors
-from sandbox.stack import stack_state
+from sandbox import builds
+from sandbox.stack import stack
+from sandbox.stack import state as stack_state
 from tasks import fleet
 from tests import demonstration
 from tests.demonstration import Demonstration, greylag, result_rows
@@ -62,6 +68,7 @@ def test_the_first_run_promotes_six_services_through_three_environments(first_de
         assert row["health gate"].startswith("skipped: no cluster configured")
     assert "read back by SQL: 18 of 18 databases are at their newest version" in first_demo.output
     assert "nothing was to be done" not in first_demo.output
+    assert "secrets server: ready after" in first_demo.output, "our own: a newcomer has no OpenBao"
     approval = first_demo.wait_for(r"prod: approval given by starting approve-release/approve over the API \(run ([0-9a-f-]{36})\)")
     assert first_demo.output.index("deploy-environment release") < first_demo.output.index(approval.group(0))
     assert first_demo.output.index(approval.group(0)) < first_demo.output.index("deploy-environment prod")
@@ -75,6 +82,14 @@ def test_the_second_run_says_that_nothing_was_to_be_done(kept_demo: Demonstratio
         assert int(row["verified"].split(" ")[0]) > 0
     assert "nothing was to be done: every database already held this release" in kept_demo.output
     assert "approval given" not in kept_demo.output
+    openbao = builds.binary(builds.OPENBAO) is not None
+    assert ("OpenBao: ready after" if openbao else "secrets server: ready after") in kept_demo.output
+
+
+def test_the_second_run_finds_the_first_ones_runs(kept_demo: Demonstration) -> None:
+    filters = {"flows": {"name": {"any_": ["promote-release"]}}}
+    url = f"{stack_state.running(kept_demo.state).prefect_api_url}/flow_runs/filter"
+    assert len(requests.post(url, json=filters, timeout=30).json()) == 2
 
 
 def test_every_database_is_at_its_newest_version_by_sql_and_by_greylag_status(kept_demo: Demonstration) -> None:
@@ -102,11 +117,28 @@ def test_bad_flow_a_login_of_dev_reads_nothing_of_prod(kept_demo: Demonstration)
     assert "greylag: hint: " in done.stderr
 
 
-def test_no_password_is_in_what_the_demo_prints_or_writes_into_its_logs(first_demo: Demonstration) -> None:
+def test_bad_flow_a_login_of_dev_writes_and_lists_nothing(kept_demo: Demonstration) -> None:
+    variables = stack.client_environment(kept_demo.state, stack_state.running(kept_demo.state), "dev")
+    client = hvac.Client(url=variables["GREYLAG_VAULT_ADDRESS"])
+    client.auth.approle.login(variables["GREYLAG_VAULT_ROLE_ID"], Path(variables["GREYLAG_VAULT_SECRET_ID_FILE"]).read_text().strip())
+    path = TARGETS["dev/auth-service"].vault_path
+    assert client.secrets.kv.v2.read_secret_version(path=path, raise_on_deleted_version=True)
+    attempts: tuple[Callable[[], object], ...] = (
+        lambda: client.secrets.kv.v2.create_or_update_secret(path=path, secret={}),
+        lambda: client.secrets.kv.v2.list_secrets(path="apps"),
+        lambda: client.sys.list_policies(),
+    )
+    for attempt in attempts:
+        with pytest.raises(hvac.exceptions.Forbidden):
+            attempt()
+
+
+def test_no_password_is_in_what_the_demo_prints_writes_into_its_logs_or_leaves_for_others_to_read(first_demo: Demonstration) -> None:
     passwords = json.loads((first_demo.state / "passwords.json").read_text(encoding="utf-8"))
-    logs = [path for path in first_demo.state.rglob("*.log") if path.is_file()]
-    assert len(passwords) >= 18 and logs
-    texts = {"the output": first_demo.output, **{str(path): path.read_text(encoding="utf-8", errors="replace") for path in logs}}
+    files = [path for path in first_demo.state.rglob("*") if path.is_file() and "data" not in path.relative_to(first_demo.state).parts]
+    shown = [path for path in files if path.suffix == ".log" or stat.S_IMODE(path.stat().st_mode) & 0o077]
+    assert len(passwords) >= 18 and any(path.suffix == ".log" for path in shown)
+    texts = {"the output": first_demo.output, **{str(path): path.read_text(encoding="utf-8", errors="replace") for path in shown}}
     assert not [(name, login) for name, text in texts.items() for login, word in passwords.items() if word in text]
 
 

@@ -27,7 +27,7 @@ from sandbox.databases import postgres
 from sandbox.databases.postgres import PostgresServer
 from sandbox.stack.prefect_server import PrefectServer, clean_environment
 from tests.flows import prefect_api
-from tests.flows.dynamic_stage import DynamicStage, staged, until
+from tests.flows.dynamic_stage import DynamicStage, renew_early, staged, until
 from tests.flows.stage import ROOT
 from tests.flows.test_flow_retry import PROGRAM, created
 from tests.flows.test_tasks_steps import kept
@@ -36,7 +36,7 @@ LOCK = 4711
 SEEN = "CREATE TABLE seen (id bigint GENERATED ALWAYS AS IDENTITY, login text DEFAULT session_user);"
 INSERT = "INSERT INTO seen DEFAULT VALUES;"
 WAIT = f"SELECT pg_advisory_xact_lock({LOCK});\n{INSERT}"
-NAP = f"SELECT pg_sleep(1);\n{INSERT}"
+NAP = f"SELECT pg_sleep(0.5);\n{INSERT}"
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +84,10 @@ def waiting(stage: DynamicStage) -> bool:
     return stage.sql(f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = {LOCK} AND NOT granted") == ["1"]
 
 
-def deployed(stage: DynamicStage) -> Any:
+def deployed(stage: DynamicStage, **options: Any) -> Any:
     """A run of the flow, and the proof that nothing of its logins is left."""
     before = stage.tokens()
-    state = deploy_service(service="auth-service", environment="dev", return_state=True)
+    state = deploy_service(service="auth-service", environment="dev", return_state=True, **options)
     assert until(lambda: not stage.logins(), "no login is left in PostgreSQL")
     assert until(lambda: stage.tokens() == before, "no token is left in Vault")
     return state
@@ -127,10 +127,10 @@ def test_good_flow_planning_and_verifying_an_environment_leave_no_login_behind(s
 @pytest.mark.slow
 def test_good_flow_a_run_that_is_longer_than_any_login_may_live(stage: DynamicStage) -> None:
     """The lease's maximum is met twice; each time the run goes on with a fresh login at a boundary, in the same attempt."""
-    stage.lives(ttl="12s", maximum_ttl="12s")
+    stage.lives(ttl="6s", maximum_ttl="6s")
     naps = {f"nap{number}": NAP for number in range(8)}
     stage.write(first=SEEN, **naps, naps_no_transaction="\n".join([NAP] * 8))
-    state = deployed(stage)
+    state = deployed(stage, backoff_limit=0)
     assert state.is_completed(), state.message
     assert stage.versions() == list(range(1, 11))
     assert len(used(stage)) >= 2
@@ -140,11 +140,12 @@ def test_good_flow_a_run_that_is_longer_than_any_login_may_live(stage: DynamicSt
 
 @pytest.mark.slow
 def test_good_flow_a_long_migration_outlives_the_first_life_of_its_login(stage: DynamicStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage.lives(ttl="10s", maximum_ttl="1h")
-    stage.become(monkeypatch, token_ttl="10s", token_max_ttl="1h")
+    renew_early(monkeypatch)
+    stage.lives(ttl="4s", maximum_ttl="1h")
+    stage.become(monkeypatch, token_ttl="4s", token_max_ttl="1h")
     stage.write(first=SEEN, long=WAIT, last=INSERT)
-    with under_way(stage, lambda: time.sleep(15)):  # the condition is the time itself
-        state = deployed(stage)
+    with under_way(stage, lambda: time.sleep(6)):  # the condition is the time itself
+        state = deployed(stage, backoff_limit=0)
     assert state.is_completed(), state.message
     assert stage.versions() == [1, 2, 3]
 
@@ -185,7 +186,7 @@ def test_good_flow_a_login_that_is_revoked_in_mid_run_costs_an_attempt_and_nothi
 @pytest.mark.slow
 def test_good_flow_a_token_that_expires_in_mid_run_costs_at_most_an_attempt(stage: DynamicStage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its maximum is met while one transaction runs: the login goes with it, and a fresh one does the rest."""
-    stage.become(monkeypatch, token_ttl="6s", token_explicit_max_ttl="6s")
+    stage.become(monkeypatch, token_ttl="4s", token_explicit_max_ttl="4s")
     stage.write(first=SEEN, waits=WAIT, last=INSERT)
 
     def act() -> None:
@@ -215,19 +216,20 @@ def test_good_flow_vault_is_sealed_and_restarted_in_mid_run_and_nothing_is_notic
 
 @pytest.mark.slow
 def test_good_flow_vault_is_sealed_when_a_renewal_is_due_and_unsealed_in_time(stage: DynamicStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage.lives(ttl="15s", maximum_ttl="1h")
-    stage.become(monkeypatch, token_ttl="15s", token_max_ttl="1h")
+    renew_early(monkeypatch)
+    stage.lives(ttl="8s", maximum_ttl="1h")
+    stage.become(monkeypatch, token_ttl="8s", token_max_ttl="1h")
     stage.write(first=SEEN, waits=WAIT, last=INSERT)
 
     def act() -> None:
         stage.vault.seal()
-        time.sleep(11)  # two thirds of the life and a little more: the renewal that is due meets a sealed Vault
+        time.sleep(3)  # a quarter of the life and a little more: the renewal that is due meets a sealed Vault
         stage.vault.unseal()
         stage.vault.wait_until_healthy()
-        time.sleep(8)
+        time.sleep(6)
 
     with under_way(stage, act):
-        state = deployed(stage)
+        state = deployed(stage, backoff_limit=0)
     assert state.is_completed(), state.message
     assert stage.versions() == [1, 2, 3]
 

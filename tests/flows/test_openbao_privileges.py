@@ -12,13 +12,13 @@ import pytest
 
 from deployments.privileges import rendering
 from migrator import errors
-from sandbox import builds
 from sandbox.databases import postgres
-from sandbox.vault import openbao_server, vault_database
+from sandbox.vault import database, openbao_server
 from tasks import backoff, credentials, fleet
 from tasks.credentials import sources
 from tasks.fleet.models import Target
 from tasks.settings import Settings
+from tests import needs
 
 BLOCK = re.compile(r'path "([^"]+)" \{[^}]*\}')
 
@@ -52,17 +52,16 @@ def with_source(environment: str, source: object) -> Target:
 
 @pytest.fixture(scope="module")
 def place(postgres_server: postgres.PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    if builds.binary(builds.OPENBAO) is None:
-        pytest.skip(builds.missing(builds.OPENBAO))
+    needs.openbao()
     directory = tmp_path_factory.mktemp("openbao-privileges")
     name = f"auth_{secrets.token_hex(4)}"
     with openbao_server.OpenBaoServer(directory / "server") as server:
         word = secrets.token_urlsafe(16)
-        vault_database.prepare_database(postgres_server, name, f"{name}_owner", word)
+        database.prepare_database(postgres_server, name, f"{name}_owner", word)
         targets = {"kv": with_source("dev", "vault"), "release": with_source("release", "vault")}
         for environment in ("dev", "release"):
             role = f"{environment}-auth"
-            creds = vault_database.create_role(
+            creds = database.create_role(
                 server, postgres_server, role, database=name, owner=f"{name}_owner", admin_password=word, mount=f"{name}-database"
             )
             targets[f"dynamic {environment}"] = with_source(environment, {"dynamic": creds})

@@ -15,9 +15,10 @@ from pydantic import SecretStr
 
 from migrator import errors
 from migrator.address import addresses
-from sandbox.vault import secrets_server as sandbox
+from sandbox.vault.secrets_server import SecretsServer
 from tasks import backoff, fleet
 from tasks.fleet.models import Target
+from tests.flows.fake_proxy import SEALED, FakeProxy, Fault
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -26,7 +27,7 @@ FAST = 0.01
 
 
 @pytest.fixture
-def target(secrets_server: sandbox.SecretsServer, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Target]:
+def target(secrets_server: SecretsServer, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Target]:
     """A service with two migrations on a fresh database, its secret in a fresh secrets server."""
     (tmp_path / "20250101000000_create_users.sql").write_text("-- +goose Up\nCREATE TABLE users (id bigint);\n", encoding="utf-8")
     (tmp_path / "20250102000000_add_email.sql").write_text("-- +goose Up\nALTER TABLE users ADD email text;\n", encoding="utf-8")
@@ -156,10 +157,14 @@ def test_the_sequence_as_five_tasks(steps: Any, target: Target) -> None:
     }
 
 
-def test_a_failure_that_passes_is_outlived(steps: Any, target: Target, secrets_server: sandbox.SecretsServer) -> None:
-    secrets_server.faults += [sandbox.Fault(503, '{"errors":["Vault is sealed"]}'), sandbox.Fault(0)]
+def test_a_failure_that_passes_is_outlived(
+    steps: Any, target: Target, secrets_server: SecretsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fetch = steps.fetch_credentials.with_options(**backoff.policy(3, FAST))
-    state = in_flow(lambda: fetch(target).version)
+    with FakeProxy(secrets_server.url) as proxy:
+        proxy.faults += [SEALED, Fault(0)]
+        monkeypatch.setenv("GREYLAG_VAULT_ADDRESS", proxy.url)
+        state = in_flow(lambda: fetch(target).version)
     assert state.is_completed()
     assert [item.run_count for item in task_runs(state)] == [3]
 

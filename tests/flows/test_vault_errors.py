@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from migrator import errors
-from sandbox.vault import secrets_server, vault_logins
-from sandbox.vault.secrets_server import Fault
+from sandbox.vault import logins
 from tasks import backoff
 from tasks.credentials import LifetimeWatcher
 from tasks.settings import Settings
 from tests.flows import vault_faults as faults
+from tests.flows.fake_proxy import NO_LEADER, Fault
 from tests.flows.vault_stage import CLAIMS, PASSWORD, VaultStage, staged
 
 
@@ -38,8 +38,6 @@ class Row:
 
 
 HTML = "<html>a page</html>"
-NO_LEADER = secrets_server.NO_LEADER
-
 ROWS = [
     Row("path never existed", faults.simply(faults.never_existed), errors.NotFound, "secret-missing", "vault kv put secret/apps/"),
     Row("metadata deleted", faults.simply(faults.metadata_deleted), errors.NotFound, "secret-missing", "vault kv put secret/apps/"),
@@ -72,7 +70,7 @@ ROWS = [
     Row("JWT issuer", faults.jwt(lambda s: s.signed(iss="https://elsewhere")), errors.LoginFailed, "vault-login", "who signed it"),
     Row(
         "JWT key",
-        faults.jwt(lambda s: vault_logins.TokenIssuer(s.issuer.name).token("system:serviceaccount:my-girok:migration", "vault", **CLAIMS)),
+        faults.jwt(lambda s: logins.TokenIssuer(s.issuer.name).token("system:serviceaccount:my-girok:migration", "vault", **CLAIMS)),
         errors.LoginFailed,
         "vault-login",
         "who signed it",
@@ -135,7 +133,7 @@ ROWS = [
     Row("sealed", faults.sealed, errors.Unavailable, "vault-sealed", "vault status"),
     Row("uninitialised", faults.uninitialised, errors.Unavailable, "vault-", "vault status"),
     Row("quota", faults.over_quota, errors.Unavailable, "vault-rate-limited", "vault status"),
-    Row("no leader", faults.faulty(Fault(500, NO_LEADER)), errors.Unavailable, "vault-error", "vault status", "cluster node not found"),
+    Row("no leader", faults.faulty(NO_LEADER), errors.Unavailable, "vault-error", "vault status", "cluster node not found"),
     Row("server down", faults.simply(faults.nobody_listens), errors.Unavailable, "vault-unreachable", "vault status"),
     Row("DNS", faults.simply(faults.no_such_name), errors.Unavailable, "vault-unreachable", "vault status"),
     Row("hang", faults.hang, errors.Unavailable, "vault-timeout", "vault status", "within 0.3 s"),
@@ -154,6 +152,13 @@ ROWS = [
     Row("http to https", faults.http_to_https, errors.UsageError, "vault-address", "https://"),
     Row("502", faults.faulty(Fault(502, HTML, content_type="text/html")), errors.Unavailable, "vault-gateway", "vault status"),
     Row("504", faults.faulty(Fault(504, HTML, content_type="text/html")), errors.Unavailable, "vault-unexpected", "vault status"),
+    Row(
+        "501",
+        faults.faulty(Fault(501, '{"errors":["Vault is not initialized"]}')),
+        errors.Unavailable,
+        "vault-uninitialised",
+        "vault status",
+    ),
     Row(
         "412",
         faults.faulty(Fault(412, '{"errors":["required index state not present"]}')),

@@ -11,12 +11,12 @@ import pytest
 
 from migrator import errors
 from sandbox import certificates
-from sandbox.vault import secrets_server, vault_logins
+from sandbox.vault import logins
 from sandbox.vault.openbao_server import OpenBaoServer
-from sandbox.vault.secrets_server import Fault
 from tasks import credentials
 from tasks.credentials import LifetimeWatcher
 from tasks.settings import Settings
+from tests.flows.fake_proxy import FakeProxy, Fault
 from tests.flows.vault_faults import wrapped_secret_id
 from tests.flows.vault_stage import CLAIMS, SUBJECT, VaultStage, staged
 
@@ -92,6 +92,14 @@ def test_a_token_file_is_read_again_when_its_token_is_dead(stage: VaultStage) ->
     stage.proxy.on_request = replace
     assert credentials.fetch(stage.target(), stage.settings(vault_token_file=path)).username == "auth"
     assert asked(stage) == [READ, READ], "a token that is somebody else's is not revoked"
+
+
+def test_bad_flow_a_missing_permission_is_asked_for_with_a_second_login_and_then_no_more(stage: VaultStage) -> None:
+    target = stage.target(vault_path="prod/auth-service/postgres")
+    with pytest.raises(errors.LoginFailed) as caught:
+        credentials.fetch(target, stage.jwt(stage.signed()))
+    assert caught.value.code == "vault-forbidden"
+    assert asked(stage) == [JWT_LOGIN, READ, REVOKE, JWT_LOGIN, READ, REVOKE]
 
 
 def wrapped(stage: VaultStage, name: str = "wrapped") -> Settings:
@@ -181,7 +189,7 @@ def test_a_proxy_of_the_environment_is_not_asked(stage: VaultStage, monkeypatch:
 
 
 def test_bad_flow_neither_token_nor_signed_token_follows_a_redirect(stage: VaultStage) -> None:
-    with secrets_server.SecretsServer() as elsewhere:
+    with FakeProxy(stage.server.url) as elsewhere:
         for settings in (stage.settings(), stage.jwt(stage.signed())):
             stage.proxy.faults.append(Fault(307, headers={"Location": f"{elsewhere.url}/v1/auth/jwt/login"}))
             with pytest.raises(errors.UsageError) as caught:
@@ -200,7 +208,7 @@ def test_a_role_needs_no_more_than_the_secrets_own_rule(stage: VaultStage) -> No
     """Without the default policy the token can't even revoke itself: the read succeeds, and the token ends with its TTL."""
     target = stage.target()
     stage.server.create_policy("narrow", {f"secret/data/{target.vault_path}": ["read"]})
-    vault_logins.create_jwt_role(
+    logins.create_jwt_role(
         stage.server, "narrow", "narrow", audience="vault", subject=SUBJECT, token_no_default_policy=True, token_ttl="60s"
     )
     assert credentials.fetch(target, stage.jwt(stage.signed(**CLAIMS), role="narrow")).username == "auth"

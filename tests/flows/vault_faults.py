@@ -11,13 +11,13 @@ import requests
 
 from migrator import errors
 from sandbox import certificates, ports
-from sandbox.vault import secrets_server, vault_logins
+from sandbox.vault import logins
 from sandbox.vault.openbao_server import OpenBaoServer
-from sandbox.vault.secrets_server import Fault
 from tasks import credentials
 from tasks.credentials.dynamic import DatabaseLogin
 from tasks.fleet.models import Target
 from tasks.settings import Settings
+from tests.flows.fake_proxy import FakeProxy, Fault
 from tests.flows.vault_stage import VaultStage
 
 Given = tuple[Target, Settings]
@@ -33,7 +33,7 @@ def faulty(*faults: Fault) -> Provoke:
 
     def make(stage: VaultStage) -> Given:
         given = stage.target(), stage.settings()
-        stage.proxy.faults += [Fault(**{name: getattr(fault, name) for name in Fault.__dataclass_fields__}) for fault in faults]
+        stage.proxy.faults += faults
         return given
 
     return simply(make)
@@ -166,12 +166,12 @@ def wrap(stage: VaultStage, method: str, path: str, body: dict[str, str]) -> str
 
 
 def kubernetes(token: Callable[[VaultStage], str], url: str = "https://127.0.0.1:1") -> Provoke:
-    """A Kubernetes login; what the cluster itself says about tokens is in tests/cluster/test_cluster_vault_login.py."""
+    """A Kubernetes login; what the cluster itself says about tokens is in tests/cluster/test_vault_login.py."""
 
     def make(stage: VaultStage) -> Given:
         authority = certificates.Authority(stage.directory / "cluster")
-        vault_logins.trust_cluster(stage.server, url, authority.certificate, reviewer_token="x.y.z")
-        vault_logins.create_kubernetes_role(
+        logins.trust_cluster(stage.server, url, authority.certificate, reviewer_token="x.y.z")
+        logins.create_kubernetes_role(
             stage.server, "migration", "reader", service_accounts=["migration"], namespaces=["my-girok"], audience="vault"
         )
         settings = stage.settings(vault_kubernetes_role="migration", vault_kubernetes_token_file=stage.file(token(stage)))
@@ -261,8 +261,8 @@ def other_name(stage: VaultStage) -> Iterator[Given]:
 def expired_certificate(stage: VaultStage) -> Iterator[Given]:
     authority = certificates.Authority(stage.directory / "expired")
     pair = authority.issue("server", "vault", hosts=("127.0.0.1",), lifetime=datetime.timedelta(hours=-1))
-    with secrets_server.SecretsServer(certificate=pair.certificate, key=pair.key) as server:
-        yield stage.target(), stage.settings(url=server.url, GREYLAG_VAULT_CA_FILE=authority.certificate)
+    with FakeProxy(stage.server.url, pair) as gateway:
+        yield stage.target(), stage.settings(url=gateway.url, GREYLAG_VAULT_CA_FILE=authority.certificate)
 
 
 @contextmanager

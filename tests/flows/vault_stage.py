@@ -10,15 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
 from pydantic import SecretStr
 
-from sandbox import builds
-from sandbox.vault import vault_logins
+from sandbox.vault import logins
 from sandbox.vault.openbao_server import OpenBaoServer
 from tasks import fleet
 from tasks.fleet.models import Target
 from tasks.settings import Settings
+from tests import needs
 from tests.flows.fake_proxy import FakeProxy
 
 PASSWORD = "p%/:@#?&+ '\"\\$é漢"
@@ -35,14 +34,14 @@ class VaultStage:
     directory: Path
     server: OpenBaoServer
     proxy: FakeProxy
-    issuer: vault_logins.TokenIssuer = field(default_factory=lambda: vault_logins.TokenIssuer("https://kubernetes.default.svc"))
+    issuer: logins.TokenIssuer = field(default_factory=lambda: logins.TokenIssuer("https://kubernetes.default.svc"))
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def prepare(self) -> None:
         """The policy `reader`, the JWT and the AppRole role of that name, and both mounts."""
         self.server.create_policy("reader", {"secret/data/apps/*": ["read"]})
-        vault_logins.trust_issuer(self.server, self.issuer)
-        vault_logins.create_jwt_role(self.server, "reader", "reader", audience=AUDIENCE, subject=SUBJECT, token_ttl="5m")
+        logins.trust_issuer(self.server, self.issuer)
+        logins.create_jwt_role(self.server, "reader", "reader", audience=AUDIENCE, subject=SUBJECT, token_ttl="5m")
 
     def target(self, *, written: bool = True, **changes: Any) -> Target:
         """A target with a path of its own, and a secret there unless told otherwise."""
@@ -80,8 +79,7 @@ class VaultStage:
 @contextmanager
 def staged(directory: Path) -> Iterator[VaultStage]:
     """A stage on a server of its own; skips where OpenBao is not built."""
-    if builds.binary(builds.OPENBAO) is None:
-        pytest.skip(builds.missing(builds.OPENBAO))
+    needs.openbao()
     with OpenBaoServer(directory / "openbao") as server, FakeProxy(server.url) as proxy:
         made = VaultStage(directory, server, proxy)
         made.prepare()

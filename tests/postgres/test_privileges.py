@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from deployments.privileges import rendering
 from migrator import errors
 from sandbox.databases.postgres import PostgresServer
-from sandbox.vault import vault_database
+from sandbox.vault import database as vault_database
 from tasks import fleet, migration, verification
 from tasks.credentials import sources
 from tasks.fleet.models import Engine, Target

@@ -101,7 +101,7 @@ def test_a_pod_says_its_phase_its_exit_codes_and_what_it_waits_for() -> None:
 
 
 class Recorded:
-    """Answers as a cluster did: for the verdict alone. `tests/cluster/test_cluster_verify.py` asks a real one."""
+    """Answers as a cluster did: for the verdict alone. `tests/cluster/test_verify.py` asks a real one."""
 
     def __init__(self, jobs: Sequence[Mapping[str, Any]] = (), log: str = "", denied: str = "") -> None:
         self._jobs, self._log, self._denied = jobs, log, denied

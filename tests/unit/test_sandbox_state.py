@@ -11,7 +11,8 @@ import pytest
 
 from migrator import errors
 from sandbox import cache
-from sandbox.stack import stack_state
+from sandbox.stack import stack
+from sandbox.stack import state as stack_state
 
 ADDRESSES = stack_state.Addresses(
     pid=1,
@@ -78,7 +79,7 @@ def test_one_stack_for_each_directory(tmp_path: Path) -> None:
 
 def test_a_killed_stack_gives_its_directory_back(tmp_path: Path) -> None:
     program = (
-        "import os, signal, sys; from pathlib import Path; from sandbox.stack import stack_state\n"
+        "import os, signal, sys; from pathlib import Path; from sandbox.stack import state as stack_state\n"
         "with stack_state.held(Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=Path(__file__).resolve().parents[2], check=False)
@@ -100,3 +101,9 @@ def test_the_cache_directory_can_be_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("GREYLAG_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
     assert cache.directory() == Path("/cache/greylag")
+
+
+def test_bad_flow_an_unknown_environment_is_named(tmp_path: Path) -> None:
+    with pytest.raises(errors.UsageError, match="no environment 'staging'") as caught:
+        stack.client_environment(tmp_path, ADDRESSES, "staging")
+    assert "dev" in caught.value.hint

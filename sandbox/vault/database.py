@@ -11,7 +11,7 @@ from typing import Any
 
 from migrator import errors
 from sandbox.databases.postgres import PostgresServer, identifier, literal
-from sandbox.vault.vault_administration import Administration
+from sandbox.vault.administration import Administration
 
 MOUNT = "database"
 _ADMIN = "vault_admin"

@@ -12,7 +12,7 @@ from typing import Any
 
 from migrator import errors
 from sandbox import certificates
-from sandbox.vault.vault_administration import Administration
+from sandbox.vault.administration import Administration
 
 
 class TokenIssuer:

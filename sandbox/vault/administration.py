@@ -1,4 +1,4 @@
-"""What a server with Vault's API can be told by its root token, whichever server it is: secrets, policies, logins, sealing."""
+"""What a server with Vault's API can be told by its root token, whichever server it is: secrets, policies, tokens, AppRole."""
 
 from __future__ import annotations
 
@@ -38,7 +38,6 @@ class Administration:
 
     url: str
     root_token: str
-    unseal_key: str = ""
     ca_file: Path | None = None  # what an https address is verified with; None: what the system trusts
 
     def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -100,16 +99,8 @@ class Administration:
         secret_id = self.request("POST", f"{role}/secret-id", {})["data"]["secret_id"]
         return RoleCredentials(self.request("GET", f"{role}/role-id")["data"]["role_id"], secret_id)
 
-    def seal(self) -> None:
-        """Seals the server: every request answers 503 until `unseal`."""
-        self.request("PUT", "sys/seal", {})
-
-    def unseal(self) -> None:
-        """Takes `seal` back."""
-        self.request("PUT", "sys/unseal", {"key": self.unseal_key})
-
     def healthy(self) -> bool:
-        """Whether the server answers and is not sealed."""
+        """Tells whether the server answers and is not sealed."""
         with contextlib.suppress(errors.Unavailable):
             return bool(self.request("GET", "sys/health"))
         return False
