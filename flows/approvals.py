@@ -13,11 +13,10 @@ from uuid import UUID
 
 from flows import remote_runs
 from migrator import errors
-from tasks import approval, fleet, settings
+from tasks import approval, fleet, promotions, settings
 
 NO_APPROVAL = "0" * 64
 """Given to step 3 as the approved plan's digest where there is no approval: no plan digests to it, and a plan without steps needs none."""
-
 
 PROVING_FLOWS = ("verify-environment", "deploy-environment")
 
@@ -36,6 +35,11 @@ def plan_key(environment: str) -> str:
     return f"plan-{environment}"
 
 
+def proposal_key(environment: str) -> str:
+    """The key of what is proposed for a protected environment."""
+    return f"proposal-{environment}"
+
+
 def manifest_of(rows: Iterable[Mapping[str, Any]]) -> approval.ReleaseManifest:
     """The manifest in the rows of a plan's or an approval's table."""
     found = [row for row in rows if row.get("service")]
@@ -44,11 +48,38 @@ def manifest_of(rows: Iterable[Mapping[str, Any]]) -> approval.ReleaseManifest:
     )
 
 
+def proposals(environment: str) -> list[promotions.Proposal]:
+    """The newest proposals for an environment, oldest first."""
+    return [
+        promotions.Proposal(
+            run_id=str(run_id),
+            run=str(rows[0].get("run", "")),
+            manifest=manifest_of(rows),
+            image=str(rows[0].get("image", "")),
+            approval=str(rows[0].get("approval", "")),
+            made_at=made_at,
+        )
+        for run_id, made_at, rows in reversed(remote_runs.publications(proposal_key(environment)))
+        if rows and all({"service", "bundle", "plan"} <= row.keys() for row in rows)
+    ]
+
+
+def require_current(environment: str, manifest: approval.ReleaseManifest, given: approval.Approval | None = None) -> None:
+    """Raises PlanRefused (`approval-superseded`) where another release was proposed instead of the one that an approval, given or to be given, is for."""
+    newer = promotions.voiding(manifest.bundles, proposals(environment), given)
+    if newer is not None:
+        raise errors.PlanRefused(
+            f"an approval of bundle {manifest.bundle[:12]} is void: its proposal is superseded by {newer}",
+            code="approval-superseded",
+            hint=f"look at the artifact {proposal_key(environment)}, and approve what is proposed there; or promote these files again",
+        )
+
+
 def approved(environment: str, run_id: str) -> approval.ReleaseManifest:
     """What that approval run says yes to, in this environment, now.
 
     Raises PlanRefused: `approval-missing` (there is no such completed run, or it is for elsewhere), `approval-mismatch` (its table is not what its
-    digests say), `approval-expired`, `approval-unconfirmed`.
+    digests say), `approval-expired`, `approval-unconfirmed`, `approval-superseded`.
     """
     found = [item for item in approval.read(environment) if item.run_id == _identity(run_id)]
     if not found:
@@ -132,6 +163,7 @@ def _certified(given: approval.Approval, environment: str) -> approval.ReleaseMa
                 f"the table of approval {given.run_id} is not what was approved: {error.message}", code="approval-mismatch", hint=error.hint
             ) from None
         raise
+    require_current(environment, manifest, given)
     return manifest
 
 

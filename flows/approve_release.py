@@ -55,6 +55,7 @@ def _reviewed(environment: str, bundle: str, plan: str, confirm: str) -> approva
     for rows in remote_runs.tables(approvals.plan_key(environment)):
         manifest = approvals.manifest_of(rows)
         if (manifest.bundle, manifest.plan) == (bundle, plan):
+            approvals.require_current(environment, manifest)
             return manifest
     raise errors.PlanRefused(
         f"no plan of {environment} has bundle {labels.short(bundle)} and plan {labels.short(plan)}",

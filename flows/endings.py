@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from migrator import codes, errors
+from tasks import promotions
 
 if TYPE_CHECKING:
     from prefect import State
@@ -50,6 +51,17 @@ def failed(error: errors.GreylagError, *, target: str = "", message: str = "") -
     return Failed(message=message or error.describe())
 
 
+def gave_way(error: promotions.AlreadyProposed | promotions.Skipped | promotions.Superseded) -> State[Any]:
+    """The state for the running promotion to end in, in favour of another one: it has not failed, and not promoted."""
+    from prefect.states import Cancelled, Completed
+
+    _write(error, "")
+    if isinstance(error, promotions.Superseded):
+        return Cancelled(name=promotions.Ending.SUPERSEDED, message=error.describe())
+    already = isinstance(error, promotions.AlreadyProposed)
+    return Completed(name=promotions.Ending.ALREADY_PROPOSED if already else promotions.Ending.SKIPPED, message=error.describe())
+
+
 def decisive(causes: Iterable[tuple[str, errors.GreylagError]]) -> tuple[str, errors.GreylagError]:
     """The target and the error that stand for several failures: the first that no retry mends, else the first."""
     found = list(causes)
@@ -64,16 +76,17 @@ def require_completed(run: FlowRun) -> None:
 
 
 def failure(run: FlowRun) -> RunFailed | None:
-    """Why an ended run did not complete; None where it did.
+    """Why an ended run did not complete; None where it did. A promotion that gave way to another one has not done what it was started for.
 
     A run that lost its process could write nothing, and one that was cancelled ended before its cause, so their state decides.
     """
     state = run.state
-    if state is not None and state.is_completed():
+    gave_way = state is not None and state.name in promotions.GAVE_WAY
+    if state is not None and state.is_completed() and not gave_way:
         return None
     labels = run.labels or {}
     code, target = RunFailed.code, ""
-    if state is not None and state.is_cancelled():
+    if state is not None and state.is_cancelled() and not gave_way:
         code = "run-cancelled"
     elif state is not None and state.is_crashed():
         code = "run-crashed"

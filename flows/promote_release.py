@@ -12,13 +12,14 @@ from typing import Any
 
 from prefect import State, flow
 from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext
 from prefect.events import emit_event
 from prefect.runtime import flow_run as current
 from prefect.states import Completed
 
-from flows import approvals, endings, labels, parameters, remote_runs, reports
+from flows import approvals, endings, labels, parameters, proposals, remote_runs, reports
 from migrator import errors
-from tasks import approval, fleet, migration, settings
+from tasks import approval, fleet, migration, promotions, settings
 
 PROOF_SECONDS = 300.0
 """Proof older than this is read again before a protected environment is entered: an approval takes hours, and somebody may have worked on the
@@ -35,11 +36,14 @@ class _Promotion:
     """What one promotion knows and carries from environment to environment."""
 
     fleet: fleet.Fleet
+    until: str
     services: tuple[str, ...]
     bundles: dict[str, str]
     digest: str
     options: dict[str, Any]
     approval_timeout_seconds: float
+    sparing: bool
+    """Whether environments that hold the bundle already are left alone: what a schedule starts is to be seen where there is something new."""
     rows: list[reports.Row] = field(default_factory=list)
     proven_at: dict[str, float] = field(default_factory=dict)
     children: int = 0
@@ -49,7 +53,20 @@ class _Promotion:
         return environment in self.proven_at and time.monotonic() - self.proven_at[environment] <= PROOF_SECONDS
 
 
-@flow(name="promote-release", flow_run_name=labels.run_name, retries=0, persist_result=False)
+@dataclass(frozen=True)
+class _Plan:
+    """What a release would do in an environment, and how many migrations of each service that is."""
+
+    manifest: _Manifest
+    migrations: dict[str, int]
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is anything to apply."""
+        return any(self.migrations.values())
+
+
+@flow(name=promotions.FLOW, flow_run_name=labels.run_name, retries=0, persist_result=False)
 def promote_release(
     until: parameters.Environment = parameters.LAST_ENVIRONMENT,
     start: parameters.Environment = parameters.FIRST_ENVIRONMENT,
@@ -63,7 +80,9 @@ def promote_release(
 ) -> State[Any]:
     """Promotes the checkout's migrations from environment to environment, each only after the one before it is proven to hold the same bundle.
 
-    A protected environment is entered through an approval: this run plans, says what it waits for, and waits.
+    A protected environment is entered through an approval: this run plans, says what it waits for, and waits. Of two promotions until the same
+    environment one is at work at a time; a proposal that waits is superseded by one with other files. What a schedule starts ends at once where
+    nothing is new.
 
     Args:
         until: The last environment to enter. A protected one is entered through an approval only (deployment approve-release/approve).
@@ -76,25 +95,37 @@ def promote_release(
         backoff_limit: Further attempts of a step after a transient failure, as a Kubernetes Job's backoffLimit: 3 is 4 attempts, after 10, 20 and 40 s.
         active_deadline_seconds: Time for all attempts of a step together; after it no further one is started.
     """
-    options = {"backoff_limit": backoff_limit, "active_deadline_seconds": active_deadline_seconds}
+    options = {"backoff_limit": backoff_limit, "active_deadline_seconds": active_deadline_seconds, "image": image, "mode": mode}
     entering = start
     promotion: _Promotion | None = None
     try:
         found = fleet.load()
-        promotion = _prepare(found, services, bundle, {**options, "image": image, "mode": mode}, approval_timeout_seconds)
-        for entering in _path(found, start, until):
+        path = _path(found, start, until)
+        proposals.take_turn(found, until)
+        promotion = _prepare(found, until, services, bundle, options, approval_timeout_seconds)
+        proposals.require_new(found, path, promotion.bundles, image)
+        for entering in path:
             _enter(promotion, entering)
+    except (promotions.Skipped, promotions.AlreadyProposed) as error:
+        return endings.gave_way(error)
+    except promotions.Superseded as error:
+        return _superseded(promotion, entering, error)
     except errors.GreylagError as error:
         digest = promotion.digest if promotion else bundle
         rows = promotion.rows if promotion else []
         _publish([*rows, _row(entering, f"blocked: {error.message}", digest)], digest)
         _emit("release.blocked", entering, digest, code=error.code, exit_code=int(error.exit_code), reason=error.message)
         return endings.failed(error)
+    if not promotion.rows:
+        return Completed(
+            name=promotions.Ending.NOTHING_TO_DO,
+            message=f"nothing to do: bundle {labels.short(promotion.digest)} is in {', '.join(path)} already",
+        )
     _publish(promotion.rows, promotion.digest)
-    return Completed(message=f"bundle {labels.short(promotion.digest)} is in {', '.join(row['environment'] for row in promotion.rows)}")
+    return Completed(message=f"bundle {labels.short(promotion.digest)} is in {', '.join(path)}")
 
 
-def _prepare(found: fleet.Fleet, services: tuple[str, ...], bundle: str, options: dict[str, Any], timeout: float) -> _Promotion:
+def _prepare(found: fleet.Fleet, until: str, services: tuple[str, ...], bundle: str, options: dict[str, Any], timeout: float) -> _Promotion:
     """The release's identity, from the checkout's files alone."""
     first = next(iter(found.environments))
     names = services or tuple(found.services)
@@ -108,7 +139,10 @@ def _prepare(found: fleet.Fleet, services: tuple[str, ...], bundle: str, options
             hint="run from the commit that has this bundle, or leave `bundle` empty to promote the files that are here now",
         )
     labels.logger().info("bundle %s: %s", digest, ", ".join(f"{name} {labels.short(value)}" for name, value in bundles.items()))
-    return _Promotion(found, services, bundles, digest, options, timeout)
+    context = FlowRunContext.get()
+    scheduled = context is not None and context.flow_run is not None and context.flow_run.auto_scheduled
+    # with an image there may be a rollout to await, although no file is new
+    return _Promotion(found, until, services, bundles, digest, options, timeout, sparing=scheduled and not options["image"])
 
 
 def _path(found: fleet.Fleet, start: str, until: str) -> list[str]:
@@ -121,12 +155,15 @@ def _path(found: fleet.Fleet, start: str, until: str) -> list[str]:
 
 def _enter(promotion: _Promotion, environment: str) -> None:
     """One environment: proof of the one before it, approval where it is protected, deployment by its own worker."""
-    previous = promotion.fleet.previous(environment)
+    previous, plan = promotion.fleet.previous(environment), None
+    if promotion.sparing and not (plan := _plan(promotion, environment)).pending:
+        labels.logger().info("%s: nothing to do", environment)
+        return
     if previous and not promotion.proven(previous):
         _prove(promotion, previous)
     run_id, outcome = "", "entered"
     if promotion.fleet.environment(environment).protected:
-        run_id, outcome = _approval(promotion, environment)
+        run_id, outcome = _approval(promotion, environment, plan or _plan(promotion, environment))
         if previous and not promotion.proven(previous):
             _prove(promotion, previous)
     child = _child(promotion, "deploy-environment", environment, {"bundles": promotion.bundles, "approval": run_id, **promotion.options})
@@ -142,35 +179,63 @@ def _prove(promotion: _Promotion, environment: str) -> None:
     promotion.proven_at[environment] = time.monotonic()
 
 
-def _approval(promotion: _Promotion, environment: str) -> tuple[str, str]:
-    """The run id of an approval that covers what the environment needs now, and what to say of it. Nothing to do needs none."""
+def _plan(promotion: _Promotion, environment: str) -> _Plan:
+    """What the release would do in an environment, read and published by its own worker."""
     given = {name: promotion.options[name] for name in ("backoff_limit", "active_deadline_seconds")}
     child = _child(promotion, "plan-environment", environment, {"bundles": promotion.bundles, **given})
     rows = remote_runs.table(child.id, approvals.plan_key(environment))
-    wanted = approvals.manifest_of(rows)
-    idle = [str(row["service"]) for row in rows if not row["migrations"]]
-    if len(idle) == len(rows):
+    return _Plan(approvals.manifest_of(rows), {str(row["service"]): int(row["migrations"]) for row in rows})
+
+
+def _approval(promotion: _Promotion, environment: str, plan: _Plan) -> tuple[str, str]:
+    """The run id of an approval that covers what the environment needs now, and what to say of it. Nothing to do needs none.
+
+    Raises Superseded where another promotion's proposal took the place of this one, PlanRefused when nobody approved in time.
+    """
+    if not plan.pending:
         return "", "entered, nothing to apply"
+    image = promotion.options["image"]
+    proposals.publish(environment, plan.manifest, image=image)
+    found = remote_runs.patiently(lambda: _standing_approval(environment, plan))
+    if isinstance(found, errors.PlanRefused):
+        _ask(environment, plan.manifest, found)
+        found = _awaited(promotion, environment, plan, found)
+    labels.logger().info("%s: approved by %s (claimed; run %s): %s", environment, found.approver, found.run_id, found.reason)
+    proposals.publish(environment, plan.manifest, image=image, given=found)
+    return found.run_id, f"entered, approved by {found.approver} (claimed)"
+
+
+def _awaited(promotion: _Promotion, environment: str, plan: _Plan, reason: errors.PlanRefused) -> approval.Approval:
+    """Waits for an approval without being at work, then for this run's turn: meanwhile another proposal may have taken this one's place."""
     deadline = time.monotonic() + promotion.approval_timeout_seconds
-    told = False
-    while True:
-        try:
-            found = remote_runs.patiently(lambda: _covering(environment, wanted, idle))
-        except errors.PlanRefused as error:
-            if not told:
-                _ask(environment, wanted, error)
-            told = True
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise
-            time.sleep(min(APPROVAL_POLL_SECONDS, left))
-        else:
-            labels.logger().info("%s: approved by %s (claimed; run %s): %s", environment, found.approver, found.run_id, found.reason)
-            return found.run_id, f"entered, approved by {found.approver} (claimed)"
+    proposals.show_waiting(f"{environment}: bundle {labels.short(plan.manifest.bundle)}, plan {labels.short(plan.manifest.plan)}")
+    found: approval.Approval | errors.PlanRefused = reason
+    while isinstance(found, errors.PlanRefused):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise found
+        time.sleep(min(APPROVAL_POLL_SECONDS, left))
+        found = remote_runs.patiently(lambda: _standing_approval(environment, plan))
+    proposals.show_working()
+    proposals.take_turn(promotion.fleet, promotion.until, returning=True)
+    found = remote_runs.patiently(lambda: _standing_approval(environment, plan))
+    if isinstance(found, errors.PlanRefused):
+        raise found
+    return found
 
 
-def _covering(environment: str, wanted: _Manifest, idle: list[str]) -> approval.Approval:
+def _standing_approval(environment: str, plan: _Plan) -> approval.Approval | errors.PlanRefused:
+    """The approval of this run's proposal, or why there is none. Raises Superseded."""
+    proposals.require_standing(environment)
+    try:
+        return _covering(environment, plan)
+    except errors.PlanRefused as error:
+        return error
+
+
+def _covering(environment: str, plan: _Plan) -> approval.Approval:
     """An approval of exactly this, or of more of the same bundle that an interrupted run has done since. Raises PlanRefused."""
+    wanted, idle = plan.manifest, [name for name, count in plan.migrations.items() if not count]
     given = approval.read(environment)
     for item in given:
         if (
@@ -180,7 +245,8 @@ def _covering(environment: str, wanted: _Manifest, idle: list[str]) -> approval.
         ):
             return item
     maximum = timedelta(seconds=settings.load().approval_maximum_age_seconds)
-    approval.check(given, wanted, environment, now=datetime.now(UTC), maximum_age=maximum)
+    nearest = approval.check(given, wanted, environment, now=datetime.now(UTC), maximum_age=maximum)
+    approvals.approved(environment, nearest.run_id)  # says what is wrong with it
     raise errors.PlanRefused(
         f"no approval for {environment} can be read back", code="approval-missing", hint="start approve-release/approve once more"
     )
@@ -225,6 +291,14 @@ def _child(promotion: _Promotion, flow_name: str, environment: str, given: dict[
     child = remote_runs.wait(child, pool)
     endings.require_completed(child)
     return child
+
+
+def _superseded(promotion: _Promotion | None, environment: str, error: promotions.Superseded) -> State[Any]:
+    """The end of a promotion whose proposal another one took the place of: not a failure, and nothing that anybody has to mend."""
+    digest = promotion.digest if promotion else ""
+    _publish([*(promotion.rows if promotion else []), _row(environment, f"superseded: {error.message}", digest)], digest)
+    _emit("release.superseded", environment, digest, reason=error.message)
+    return endings.gave_way(error)
 
 
 def _message(child: FlowRun) -> str:

@@ -22,7 +22,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import Artifact, FlowRun, StateType
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
@@ -140,10 +140,19 @@ def tables(key: str) -> list[list[Row]]:
     return _tables(ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
 
 
+def publications(key: str) -> list[tuple[UUID, datetime, list[Row]]]:
+    """The newest versions of a table artifact, newest first: which run published it, when (by the server's clock), and its rows."""
+    found = _artifacts(ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
+    return [(item.flow_run_id, item.created, _rows(item.data)) for item in found if item.flow_run_id and item.created]
+
+
 def _tables(wanted: ArtifactFilter) -> list[list[Row]]:
+    return [_rows(item.data) for item in _artifacts(wanted)]
+
+
+def _artifacts(wanted: ArtifactFilter) -> list[Artifact]:
     with get_client(sync_client=True) as client:
-        found = client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC, limit=MOST_ARTIFACTS)
-    return [_rows(item.data) for item in found]
+        return client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC, limit=MOST_ARTIFACTS)
 
 
 def _rows(data: object) -> list[Row]:

@@ -179,9 +179,11 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
         "approval-missing": "nobody has approved this for the protected environment",
         "approval-other-bundle": "the nearest approval is for another bundle",
         "approval-other-plan": "the nearest approval is for another plan: the databases moved since",
+        "approval-superseded": "another release was proposed instead of the one that is approved",
         "approval-unconfirmed": "what was typed does not confirm the approval",
         "approval-unknown-plan": "no published plan has these digests",
         "preflight-failed": "a preflight command found something, or can't be run",
+        "promotion-superseded": "a newer proposal took the place of the one that waited",
         "release-unproven": "the environment before has not verified this bundle a short while ago",
     },
     ExitCode.LOGIN: {
@@ -306,9 +308,11 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
     },
     ExitCode.NOT_YET: {
         "not-yet": "what is awaited has not happened yet",
+        "already-proposed": "another promotion waits for an approval of this very release",
         "job-unfinished": "the Job is over its deadline and nobody ended it",
         "migration-job-unfinished": "the database is as it should be, but the newest migration Job still runs",
         "not-rolled-out": "the workload still carries another image, or the pod template from before the run",
+        "promotion-skipped": "a schedule started this promotion while another scheduled one was at work",
         "rollout-unfinished": "new pods are not all available yet, or old ones still end",
         "run-unfinished": "the flow run has not ended within the time to follow it; it goes on",
         "version-not-reached": "the database has not reached the version that `wait` waits for",

@@ -114,7 +114,12 @@ class PrefectServer:
 
     def environment(self) -> dict[str, str]:
         """Variables with which any Prefect client talks to this server; to be laid over `clean_environment()` or a process's own."""
-        return _QUIET | {"PREFECT_API_URL": self.api_url, "PREFECT_HOME": str(self.directory / "client")}
+        return _QUIET | {
+            "PREFECT_API_URL": self.api_url,
+            "PREFECT_HOME": str(self.directory / "client"),
+            # The shortest that Prefect takes: a promotion whose worker was killed holds up the next one for three of them.
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        }
 
     def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """One request to the REST API, e.g. `POST`, `/work_pools/filter`; the answer's JSON, None where it is empty.
@@ -165,6 +170,8 @@ class PrefectServer:
                 # The UI would call port 4200 otherwise (prefect.md §9).
                 "PREFECT_SERVER_UI_API_URL": self.api_url,
                 "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false" if migrated else "true",
+                # A schedule that somebody activates is looked at after 5 s; Prefect's own minute is long for somebody who watches.
+                "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
             }
         )
 

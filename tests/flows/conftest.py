@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from sandbox.databases.clickhouse import ClickHouseServer
 from sandbox.databases.postgres import PostgresServer
-from sandbox.stack.prefect_server import PrefectServer
+from sandbox.stack.prefect_server import PrefectServer, PrefectWorker, clean_environment, create_work_pool
 from sandbox.vault.secrets_server import SecretsServer
-from tests.flows.stage import ENVIRONMENTS, Stage, become, drain
+from tests.flows.stage import ENVIRONMENTS, ROOT, Stage, become, drain
 
 
 @pytest.fixture(scope="session")
@@ -53,3 +56,30 @@ def stage_with_clickhouse(
     yield session_stage
     session_stage.drop()
     session_stage.clickhouse = None
+
+
+@pytest.fixture(scope="module")
+def workers(session_stage: Stage, prefect_server: PrefectServer) -> Iterator[dict[str, PrefectWorker]]:
+    """prefect.yaml applied, and a worker for every pool. Only GREYLAG_HOME tells where the checkout is."""
+    session_stage.fresh("dev")
+    pools = {environment: f"greylag-{environment}" for environment in ENVIRONMENTS} | {"promotion": "greylag-promotion"}
+    for pool in pools.values():
+        create_work_pool(prefect_server, pool)
+    variables = clean_environment() | prefect_server.environment() | {"GREYLAG_FLEET": str(session_stage.directory / "fleet.yaml")}
+    done = subprocess.run(
+        [sys.executable, "-m", "migrator.cli", "deploy"], cwd=ROOT, env=variables, capture_output=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {}
+    for environment, pool in pools.items():
+        held = session_stage.variables(environment)
+        if environment == "promotion":
+            held = {name: value for name, value in held.items() if "VAULT" not in name}
+        found[environment] = PrefectWorker(prefect_server, pool, environment=held)
+    with ThreadPoolExecutor() as threads:
+        try:
+            list(threads.map(PrefectWorker.start, found.values()))
+            session_stage.drop()
+            yield found
+        finally:
+            list(threads.map(PrefectWorker.stop, found.values()))

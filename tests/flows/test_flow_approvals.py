@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -65,6 +66,15 @@ def approved(manifest: approval.ReleaseManifest) -> str:
     return str(state.state_details.flow_run_id)
 
 
+def propose(server: PrefectServer, manifest: approval.ReleaseManifest, given: str = "") -> None:
+    """What a promotion leaves behind that proposes this release for prod, or enters prod with it by an approval."""
+    flow = server.request("POST", "/flows/", {"name": "promote-release"})["id"]
+    run = server.request("POST", "/flow_runs/", {"flow_id": flow})
+    more = {"image": "", "run": run["name"], "approval": given}
+    rows = [{"service": name, "bundle": manifest.bundles[name], "plan": plan, **more} for name, plan in manifest.plans.items()]
+    server.request("POST", "/artifacts/", {"key": "proposal-prod", "type": "table", "data": json.dumps(rows), "flow_run_id": run["id"]})
+
+
 def deploy(**given: Any) -> State[Any]:
     from flows.deploy_service import deploy_service
 
@@ -114,6 +124,36 @@ def test_bad_flow_files_changed_after_the_approval(prod: Stage, prefect_server: 
     run_id = approved(planned(prefect_server))
     prod.write("auth-service/migrations/20250103000000_more.sql", MORE)
     refused(prod, deploy(approval=run_id), "bundle-changed")
+
+
+def test_bad_flow_an_approval_of_a_proposal_that_another_one_has_superseded(prod: Stage, prefect_server: PrefectServer) -> None:
+    first = planned(prefect_server)
+    propose(prefect_server, first)
+    run_id = approved(first)
+    added = prod.write("auth-service/migrations/20250103000000_more.sql", MORE)
+    second = planned(prefect_server)
+    propose(prefect_server, second)
+    added.unlink()  # the files are those that were approved
+    refused(prod, deploy(approval=run_id), "approval-superseded")
+    refused(prod, approve(first.bundle, first.plan), "approval-superseded")
+    propose(prefect_server, first)  # once more, for which nobody has said yes
+    refused(prod, deploy(approval=run_id), "approval-superseded")
+    assert deploy(approval=approved(first)).is_completed()
+    assert prod.versions("auth-service", "prod") == BOTH
+
+
+def test_good_flow_what_an_approval_has_entered_is_finished_with_it_whatever_is_proposed_later(
+    prod: Stage, prefect_server: PrefectServer
+) -> None:
+    first = planned(prefect_server)
+    propose(prefect_server, first)
+    run_id = approved(first)
+    propose(prefect_server, first, given=run_id)
+    added = prod.write("auth-service/migrations/20250103000000_more.sql", MORE)
+    propose(prefect_server, planned(prefect_server))
+    added.unlink()
+    assert deploy(approval=run_id).is_completed()
+    assert prod.versions("auth-service", "prod") == BOTH
 
 
 def test_bad_flow_another_bundle_or_plan_than_the_approved_one_is_asked_for(prod: Stage, prefect_server: PrefectServer) -> None:

@@ -6,104 +6,19 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
-from datetime import UTC, datetime
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect import State
 
 from migrator.cli import main
-from sandbox.stack.prefect_server import PrefectServer, PrefectWorker, clean_environment, create_work_pool
+from sandbox.stack.prefect_server import PrefectServer, PrefectWorker
 from tests.flows import prefect_api
-from tests.flows.stage import ENVIRONMENTS, ROOT, Stage, become
+from tests.flows.promotion_stage import VERSIONS, approve, awaited, now, promote, promoting, ready_for_prod
+from tests.flows.stage import ENVIRONMENTS, Stage, become
 
 pytestmark = pytest.mark.slow
-
-VERSIONS = {
-    "auth-service": [20250101000000, 20250102000000],
-    "personal-service": [20250101000000],
-    "identity-service": [20250101000000],
-}
-
-
-@pytest.fixture(scope="module")
-def workers(session_stage: Stage, prefect_server: PrefectServer) -> Iterator[dict[str, PrefectWorker]]:
-    """prefect.yaml applied, and a worker for every pool. Only GREYLAG_HOME tells where the checkout is."""
-    session_stage.fresh("dev")
-    pools = {environment: f"greylag-{environment}" for environment in ENVIRONMENTS} | {"promotion": "greylag-promotion"}
-    for pool in pools.values():
-        create_work_pool(prefect_server, pool)
-    variables = clean_environment() | prefect_server.environment() | {"GREYLAG_FLEET": str(session_stage.directory / "fleet.yaml")}
-    done = subprocess.run(
-        [sys.executable, "-m", "migrator.cli", "deploy"], cwd=ROOT, env=variables, capture_output=True, encoding="utf-8", check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = {}
-    for environment, pool in pools.items():
-        held = session_stage.variables(environment)
-        if environment == "promotion":
-            held = {name: value for name, value in held.items() if "VAULT" not in name}
-        found[environment] = PrefectWorker(prefect_server, pool, environment=held)
-    with ThreadPoolExecutor() as threads:
-        try:
-            list(threads.map(PrefectWorker.start, found.values()))
-            session_stage.drop()
-            yield found
-        finally:
-            list(threads.map(PrefectWorker.stop, found.values()))
-
-
-def promote(**given: Any) -> State[Any]:
-    from flows.promote_release import promote_release
-
-    state: State[Any] = promote_release(**given, return_state=True)
-    return state
-
-
-def promoting(pool: ThreadPoolExecutor, **given: Any) -> Future[State[Any]]:
-    """A promotion in another thread, as this one goes on to approve it."""
-    return pool.submit(copy_context().run, lambda: promote(**given))
-
-
-def approve(asked: dict[str, Any]) -> State[Any]:
-    from flows.approve_release import approve_release
-
-    state: State[Any] = approve_release(**asked, approver="Ada", reason="CHG-1", return_state=True)
-    return state
-
-
-def awaited(server: PrefectServer, since: str) -> dict[str, Any]:
-    """What the promotion asks for, from its event."""
-    wanted = {
-        "filter": {
-            "event": {"name": ["release.awaiting-approval"]},
-            "resource": {"id": ["greylag.release.prod"]},
-            "occurred": {"since": since, "until": "2100-01-01T00:00:00Z"},
-        }
-    }
-    found = prefect_api.eventually(lambda: server.request("POST", "/events/filter", wanted)["events"], bool, 300)
-    assert found, server.request("POST", "/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 3})
-    parameters: dict[str, Any] = found[0]["payload"]["parameters"]
-    return parameters
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat()
-
-
-def ready_for_prod(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """dev and release hold the files as they are, by their own logins, without waiting for workers."""
-    from flows.deploy_environment import deploy_environment
-
-    for environment in ("dev", "release"):
-        become(monkeypatch, stage, environment)
-        assert deploy_environment(environment=environment, return_state=True).is_completed()
 
 
 def test_good_flow_a_release_goes_through_all_environments_by_its_deployments(

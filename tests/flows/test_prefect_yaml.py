@@ -131,6 +131,16 @@ def test_good_schedules_are_inactive_as_shipped() -> None:
     assert [schedule for schedule in schedules if schedule["active"] is not False] == []
 
 
+def test_good_no_promotion_holds_a_slot_of_its_deployment_while_it_waits_for_an_approval() -> None:
+    """Prefect crashes a run that holds one when the server restarts, and nothing newer could take the place of the one that waits."""
+    assert [item["name"] for item in DEPLOYMENTS if "promote_release" in item["entrypoint"] and item.get("concurrency_limit")] == []
+
+
+def test_good_every_schedule_says_until_where_it_promotes() -> None:
+    schedules = [schedule for deployment in DEPLOYMENTS for schedule in deployment.get("schedules", [])]
+    assert {schedule["parameters"]["until"] for schedule in schedules} == {"release", "prod"}
+
+
 def test_good_no_schedule_hangs_on_an_environment_it_could_enter_by_itself() -> None:
     assert [item["name"] for item in DEPLOYMENTS if item.get("schedules")] == ["promote"]
 

@@ -11,9 +11,16 @@ from flows import endings
 from migrator import errors
 
 
-def run(ending: str, *, message: str = "a message that names [lock-held]", labels: dict[str, Any] | None = None, run_count: int = 1) -> Any:
+def run(
+    ending: str,
+    *,
+    name: str = "",
+    message: str = "a message that names [lock-held]",
+    labels: dict[str, Any] | None = None,
+    run_count: int = 1,
+) -> Any:
     verdicts = {f"is_{name}": (lambda name=name: name == ending) for name in ("completed", "cancelled", "crashed", "failed")}
-    state = SimpleNamespace(name=ending.capitalize(), message=message, **verdicts)
+    state = SimpleNamespace(name=name or ending.capitalize(), message=message, **verdicts)
     return SimpleNamespace(name="deploy dev", state=state, labels=labels, run_count=run_count)
 
 
@@ -45,6 +52,23 @@ def test_a_run_that_could_not_tell_its_cause_ends_by_its_state(ending: str, code
 
 def test_a_completed_run_has_no_failure() -> None:
     assert endings.failure(run("completed", labels=cause("sql-rejected", 14))) is None
+
+
+@pytest.mark.parametrize(
+    ("ending", "name", "code", "exit_code"),
+    [
+        ("completed", "AlreadyProposed", "already-proposed", 24),
+        ("completed", "Skipped", "promotion-skipped", 24),
+        ("cancelled", "Superseded", "promotion-superseded", 11),
+    ],
+)
+def test_a_promotion_that_gave_way_to_another_one_has_not_promoted(ending: str, name: str, code: str, exit_code: int) -> None:
+    found = endings.failure(run(ending, name=name, labels=cause(code, exit_code)))
+    assert found is not None and (found.code, found.exit_code) == (code, exit_code)
+
+
+def test_a_promotion_with_nothing_to_do_has_completed() -> None:
+    assert endings.failure(run("completed", name="NothingToDo")) is None
 
 
 def test_a_run_without_a_state_has_failed() -> None:

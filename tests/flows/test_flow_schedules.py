@@ -1,0 +1,149 @@
+"""Schedules of prefect.yaml on a real server: its scheduler starts the runs, and promotions beside each other stay out of each other's way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from flows import proposals
+from sandbox.stack.prefect_server import PrefectServer, PrefectWorker
+from tests.flows import prefect_api
+from tests.flows.promotion_stage import VERSIONS, approve, awaited, hold_everywhere, now, promote, promoting, ready_for_prod
+from tests.flows.stage import Stage
+
+pytestmark = pytest.mark.slow
+
+PROPOSE_PROD = "propose-prod-weekly"
+TICK_SECONDS = 15
+"""What a test has the patience for; each tick is a process that imports Prefect."""
+
+MORE = "-- +goose Up\nCREATE TABLE more (id text);\n-- +goose Down\nDROP TABLE more;\n"
+
+
+@contextmanager
+def ticking(server: PrefectServer, slug: str) -> Iterator[str]:
+    """Activates a schedule of the promotion as it is shipped, but with a short interval; gives its id. Then it is as it was, and its ticks have ended."""
+    deployment = server.request("GET", "/deployments/name/promote-release/promote")
+    schedule = next(item for item in deployment["schedules"] if item["slug"] == slug)
+    path = f"/deployments/{deployment['id']}/schedules/{schedule['id']}"
+    every = {"interval": TICK_SECONDS, "anchor_date": datetime.now(UTC).isoformat()}
+    server.request("PATCH", path, {"active": True, "schedule": every})
+    try:
+        yield schedule["id"]
+    finally:
+        server.request("PATCH", path, {"active": False, "schedule": schedule["schedule"]})
+    prefect_api.eventually(
+        lambda: ticks(server, schedule["id"]),
+        lambda found: all(run["state_type"] in prefect_api.FINAL or run["state_name"] == "AwaitingApproval" for run in found),
+        300,
+    )
+
+
+def ticks(server: PrefectServer, schedule: str, *names: str) -> list[dict[str, Any]]:
+    """The runs that a schedule has started, oldest first; only those whose state has one of these names, where any is given."""
+    started = {"type": {"not_any_": ["SCHEDULED"]}} | ({"name": {"any_": list(names)}} if names else {})
+    wanted = {"flow_runs": {"state": started, "created_by": {"id_": [schedule], "type_": ["SCHEDULE"]}}, "sort": "START_TIME_ASC"}
+    found: list[dict[str, Any]] = server.request("POST", "/flow_runs/filter", wanted)
+    return found
+
+
+def test_good_flow_an_active_schedule_starts_a_run_and_one_that_finds_nothing_new_ends_at_once(
+    whole_stage: Stage, prefect_server: PrefectServer, workers: dict[str, PrefectWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold_everywhere(whole_stage, prefect_server, monkeypatch)
+    since = now()
+    with ticking(prefect_server, PROPOSE_PROD) as schedule:
+        started = prefect_api.eventually(lambda: ticks(prefect_server, schedule), bool, 120)
+        assert started, (prefect_server.directory / "server.log").read_text(encoding="utf-8")[-4000:]
+    run = prefect_api.ended(prefect_server, started[0]["id"])
+    assert run["auto_scheduled"] is True
+    assert run["created_by"] == {"id": schedule, "type": "SCHEDULE", "display_value": PROPOSE_PROD}
+    assert (run["state_type"], run["state_name"]) == ("COMPLETED", "NothingToDo"), run["state"]["message"]
+    assert run["state"]["message"].startswith("nothing to do: bundle ")
+    assert len(prefect_api.children(prefect_server, "plan-environment", since)) >= 3
+    assert prefect_api.children(prefect_server, "deploy-environment", since) == []
+    assert prefect_api.children(prefect_server, "verify-environment", since) == []
+
+
+def test_bad_flow_ticks_do_not_pile_up_and_a_newer_bundle_takes_the_place_of_the_one_that_waits(
+    whole_stage: Stage, prefect_server: PrefectServer, workers: dict[str, PrefectWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, server = whole_stage, prefect_server
+    ready_for_prod(stage, monkeypatch)
+    since = now()
+    with ticking(server, PROPOSE_PROD) as schedule:
+        asked = awaited(server, since)
+        (first,) = prefect_api.eventually(lambda: ticks(server, schedule, "AwaitingApproval"), bool)
+        later = prefect_api.eventually(lambda: ticks(server, schedule, "AlreadyProposed"), lambda found: len(found) > 1, 120)
+        assert {run["state_type"] for run in later} == {"COMPLETED"}
+        assert all(f"is already proposed for prod by {first['name']} ({first['id']})" in run["state"]["message"] for run in later)
+
+        to_release = prefect_api.ended(server, prefect_api.create_run(server, "promote-release/promote", {"until": "release"}))
+        assert to_release["state_type"] == "COMPLETED", to_release["state"]["message"]
+        assert [run["id"] for run in ticks(server, schedule, "AwaitingApproval")] == [first["id"]]
+
+        stage.write("auth-service/migrations/20250105000000_more.sql", MORE)
+        newer = now()
+        asked_again = awaited(server, newer)
+        superseded = prefect_api.ended(server, first["id"])
+    assert (superseded["state_type"], superseded["state_name"]) == ("CANCELLED", "Superseded")
+    (second,) = ticks(server, schedule, "AwaitingApproval")
+    for part in (f"superseded by {second['name']} ({second['id']})", f"with bundle {asked_again['bundle'][:12]}", "[promotion-superseded]"):
+        assert part in superseded["state"]["message"]
+    assert [run["state_type"] for run in ticks(server, schedule)].count("RUNNING") == 1
+
+    refused = approve(asked)
+    assert refused.is_failed() and "[approval-superseded]" in (refused.message or ""), refused.message
+    assert approve(asked_again).is_completed()
+    entered = prefect_api.ended(server, second["id"])
+    assert entered["state_type"] == "COMPLETED", entered["state"]["message"]
+    assert stage.versions("auth-service", "prod") == [*VERSIONS["auth-service"], 20250105000000]
+    assert (
+        len([run for run in prefect_api.children(server, "deploy-environment", since) if run["parameters"]["environment"] == "prod"]) == 1
+    )
+
+
+def test_good_flow_two_promotions_until_the_same_environment_are_at_work_one_after_the_other(
+    whole_stage: Stage, prefect_server: PrefectServer, workers: dict[str, PrefectWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elder = at_work(prefect_server, until="dev")
+    at_work(prefect_server, until="release")
+    monkeypatch.setattr(proposals, "TURN_POLL_SECONDS", 0.5)
+    with ThreadPoolExecutor(1) as pool:
+        future = promoting(pool, until="dev")
+        waits = {"logs": {"level": {"ge_": 20}}, "sort": "TIMESTAMP_DESC", "limit": 50}
+        told = f"waits for its turn: elder ({elder}) is at work until dev"
+        logs = prefect_api.eventually(
+            lambda: [line["message"] for line in prefect_server.request("POST", "/logs/filter", waits)], lambda lines: told in lines
+        )
+        assert told in logs and not future.done()
+        assert whole_stage.versions("auth-service", "dev") == []
+        prefect_server.request("POST", f"/flow_runs/{elder}/set_state", {"state": {"type": "FAILED"}})
+        state = future.result()
+    assert state.is_completed(), state.message
+    assert whole_stage.versions("auth-service", "dev") == VERSIONS["auth-service"]
+
+
+def test_good_flow_a_promotion_whose_process_is_gone_holds_up_nobody(
+    whole_stage: Stage, prefect_server: PrefectServer, workers: dict[str, PrefectWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zombie = at_work(prefect_server, until="dev")  # no process, and so no heartbeat
+    monkeypatch.setattr(proposals, "HEARTBEATS_MISSED", 0)
+    state = promote(until="dev")
+    assert state.is_completed(), state.message
+    assert prefect_server.request("GET", f"/flow_runs/{zombie}")["state_type"] == "RUNNING"
+    prefect_server.request("POST", f"/flow_runs/{zombie}/set_state", {"state": {"type": "CRASHED"}})
+
+
+def at_work(server: PrefectServer, *, until: str) -> str:
+    """A promotion that Prefect holds for running; its id."""
+    flow = server.request("POST", "/flows/", {"name": "promote-release"})["id"]
+    run = server.request("POST", "/flow_runs/", {"flow_id": flow, "name": "elder", "parameters": {"until": until}})["id"]
+    for state in ("PENDING", "RUNNING"):
+        server.request("POST", f"/flow_runs/{run}/set_state", {"state": {"type": state}})
+    return str(run)
