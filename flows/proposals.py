@@ -2,7 +2,7 @@
 
 Everything is read from the runs that Prefect records and from the artifacts that they publish; `tasks/promotions.py` decides. A concurrency limit of
 the deployment would not do: a run that waits for its approval would hold the only slot, so that no newer proposal could ever take its place, and
-Prefect 3.8.8 crashes a run that holds such a slot at the next renewal of its lease after the server was restarted.
+Prefect crashes a run that holds a slot when the server was restarted (prefect.md §3).
 """
 
 from __future__ import annotations
@@ -39,13 +39,19 @@ TURN_POLL_SECONDS = 5.0
 
 
 def take_turn(found: fleet.Fleet, until: str, *, returning: bool = False) -> None:
-    """Returns once this run may work (`promotions.turn`). Raises Skipped where it isn't to work at all."""
+    """Returns once this run may work (`promotions.turn`).
+
+    Raises Skipped where it isn't to work at all, Interrupted where Prefect doesn't hold it for running any more.
+    """
     told: Promotion | None = None
     while True:
         others = remote_runs.patiently(lambda: running(found))
         mine = next((item for item in others if item.run_id == current.id), None)
-        if mine is None:  # somebody has ended this run meanwhile
-            return
+        if mine is None:
+            raise errors.Interrupted(
+                "Prefect does not hold this run for running any more: somebody has ended or suspended it",
+                hint="promote again, if it was not meant",
+            )
         decided, other = promotions.turn(mine.model_copy(update={"until": until}), others, returning=returning)
         if decided is Turn.NOW:
             return

@@ -112,6 +112,13 @@ class PrefectServer:
         if self._process is not None:
             self._process.stop(_STOP_SECONDS)
 
+    def end_leftovers(self) -> None:
+        """Marks the runs as crashed whose process can't be there, because none of this server's workers is: they would hold up those that come."""
+        unfinished = {"type": {"any_": ["PENDING", "RUNNING", "PAUSED", "CANCELLING"]}}
+        for run in self.request("POST", "/flow_runs/filter", {"flow_runs": {"state": unfinished}}):
+            state = {"type": "CRASHED", "message": "the servers were stopped while this ran"}
+            self.request("POST", f"/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
+
     def environment(self) -> dict[str, str]:
         """Variables with which any Prefect client talks to this server; to be laid over `clean_environment()` or a process's own."""
         return _QUIET | {

@@ -235,6 +235,7 @@ class Stack:
     def _start_prefect(self) -> None:
         self._stop_later(self.prefect.stop)
         self.prefect.start()
+        self.prefect.end_leftovers()
 
     def _start_beside(self, component: Component) -> None:
         self._stop_later(component.stop)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
+from prefect.client.orchestration import get_client
 
 from flows import proposals
 from sandbox.stack.prefect_server import PrefectServer, PrefectWorker
@@ -19,7 +21,7 @@ from tests.flows.stage import Stage
 pytestmark = pytest.mark.slow
 
 PROPOSE_PROD = "propose-prod-weekly"
-TICK_SECONDS = 15
+TICK_SECONDS = 20
 """What a test has the patience for; each tick is a process that imports Prefect."""
 
 MORE = "-- +goose Up\nCREATE TABLE more (id text);\n-- +goose Down\nDROP TABLE more;\n"
@@ -82,41 +84,41 @@ def test_bad_flow_ticks_do_not_pile_up_and_a_newer_bundle_takes_the_place_of_the
         later = prefect_api.eventually(lambda: ticks(server, schedule, "AlreadyProposed"), lambda found: len(found) > 1, 120)
         assert {run["state_type"] for run in later} == {"COMPLETED"}
         assert all(f"is already proposed for prod by {first['name']} ({first['id']})" in run["state"]["message"] for run in later)
-
-        to_release = prefect_api.ended(server, prefect_api.create_run(server, "promote-release/promote", {"until": "release"}))
-        assert to_release["state_type"] == "COMPLETED", to_release["state"]["message"]
-        assert [run["id"] for run in ticks(server, schedule, "AwaitingApproval")] == [first["id"]]
-
-        stage.write("auth-service/migrations/20250105000000_more.sql", MORE)
-        newer = now()
-        asked_again = awaited(server, newer)
-        superseded = prefect_api.ended(server, first["id"])
-    assert (superseded["state_type"], superseded["state_name"]) == ("CANCELLED", "Superseded")
-    (second,) = ticks(server, schedule, "AwaitingApproval")
-    for part in (f"superseded by {second['name']} ({second['id']})", f"with bundle {asked_again['bundle'][:12]}", "[promotion-superseded]"):
-        assert part in superseded["state"]["message"]
+    assert [run["id"] for run in ticks(server, schedule, "AwaitingApproval")] == [first["id"]]
     assert [run["state_type"] for run in ticks(server, schedule)].count("RUNNING") == 1
+
+    to_release = prefect_api.ended(server, prefect_api.create_run(server, "promote-release/promote", {"until": "release"}))
+    assert to_release["state_type"] == "COMPLETED", to_release["state"]["message"]
+    assert state_name(server, first["id"]) == "AwaitingApproval"
+
+    stage.write("auth-service/migrations/20250105000000_more.sql", MORE)
+    newer = now()
+    second = prefect_api.create_run(server, "promote-release/promote", {})
+    asked_again = awaited(server, newer)
+    superseded = prefect_api.ended(server, first["id"])
+    assert (superseded["state_type"], superseded["state_name"]) == ("CANCELLED", "Superseded")
+    for part in (f"({second}) with bundle {asked_again['bundle'][:12]}", "[promotion-superseded]"):
+        assert part in superseded["state"]["message"]
+    assert (superseded["labels"]["greylag.code"], superseded["labels"]["greylag.exit-code"]) == ("promotion-superseded", 11)
+    assert prefect_api.eventually(lambda: state_name(server, second), lambda name: name == "AwaitingApproval") == "AwaitingApproval"
 
     refused = approve(asked)
     assert refused.is_failed() and "[approval-superseded]" in (refused.message or ""), refused.message
     assert approve(asked_again).is_completed()
-    entered = prefect_api.ended(server, second["id"])
+    entered = prefect_api.ended(server, second)
     assert entered["state_type"] == "COMPLETED", entered["state"]["message"]
     assert stage.versions("auth-service", "prod") == [*VERSIONS["auth-service"], 20250105000000]
-    assert (
-        len([run for run in prefect_api.children(server, "deploy-environment", since) if run["parameters"]["environment"] == "prod"]) == 1
-    )
+    deployed = [run["parameters"]["environment"] for run in prefect_api.children(server, "deploy-environment", since)]
+    assert deployed.count("prod") == 1
 
 
 def test_good_flow_two_promotions_until_the_same_environment_are_at_work_one_after_the_other(
     whole_stage: Stage, prefect_server: PrefectServer, workers: dict[str, PrefectWorker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    elder = at_work(prefect_server, until="dev")
-    at_work(prefect_server, until="release")
     monkeypatch.setattr(proposals, "TURN_POLL_SECONDS", 0.5)
-    with ThreadPoolExecutor(1) as pool:
+    waits = {"logs": {"level": {"ge_": 20}}, "sort": "TIMESTAMP_DESC", "limit": 50}
+    with at_work(prefect_server, until="release"), at_work(prefect_server, until="dev") as elder, ThreadPoolExecutor(1) as pool:
         future = promoting(pool, until="dev")
-        waits = {"logs": {"level": {"ge_": 20}}, "sort": "TIMESTAMP_DESC", "limit": 50}
         told = f"waits for its turn: elder ({elder}) is at work until dev"
         logs = prefect_api.eventually(
             lambda: [line["message"] for line in prefect_server.request("POST", "/logs/filter", waits)], lambda lines: told in lines
@@ -132,18 +134,34 @@ def test_good_flow_two_promotions_until_the_same_environment_are_at_work_one_aft
 def test_good_flow_a_promotion_whose_process_is_gone_holds_up_nobody(
     whole_stage: Stage, prefect_server: PrefectServer, workers: dict[str, PrefectWorker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    zombie = at_work(prefect_server, until="dev")  # no process, and so no heartbeat
     monkeypatch.setattr(proposals, "HEARTBEATS_MISSED", 0)
-    state = promote(until="dev")
-    assert state.is_completed(), state.message
-    assert prefect_server.request("GET", f"/flow_runs/{zombie}")["state_type"] == "RUNNING"
-    prefect_server.request("POST", f"/flow_runs/{zombie}/set_state", {"state": {"type": "CRASHED"}})
+    with at_work(prefect_server, until="dev") as zombie:  # no process, and so no heartbeat
+        state = promote(until="dev")
+        assert state.is_completed(), state.message
+        assert state_name(prefect_server, zombie) == "Running"
 
 
-def at_work(server: PrefectServer, *, until: str) -> str:
-    """A promotion that Prefect holds for running; its id."""
+def state_name(server: PrefectServer, run_id: str) -> str:
+    return str(server.request("GET", f"/flow_runs/{run_id}")["state_name"])
+
+
+@contextmanager
+def at_work(server: PrefectServer, *, until: str) -> Iterator[str]:
+    """A promotion that Prefect holds for running, without a process; gives its id."""
     flow = server.request("POST", "/flows/", {"name": "promote-release"})["id"]
     run = server.request("POST", "/flow_runs/", {"flow_id": flow, "name": "elder", "parameters": {"until": until}})["id"]
     for state in ("PENDING", "RUNNING"):
         server.request("POST", f"/flow_runs/{run}/set_state", {"state": {"type": state}})
-    return str(run)
+    try:
+        yield str(run)
+    finally:
+        server.request("POST", f"/flow_runs/{run}/set_state", {"state": {"type": "CRASHED"}})
+
+
+def test_good_flow_a_process_that_lives_is_known_by_its_heartbeats(stage: Stage, prefect_server: PrefectServer) -> None:
+    state = promote(start="prod", until="dev")  # refused at once; its process is this one
+    long_ago = datetime.now(UTC) - timedelta(days=1)
+    with at_work(prefect_server, until="dev") as absent, get_client(sync_client=True) as client:
+        lived = state.state_details.flow_run_id
+        assert lived and prefect_api.eventually(lambda: proposals._alive(client, lived, long_ago), bool)
+        assert not proposals._alive(client, UUID(absent), long_ago)

@@ -88,6 +88,17 @@ def test_the_server_says_where_its_api_is_and_refuses_with_its_own_words(prefect
         prefect_server.request("GET", "/work_pools/no-such-pool")
 
 
+def test_runs_whose_processes_ended_with_the_servers_are_marked_when_these_start_again(prefect_server: PrefectServer) -> None:
+    flow = prefect_server.request("POST", "/flows/", {"name": "interrupted"})["id"]
+    runs = {}
+    for state in ("RUNNING", "COMPLETED", "SCHEDULED"):
+        runs[state] = prefect_server.request("POST", "/flow_runs/", {"flow_id": flow, "state": {"type": "PENDING"}})["id"]
+        prefect_server.request("POST", f"/flow_runs/{runs[state]}/set_state", {"state": {"type": state}, "force": True})
+    prefect_server.end_leftovers()
+    found = {state: prefect_server.request("GET", f"/flow_runs/{run}")["state_type"] for state, run in runs.items()}
+    assert found == {"RUNNING": "CRASHED", "COMPLETED": "COMPLETED", "SCHEDULED": "SCHEDULED"}
+
+
 def test_a_clean_environment_has_no_tools_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("VAULT_TOKEN", "PREFECT_API_KEY", "GREYLAG_VAULT_ROLE_ID", "GOOSE_DBSTRING", "PGPASSWORD"):
         monkeypatch.setenv(name, "hush")
