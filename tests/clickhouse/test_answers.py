@@ -107,7 +107,7 @@ def outcome(kind: str, raw: bytes, told: frozenset[str], monkeypatch: pytest.Mon
     subject._told = told
     monkeypatch.setattr(subject, "_connect", lambda: FakeConnection(raw))
     monkeypatch.setattr(transport, "_PAUSES", ())
-    monkeypatch.setattr(transport.secrets, "token_hex", lambda _: query_id(kind))
+    monkeypatch.setattr("secrets.token_hex", lambda _: query_id(kind))
     try:
         if kind.startswith("read"):
             return subject.read("SELECT", {})

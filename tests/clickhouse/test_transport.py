@@ -235,9 +235,14 @@ def test_requests_of_a_run_share_few_connections(
     playground = place(f"http://{{login}}@127.0.0.1:{closing.http_port}/{{name}}")
     for version in range(1, 21):
         playground.write(version, TABLE.format(f"t{version}"))
-    opened: list[object] = []
+    opened: list[Any] = []
     with playground.open() as database:
         connect = database._session.transport._connect
-        monkeypatch.setattr(database._session.transport, "_connect", lambda: opened.append(True) or connect())
+
+        def listening() -> Any:
+            opened.append(connect())
+            return opened[-1]
+
+        monkeypatch.setattr(database._session.transport, "_connect", listening)
         applying.apply(database, playground.plan(database))
     assert len(opened) <= 3  # the run's, the heartbeat's, and one that the server closed

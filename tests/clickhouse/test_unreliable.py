@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
-from migrator import applying, errors
+from migrator import applying, databases, errors
 from migrator.clickhouse import connection
 from migrator.planning import events
 from tests.clickhouse.conftest import Playground, refusal
@@ -212,6 +212,6 @@ def test_lock_is_given_back_where_the_session_is_refused(playground: Playground)
     with between(playground, dropped=frozenset({"session_id"})) as through:
         refusal(through.run)
     seen: list[events.Event] = []
-    with connection.connect(playground.url, applying.engines.Options()) as database, database.lock(seen.append):
+    with connection.connect(playground.url, databases.Options()) as database, database.lock(seen.append):
         pass
     assert not [event for event in seen if isinstance(event, events.LockWaiting)]
