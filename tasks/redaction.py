@@ -46,7 +46,7 @@ class Filter(logging.Filter):
         """Rewrites the record in place; always returns True."""
         try:
             message = record.getMessage()
-        except Exception:  # a wrong number of arguments is for the logging module to report
+        except Exception:  # noqa: BLE001 - a wrong number of arguments is for the logging module to report
             message = str(record.msg)
         cleaned = clean(message)
         if cleaned != message:
