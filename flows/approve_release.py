@@ -1,4 +1,4 @@
-"""The approval of one bundle and one plan in one environment, by a person or a pipeline: a run of its own, recorded with who, when and why (architecture.md §3.2)."""
+"""The approval of one bundle and one plan in one environment, by a person or a pipeline: a run of its own, with who, when and why (architecture.md §3.2)."""
 
 from __future__ import annotations
 
