@@ -280,7 +280,7 @@ class Splitter:
             self.trace.dropped.append(hazards.Dropped(hazards.Cause.CARRIAGE_RETURN, self._line, gounicode.decode(line)))
 
     def _emit_block(self, line: bytes, start: int) -> Statement:
-        """Returns the block's statement, at the line after StatementEnd; if the block was empty, that line is swallowed."""
+        """Returns a block's statement at its StatementEnd; after an empty block, an empty statement at the next line, which goose swallows."""
         self._state = UP if self._state == END_UP else DOWN
         self.trace.blocks.add(self._count)
         if not self._buffered:
