@@ -36,7 +36,7 @@ def plan_key(environment: str) -> str:
 
 
 def proposal_key(environment: str) -> str:
-    """The key of what is proposed for a protected environment."""
+    """Returns the key of a protected environment's proposal."""
     return f"proposal-{environment}"
 
 
@@ -49,7 +49,7 @@ def manifest_of(rows: Iterable[Mapping[str, Any]]) -> approval.ReleaseManifest:
 
 
 def proposals(environment: str) -> list[promotions.Proposal]:
-    """The newest proposals for an environment, oldest first."""
+    """Returns the newest proposals for an environment, oldest first."""
     return [
         promotions.Proposal(
             run_id=str(run_id),
@@ -65,7 +65,7 @@ def proposals(environment: str) -> list[promotions.Proposal]:
 
 
 def require_current(environment: str, manifest: approval.ReleaseManifest, given: approval.Approval | None = None) -> None:
-    """Raises PlanRefused (`approval-superseded`) where another release was proposed instead of the one that an approval, given or to be given, is for."""
+    """Raises PlanRefused (`approval-superseded`) when another release has replaced the one of an approval, which is given or to be given."""
     newer = promotions.voiding(manifest.bundles, proposals(environment), given)
     if newer is not None:
         raise errors.PlanRefused(

@@ -52,7 +52,7 @@ def failed(error: errors.GreylagError, *, target: str = "", message: str = "") -
 
 
 def gave_way(error: promotions.AlreadyProposed | promotions.Skipped | promotions.Superseded) -> State[Any]:
-    """The state for the running promotion to end in, in favour of another one: it has not failed, and not promoted."""
+    """Writes the cause to the running promotion, and returns the state for it to end in, in favour of another one: it neither failed nor promoted."""
     from prefect.states import Cancelled, Completed
 
     _write(error, "")

@@ -43,7 +43,7 @@ class _Promotion:
     options: dict[str, Any]
     approval_timeout_seconds: float
     sparing: bool
-    """Whether environments that hold the bundle already are left alone: what a schedule starts is to be seen where there is something new."""
+    """Whether environments that already hold the bundle are left out: a scheduled promotion should only show up where there is something new."""
     rows: list[reports.Row] = field(default_factory=list)
     proven_at: dict[str, float] = field(default_factory=dict)
     children: int = 0
@@ -55,14 +55,14 @@ class _Promotion:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a release would do in an environment, and how many migrations of each service that is."""
+    """A release's plan in an environment, with the number of migrations for each service."""
 
     manifest: _Manifest
     migrations: dict[str, int]
 
     @property
     def pending(self) -> bool:
-        """Whether there is anything to apply."""
+        """Tells whether there is anything to apply."""
         return any(self.migrations.values())
 
 
@@ -206,7 +206,7 @@ def _approval(promotion: _Promotion, environment: str, plan: _Plan) -> tuple[str
 
 
 def _awaited(promotion: _Promotion, environment: str, plan: _Plan, reason: errors.PlanRefused) -> approval.Approval:
-    """Waits for an approval without being at work, then for this run's turn: meanwhile another proposal may have taken this one's place."""
+    """Waits for an approval without being at work, then for this run's turn, because another proposal may have replaced this one meanwhile."""
     deadline = time.monotonic() + promotion.approval_timeout_seconds
     proposals.show_waiting(f"{environment}: bundle {labels.short(plan.manifest.bundle)}, plan {labels.short(plan.manifest.plan)}")
     found: approval.Approval | errors.PlanRefused = reason
@@ -294,7 +294,7 @@ def _child(promotion: _Promotion, flow_name: str, environment: str, given: dict[
 
 
 def _superseded(promotion: _Promotion | None, environment: str, error: promotions.Superseded) -> State[Any]:
-    """The end of a promotion whose proposal another one took the place of: not a failure, and nothing that anybody has to mend."""
+    """Ends a promotion whose proposal was replaced by another: this is not a failure, and nobody has to do anything about it."""
     digest = promotion.digest if promotion else ""
     _publish([*(promotion.rows if promotion else []), _row(environment, f"superseded: {error.message}", digest)], digest)
     _emit("release.superseded", environment, digest, reason=error.message)

@@ -141,7 +141,7 @@ def tables(key: str) -> list[list[Row]]:
 
 
 def publications(key: str) -> list[tuple[UUID, datetime, list[Row]]]:
-    """The newest versions of a table artifact, newest first: which run published it, when (by the server's clock), and its rows."""
+    """Returns the newest versions of a table artifact, newest first: the run that published it, the server's time, and its rows."""
     found = _artifacts(ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
     return [(item.flow_run_id, item.created, _rows(item.data)) for item in found if item.flow_run_id and item.created]
 

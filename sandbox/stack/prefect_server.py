@@ -113,7 +113,7 @@ class PrefectServer:
             self._process.stop(_STOP_SECONDS)
 
     def end_leftovers(self) -> None:
-        """Marks the runs as crashed whose process can't be there, because none of this server's workers is: they would hold up those that come."""
+        """Marks runs as crashed whose process can't exist, because none of this server's workers does: they would hold up later runs."""
         unfinished = {"type": {"any_": ["PENDING", "RUNNING", "PAUSED", "CANCELLING"]}}
         for run in self.request("POST", "/flow_runs/filter", {"flow_runs": {"state": unfinished}}):
             state = {"type": "CRASHED", "message": "the servers were stopped while this ran"}
@@ -124,7 +124,7 @@ class PrefectServer:
         return _QUIET | {
             "PREFECT_API_URL": self.api_url,
             "PREFECT_HOME": str(self.directory / "client"),
-            # The shortest that Prefect takes: a promotion whose worker was killed holds up the next one for three of them.
+            # The shortest that Prefect accepts: a promotion whose worker was killed holds up the next one for three heartbeats.
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         }
 
@@ -177,7 +177,7 @@ class PrefectServer:
                 # The UI would call port 4200 otherwise (prefect.md §9).
                 "PREFECT_SERVER_UI_API_URL": self.api_url,
                 "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false" if migrated else "true",
-                # A schedule that somebody activates is looked at after 5 s; Prefect's own minute is long for somebody who watches.
+                # An activated schedule is noticed after 5 s; Prefect's default of a minute is long for a person who watches.
                 "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
             }
         )
