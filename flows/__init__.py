@@ -1,1 +1,1 @@
-"""The flows: how the steps of `tasks` follow each other, in one service, one environment, and from dev to prod (architecture.md §3)."""
+"""The flows: the order of the steps of `tasks`, for one service, for one environment, and from dev to prod (architecture.md §3)."""

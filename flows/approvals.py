@@ -1,7 +1,7 @@
-"""Approvals as the flows use them: found by run, certified by their own digests, checked again by the worker that acts on them.
+"""The flows' use of approvals: each is found by its run, checked against its own digests, and checked again by the worker that acts on it.
 
-An approval run publishes a table (`approval-<environment>`) with every service's bundle and plan digest. Nobody has to trust that table: the
-approval's parameters hold the sha256 over it.
+An approval run publishes a table (`approval-<environment>`) with every service's bundle and plan digest. The table need not be trusted, because the
+approval's parameters hold its sha256.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from migrator import errors
 from tasks import approval, fleet, promotions, settings
 
 NO_APPROVAL = "0" * 64
-"""Given to step 3 as the approved plan's digest where there is no approval: no plan digests to it, and a plan without steps needs none."""
+"""Passed to step 3 as the approved plan's digest when there is no approval: no plan has this digest, and a plan without steps needs none."""
 
 PROVING_FLOWS = ("verify-environment", "deploy-environment")
 
 PROOF_SECONDS = 3_600.0
-"""How old the proof may be when a protected environment's worker acts on it. promote-release has it renewed after 5 minutes; the rest is for a
-deployment of many services, and for the UI's Retry of it."""
+"""The greatest age of the proof when a protected environment's worker acts on it. promote-release renews it after 5 minutes; the rest is for a
+deployment of many services, and for a Retry of it in the UI."""
 
 
 def table_key(environment: str) -> str:
-    """The key of an approval's table."""
+    """Returns the key of an approval's table."""
     return f"approval-{environment}"
 
 
 def plan_key(environment: str) -> str:
-    """The key of an environment's plan."""
+    """Returns the key of an environment's plan."""
     return f"plan-{environment}"
 
 
 def proposal_key(environment: str) -> str:
-    """The key of what is proposed for a protected environment."""
+    """Returns the key of a protected environment's proposal."""
     return f"proposal-{environment}"
 
 
 def manifest_of(rows: Iterable[Mapping[str, Any]]) -> approval.ReleaseManifest:
-    """The manifest in the rows of a plan's or an approval's table."""
+    """Returns the manifest in the rows of a plan's or an approval's table."""
     found = [row for row in rows if row.get("service")]
     return approval.ReleaseManifest(
         bundles={str(row["service"]): str(row["bundle"]) for row in found}, plans={str(row["service"]): str(row["plan"]) for row in found}
@@ -49,7 +49,7 @@ def manifest_of(rows: Iterable[Mapping[str, Any]]) -> approval.ReleaseManifest:
 
 
 def proposals(environment: str) -> list[promotions.Proposal]:
-    """The newest proposals for an environment, oldest first."""
+    """Returns the newest proposals for an environment, oldest first."""
     return [
         promotions.Proposal(
             run_id=str(run_id),
@@ -65,7 +65,7 @@ def proposals(environment: str) -> list[promotions.Proposal]:
 
 
 def require_current(environment: str, manifest: approval.ReleaseManifest, given: approval.Approval | None = None) -> None:
-    """Raises PlanRefused (`approval-superseded`) where another release was proposed instead of the one that an approval, given or to be given, is for."""
+    """Raises PlanRefused (`approval-superseded`) when another release has replaced the one of an approval, which is given or to be given."""
     newer = promotions.voiding(manifest.bundles, proposals(environment), given)
     if newer is not None:
         raise errors.PlanRefused(
@@ -76,10 +76,10 @@ def require_current(environment: str, manifest: approval.ReleaseManifest, given:
 
 
 def approved(environment: str, run_id: str) -> approval.ReleaseManifest:
-    """What that approval run says yes to, in this environment, now.
+    """Returns the manifest that an approval run covers, if it is valid in this environment now.
 
-    Raises PlanRefused: `approval-missing` (there is no such completed run, or it is for elsewhere), `approval-mismatch` (its table is not what its
-    digests say), `approval-expired`, `approval-unconfirmed`, `approval-superseded`.
+    Raises PlanRefused: `approval-missing` (there is no such completed run, or it is for elsewhere), `approval-mismatch` (its table does not match its
+    digests), `approval-expired`, `approval-unconfirmed`, `approval-superseded`.
     """
     found = [item for item in approval.read(environment) if item.run_id == _identity(run_id)]
     if not found:
@@ -92,7 +92,7 @@ def approved(environment: str, run_id: str) -> approval.ReleaseManifest:
 
 
 def certified_by(environment: str, given: approval.Approval) -> approval.ReleaseManifest | None:
-    """The manifest of an approval; None where it is no valid one."""
+    """Returns the manifest of an approval; None when the approval is not valid."""
     try:
         return _certified(given, environment)
     except errors.GreylagError:
@@ -100,9 +100,9 @@ def certified_by(environment: str, given: approval.Approval) -> approval.Release
 
 
 def agreed(found: fleet.Fleet, environment: str, services: Iterable[str], run_id: str) -> approval.ReleaseManifest:
-    """What the worker of a protected environment may do for these services: what an approval says, for bundles that the environment before holds.
+    """Returns the approved manifest for these services of a protected environment, if the previous environment has verified its bundles.
 
-    Raises PlanRefused: as `approved` does, `approval-mismatch` when a service is not in the approval, `release-unproven`.
+    Raises PlanRefused as `approved` does, `approval-mismatch` when a service is not in the approval, `release-unproven`.
     """
     manifest = approved(environment, run_id)
     bundles = {}
@@ -115,17 +115,17 @@ def agreed(found: fleet.Fleet, environment: str, services: Iterable[str], run_id
 
 
 def require_same(manifest: approval.ReleaseManifest, service: str, bundle: str, plan: str) -> None:
-    """Raises PlanRefused (`approval-mismatch`) when a run asks for another bundle or plan of a service than was approved; an empty one asks for none."""
+    """Raises PlanRefused (`approval-mismatch`) when a run asks for another bundle or plan of a service than was approved; an empty text asks for none."""
     for what, given, expected in (("bundle", bundle, manifest.bundles[service]), ("plan", plan, manifest.plans[service])):
         if given and given != expected:
             raise _mismatch(f"the approval is for {what} {expected[:12]} of {service}, this run is for {given[:12]}")
 
 
 def require_proof(found: fleet.Fleet, environment: str, bundles: Mapping[str, str]) -> None:
-    """The environment before must have verified these very bundles a short while ago, by its own worker.
+    """Raises PlanRefused (`release-unproven`) unless the previous environment's own worker has verified these very bundles recently.
 
-    A completed run of verify-environment is that proof, and one of deploy-environment, whose last steps verify. Raises PlanRefused
-    (`release-unproven`).
+    The proof is a completed run of verify-environment, or of deploy-environment, whose last steps verify. It must have ended within
+    `PROOF_SECONDS`.
     """
     previous = found.previous(environment)
     if previous is None:
@@ -145,7 +145,7 @@ def require_proof(found: fleet.Fleet, environment: str, bundles: Mapping[str, st
 
 
 def covers(agreed: approval.ReleaseManifest, wanted: approval.ReleaseManifest, idle: Iterable[str]) -> bool:
-    """Whether an approval covers what is left of a release: the same bundles, and each service's plan the same or, by now, without steps."""
+    """Tells whether an approval covers the rest of a release: the same bundles, and for each service the same plan or nothing left to do."""
     done = set(idle)
     return dict(agreed.bundles) == dict(wanted.bundles) and all(
         name in done or agreed.plans.get(name) == plan for name, plan in wanted.plans.items()

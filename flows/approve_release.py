@@ -1,4 +1,4 @@
-"""A person's or a pipeline's yes to one bundle and one plan in one environment: a run of its own, kept with who, when and why (architecture.md §3.2)."""
+"""The approval of one bundle and one plan in one environment, by a person or a pipeline: a run of its own, with who, when and why (architecture.md §3.2)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def approve_release(
 
 
 def _reviewed(environment: str, bundle: str, plan: str, confirm: str) -> approval.ReleaseManifest:
-    """The plan that is approved, as that environment's worker published it; its digests are those of the form."""
+    """Returns the plan to be approved, as that environment's worker published it, if its digests are those of the form."""
     expected = approval.CONFIRMATION.format(environment=environment)
     if confirm != expected:
         raise errors.PlanRefused(

@@ -1,4 +1,4 @@
-"""All services of one environment: dependencies first, independent ones side by side; a failure stops its dependents and nobody else."""
+"""Deploys all services of one environment: dependencies first, independent ones in parallel; a failure stops only the services that depend on it."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from tasks import fleet, migration
 from tasks.approval import ReleaseManifest
 
 ENDING_SECONDS = 10.0
-"""How long an interrupted run waits for its services to roll back: a service that sleeps before a retry is not waited for any longer."""
+"""Seconds that an interrupted run waits for its services to roll back; a service that sleeps before a retry is not waited for any longer."""
 
 LAST_SECONDS = 26.0
-"""How long it waits for those that still hold a connection or a Job; Prefect kills the run after 30 s (prefect.md §12)."""
+"""Seconds that it waits for services that still hold a connection or a Job; Prefect kills the run after 30 (prefect.md §12)."""
 
 _Ended = queue.SimpleQueue[tuple[str, State[Any]]]
 
 _Failures = dict[str, endings.RunFailed]
-"""By service."""
+"""The failures, by service."""
 
 
 @flow(name="deploy-environment", flow_run_name=labels.run_name, retries=0, persist_result=False)
@@ -77,8 +77,8 @@ def deploy_environment(
 
 @task(name="deploy service", task_run_name="deploy {service}", cache_policy=NO_CACHE, persist_result=False)
 def _deploy(service: str, environment: str, bundle: str, options: dict[str, Any]) -> reports.Row | State[Any]:
-    """One service's flow, called from within a task: only then does Prefect give the child a key of its own. By call order, which differs from run
-    to run where services start side by side, the UI's Retry would take another service's finished run for this one's.
+    """Runs one service's flow. It is called from within a task, because only then does Prefect give the child run a key of its own. Keys by call order
+    would differ between runs, since services start in parallel, and the UI's Retry would then take another service's finished run for this one's.
     """
     with prefect.tags(*labels.tags(service=service, environment=environment, bundle=bundle)):
         state = deploy_service(service=service, environment=environment, bundle=bundle, **options, return_state=True)
@@ -88,7 +88,7 @@ def _deploy(service: str, environment: str, bundle: str, options: dict[str, Any]
 
 
 def _why(state: State[Any]) -> endings.RunFailed | None:
-    """Why a child failed, read from its run; None where the server does not answer."""
+    """Returns the reason why a child run failed, read from its run; None when the server does not answer."""
     try:
         with get_client(sync_client=True) as client:
             return endings.failure(client.read_flow_run(cast(UUID, state.state_details.flow_run_id)))
@@ -97,7 +97,7 @@ def _why(state: State[Any]) -> endings.RunFailed | None:
 
 
 def _pinned(found: fleet.Fleet, environment: str, services: tuple[str, ...], bundles: dict[str, str], approval: str) -> dict[str, str]:
-    """Per service the bundle of this run, dependencies first. Everything that can be refused is refused here, before any service is touched."""
+    """Returns each service's bundle for this run, dependencies first. Everything that can be refused is refused here, before any service is touched."""
     names = [name for wave in found.order(services) for name in wave]
     approved = None
     if approval and found.environment(environment).protected:
@@ -113,7 +113,7 @@ def _pinned(found: fleet.Fleet, environment: str, services: tuple[str, ...], bun
 
 
 def _run(found: fleet.Fleet, environment: str, pinned: dict[str, str], options: dict[str, Any]) -> tuple[list[reports.Row], _Failures]:
-    """Runs the services; returns a row for each, and why those failed that did."""
+    """Runs the services; returns a row for each, and the failures by service."""
     schedule = waves.Schedule({name: found.prerequisites(name) for name in pinned})
     rows: dict[str, reports.Row] = {}
     failures: _Failures = {}
@@ -137,7 +137,7 @@ def _run(found: fleet.Fleet, environment: str, pinned: dict[str, str], options: 
 
 
 def _failure(name: str, state: State[Any]) -> endings.RunFailed:
-    """What `_deploy` found of a failed child; where it could not, what the state says."""
+    """Returns the failure of a child run as `_deploy` found it; otherwise one made from the state."""
     found = state.result(raise_on_failure=False)
     if isinstance(found, endings.RunFailed):
         return found
@@ -149,7 +149,7 @@ def _failure(name: str, state: State[Any]) -> endings.RunFailed:
 
 @contextmanager
 def _threads() -> Iterator[Callable[..., None]]:
-    """Starts services in threads of this process. They are daemons: an interrupted run must not wait for one that sleeps before a retry."""
+    """Starts services in threads of this process. The threads are daemons, so that an interrupted run need not wait for one that sleeps before a retry."""
     threads: list[threading.Thread] = []
 
     def start(name: str, ended: _Ended, *given: Any) -> None:
@@ -173,7 +173,7 @@ def _threads() -> Iterator[Callable[..., None]]:
 
 
 def _await_end(threads: list[threading.Thread]) -> None:
-    """Waits for services that are being ended; the registry knows whether there is anything left to roll back."""
+    """Waits for services that are being ended; the registry tells whether anything is left to roll back."""
     started = time.monotonic()
     while any(thread.is_alive() for thread in threads):
         waited = time.monotonic() - started

@@ -58,7 +58,7 @@ def deploy_service(
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a run was asked for, made definite: image with its repository, bundle and plan of its approval, how step 3 is run."""
+    """A run's parameters with defaults resolved: the image with its repository, the bundle and plan of its approval, the mode of step 3."""
 
     bundle: str
     plan: str
@@ -136,7 +136,7 @@ def _migrate(
 
 
 def _publish_plan(target: Target, url: Any, found: credentials.Credentials, bundle: str) -> None:
-    """Shows what step 3 is about to do. A page that can't be made stops nothing: step 3 meets the same cause and reports it."""
+    """Publishes what step 3 is about to do. A page that can't be made stops nothing, because step 3 meets the same cause and reports it."""
     try:
         outcome = migration.preview(Request(target, url, bundle, env=migration.substitutions(target, found)))
         reports.publish_markdown(*pages.plan(target, outcome))
@@ -157,7 +157,7 @@ def _versions(migrated: MigrationOutcome) -> str:
 
 
 def _chosen(mode: str, chosen: settings.Settings, target: Target, image: str) -> settings.Mode:
-    """How step 3 is run: as the run says, else as the settings say, else as a Job where there are a cluster and an image."""
+    """Returns the mode of step 3: the run's, else the settings', else a Job if there are a cluster and an image."""
     asked = settings.Mode(mode) if mode else chosen.migration_mode(image if manifest.runnable(image) else "", target.kube_context)
     if asked is settings.Mode.ARGOCD:
         raise errors.UsageError(

@@ -1,7 +1,7 @@
-"""How a flow run ended, as data: written to the run by the flow that fails, read by whoever waits for it, a flow or the command (promises.md §1).
+"""The end of a flow run as data: written to the run by the flow that fails, read by the flow or the command that waits for it (promises.md §1).
 
-Prefect keeps two things of a failed run: a message for people, and a pickle, which nobody may open. The cause goes into the run's labels (prefect.md
-§8), which are JSON, set before the state is, and read with it in one request. A run of many services carries the cause that decides (`decisive`).
+Prefect keeps two things of a failed run: a message for people, and a pickle, which must not be opened. So the cause is stored in the run's labels
+(prefect.md §8): they are JSON, set before the state is, and read with it in one request. A run of many services carries the cause that decides (`decisive`).
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 CODE = "greylag.code"
 EXIT_CODE = "greylag.exit-code"
 TARGET = "greylag.target"
-"""Where it happened: `dev`, or `dev/auth-service`."""
+"""The place of the failure: `dev`, or `dev/auth-service`."""
 
 ATTEMPT = "greylag.attempt"
-"""The run's `run_count` when the cause was written: after the UI's Retry the labels of the earlier attempt are still there."""
+"""The run's `run_count` when the cause was written, because labels of an earlier attempt are still there after the UI's Retry."""
 
 HINT = "see that run in the UI; after the cause is gone, start it again with the same parameters"
 
 
 class RunFailed(errors.Relayed):
-    """A flow run that did not complete: code and exit code are its cause's, the detail is its own message.
+    """A flow run that did not complete: its code and exit code are the cause's, its detail is the run's own message.
 
     Attributes:
-        target: the environment or the service that it failed for; empty where that is not known.
+        target: the environment or the service that it failed for; empty when that is not known.
     """
 
     code = "run-failed"
@@ -39,11 +39,11 @@ class RunFailed(errors.Relayed):
 
 
 def failed(error: errors.GreylagError, *, target: str = "", message: str = "") -> State[Any]:
-    """The state for the running flow to end in, after its cause was written to the run.
+    """Writes the cause to the running flow's run, and returns the state for it to end in.
 
     Args:
-        target: what it failed for; that of a `RunFailed` where it is empty.
-        message: what people read; the error in full where it is empty.
+        target: the environment or service that failed; when it is empty, that of a `RunFailed` is taken.
+        message: the text for people; when it is empty, the error in full.
     """
     from prefect.states import Failed
 
@@ -52,7 +52,7 @@ def failed(error: errors.GreylagError, *, target: str = "", message: str = "") -
 
 
 def gave_way(error: promotions.AlreadyProposed | promotions.Skipped | promotions.Superseded) -> State[Any]:
-    """The state for the running promotion to end in, in favour of another one: it has not failed, and not promoted."""
+    """Writes the cause to the running promotion, and returns the state for it to end in, in favour of another one: it neither failed nor promoted."""
     from prefect.states import Cancelled, Completed
 
     _write(error, "")
@@ -63,22 +63,22 @@ def gave_way(error: promotions.AlreadyProposed | promotions.Skipped | promotions
 
 
 def decisive(causes: Iterable[tuple[str, errors.GreylagError]]) -> tuple[str, errors.GreylagError]:
-    """The target and the error that stand for several failures: the first that no retry mends, else the first."""
+    """Returns the target and the error that stand for several failures: the first that no retry can solve, else the first."""
     found = list(causes)
     return next((item for item in found if item[1].exit_code not in errors.TRANSIENT), found[0])
 
 
 def require_completed(run: FlowRun) -> None:
-    """Raises RunFailed where a run ended otherwise. A cancelled run did not deploy (prefect.md §3)."""
+    """Raises RunFailed when a run ended otherwise. A cancelled run did not deploy (prefect.md §3)."""
     error = failure(run)
     if error is not None:
         raise error
 
 
 def failure(run: FlowRun) -> RunFailed | None:
-    """Why an ended run did not complete; None where it did. A promotion that gave way to another one has not done what it was started for.
+    """Returns the reason why an ended run did not complete; None when it did. A promotion that gave way to another one did not complete.
 
-    A run that lost its process could write nothing, and one that was cancelled ended before its cause, so their state decides.
+    A run that lost its process could write no cause, and one that was cancelled ended before it could, so for these the state decides.
     """
     state = run.state
     gave_way = state is not None and state.name in promotions.GAVE_WAY
@@ -101,7 +101,7 @@ def failure(run: FlowRun) -> RunFailed | None:
 
 
 def _write(error: errors.GreylagError, target: str) -> None:
-    """Writes the cause to the running flow's labels. Where the server does not take it, the run fails all the same, without a cause."""
+    """Writes the cause to the running flow's labels. If the server does not accept it, the run still fails, but without a cause."""
     import httpx
     from prefect.client.orchestration import get_client
     from prefect.context import FlowRunContext
@@ -114,7 +114,7 @@ def _write(error: errors.GreylagError, target: str) -> None:
     run_id = context.flow_run.id
     try:
         with get_client(sync_client=True) as client:
-            attempt = client.read_flow_run(run_id).run_count  # the context's own is of before the run began
+            attempt = client.read_flow_run(run_id).run_count  # the context's own count dates from before the run began
             cause: dict[str, bool | int | float | str] = {
                 CODE: error.code,
                 EXIT_CODE: int(error.exit_code),

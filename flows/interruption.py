@@ -1,7 +1,7 @@
-"""What happens when Prefect ends a run: SIGTERM becomes a TerminationSignal in the main thread, and nothing else learns of it.
+"""Handles the end of a run by Prefect: SIGTERM becomes a TerminationSignal in the main thread, and no other thread learns of it.
 
-So the main thread cancels every open connection of the process (`registry.cancel_all`), and from then on no step is tried again and no further one
-begins: an attempt that was cancelled would otherwise be taken for a transient failure. A worker's process runs one flow run, so this is never undone.
+So the main thread cancels every open connection of the process (`registry.cancel_all`), and from then on no step is retried and none
+begins: a cancelled attempt would otherwise look like a transient failure. A worker's process runs one flow run, so this is never undone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _stopping = threading.Event()
 
 @contextmanager
 def heeded() -> Iterator[None]:
-    """Around what a flow does: an interruption (any BaseException that is no Exception) ends the statements that run, then goes on up."""
+    """Wraps a flow's work: an interruption (a BaseException that is no Exception) ends the running statements, and is raised again."""
     try:
         yield
     except Exception:
@@ -29,7 +29,7 @@ def heeded() -> Iterator[None]:
 
 
 def stop() -> None:
-    """Ends what runs on the servers and what would begin next."""
+    """Cancels what runs on the servers, and keeps further steps from starting."""
     _stopping.set()
     registry.cancel_all()
 
@@ -41,7 +41,7 @@ def check() -> None:
 
 
 def policy(options: dict[str, Any]) -> dict[str, Any]:
-    """A task's retry options (`backoff.policy`) that also know of the end."""
+    """Returns a task's retry options (`backoff.policy`) that never retry once the process is being ended."""
     condition = options["retry_condition_fn"]
 
     def retry(task: Any, task_run: Any, state: Any) -> bool:  # a plain function: Prefect 3.8.8 ignores other callables (prefect.md §1)

@@ -1,4 +1,4 @@
-"""Names, tags and loggers of flow runs: which service, which environment, which digest."""
+"""Names, tags and loggers of flow runs, made of service, environment and digest."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SHORT = 12
 
 
 def short(digest: str) -> str:
-    """The first characters of a digest, for names and tables."""
+    """Returns the first characters of a digest, for names and tables."""
     return digest[:SHORT]
 
 
 def run_name() -> str:
-    """The running flow run's name, from its flow and its parameters: `deploy-service auth-service dev 1a2b3c4d5e6f`."""
+    """Returns the running flow run's name, from its flow and its parameters: `deploy-service auth-service dev 1a2b3c4d5e6f`."""
     given: Mapping[str, Any] = flow_run.parameters or {}
     bundle = given.get("bundle") or (approval.ReleaseManifest(bundles=given["bundles"]).bundle if given.get("bundles") else "")
     words = [flow_run.flow_name, given.get("service"), given.get("environment") or given.get("until"), short(bundle)]
@@ -31,13 +31,13 @@ def run_name() -> str:
 
 
 def tags(*, service: str = "", environment: str = "", bundle: str = "") -> list[str]:
-    """The tags of a run: `service:…`, `environment:…`, `bundle:…`."""
+    """Returns the tags of a run: `service:…`, `environment:…`, `bundle:…`."""
     named = {"service": service, "environment": environment, "bundle": short(bundle)}
     return ["greylag", *(f"{key}:{value}" for key, value in named.items() if value)]
 
 
 def attach(*, service: str = "", environment: str = "", bundle: str = "") -> None:
-    """Adds tags to the running flow run, also where it was started by hand."""
+    """Adds tags to the running flow run, even if it was started by hand."""
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return
@@ -49,9 +49,9 @@ def attach(*, service: str = "", environment: str = "", bundle: str = "") -> Non
 
 
 def logger() -> logging.Logger | logging.LoggerAdapter[Any]:
-    """The running flow's own logger.
+    """Returns the running flow's own logger.
 
-    Prefect's get_run_logger would take the task's where a flow is called from within a task, as deploy_environment does.
+    Prefect's get_run_logger would take the task's logger when a flow is called from within a task, as in deploy_environment.
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:

@@ -1,4 +1,4 @@
-"""Pages for the UI, as markdown: a plan with the files' own text. What ENVSUB would fill in is not in it (pure, but for reading the files)."""
+"""Pages for the UI, as markdown: a plan with the files' own text, before ENVSUB fills in anything (pure, except that it reads the files)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tasks.fleet.models import Target
 from tasks.outcomes import PlannedStep, PlanOutcome
 
 LONGEST_FILE = 20_000
-"""Characters of one file that a page shows: a reader of a UI reads no more, and an artifact is kept for ever."""
+"""Characters of one file that a page shows: nobody reads more in a UI, and an artifact is kept for ever."""
 
 LONGEST_PAGE = 200_000
 
 
 def plan(target: Target, outcome: PlanOutcome) -> tuple[str, str, str]:
-    """A plan's key, page and description."""
+    """Returns a plan's key, page and description."""
     key = f"plan-{target.service}-{target.environment}"
     count = len(outcome.steps)
     summary = f"{count} migration{'s' if count != 1 else ''} to apply" if count else "nothing to do"

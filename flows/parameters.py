@@ -1,4 +1,4 @@
-"""Types of the flows' parameters: references only, never a secret. In the UI's form they are dropdowns that follow the fleet at deploy time.
+"""Types of the flows' parameters: references only, never a secret. In the UI's form they are dropdowns with the fleet's names at deploy time.
 
 A parameter's description comes from its flow's docstring (`Args:`); `Annotated[..., Field(description=…)]` would lose it (prefect.md §6).
 """
@@ -21,7 +21,7 @@ LAST_ENVIRONMENT = list(_FLEET.environments)[-1]
 
 
 def known_service(name: str) -> str:
-    """The name, if fleet.yaml has such a service; a ValueError, as pydantic wants it, otherwise."""
+    """Returns the name, if fleet.yaml has such a service; raises a ValueError, as pydantic wants it, otherwise."""
     try:
         fleet.load().service(name)
     except errors.GreylagError as error:
@@ -30,7 +30,7 @@ def known_service(name: str) -> str:
 
 
 def known_environment(name: str) -> str:
-    """The environment's own name for a name or an alias (`production` is `prod`); a ValueError where there is none."""
+    """Returns the environment's own name for a name or an alias (`production` is `prod`); raises a ValueError when there is none."""
     try:
         return fleet.load().environment_name(name)
     except errors.GreylagError as error:
@@ -38,7 +38,7 @@ def known_environment(name: str) -> str:
 
 
 def image_reference(text: str) -> str:
-    """The text, if it is an image reference, a tag, or nothing; a ValueError otherwise: a slip must not wait for the migration to be noticed."""
+    """Returns the text, if it is an image reference, a tag, or empty; raises a ValueError otherwise, so that a typo is found before the migration."""
     try:
         if text:
             images.parse(text)
@@ -72,4 +72,4 @@ Limit = Annotated[int, Field(ge=0, le=50)]
 Seconds = Annotated[float, Field(ge=0)]
 
 Mode = Literal["", "inline", "job"]
-"""How a migration is run; empty leaves it to the settings and to what is there: a Job where a cluster is configured and the image is known."""
+"""The mode of step 3; empty leaves it to the settings, else takes a Job if a cluster is configured and the image is known."""

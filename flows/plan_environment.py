@@ -1,4 +1,4 @@
-"""What a release would do in an environment, read by its own worker and published: what a person approves."""
+"""The plan of a release in an environment, made by its own worker and published, so that a person can approve it."""
 
 from __future__ import annotations
 

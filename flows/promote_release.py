@@ -1,6 +1,6 @@
-"""dev -> release -> prod: starts each environment's own worker, in order, and asks that worker for proof before going on.
+"""Promotes dev -> release -> prod: starts each environment's own worker, in order, and asks that worker for proof before the next.
 
-This flow holds no credentials. What it knows of an environment is what that environment's worker reads afresh and publishes.
+This flow holds no credentials. It knows about an environment only what that environment's worker reads afresh and publishes.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from migrator import errors
 from tasks import approval, fleet, migration, promotions, settings
 
 PROOF_SECONDS = 300.0
-"""Proof older than this is read again before a protected environment is entered: an approval takes hours, and somebody may have worked on the
+"""Seconds. Older proof is read again before a protected environment is entered: an approval takes hours, and somebody may have changed the
 previous environment meanwhile."""
 
 APPROVAL_POLL_SECONDS = 2.0
-"""A person waits at the other end; one small request every two seconds is nothing to the server."""
+"""Seconds. A person is waiting for the reaction, and one small request every two seconds is little load for the server."""
 
 _Manifest = approval.ReleaseManifest
 
 
 @dataclass
 class _Promotion:
-    """What one promotion knows and carries from environment to environment."""
+    """One promotion: its parameters, and what it carries from environment to environment."""
 
     fleet: fleet.Fleet
     until: str
@@ -43,26 +43,26 @@ class _Promotion:
     options: dict[str, Any]
     approval_timeout_seconds: float
     sparing: bool
-    """Whether environments that hold the bundle already are left alone: what a schedule starts is to be seen where there is something new."""
+    """Whether environments that already hold the bundle are left out: a scheduled promotion should only show up where there is something new."""
     rows: list[reports.Row] = field(default_factory=list)
     proven_at: dict[str, float] = field(default_factory=dict)
     children: int = 0
 
     def proven(self, environment: str) -> bool:
-        """Whether this promotion has seen that environment's own worker verify these bundles a short while ago."""
+        """Tells whether that environment's own worker has verified these bundles during this promotion, within `PROOF_SECONDS`."""
         return environment in self.proven_at and time.monotonic() - self.proven_at[environment] <= PROOF_SECONDS
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a release would do in an environment, and how many migrations of each service that is."""
+    """A release's plan in an environment, with the number of migrations for each service."""
 
     manifest: _Manifest
     migrations: dict[str, int]
 
     @property
     def pending(self) -> bool:
-        """Whether there is anything to apply."""
+        """Tells whether there is anything to apply."""
         return any(self.migrations.values())
 
 
@@ -126,7 +126,7 @@ def promote_release(
 
 
 def _prepare(found: fleet.Fleet, until: str, services: tuple[str, ...], bundle: str, options: dict[str, Any], timeout: float) -> _Promotion:
-    """The release's identity, from the checkout's files alone."""
+    """Prepares the promotion: the release's identity, from the checkout's files alone."""
     first = next(iter(found.environments))
     names = services or tuple(found.services)
     manifest = approval.ReleaseManifest(bundles={name: migration.load_bundle(found.target(name, first)).digest() for name in names})
@@ -154,7 +154,7 @@ def _path(found: fleet.Fleet, start: str, until: str) -> list[str]:
 
 
 def _enter(promotion: _Promotion, environment: str) -> None:
-    """One environment: proof of the one before it, approval where it is protected, deployment by its own worker."""
+    """Enters one environment: proof of the previous one, an approval if this one is protected, then deployment by its own worker."""
     previous, plan = promotion.fleet.previous(environment), None
     if promotion.sparing and not (plan := _plan(promotion, environment)).pending:
         labels.logger().info("%s: nothing to do", environment)
@@ -173,14 +173,14 @@ def _enter(promotion: _Promotion, environment: str) -> None:
 
 
 def _prove(promotion: _Promotion, environment: str) -> None:
-    """Lets the environment's own worker read back that it holds this bundle, and nothing less."""
+    """Lets the environment's own worker verify that it holds exactly these bundles. Raises RunFailed when it does not."""
     given = {name: promotion.options[name] for name in ("backoff_limit", "active_deadline_seconds")}
     _child(promotion, "verify-environment", environment, {"bundles": promotion.bundles, **given})
     promotion.proven_at[environment] = time.monotonic()
 
 
 def _plan(promotion: _Promotion, environment: str) -> _Plan:
-    """What the release would do in an environment, read and published by its own worker."""
+    """Plans what the release would do in an environment, by that environment's own worker, which publishes it."""
     given = {name: promotion.options[name] for name in ("backoff_limit", "active_deadline_seconds")}
     child = _child(promotion, "plan-environment", environment, {"bundles": promotion.bundles, **given})
     rows = remote_runs.table(child.id, approvals.plan_key(environment))
@@ -188,9 +188,9 @@ def _plan(promotion: _Promotion, environment: str) -> _Plan:
 
 
 def _approval(promotion: _Promotion, environment: str, plan: _Plan) -> tuple[str, str]:
-    """The run id of an approval that covers what the environment needs now, and what to say of it. Nothing to do needs none.
+    """Returns the run id of an approval for what the environment needs now, and the outcome in words. If nothing is to be done, none is needed.
 
-    Raises Superseded where another promotion's proposal took the place of this one, PlanRefused when nobody approved in time.
+    Raises Superseded when another promotion's proposal has replaced this one's, PlanRefused when nobody approved in time.
     """
     if not plan.pending:
         return "", "entered, nothing to apply"
@@ -206,7 +206,7 @@ def _approval(promotion: _Promotion, environment: str, plan: _Plan) -> tuple[str
 
 
 def _awaited(promotion: _Promotion, environment: str, plan: _Plan, reason: errors.PlanRefused) -> approval.Approval:
-    """Waits for an approval without being at work, then for this run's turn: meanwhile another proposal may have taken this one's place."""
+    """Waits for an approval without being at work, then for this run's turn, because another proposal may have replaced this one meanwhile."""
     deadline = time.monotonic() + promotion.approval_timeout_seconds
     proposals.show_waiting(f"{environment}: bundle {labels.short(plan.manifest.bundle)}, plan {labels.short(plan.manifest.plan)}")
     found: approval.Approval | errors.PlanRefused = reason
@@ -225,7 +225,7 @@ def _awaited(promotion: _Promotion, environment: str, plan: _Plan, reason: error
 
 
 def _standing_approval(environment: str, plan: _Plan) -> approval.Approval | errors.PlanRefused:
-    """The approval of this run's proposal, or why there is none. Raises Superseded."""
+    """Returns the approval of this run's proposal, or the error that says why there is none. Raises Superseded."""
     proposals.require_standing(environment)
     try:
         return _covering(environment, plan)
@@ -234,7 +234,7 @@ def _standing_approval(environment: str, plan: _Plan) -> approval.Approval | err
 
 
 def _covering(environment: str, plan: _Plan) -> approval.Approval:
-    """An approval of exactly this, or of more of the same bundle that an interrupted run has done since. Raises PlanRefused."""
+    """Returns an approval of exactly this plan, or of a larger plan of the same bundle that an interrupted run has begun. Raises PlanRefused."""
     wanted, idle = plan.manifest, [name for name, count in plan.migrations.items() if not count]
     given = approval.read(environment)
     for item in given:
@@ -253,7 +253,7 @@ def _covering(environment: str, plan: _Plan) -> approval.Approval:
 
 
 def _ask(environment: str, wanted: _Manifest, reason: errors.PlanRefused) -> None:
-    """Says what is awaited, in the log and as an event: which deployment to start with which values."""
+    """Announces in the log and as an event which approval is awaited: the deployment to start, and its values."""
     values = {
         "environment": environment,
         "bundle": wanted.bundle,
@@ -275,7 +275,7 @@ def _ask(environment: str, wanted: _Manifest, reason: errors.PlanRefused) -> Non
 
 
 def _child(promotion: _Promotion, flow_name: str, environment: str, given: dict[str, Any]) -> FlowRun:
-    """Runs a deployment of an environment in that environment's pool; raises with its message where it did not complete."""
+    """Runs an environment's deployment in that environment's pool; raises RunFailed with its message when it did not complete."""
     promotion.children += 1
     child = remote_runs.start(
         flow_name,
@@ -294,7 +294,7 @@ def _child(promotion: _Promotion, flow_name: str, environment: str, given: dict[
 
 
 def _superseded(promotion: _Promotion | None, environment: str, error: promotions.Superseded) -> State[Any]:
-    """The end of a promotion whose proposal another one took the place of: not a failure, and nothing that anybody has to mend."""
+    """Ends a promotion whose proposal was replaced by another: this is not a failure, and nobody has to do anything about it."""
     digest = promotion.digest if promotion else ""
     _publish([*(promotion.rows if promotion else []), _row(environment, f"superseded: {error.message}", digest)], digest)
     _emit("release.superseded", environment, digest, reason=error.message)

@@ -1,7 +1,7 @@
-"""Promotions beside each other: whose turn it is, what each proposes, and which proposal took another's place.
+"""Several promotions at once: finds whose turn it is, what each of them proposes, and which proposal has replaced another.
 
 Everything is read from the runs that Prefect records and from the artifacts that they publish; `tasks/promotions.py` decides. A concurrency limit of
-the deployment would not do: a run that waits for its approval would hold the only slot, so that no newer proposal could ever take its place, and
+the deployment would not do: a run that waits for its approval would hold the only slot, so that no newer proposal could ever replace it, and
 Prefect crashes a run that holds a slot when the server was restarted (prefect.md §3).
 """
 
@@ -29,19 +29,19 @@ from tasks.approval import Approval, ReleaseManifest
 from tasks.promotions import Promotion, Turn
 
 HEARTBEATS_MISSED = 3
-"""A run whose heartbeat failed so often in a row is taken for dead, as Prefect's own recipe for zombies does."""
+"""Heartbeats in a row that a run may miss before it counts as dead, as in Prefect's own recipe for zombies."""
 
 HEARTBEAT_SECONDS = 180
-"""Prefect's default, where this worker has switched its own heartbeats off."""
+"""Seconds. Prefect's default, for a worker that has switched its own heartbeats off."""
 
 TURN_POLL_SECONDS = 5.0
-"""Another promotion takes minutes."""
+"""Seconds. Another promotion takes minutes."""
 
 
 def take_turn(found: fleet.Fleet, until: str, *, returning: bool = False) -> None:
     """Returns once this run may work (`promotions.turn`).
 
-    Raises Skipped where it isn't to work at all, Interrupted where Prefect doesn't hold it for running any more.
+    Raises Skipped when it isn't to work at all, Interrupted when it is no running run for Prefect any more.
     """
     told: Promotion | None = None
     while True:
@@ -66,7 +66,7 @@ def take_turn(found: fleet.Fleet, until: str, *, returning: bool = False) -> Non
 
 
 def running(found: fleet.Fleet) -> list[Promotion]:
-    """The promotions that Prefect holds for running, this one among them."""
+    """Returns the promotions that are running for Prefect, including this one."""
     wanted = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])))
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(
@@ -95,7 +95,7 @@ def _promotion(found: fleet.Fleet, run: FlowRun, client: SyncPrefectClient) -> P
 
 
 def _alive(client: SyncPrefectClient, run_id: UUID, since: datetime) -> bool:
-    """Whether the run's process has shown a sign of life within the time of three heartbeats, or began that short a while ago."""
+    """Tells whether the run's process has shown a sign of life within the time of three heartbeats, or began within that time."""
     patience = timedelta(seconds=HEARTBEATS_MISSED * (get_current_settings().flows.heartbeat_frequency or HEARTBEAT_SECONDS))
     oldest = datetime.now(since.tzinfo) - patience
     if since > oldest:
@@ -109,7 +109,7 @@ def _alive(client: SyncPrefectClient, run_id: UUID, since: datetime) -> bool:
 
 
 def publish(environment: str, manifest: ReleaseManifest, *, image: str, given: Approval | None = None) -> None:
-    """Proposes a release for an environment, in place of what was proposed before; or notes that it is entered now, by an approval."""
+    """Proposes a release for an environment, in place of earlier proposals; or records that the environment is entered now, by an approval."""
     more = {"image": image, "run": current.name, "approval": given.run_id if given else ""}
     rows = [{"service": name, "bundle": manifest.bundles[name], "plan": plan, **more} for name, plan in manifest.plans.items()]
     outcome = f"is entered, approved by {given.approver} (claimed)" if given else "is proposed"
@@ -121,7 +121,7 @@ def publish(environment: str, manifest: ReleaseManifest, *, image: str, given: A
 
 
 def require_new(found: fleet.Fleet, environments: Sequence[str], bundles: Mapping[str, str], image: str) -> None:
-    """Raises AlreadyProposed where another promotion waits for an approval of this very release, in one of these environments."""
+    """Raises AlreadyProposed when another promotion waits for an approval of this very release, in one of these environments."""
     others = [item for item in remote_runs.patiently(lambda: running(found)) if item.run_id != current.id and item.waiting]
     if not others:
         return
@@ -137,7 +137,7 @@ def require_new(found: fleet.Fleet, environments: Sequence[str], bundles: Mappin
 
 
 def require_standing(environment: str) -> None:
-    """Raises Superseded where another run's proposal took the place of this run's."""
+    """Raises Superseded when another run's proposal has replaced this run's."""
     found = promotions.successor(current.id, approvals.proposals(environment))
     if found is not None:
         raise promotions.Superseded(
@@ -147,17 +147,17 @@ def require_standing(environment: str) -> None:
 
 
 def show_waiting(message: str) -> None:
-    """Lets Prefect say that this run waits for its approval; from then on it isn't at work."""
+    """Gives the run the state of one that waits for its approval; from then on it isn't at work."""
     _rename(promotions.AWAITING_APPROVAL, message)
 
 
 def show_working() -> None:
-    """Lets Prefect say that this run goes on; it stands at the end of the line (`take_turn`)."""
+    """Gives the run the state Running again; it is then last in line (`take_turn`)."""
     _rename("Running", "")
 
 
 def _rename(name: str, message: str) -> None:
-    """Gives the running run's state another name. A run that somebody has cancelled or ended meanwhile stays that."""
+    """Gives the running run's state another name. If somebody has cancelled or ended the run meanwhile, it stays so."""
 
     def rename() -> Any:
         with get_client(sync_client=True) as client:

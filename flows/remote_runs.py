@@ -1,4 +1,4 @@
-"""Runs in other work pools: started by reference, awaited, and read back through Prefect's API alone. No credential passes here."""
+"""Runs in other work pools: started by reference, awaited, and read back through Prefect's API alone. No credential passes through this module."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ Row = dict[str, Any]
 _Answer = TypeVar("_Answer")
 
 MOST_ARTIFACTS = 50
-"""Versions of one artifact that are looked through; an older plan is not what a database needs today."""
+"""Versions of one artifact that are looked through; an older plan would not fit the database any more."""
 
 MOST_RUNS = 200
-"""Runs that are looked through, newest first: the page that Prefect's API gives at once."""
+"""Runs that are looked through, newest first: one page of Prefect's API."""
 
 POLL_SECONDS = 1.0
-"""A run takes seconds to start; one small request a second is nothing to the server."""
+"""Seconds. A run takes seconds to start, and one small request a second is little load for the server."""
 
 OUTAGE_SECONDS = 900.0
-"""A server that is away for longer is not being restarted."""
+"""Seconds. A server that is away for longer is not just being restarted."""
 
 OUTAGE_POLL_SECONDS = 5.0
 
 UNSTARTED_SECONDS = 60.0
-"""A process worker polls every 10 s by default; after a minute nobody seems to be there, and the log says so once."""
+"""Seconds. A process worker polls every 10 s by default; after a minute there seems to be no worker, and the log says so once."""
 
 
 def start(flow_name: str, deployment: str, parameters: Mapping[str, Any], *, environment: str, bundle: str, key: str, name: str) -> FlowRun:
@@ -96,9 +96,9 @@ def wait(child: FlowRun, pool: str) -> FlowRun:
 
 
 def patiently(read: Callable[[], _Answer]) -> _Answer:
-    """What `read` gives, tried again while the Prefect server does not answer: a promotion waits for hours, a server is restarted now and then.
+    """Returns what `read` returns, and repeats it while the Prefect server does not answer: a promotion waits for hours, and servers are restarted.
 
-    Raises what `read` raises once the server has been away for `OUTAGE_SECONDS`, and at once where it answers with a refusal.
+    Raises what `read` raises once the server has been away for `OUTAGE_SECONDS`, and at once when it answers with a refusal.
     """
     started = time.monotonic()
     while True:
@@ -113,7 +113,7 @@ def patiently(read: Callable[[], _Answer]) -> _Answer:
 
 
 def completed(flow_names: Iterable[str], since: datetime) -> list[FlowRun]:
-    """The completed runs of some flows that ended since then, newest first."""
+    """Returns the completed runs of some flows that ended since then, newest first."""
     with get_client(sync_client=True) as client:
         return client.read_flow_runs(
             flow_filter=FlowFilter(name=FlowFilterName(any_=list(flow_names))),
@@ -127,7 +127,7 @@ def completed(flow_names: Iterable[str], since: datetime) -> list[FlowRun]:
 
 
 def table(run_id: UUID, key: str) -> list[Row]:
-    """The rows of a table artifact that a run published. Raises NotFound (`no-artifact`) where it published none."""
+    """Returns the rows of a table artifact that a run published. Raises NotFound (`no-artifact`) when it published none."""
     wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]), key=ArtifactFilterKey(any_=[key]))
     found = _tables(wanted)
     if not found:
@@ -136,12 +136,12 @@ def table(run_id: UUID, key: str) -> list[Row]:
 
 
 def tables(key: str) -> list[list[Row]]:
-    """The newest versions of a table artifact, newest first."""
+    """Returns the newest versions of a table artifact, newest first."""
     return _tables(ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
 
 
 def publications(key: str) -> list[tuple[UUID, datetime, list[Row]]]:
-    """The newest versions of a table artifact, newest first: which run published it, when (by the server's clock), and its rows."""
+    """Returns the newest versions of a table artifact, newest first: the run that published it, the server's time, and its rows."""
     found = _artifacts(ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
     return [(item.flow_run_id, item.created, _rows(item.data)) for item in found if item.flow_run_id and item.created]
 

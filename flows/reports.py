@@ -1,6 +1,6 @@
-"""What a person reads in Prefect's UI: plans as markdown, results as tables, under keys that stay the same from run to run.
+"""The results for people in Prefect's UI: plans as markdown, results as tables, under keys that stay the same from run to run.
 
-An artifact is plain text for every user of the server: statements are the files' own text, before ENVSUB, and no value of a secret is near.
+An artifact is plain text for every user of the server: statements are the files' own text, before ENVSUB, and hold no value of a secret.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ Row = dict[str, Any]
 
 
 def result_row(service: str, environment: str, outcome: str, **facts: Any) -> Row:
-    """One line of a result table; every row has the same columns, so that the table's header is complete.
+    """Returns one row of a result table; every row has the same columns, so that the table's header is complete.
 
-    The UI cuts a wide table at its right edge: what a reader asks first stands first.
+    The UI cuts a wide table at its right edge, so the most important columns come first.
     """
     columns = ("migrations", "statements", "seconds", "verification", "rollout", "versions", "bundle")
     return {"service": service, "environment": environment, "outcome": outcome, **{name: facts.get(name, "") for name in columns}}
 
 
 def publish_table(key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
-    """Publishes a table; an empty one would show nothing, so it gets a line that says so."""
+    """Publishes a table; an empty one would show nothing, so it gets a row that says so."""
     create_table_artifact(key=key, table=[dict(row) for row in rows] or [{"result": "nothing"}], description=description)
 
 
@@ -33,7 +33,7 @@ def publish_markdown(key: str, text: str, description: str) -> None:
 
 
 def fenced(text: str, language: str = "sql") -> str:
-    """Text as a code block; the fence is longer than any run of backticks in it."""
+    """Returns the text as a code block, whose fence is longer than any run of backticks in it."""
     longest, run = 0, 0
     for letter in text:
         run = run + 1 if letter == "`" else 0
@@ -43,5 +43,5 @@ def fenced(text: str, language: str = "sql") -> str:
 
 
 def cell(text: str) -> str:
-    """Text for a cell of a markdown table."""
+    """Returns the text for a cell of a markdown table."""
     return text.replace("|", "\\|").replace("\n", " ")

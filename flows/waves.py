@@ -1,4 +1,4 @@
-"""Which service may start next: dependencies first, independent ones side by side, the dependents of a failure not at all (pure)."""
+"""Decides which service may start next: dependencies first, independent ones in parallel, and never one that depends on a failure (pure)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class Schedule:
     """The state of one environment's deployment.
 
     Args:
-        needs: per service the services that must have succeeded before it. A name that is no key here was not selected and is ignored.
+        needs: for each service the services that must have succeeded before it. A name that is no key here was not selected and is ignored.
     """
 
     def __init__(self, needs: Mapping[str, Iterable[str]]) -> None:
@@ -27,7 +27,7 @@ class Schedule:
         return {name: sorted(self._needs[name] & self._failed) for name in self._take(lambda name: bool(self._needs[name] & self._failed))}
 
     def finish(self, service: str, *, succeeded: bool) -> None:
-        """Records how a service ended."""
+        """Records the end of a service."""
         (self._succeeded if succeeded else self._failed).add(service)
 
     def _take(self, wanted: Callable[[str], bool]) -> list[str]:

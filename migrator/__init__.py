@@ -1,6 +1,6 @@
 """greylag's engine: goose migrations on PostgreSQL and ClickHouse, as a library and as the `greylag` command.
 
-The public API; names load on first use, so that `import migrator` costs nothing::
+The public API. Names are loaded at first use, so that `import migrator` is fast::
 
     migrations = migrator.load("services/auth-service/migrations")
     with migrator.open_database("postgres", url) as database:

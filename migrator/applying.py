@@ -1,4 +1,4 @@
-"""Plan -> effects: takes the lock, looks again, executes what is left, and reports (architecture.md §2.3)."""
+"""Applies a plan: takes the lock, plans again, executes what is left, and reports (architecture.md §2.3)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from migrator.planning.plans import ACCEPT_NOTHING, Plan, Policy
 
 @dataclass(frozen=True)
 class Report:
-    """What one run did. `plan` is the plan as it was made again under the lock; `finished` holds one event per recorded migration.
+    """The result of one run. `plan` is the plan as it was made again under the lock; `finished` holds one event for each recorded migration.
 
-    `left`: the connection's `Options.leave` asked to stop at a boundary; planning and applying again, on another connection, does the rest.
+    `left`: the connection's `Options.leave` asked to stop at a boundary. Planning and applying again on another connection does the rest.
     """
 
     plan: Plan
@@ -30,7 +30,7 @@ class Report:
         return sum(item.statements for item in self.finished)
 
     def document(self) -> dict[str, object]:
-        """The report as JSON-ready data."""
+        """Returns the report as JSON-ready data."""
         return {
             "verb": str(self.plan.target.verb),
             "finished": [item.document() for item in self.finished],
@@ -50,16 +50,16 @@ def apply(
 ) -> Report:
     """Executes a plan.
 
-    Under the lock the history is read again and the plan is made again: if what remains is part of the given plan, in its order, it is
-    applied; a second runner thus finds nothing to do and succeeds. A plan without steps takes no lock, so that a pod with nothing to do never waits.
+    Under the lock the history is read again and the plan is made again. If the remaining steps are part of the given plan, in its order, they are
+    applied; so a second runner finds nothing to do and succeeds. A plan without steps takes no lock, so that a pod with nothing to do never waits.
 
     Args:
-        approved_digest: the digest of the plan that was approved; only that plan, or what is left of it, passes.
+        approved_digest: the digest of the approved plan; only that plan, or the rest of it, passes.
         policy, env: as given to `planner.plan`.
 
     Raises:
         PlanRefused: `plan-moved`, `approval-mismatch`, `cluster-unnamed`.
-        And what `Database.lock` and `Database.execute` raise; what was finished before stays finished and recorded.
+        And whatever `Database.lock` and `Database.execute` raise; migrations that were finished before stay finished and recorded.
     """
     started = time.monotonic()
     finished: list[events.MigrationFinished] = []

@@ -1,7 +1,7 @@
-"""The one table of error codes: each with its exit code and its meaning. A code is a public promise of the product, so it has one of each.
+"""The one table of error codes: each has one exit code and one meaning, because a code is a public promise of the product.
 
-The codes of every floor stand here, those of the flows and of the Kubernetes Jobs too: a program that reads a code knows its exit code without
-knowing where it was made. What to do about each is in docs/errors.md, which a test holds against this table.
+The codes of all packages are here, including those of the flows and of the Kubernetes Jobs, so that a program that reads a code knows its exit code
+without knowing where it was raised. docs/errors.md tells what to do about each; a test compares it with this table.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TRANSIENT = tuple(code for code in ExitCode if code >= 20)
 
 
 class Code(NamedTuple):
-    """What a code stands for."""
+    """The exit code and the meaning of a code."""
 
     exit_code: ExitCode
     meaning: str
@@ -327,13 +327,13 @@ CODES: Mapping[str, Code] = MappingProxyType(
 
 
 def recognised(code: object, exit_code: object, *, otherwise: str) -> str:
-    """A code of this version for an error that another process told of, which may be another version of greylag, or no greylag.
+    """Returns this version's code for an error that another process reported, which may be another version of greylag, or not greylag at all.
 
     Args:
-        code, exit_code: what was told; anything, for it was read from JSON.
+        code, exit_code: the reported values; they may be anything, because they were read from JSON.
 
     Returns:
-        The code, if it is known here; else the first, general code of the exit code; `otherwise` where that only says that something went wrong.
+        The code, if it is known here; else the general code of the exit code, which is its first; `otherwise` if the exit code only says that something failed.
     """
     if isinstance(code, str) and code in CODES:
         return code

@@ -1,4 +1,4 @@
-"""Picks an engine: to open a database, and for warnings of a plan. The only module that imports the two engines (architecture.md §1)."""
+"""Chooses the engine: for opening a database, and for a plan's warnings. The only module that imports both engines (architecture.md §1)."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def open_database(driver: str, dbstring: str, options: Options | None = None) ->
 
 
 def warnings(plan: Plan) -> tuple[Remark, ...]:
-    """What to know before the plan's upward steps run on a database in use; ClickHouse has no rules. Raises nothing: a statement that can't be
-    read is the server's to refuse."""
+    """Returns warnings about the plan's upward steps for a database in use; there are none for ClickHouse. Raises nothing: a statement that can't be
+    read is left to the server to refuse."""
     if not plan.steps or plan.engine is not Engine.POSTGRES:
         return ()
     from migrator.postgres.lint import examination

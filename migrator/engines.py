@@ -1,7 +1,7 @@
-"""What an engine is: the protocol that both databases implement, and how one is opened and bounded.
+"""The protocol that both database engines implement, and the options and limits with which a database is opened.
 
-An engine reads history, holds the lock, executes steps, looks into the catalogue. Everything that can be decided without a server is decided
-before, by the pure modules.
+An engine reads history, holds the lock, executes steps and looks into the catalogue. Everything that can be decided without a server has been
+decided before, by the pure modules.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ if TYPE_CHECKING:
 class LockPolicy:
     """Time-outs around locks, in seconds (promises.md §5).
 
-    `migration_wait`: how long to wait for another run's migration lock. `statement_lock_timeout`: how long a PostgreSQL transaction waits, all in all,
-    for locks that block readers or writers; `budget`: how long such work is retried before the attempt ends as transient. `statement_timeout`: 0 means
-    none, and is always sent explicitly. `session_lock_timeout`: the DBSTRING's own lock_timeout, which holds where work stalls nobody (a row's lock).
+    `migration_wait`: time to wait for another run's migration lock. `statement_lock_timeout`: time that a PostgreSQL transaction may wait in total
+    for locks that block readers or writers; `budget`: time for which such work is retried before the attempt ends as transient. `statement_timeout`: 0 means
+    none, and is always sent explicitly. `session_lock_timeout`: the DBSTRING's own lock_timeout, for work that blocks nobody else (such as a row's lock).
     """
 
     migration_wait: float = 300.0  # goose's own session locker gives up after about 5 minutes
-    statement_lock_timeout: float = 0.2  # longest stall that a bystander feels
+    statement_lock_timeout: float = 0.2  # the longest stall that other sessions should feel
     budget: float = 60.0
     statement_timeout: float = 0.0
     session_lock_timeout: float = 0.0
 
 
 def stay() -> bool:
-    """The usual `Options.leave`: a connection is kept to the end."""
+    """Keeps the connection to the end; the default of `Options.leave`."""
     return False
 
 
 class Left(Exception):
-    """A run was left at a boundary, because `Options.leave` asked for it: what is finished is recorded, another connection goes on."""
+    """Raised when a run stops at a boundary because `Options.leave` asked for it: finished work is recorded, and another connection continues."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to open a database.
+    """The options for opening a database.
 
     `service` and `run_id` name the run to the server (application_name, journal, facts). `owner_role` is taken with SET ROLE after login.
-    `connect_timeout` bounds connecting, in seconds. `leave` is asked wherever another connection could go on with the work: it says yes when this
-    one's login is about to end. (PostgreSQL only: ClickHouse is logged in to with each request.)
+    `connect_timeout` bounds connecting, in seconds. `leave` is called at each point where another connection could continue; it returns True when this
+    connection's login is about to end. (PostgreSQL only: ClickHouse gets the login with each request.)
     """
 
     table: str = "goose_db_version"
@@ -62,7 +62,7 @@ class Options:
 
 
 def default_actor() -> str:
-    """Who runs this, as recorded in the facts: user@host, from GREYLAG_APPLIED_BY where it is set."""
+    """Returns who runs this, as recorded in the facts: GREYLAG_APPLIED_BY if it is set, else user@host."""
     given = os.environ.get("GREYLAG_APPLIED_BY")
     if given:
         return given
@@ -80,7 +80,7 @@ def default_actor() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The catalogue's verdict on one expected object: missing, invalid, or impossible to check, and why."""
+    """The catalogue's verdict on one expected object: missing, invalid, or impossible to check, with the reason."""
 
     subject: str
     state: str  # "missing" | "invalid" | "not checked"
@@ -89,14 +89,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class RestorePoint:
-    """A name to which a backup can be recovered: `position` in the server's log, or the `reason` why there is none."""
+    """A named point to which a backup can be recovered: `position` in the server's log, or the `reason` why there is none."""
 
     name: str
     position: str = ""
     reason: str = ""
 
     def note(self) -> events.Note:
-        """What to tell about it."""
+        """Returns the note that reports it."""
         from migrator.planning import events
 
         if self.position:
@@ -105,7 +105,7 @@ class RestorePoint:
 
 
 class Database(Protocol):
-    """One open database of either engine. Not for use by several threads, except `cancel`, which may be called from any."""
+    """One open database of either engine. Only one thread may use it, except for `cancel`, which any thread may call."""
 
     @property
     def engine(self) -> targets.Engine: ...
@@ -119,19 +119,19 @@ class Database(Protocol):
     def server_version(self) -> str: ...
 
     def read_history(self) -> history.History:
-        """Reads goose's rows and greylag's facts; writes nothing, also when no table exists."""
+        """Reads goose's rows and greylag's facts; writes nothing, even if no table exists."""
         ...
 
     def read_outline(self) -> history.Outline | None:
-        """The history's outline; None where the engine has no cheap way to it, or where the table is absent or unusual. Writes nothing."""
+        """Reads the history's outline; None when the engine has no cheap way to read it, or when the table is absent or unusual. Writes nothing."""
         ...
 
     def read_journal(self) -> tuple[journal.Entry, ...]:
-        """What is journalled of migrations that are not finished, oldest first; none where there is no journal. Writes nothing."""
+        """Reads the journal's entries of unfinished migrations, oldest first; empty when there is no journal. Writes nothing."""
         ...
 
     def ensure_history(self) -> history.History:
-        """Creates goose's table with row 0 and greylag's side tables where they are absent (goose.md §4.3), then reads."""
+        """Creates goose's table with row 0 and greylag's side tables if they are absent (goose.md §4.3), then reads the history."""
         ...
 
     def lock(self, listener: events.Listener) -> AbstractContextManager[None]:
@@ -139,12 +139,12 @@ class Database(Protocol):
         ...
 
     def require_fit(self, plan: planner.Plan) -> None:
-        """Refuses a plan that this server would execute otherwise than its files mean; writes nothing. Raises PlanRefused (`cluster-unnamed`)."""
+        """Refuses a plan whose files would not mean on this server what they say; writes nothing. Raises PlanRefused (`cluster-unnamed`)."""
         ...
 
     def execute(self, plan: planner.Plan, steps: Sequence[planner.Step], listener: events.Listener) -> None:
         """Executes steps in order under the lock, each recorded with its own history row (or row deletion for down; nothing is recorded when
-        `plan.target.versioning` is False). Emits MigrationStarted, StatementFinished, MigrationFinished. On an error what was finished stays
+        `plan.target.versioning` is False). Emits MigrationStarted, StatementFinished, MigrationFinished. After an error, finished migrations stay
         finished and recorded.
 
         Raises StatementRejected (file:line, statement, server's message), LockUnavailable, Unavailable, TimedOut, Interrupted, NeedsAnswer;
@@ -153,7 +153,7 @@ class Database(Protocol):
         ...
 
     def effects(self, statements: Iterable[str]) -> Iterable[tuple[objects.Effect, ...] | None]:
-        """Per statement the objects it creates, drops or renames; None when that can't be read (dynamic SQL, unparsable)."""
+        """Returns for each statement the objects it creates, drops or renames; None when that can't be read (dynamic SQL, unparsable)."""
         ...
 
     def inspect(self, expected: Iterable[objects.ObjectName]) -> list[Finding]:
@@ -161,7 +161,7 @@ class Database(Protocol):
         ...
 
     def read_down_text(self, version: int) -> bytes | None:
-        """The recorded file of an applied version; `read_history` leaves `Fact.down_text` empty, as ten thousand of them would not fit."""
+        """Reads the recorded file of an applied version. (`read_history` leaves `Fact.down_text` empty, because all of them together would be too large.)"""
         ...
 
     def record_facts(self, facts: Sequence[history.Fact]) -> None:
@@ -176,7 +176,7 @@ class Database(Protocol):
         ...
 
     def create_restore_point(self, name: str) -> RestorePoint:
-        """Marks the present in the server's log, where the engine can and the role may; else says why not."""
+        """Creates a restore point in the server's log, if the engine can and the role may; else says why not."""
         ...
 
     def cancel(self) -> None:

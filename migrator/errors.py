@@ -1,8 +1,8 @@
-"""Error classes. A class stands for one exit code, and the one table (`migrator.codes`) says of each code which it has: the command, the Job's
-podFailurePolicy, the flow's retry condition and whoever follows a run read that table (promises.md §1).
+"""Error classes. Each class has one exit code, and the table in `migrator.codes` says for each code which one it has. The command, the Job's
+podFailurePolicy, the flow's retry condition and the programs that follow a run use that table (promises.md §1).
 
 Every error says what is wrong (`message`), has a stable kebab-case `code`, and a `hint` that says what to type next. A message never
-holds a secret; errors of a driver are turned into these at the driver's edge with ``raise … from None``.
+holds a secret; a driver's errors are turned into these at the driver's edge with ``raise … from None``.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class GreylagError(Exception):
     Args:
         message: what is wrong and why, in words; never a secret.
         hint: what to do or type next.
-        code: a stable kebab-case id of the table; the class has a default.
+        code: a stable kebab-case id from the table; each class has a default.
         where: the file and line that the error is about.
         detail: more lines for a person (an excerpt of the statement, the blocker), shown after the message.
 
-    Raises LookupError for a code that the table lacks, TypeError for one of another exit code than the class's: both are mistakes in code.
+    Raises LookupError for a code that the table lacks, TypeError for a code with another exit code than the class has: both are mistakes in code.
     """
 
     code = "error"
@@ -61,7 +61,7 @@ class GreylagError(Exception):
         self._enter(CODES.get(self.code))
 
     def _enter(self, entry: Code | None) -> None:
-        """Refuses a code that is not in the table, or not this class's."""
+        """Checks the code: raises LookupError when it is not in the table, and TypeError when it has another exit code than this class."""
         if entry is None:
             raise LookupError(f'"{self.code}" is no code of an error: add it to the table in migrator/codes.py and to docs/errors.md')
         if entry.exit_code is not self.exit_code:
@@ -74,11 +74,11 @@ class GreylagError(Exception):
 
     @property
     def transient(self) -> bool:
-        """Whether another attempt may succeed without anybody changing anything."""
+        """Tells whether another attempt may succeed without anybody changing anything."""
         return self.exit_code in TRANSIENT
 
     def describe(self) -> str:
-        """The error in full: place, message, code, detail, hint."""
+        """Returns the error in full: place, message, code, detail, hint."""
         place = f"{self.where}: " if self.where else ""
         lines = [f"{place}{self.message} [{self.code}]"]
         if self.detail:
@@ -88,7 +88,7 @@ class GreylagError(Exception):
         return "\n".join(lines)
 
     def document(self) -> dict[str, object]:
-        """The error as JSON-ready data."""
+        """Returns the error as JSON-ready data."""
         return {
             "code": self.code,
             "exit_code": int(self.exit_code),
@@ -135,7 +135,7 @@ class PlanRefused(GreylagError):
 
 
 class LoginFailed(GreylagError):
-    """The server knows the caller not, or not for this."""
+    """The server doesn't accept the login, or doesn't allow it to do this."""
 
     code = "login-failed"
     exit_code = ExitCode.LOGIN
@@ -163,7 +163,7 @@ class NeedsAnswer(GreylagError):
 
 
 class VerificationFailed(GreylagError):
-    """What the files leave behind is not there, or not valid."""
+    """The objects that the files create are missing or not valid."""
 
     code = "verification-failed"
     exit_code = ExitCode.VERIFICATION
@@ -212,7 +212,7 @@ class AsGoose(GreylagError):
 
 
 class Relayed(GreylagError):
-    """What somebody else failed of, a Job's pod or a run of another flow: code and exit code are of that error, whatever its class was."""
+    """The failure of another process, a Job's pod or another flow's run: code and exit code are those of its error, of whatever class it was."""
 
     code = "run-failed"
 

@@ -1,7 +1,7 @@
 """Live connections of this process, so that a signal can cancel what all of them are doing (promises.md §6).
 
-Python runs signal handlers in the main thread only, while a flow's task may hold its connection in another one. Whoever handles SIGTERM calls
-`cancel_all`; every engine registers what it opens.
+Python runs signal handlers in the main thread only, while a flow's task may hold its connection in another thread. The handler of SIGTERM calls
+`cancel_all`; every engine registers the connections that it opens.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Cancellable(Protocol):
         ...
 
 
-# Setting and deleting a key are single operations for the interpreter: no lock that a signal handler could find taken.
+# Setting and deleting a key are single operations of the interpreter, so there is no lock that a signal handler could find taken.
 _live: dict[int, Cancellable] = {}
 
 
@@ -33,12 +33,12 @@ def unregister(connection: Cancellable) -> None:
 
 
 def live() -> tuple[Cancellable, ...]:
-    """The connections that are open now."""
+    """Returns the connections that are open now."""
     return tuple(_live.values())
 
 
 def cancel_all() -> int:
-    """Cancels what every open connection is doing; returns how many there were. One that fails does not keep the others from it."""
+    """Cancels what every open connection is doing, and returns how many there were. A cancellation that fails does not keep the others from theirs."""
     connections = live()
     for connection in connections:
         with contextlib.suppress(Exception):

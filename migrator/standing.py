@@ -1,4 +1,4 @@
-"""Where a database stands compared with a directory: what `status` shows, and `down` as a library call."""
+"""The state of a database compared with a directory, as `status` shows it; and `down` as a library call."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Standing:
 
 
 def status(history: History, migrations: files.MigrationSet) -> list[Standing]:
-    """One entry per file, in version order: goose's `status` as data (goose.md §5.4, §6.1: database-only versions are not listed)."""
+    """Returns one entry per file, in version order: goose's `status` as data (goose.md §5.4, §6.1: database-only versions are not listed)."""
     rows = history.newest_rows
     return [
         Standing(item.version, item.name, rows[item.version].tstamp if item.version in rows and rows[item.version].is_applied else None)
@@ -40,7 +40,7 @@ def down(
     policy: Policy = ACCEPT_NOTHING,
     env: Mapping[str, str] | None = None,
 ) -> applying.Report:
-    """Rolls back the current version, from its file or, where the directory lacks it, from the recorded text.
+    """Rolls back the current version, from its file or, if the directory lacks it, from the recorded text.
 
     Raises:
         AsGoose: nothing is applied, or the version has neither file nor recorded text.

@@ -1,4 +1,4 @@
-"""What is asked of which database: engine, verb, direction, mode. The vocabulary that goose's text, planning and the engines share."""
+"""The vocabulary that goose's text, planning and the engines share: engine, verb, direction, mode, target."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class Engine(enum.StrEnum):
 
 
 class Direction(enum.StrEnum):
-    """Which section of a migration file runs."""
+    """The section of a migration file that runs."""
 
     UP = "up"
     DOWN = "down"
 
 
 class Mode(enum.StrEnum):
-    """How a migration's statements are executed."""
+    """The way in which a migration's statements are executed."""
 
     TRANSACTION = "transaction"
     AUTOCOMMIT = "autocommit"
@@ -29,7 +29,7 @@ class Mode(enum.StrEnum):
 
 
 class Verb(enum.StrEnum):
-    """What was asked for, in goose's words."""
+    """The commands that run or roll back migrations, in goose's words."""
 
     UP = "up"
     UP_BY_ONE = "up-by-one"

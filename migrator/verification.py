@@ -1,8 +1,8 @@
-"""Is what the files say really there? Checksums, versions and objects, read back from the database (architecture.md §3.1).
+"""Verifies that the database has what the files say: checksums, versions and objects, read back from the database (architecture.md §3.1).
 
-Three questions: does every file have its history row; do the recorded checksums digest to this directory's bundle; does every object that the
-files leave behind exist, and is it valid. What only dynamic SQL makes can't be known from the text: it is listed as *not checked*, never counted
-as fine.
+It checks three things: every file has its history row; the recorded checksums digest to this directory's bundle; every object that the
+files create exists and is valid. Objects that only dynamic SQL creates can't be known from the text: they are listed as *not checked*, and never
+counted as valid.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class Verification:
 
     @property
     def succeeded(self) -> bool:
-        """All versions applied from exactly these files, every readable object there and valid."""
+        """Tells whether all versions were applied from exactly these files, and every object that could be checked exists and is valid."""
         return not (self.pending or self.unproven or self.changed or self.findings) and self.recorded == self.bundle
 
     def problems(self) -> list[str]:
-        """One line per problem."""
+        """Returns one line per problem."""
         lines = [f"{finding.subject}: {finding.state}: {finding.reason}" for finding in self.findings]
         if self.pending:
             lines.append(f"not applied: {_listed(self.pending)}")
@@ -74,7 +74,7 @@ class Verification:
         )
 
     def document(self) -> dict[str, object]:
-        """The verdict as JSON-ready data."""
+        """Returns the verdict as JSON-ready data."""
         return {
             "verified": self.succeeded,
             "bundle": self.bundle,
@@ -90,10 +90,10 @@ class Verification:
 
 
 def verify(database: Database, migrations: files.MigrationSet, env: Mapping[str, str] | None = None) -> Verification:
-    """Reads history and catalogue and compares them with the files. Writes nothing.
+    """Compares history and catalogue with the files. Writes nothing.
 
     Args:
-        env: what ENVSUB reads, as it was when the files were applied.
+        env: the variables for ENVSUB, as they were when the files were applied.
     """
     history = database.read_history()
     applied = frozenset(history.applied)
@@ -113,14 +113,14 @@ def verify(database: Database, migrations: files.MigrationSet, env: Mapping[str,
 
 
 def recorded_digest(history: History, migrations: files.MigrationSet) -> str:
-    """The bundle digest of what the database recorded for this directory's versions; equals `migrations.digest()` when nothing differs."""
+    """Returns the bundle digest of the checksums recorded for this directory's versions; equals `migrations.digest()` when nothing differs."""
     known = {item.version for item in migrations.migrations}
     lines = sorted(f"{fact.name} {fact.checksum}\n" for version, fact in history.living_facts.items() if version in known)
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _in_applied_order(ours: list[files.MigrationFile], history: History) -> list[files.MigrationFile]:
-    """Effects must be folded in the order in which the files ran; PostgreSQL's list is newest first, ClickHouse's knows versions only."""
+    """Sorts files in the order in which they ran, in which effects must be folded. (PostgreSQL's list is newest first, ClickHouse's knows versions only.)"""
     order = {version: position for position, version in enumerate(reversed(history.applied))}
     return sorted(ours, key=lambda item: order[item.version])
 

@@ -1,1 +1,1 @@
-"""Every server that the demo and the tests start, out of package registries alone: no container, no daemon left behind."""
+"""All servers that the demo and the tests start, from package registries alone: no container, no daemon that stays behind."""

@@ -1,7 +1,7 @@
 """The sandbox's two Go programs, built once and kept in the cache: `controlplane` (Kubernetes) and `openbao`.
 
-A binary is named by a digest of everything that its module holds: a change of go.mod, of a source file or of the linker's options makes
-another one, and an old binary is never mistaken for it. Nothing here is needed to use greylag, to run its demo or most of its tests.
+A binary's name holds a digest of its module's content: a change of go.mod, of a source file or of the linker's options leads to
+another name, so that an old binary is never mistaken for a new one. Nothing here is needed to use greylag, to run its demo or most of its tests.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _HERE = Path(__file__).resolve().parent
 _MODULE_FILES = {".go", ".mod", ".sum"}
 _STRIP = "-s -w"  # no symbol table, no debugger's information: a third of the size
 _DIGEST_LENGTH = 12
-_REMINDER_SECONDS = 30.0  # Go says nothing while it compiles; without a word for minutes a build looks hung
-_NICENESS = 10  # a cold build keeps every core busy for minutes; whoever waits for something else goes first
+_REMINDER_SECONDS = 30.0  # Go prints nothing while it compiles; without any output for minutes a build seems to hang
+_NICENESS = 10  # a cold build keeps every core busy for minutes; other work goes first
 
 Progress = Callable[[str], None]
-"""Is told, in one sentence each, what is being done."""
+"""Receives one sentence about each piece of work."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,10 +41,10 @@ class Program:
     """A Go program of the sandbox.
 
     Attributes:
-        name: what the binary is called in the cache.
+        name: the binary's name in the cache.
         module: the directory of its go.mod.
         summary: what it is, for messages.
-        minutes: how long a build takes that finds nothing compiled, on two cores.
+        minutes: the time of a build without any compiled packages, on two cores.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Program:
 
     @property
     def linker_options(self) -> str:
-        """What `-ldflags` says. Kubernetes programs that don't know their version refuse each other's, so they get the module's."""
+        """The value of `-ldflags`. Kubernetes programs that don't know their version refuse each other, so they get the module's."""
         release = _kubernetes_release(self.module / "go.mod")
         if release is None:
             return _STRIP
@@ -65,7 +65,7 @@ class Program:
 
     @property
     def digest(self) -> str:
-        """Names the module's content: every file that Go reads, with its place, and the linker's options."""
+        """Returns a name for the module's content: every file that Go reads, with its path, and the linker's options."""
         sha = hashlib.sha256(self.linker_options.encode())
         for path in sorted(_module_files(self.module)):
             sha.update(f"\0{path.relative_to(self.module).as_posix()}\0".encode())
@@ -92,7 +92,7 @@ def _kubernetes_release(go_mod: Path) -> str | None:
 
 
 def kubernetes_release() -> str:
-    """The Kubernetes release that `controlplane` is made of, e.g. `v1.37.2`."""
+    """Returns the Kubernetes release that `controlplane` is made of, e.g. `v1.37.2`."""
     found = _kubernetes_release(PROGRAMS[CONTROLPLANE].module / "go.mod")
     assert found is not None, "go.mod of the control plane names k8s.io/kubernetes"
     return found
@@ -104,24 +104,24 @@ def _digest(name: str) -> str:
 
 
 def place(name: str) -> Path:
-    """Where the binary of this module's present content lies, built or not."""
+    """Returns the path of the binary for this module's present content, built or not."""
     return cache.directory() / "bin" / f"{name}-{_digest(name)}"
 
 
 def binary(name: str) -> Path | None:
-    """The cached binary; None while it is not built."""
+    """Returns the cached binary; None while it is not built."""
     path = place(name)
     return path if os.access(path, os.X_OK) else None
 
 
 def missing(name: str) -> str:
-    """Why `binary` has nothing, and how to change it: what a test that skips says."""
+    """Says why `binary` has nothing, and how to change that; the reason of tests that skip."""
     target = "make cluster" if name == CONTROLPLANE else "make vault"
     return f"{PROGRAMS[name].summary} is not built (no {place(name)}); `{target}` builds it, once"
 
 
 def require(name: str) -> Path:
-    """The cached binary.
+    """Returns the cached binary.
 
     Raises:
         NotFound: it is not built.
@@ -133,15 +133,15 @@ def require(name: str) -> Path:
 
 
 def build(name: str, progress: Progress = lambda _: None) -> Path:
-    """The binary, built into the cache unless it is there.
+    """Returns the binary, built into the cache unless it is there.
 
     Args:
         name: a key of `PROGRAMS`.
-        progress: is told that a build starts, how long it may take, each half minute that it goes on, and when it is done.
+        progress: receives a text when a build starts (with the time it may take), each half minute, and when it is done.
 
     Raises:
         NotFound: there is no Go.
-        Unavailable: the build failed; the detail shows the last lines of what Go said.
+        Unavailable: the build failed; the detail shows Go's last lines.
     """
     found = binary(name)
     if found is not None:
@@ -174,7 +174,7 @@ def build(name: str, progress: Progress = lambda _: None) -> Path:
 
 
 def _run(command: list[str], directory: Path, remind: Callable[[], None]) -> tuple[int, str]:
-    """Runs a program to its end; its exit code and what it said on standard error."""
+    """Runs a program to its end; returns its exit code and its standard error."""
     environment = os.environ | {"CGO_ENABLED": "0"}
     with subprocess.Popen(
         command, cwd=directory, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8"
@@ -200,7 +200,7 @@ def _nice() -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Builds the named programs and prints where they are."""
+    """Builds the named programs and prints their paths."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.builds", description="Builds the sandbox's Go programs, once.")
     parser.add_argument("program", nargs="+", choices=sorted(PROGRAMS))
     try:

@@ -1,4 +1,4 @@
-"""Where things that take long to make are kept between runs: GREYLAG_CACHE, else `greylag` in the user's cache directory."""
+"""The directory in which things that take long to make are kept: GREYLAG_CACHE, else `greylag` in the user's cache directory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def directory() -> Path:
-    """The cache directory; it need not exist yet."""
+    """Returns the cache directory; it need not exist yet."""
     named = os.environ.get("GREYLAG_CACHE")
     if named:
         return Path(named)

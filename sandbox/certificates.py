@@ -16,7 +16,7 @@ from typing import Any
 
 from migrator import errors
 
-# A sandbox that is kept goes on working for as long as its directory may lie around.
+# Long enough for a sandbox whose directory is kept for years.
 _LIFETIME = datetime.timedelta(days=3650)
 _CLOCK_SKEW = datetime.timedelta(minutes=5)
 
@@ -50,7 +50,7 @@ class Authority:
 
     @property
     def certificate(self) -> Path:
-        """What a client trusts."""
+        """The certificate that a client trusts."""
         return self.pair.certificate
 
     def issue(
@@ -62,14 +62,14 @@ class Authority:
         hosts: Sequence[str] = (),
         lifetime: datetime.timedelta = _LIFETIME,
     ) -> Pair:
-        """A certificate for a server and a client alike; one that was issued under this file name before is kept.
+        """Issues a certificate for servers and clients; one that was issued under this file name before is kept.
 
         Args:
             file: the pair's file name without suffix.
             common_name: the subject; for Kubernetes the user.
             organization: for Kubernetes the group.
-            hosts: DNS names and IP addresses that a server answers to.
-            lifetime: negative for one that has expired already.
+            hosts: DNS names and IP addresses of the server.
+            lifetime: negative for one that has already expired.
         """
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes, serialization
@@ -109,14 +109,14 @@ class Authority:
 
 
 def new_key() -> Any:
-    """A P-256 private key."""
+    """Makes a P-256 private key."""
     from cryptography.hazmat.primitives.asymmetric import ec
 
     return ec.generate_private_key(ec.SECP256R1())
 
 
 def write_key(path: Path, key: Any) -> None:
-    """The private key as PEM (PKCS #8), readable by its owner alone."""
+    """Writes the private key as PEM (PKCS #8), readable by its owner alone."""
     from cryptography.hazmat.primitives import serialization
 
     text = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -126,7 +126,7 @@ def write_key(path: Path, key: Any) -> None:
 
 
 def public_pem(key: Any) -> str:
-    """The public half of a private key as PEM."""
+    """Returns the public half of a private key as PEM."""
     from cryptography.hazmat.primitives import serialization
 
     text: bytes = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -146,7 +146,7 @@ def _builder(subject: Any, issuer: Any, key: Any, lifetime: datetime.timedelta) 
     from cryptography import x509
 
     now = datetime.datetime.now(datetime.UTC)
-    begin = now - _CLOCK_SKEW + min(lifetime, datetime.timedelta())  # one that has expired began before it ended
+    begin = now - _CLOCK_SKEW + min(lifetime, datetime.timedelta())  # an expired one must begin before it ends, too
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -166,7 +166,7 @@ def _name(common_name: str, organization: str | None = None) -> Any:
 
 
 def _key_usage(*, signature: bool) -> Any:
-    """A leaf signs what it says, an authority signs certificates."""
+    """Returns the key usage: a leaf signs data, an authority signs certificates."""
     from cryptography import x509
 
     return x509.KeyUsage(

@@ -7,8 +7,8 @@ import socket
 
 LOOPBACK = "127.0.0.1"
 
-# Linux hands out 32768-60999 to outgoing connections: a port from that range that was free a moment ago may be taken by any client
-# before the server opens it. Below 20000 live the well-known servers.
+# Linux gives 32768-60999 to outgoing connections: a free port from that range may be taken by any client
+# before the server opens it. Well-known servers use ports below 20000.
 _CANDIDATES = range(20_000, 32_000)
 _ATTEMPTS = 200
 
@@ -16,7 +16,7 @@ _given: set[int] = set()
 
 
 def free_port() -> int:
-    """A port on 127.0.0.1 that nothing listens on, never the same one twice in this process.
+    """Returns a port on 127.0.0.1 that nothing listens on, never the same one twice in this process.
 
     Raises:
         OSError: no port was found in 200 tries.
@@ -31,9 +31,9 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on this port of 127.0.0.1 now."""
+    """Tells whether a server could listen on this port of 127.0.0.1 now."""
     with socket.socket() as candidate:
-        # Servers set this too: a port whose last connections linger in TIME_WAIT is free.
+        # Servers set this too: a port with connections in TIME_WAIT counts as free.
         candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             candidate.bind((LOOPBACK, port))
@@ -43,7 +43,7 @@ def is_free(port: int) -> bool:
 
 
 def preferred_port(wanted: int | None) -> int:
-    """The wanted port while it is free (addresses then stay the same from one start to the next), else another free one."""
+    """Returns the wanted port while it is free (addresses then stay the same from one start to the next), else another free one."""
     if wanted is not None and is_free(wanted):
         _given.add(wanted)
         return wanted
@@ -51,7 +51,7 @@ def preferred_port(wanted: int | None) -> int:
 
 
 def accepts_connections(port: int, seconds: float = 0.5, host: str = LOOPBACK) -> bool:
-    """Whether something listens on this port and accepts a connection within the given seconds."""
+    """Tells whether something listens on this port and accepts a connection within the given seconds."""
     try:
         with socket.create_connection((host, port), timeout=seconds):
             return True

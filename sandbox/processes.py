@@ -34,12 +34,12 @@ class ServerProcess:
     """One server as a child process.
 
     Args:
-        name: what messages call it.
+        name: the server's name in messages.
         command: the program and its arguments; never a secret (any user may read them).
         log: the file that gets stdout and stderr, appended, mode 0600.
         environment: the whole environment; None inherits this process's.
         directory: working directory.
-        stop_signal: what a polite stop sends to the server itself; the rest of its tree is killed once it has ended.
+        stop_signal: the signal that asks the server to stop; the rest of its tree is killed once it has ended.
     """
 
     def __init__(
@@ -62,21 +62,21 @@ class ServerProcess:
 
     @property
     def pid(self) -> int | None:
-        """Process id, while it runs."""
+        """The process id, while it runs."""
         return self._child.pid if self._child is not None and self._child.poll() is None else None
 
     @property
     def running(self) -> bool:
-        """Whether the server's own process is alive."""
+        """Tells whether the server's own process is alive."""
         return self.pid is not None
 
     @property
     def returncode(self) -> int | None:
-        """How the last process ended; None while it runs or before the first start."""
+        """The exit code of the last process; None while it runs or before the first start."""
         return None if self._child is None else self._child.poll()
 
     def start(self) -> None:
-        """Starts the process; readiness is `wait_until`'s matter.
+        """Starts the process, without waiting until it is ready (`wait_until`).
 
         Raises:
             Unavailable: it runs already, or the program can't be executed.
@@ -107,10 +107,10 @@ class ServerProcess:
         )
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
-        """Polls `ready` until it answers True.
+        """Polls `ready` until it returns True.
 
         Raises:
-            Unavailable: the process ended first, or the time was over (it is stopped then); the detail shows the log's last lines.
+            Unavailable: the process ended first, or the time was over (then it is stopped); the detail shows the log's last lines.
         """
         deadline = time.monotonic() + seconds
         pause = 0.02
@@ -128,7 +128,7 @@ class ServerProcess:
         return errors.Unavailable(message, code="sandbox-start", hint=f"read {self.log}", detail=self.log_tail())
 
     def log_tail(self, lines: int = _LOG_LINES) -> str:
-        """The log's last lines."""
+        """Returns the log's last lines."""
         try:
             text = self.log.read_text(encoding="utf-8", errors="replace")
         except OSError:
@@ -136,7 +136,7 @@ class ServerProcess:
         return "\n".join(text.splitlines()[-lines:])
 
     def stop(self, grace_seconds: float = DEFAULT_GRACE_SECONDS) -> None:
-        """Stops the server and everything that it started: its stop signal, then SIGKILL once the grace is over. Safe to repeat."""
+        """Stops the server and everything that it started: by its stop signal, then by SIGKILL once the grace is over. Safe to repeat."""
         if self._child is None:
             return
         tree = self.ask_to_stop()
@@ -146,12 +146,12 @@ class ServerProcess:
         """Kills the server and everything that it started at once, as a power cut would."""
         if self._child is None:
             return
-        # Stopped first, so that the parent can neither start new children nor tidy up while the tree is being killed.
+        # Stopped first, so that the parent can neither start new children nor clean up while the tree is being killed.
         _signal_group(self._child.pid, signal.SIGSTOP)
         self.finish_stop(descendants(self._child.pid), grace_seconds=0)
 
     def ask_to_stop(self) -> list[Any]:
-        """Sends the stop signal; returns the descendants of this moment, for `finish_stop`."""
+        """Sends the stop signal; returns the present descendants, for `finish_stop`."""
         if self._child is None or self._child.poll() is not None:
             return []
         tree = descendants(self._child.pid)
@@ -160,7 +160,7 @@ class ServerProcess:
         return tree
 
     def finish_stop(self, tree: list[Any], grace_seconds: float) -> None:
-        """Waits for the end at most the grace, then kills what is left of the process group and of the given descendants."""
+        """Waits for the end, at most for the grace, then kills the rest of the process group and of the given descendants."""
         if self._child is None:
             return
         if grace_seconds > 0:
@@ -175,7 +175,7 @@ class ServerProcess:
 
 
 def descendants(pid: int) -> list[Any]:
-    """Every living process below this one (psutil objects: they know a reused pid from the process they stand for)."""
+    """Returns every living process below this one (as psutil objects, which recognise when another process has taken over a pid)."""
     psutil = _psutil()
     try:
         return list(psutil.Process(pid).children(recursive=True))
@@ -190,7 +190,7 @@ def _psutil() -> Any:
 def _kill(tree: list[Any]) -> None:
     """Kills processes and returns once they have ended.
 
-    A zombie has ended: an orphan is one until process 1 asks for it, which takes some of them seconds (a container's first process, a micro-VM's).
+    A zombie counts as ended: an orphan stays one until process 1 reaps it, which some take seconds for (a container's first process, a micro-VM's).
     """
     psutil = _psutil()
     for process in tree:
@@ -214,7 +214,7 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 
 
 def _die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
-    """What the child does between fork and exec: asks the kernel for a signal on its parent's death. None where there is no prctl."""
+    """Returns the function to run between fork and exec: it asks the kernel for a signal on the parent's death. None where there is no prctl."""
     if not sys.platform.startswith("linux"):
         return None
     parent = os.getpid()
@@ -223,7 +223,7 @@ def _die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
 
     def prepare() -> None:
         prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
-        if os.getppid() != parent:  # it died before the request
+        if os.getppid() != parent:  # the parent died before the request
             os._exit(1)
 
     return prepare
@@ -242,7 +242,7 @@ class _Launcher:
         self._thread: threading.Thread | None = None
 
     def run(self, order: Callable[[], Any]) -> Any:
-        """Runs the call in the launcher's thread; its result or its exception is the caller's."""
+        """Runs the call in the launcher's thread; returns its result, or raises its exception, in the caller's."""
         with self._guard:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._serve, name="sandbox-launcher", daemon=True)
@@ -277,7 +277,7 @@ def _register(process: ServerProcess) -> None:
 
 
 def stop_all() -> None:
-    """Stops every server that this process started and has not stopped yet, all at once. A forked copy of this process stops none."""
+    """Stops every running server of this process, all at once. In a forked copy of this process it does nothing."""
     if _owner != os.getpid():
         return
     under_way = [(process, process.ask_to_stop()) for process in list(_registered)]
@@ -288,7 +288,7 @@ def stop_all() -> None:
 def exit_on_signals() -> None:
     """Makes SIGTERM and SIGHUP end this process through SystemExit, so that `with` blocks and `stop_all` run. For entry points.
 
-    A script's background job starts with SIGINT ignored, and so would every child: Prefect's workers turn SIGTERM into SIGINT and would not hear it.
+    A script's background job starts with SIGINT ignored, and so would every child; but Prefect's workers turn SIGTERM into SIGINT and would not react.
     """
 
     def leave(number: int, _frame: object) -> None:

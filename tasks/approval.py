@@ -1,7 +1,7 @@
-"""Who may enter a protected environment, with what: the release manifest, and the check of an approval against it (pure).
+"""Decides who may enter a protected environment, and with what: the release manifest, and the check of an approval against it (pure).
 
-An approval is a finished run of the flow `approve_release`: it says yes to one bundle and one plan for one environment. The name in it is what
-somebody typed into a form, a claim; who started the run is what Prefect recorded.
+An approval is a finished run of the flow `approve_release`: it says yes to one bundle and one plan for one environment. The name of its approver
+is what somebody typed into a form, so it is a claim; who started the run is what Prefect recorded.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ FLOW = "approve-release"
 """The approval flow's name on the server."""
 
 CONFIRMATION = "deploy-{environment}"
-"""What has to be typed: a form whose fields all have defaults can be sent by a slip (prefect.md §5)."""
+"""The text that the approver has to type. A form whose fields all have defaults can be sent by accident (prefect.md §5)."""
 
 MOST_APPROVALS = 200
-"""Approval runs that are read, newest first; older ones are too old for any maximum age in use."""
+"""The number of approval runs that are read, newest first. Older ones are past every maximum age in use."""
 
 
 class ReleaseManifest(BaseModel):
@@ -49,7 +49,7 @@ class ReleaseManifest(BaseModel):
 
 
 def manifest(plans: Iterable[PlanOutcome]) -> ReleaseManifest:
-    """The manifest of an environment's plans, as its own worker made them."""
+    """Returns the manifest of an environment's plans, as that environment's own worker made them."""
     found = list(plans)
     return ReleaseManifest(bundles={item.service: item.bundle for item in found}, plans={item.service: item.plan for item in found})
 
@@ -78,9 +78,9 @@ def check(
     now: datetime,
     maximum_age: timedelta,
 ) -> Approval:
-    """The newest approval that covers this release.
+    """Returns the newest approval that covers this release.
 
-    Raises PlanRefused, naming how the nearest approval falls short: `approval-missing`, `approval-other-bundle`, `approval-other-plan`,
+    Raises PlanRefused with the code of the approval that came nearest: `approval-missing`, `approval-other-bundle`, `approval-other-plan`,
     `approval-unconfirmed`, `approval-expired`.
     """
     nearest: tuple[int, str, str] = (-1, "approval-missing", f"nobody has approved this release for {environment}")
@@ -100,7 +100,7 @@ def check(
 def _shortcoming(
     approval: Approval, manifest: ReleaseManifest, environment: str, now: datetime, maximum_age: timedelta
 ) -> tuple[int, str, str] | None:
-    """Why an approval does not do, with how near it came; None when it does."""
+    """Returns how near an approval came, with the error's code and message that say what it lacks; None when it is valid."""
     who = f"{approval.approver}'s approval of {approval.given_at:%Y-%m-%d %H:%M} UTC"
     if approval.environment != environment:
         return 0, "approval-missing", f"nobody has approved this release for {environment} ({who} is for {approval.environment})"
@@ -124,7 +124,7 @@ def _shortcoming(
 
 
 def read(environment: str, bundle: str = "") -> list[Approval]:
-    """Completed approval runs from the Prefect server, newest first; those whose parameters can't be read as an approval are left out.
+    """Reads completed approval runs from the Prefect server, newest first; leaves out those whose parameters can't be read as an approval.
 
     Raises Unavailable when the server does not answer.
     """
@@ -152,7 +152,7 @@ def read(environment: str, bundle: str = "") -> list[Approval]:
 
 
 def from_run(run: FlowRun | Any) -> Approval | None:
-    """An approval out of a flow run's parameters; None where they are not one."""
+    """Returns the approval that a flow run's parameters hold; None when they are not an approval."""
     parameters, creator = dict(run.parameters or {}), run.created_by
     given_at: Any = run.end_time or run.start_time
     try:

@@ -1,8 +1,8 @@
-"""A Job's retry rules for Prefect tasks: backoffLimit, the growing delays, activeDeadlineSeconds, and which errors end the matter at once.
+"""A Job's retry rules for Prefect tasks: backoffLimit, the growing delays, activeDeadlineSeconds, and the errors that are never retried.
 
 Kubernetes recreates a failed pod after 10, 20, 40 s …, capped at 6 minutes, and gives up when more than backoffLimit have failed: backoffLimit 3
-is 4 attempts (kubernetes.md §1.1). Whether a retry can help is read from `migrator.errors`, the table that the Job's podFailurePolicy is made of.
-Differences to a Job: the attempts share a process, so each opens its own connections; a killed process loses the count.
+is 4 attempts (kubernetes.md §1.1). `migrator.errors` says which errors another attempt can help with; the Job's podFailurePolicy is made of the same table.
+Two things differ from a Job: the attempts share a process, so each opens its own connections; and a killed process loses the count.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ FIRST_DELAY = 10.0
 """Seconds; Kubernetes' DefaultJobPodFailureBackOff."""
 
 LONGEST_DELAY = 360.0
-"""Seconds; where the growth ends, as Kubernetes documents it."""
+"""Seconds. The delays grow no further, as Kubernetes documents it."""
 
 LONGEST_LIST = 50
-"""Prefect refuses a longer list of delays and repeats the last entry; by then every delay is the longest one (prefect.md §2)."""
+"""Prefect refuses a longer list of delays and repeats the last entry. At this length every further delay is the longest one (prefect.md §2)."""
 
 PROGRAMMING_ERRORS = (
     ArithmeticError,
@@ -34,13 +34,13 @@ PROGRAMMING_ERRORS = (
     SyntaxError,
     TypeError,
 )
-"""Mistakes in code or configuration: the next attempt makes them again. Every other unknown error counts, as Kubernetes does by default."""
+"""Mistakes in code or configuration, which the next attempt would repeat. Every other unknown error is retried, as Kubernetes does by default."""
 
 Condition = Callable[[Any, Any, Any], bool]
 
 
 def delays(limit: int, base: float = FIRST_DELAY) -> list[float]:
-    """Seconds before each retry: base · 2^n, never more than `LONGEST_DELAY`; 10, 20, 40 for a limit of 3.
+    """Returns the seconds before each retry: base · 2^n, never more than `LONGEST_DELAY`; 10, 20, 40 for a limit of 3.
 
     Raises UsageError (`bad-backoff`) for a negative limit or base.
     """
@@ -48,24 +48,24 @@ def delays(limit: int, base: float = FIRST_DELAY) -> list[float]:
         raise errors.UsageError(
             f"backoffLimit {limit} with a first delay of {base:g} s is not possible", code="bad-backoff", hint="give 0 or more"
         )
-    # the exponent is bounded: far beyond the cap it would only overflow
+    # the exponent is bounded: a larger one would overflow, and the cap is reached long before
     return [min(base * 2.0 ** min(count, 64), LONGEST_DELAY) for count in range(min(limit, LONGEST_LIST))]
 
 
 def permanent(error: BaseException) -> bool:
-    """Tells whether another attempt can't help: the error table's verdict, and programming errors."""
+    """Tells whether another attempt can't help: the error table says so, or it is a programming error."""
     if isinstance(error, errors.GreylagError):
         return not error.transient
     return isinstance(error, PROGRAMMING_ERRORS)
 
 
 def refusal(error: BaseException | None, *, attempt: int, elapsed: float, limit: int, base: float, deadline: float) -> str:
-    """Why there is no further attempt, in words; empty when there is one.
+    """Says in words why there is no further attempt; returns an empty text when there is one.
 
     Args:
         attempt: the attempt that just failed, from 1.
         elapsed: seconds since the first attempt began.
-        deadline: seconds for all attempts together; a retry that could only begin later is not made.
+        deadline: seconds for all attempts together; a retry that would begin later is not made.
     """
     if error is not None and permanent(error):
         return f"not retried: {_code(error)} is permanent, another attempt would fail the same way"
@@ -79,7 +79,7 @@ def refusal(error: BaseException | None, *, attempt: int, elapsed: float, limit:
 
 
 def policy(limit: int = 3, base: float = FIRST_DELAY, deadline: float = 900.0) -> dict[str, Any]:
-    """The options of a task: `task.with_options(**policy(3))`.
+    """Returns the options of a task: `task.with_options(**policy(3))`.
 
     Args:
         limit: backoffLimit. base: the first delay in seconds. deadline: activeDeadlineSeconds, over all attempts.
@@ -92,9 +92,9 @@ def policy(limit: int = 3, base: float = FIRST_DELAY, deadline: float = 900.0) -
 
 
 def condition(limit: int, base: float, deadline: float) -> Condition:
-    """Prefect's `retry_condition_fn`: a plain function, because 3.8.8 silently never retries with any other callable (prefect.md §1).
+    """Returns Prefect's `retry_condition_fn`: a plain function, because 3.8.8 silently never retries with any other callable (prefect.md §1).
 
-    It never raises: Prefect takes an exception here for "don't retry". It says its reason itself, because Prefect says none.
+    The function never raises, because Prefect takes an exception here for "don't retry". It logs its reason itself, because Prefect logs none.
     """
 
     def retry(task: Any, task_run: Any, state: Any) -> bool:
@@ -118,7 +118,7 @@ def condition(limit: int, base: float, deadline: float) -> Condition:
 
 
 def remaining(start: datetime | None, deadline: float) -> float:
-    """Seconds that are left of the deadline for an attempt, counted from the first attempt's start; never below 0."""
+    """Returns the seconds of the deadline that are left for an attempt, counted from the first attempt's start; never below 0."""
     return max(deadline - _elapsed(start), 0.0)
 
 

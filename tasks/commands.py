@@ -1,12 +1,12 @@
-"""Commands of the fleet around a migration: those of an environment that must succeed before it (`preflight`), and those of a service that follow it
-(`after_migrate`).
+"""Commands of the fleet around a migration: an environment's `preflight` commands, which must succeed before it, and a service's
+`after_migrate` commands, which follow it.
 
-Preflight asks whether the backup is fresh, whether nobody is on a freeze, whether the monitoring sleeps. Its commands get references in their
-environment, and no password: where the secret lies, not what it holds.
+A preflight command checks, for example, that the backup is fresh, that there is no freeze, or that the monitoring's alarms are paused. It gets
+references in its environment and no password: the place of the secret, not its content.
 
-What follows a migration regenerates a client from the database (`prisma db pull`), and the like. The migration is applied by then, so a command that
-fails is a warning and no failure. These see DATABASE_URL in their environment, never in their arguments; their output passes the redaction filter as
-every log line does.
+An after_migrate command regenerates a client from the database (`prisma db pull`), for example. By then the migration has been applied, so a command
+that fails is a warning and not a failure. It sees DATABASE_URL in its environment, never in its arguments, and its output passes the redaction
+filter as every log line does.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from migrator.planning.plans import Plan
 from tasks.fleet.models import AfterMigrate, Check, Target
 
 LONGEST_CHECK_SECONDS = 600.0
-"""A check that takes longer than ten minutes is work of its own, and holds up a release."""
+"""Seconds. A check that takes longer than ten minutes is work of its own, and would hold up the release."""
 
 LONGEST_SECONDS = 300.0
-"""What follows a migration is a convenience: it must not hold the run for longer than a migration may take."""
+"""Seconds. These commands are a convenience: they must not hold the run for longer than a migration may take."""
 
 CHECK_LINES, LAST_LINES = 10, 5
-"""Lines of a failed command's output that are worth showing: of a check, and of what follows a migration."""
+"""Lines of a failed command's output that are shown: of a preflight command, and of an after_migrate command."""
 
 Told = Callable[[str, str], None]
 
@@ -39,9 +39,9 @@ def check(target: Target, plan: Plan, listener: events.Listener = events.ignore,
     """Runs the target's preflight commands in order.
 
     Args:
-        limit: seconds that are left for the whole step, None for no limit of its own.
+        limit: seconds that are left for the whole step; None when the step has no limit of its own.
 
-    Raises PlanRefused (`preflight-failed`) at the first that ends with anything but 0 or can't be run, TimedOut (`preflight-timeout`).
+    Raises PlanRefused (`preflight-failed`) at the first command that can't be run or ends with another exit code than 0, and TimedOut (`preflight-timeout`).
     """
     given = references(target, plan)
     for item in target.preflight:
@@ -50,7 +50,7 @@ def check(target: Target, plan: Plan, listener: events.Listener = events.ignore,
 
 
 def references(target: Target, plan: Plan) -> dict[str, str]:
-    """Lists what a command is told about the run: names, paths and digests."""
+    """Returns the variables that tell a command about the run: names, paths and digests."""
     found = {
         "service": target.service,
         "environment": target.environment,
@@ -105,11 +105,11 @@ def _refused(target: Target, what: str, detail: str) -> errors.PlanRefused:
 
 
 def follow_up(target: Target, url: SecretStr, tell: Told, *, stream: bool = False) -> bool:
-    """Runs the target's commands in order, until one fails; whether all succeeded.
+    """Runs the target's after_migrate commands in order until one fails, and tells whether all succeeded.
 
     Args:
-        tell: is given a level (`info`, `warning`) and a line for each command.
-        stream: lets the commands write to this process's output as they go, unredacted: for a database whose URL is no secret.
+        tell: receives a level (`info`, `warning`) and a line for each command.
+        stream: lets the commands write to this process's output directly and unredacted: only for a database whose URL is no secret.
     """
     return all(_run(command, target, url, tell, stream=stream) for command in target.after_migrate)
 

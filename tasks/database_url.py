@@ -1,4 +1,4 @@
-"""Step 2: credentials -> connection URL, every part percent-encoded, for the right database and no other."""
+"""Step 2: makes the connection URL from the credentials, with every part percent-encoded, and checks that it is the right database's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.fleet.models import Target
 
 
 def encode(credentials: Credentials, target: Target) -> SecretStr:
-    """The URL that goose and greylag take as DBSTRING. The secret's database is used as it is, and must be this environment's.
+    """Returns the URL that goose and greylag take as DBSTRING. The secret's database is used as it is, and must be this environment's.
 
     Raises:
         NotFound: `wrong-database`: the secret names another database than `{base}{suffix}`.

@@ -1,6 +1,6 @@
-"""One migration per database as Prefect sees it: a global concurrency limit per service and environment.
+"""One migration per database as Prefect enforces it: a global concurrency limit per service and environment.
 
-Politeness, not safety: it keeps runs from queueing on the database's own lock, which is what correctness rests on (promises.md §4).
+It is a courtesy and not what correctness depends on: it keeps runs from queueing on the database's own lock, which does the real work (promises.md §4).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from tasks.fleet.models import Target
 from tasks.settings import Settings
 
 LEASE_SECONDS = 60.0
-"""Prefect's shortest lease: after a killed worker the next run waits a minute, not five."""
+"""Seconds. Prefect's shortest lease: after a killed worker the next run waits for one minute, not five."""
 
 
 @contextmanager
 def held(target: Target, settings: Settings) -> Iterator[None]:
-    """Holds the target's limit. `strict`, because an absent limit is otherwise only a warning (prefect.md §3); a lease that can't be renewed does
-    not break off the migration, the database lock still holds.
+    """Holds the target's limit. `strict`, because a missing limit is otherwise only a warning (prefect.md §3). A lease that can't be renewed does
+    not stop the migration, because the database lock still holds.
 
     Raises LockUnavailable (`limit-held`) when another run holds it longer than `lock_wait_seconds`, UsageError (`limit-missing`).
     """
@@ -60,9 +60,9 @@ def held(target: Target, settings: Settings) -> Iterator[None]:
 
 
 def create(targets: Iterable[Target]) -> list[str]:
-    """Creates the limits that are absent and leaves the others as they are: somebody may have set one to 0 to halt a database.
+    """Creates the limits that are missing and leaves the others as they are: somebody may have set one to 0 to halt a database.
 
-    Returns the names of those that were created.
+    Returns the names of the limits that were created.
     """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate

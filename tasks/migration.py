@@ -1,4 +1,4 @@
-"""Step 3, inline: plan and apply a service's migrations on its database. Also the preview that an approval is bound to.
+"""Step 3, inline: plans and applies a service's migrations on its database. Also makes the preview that an approval is bound to.
 
 Knows nothing of Prefect: events go to a listener, results are plain data. The database's own lock keeps runs apart.
 """
@@ -30,11 +30,11 @@ DRIVERS = {Engine.POSTGRES: "postgres", Engine.CLICKHOUSE: "clickhouse"}
 
 
 def substitutions(target: Target, credentials: Credentials) -> dict[str, str]:
-    """What `${NAME}` in a migration may name: the connection's POSTGRES_* or CLICKHOUSE_* values and the service's own `env`.
+    """Returns the values that `${NAME}` in a migration may stand for: the connection's POSTGRES_* or CLICKHOUSE_* values and the service's own `env`.
 
-    The worker's own environment is not among them: a file means the same on every machine, and can't read the worker's secrets. The password
-    is added only where fleet.yaml asks for it (`substitute_password`). A short-lived login goes by its owner's name: its own means nothing tomorrow,
-    and would make each plan another one.
+    The worker's own environment is not among them, so that a file means the same on every machine and can't read the worker's secrets. The password
+    is added only if fleet.yaml asks for it (`substitute_password`). For a short-lived login the user is its owner role: the login's own name would be
+    useless tomorrow, and would change the plan's digest with each run.
     """
     username = target.owner_role if target.source.short_lived else credentials.username
     prefix = "POSTGRES" if target.engine is Engine.POSTGRES else "CLICKHOUSE"
@@ -51,7 +51,7 @@ def substitutions(target: Target, credentials: Credentials) -> dict[str, str]:
 
 
 def load_bundle(target: Target, bundle: str = "") -> files.MigrationSet:
-    """The target's migration files; they must digest to `bundle` where one is given.
+    """Loads the target's migration files; if `bundle` is given, it must be their digest.
 
     Raises PlanRefused (`bundle-changed`), FileError.
     """
@@ -69,7 +69,7 @@ def load_bundle(target: Target, bundle: str = "") -> files.MigrationSet:
 def opened(
     target: Target, url: SecretStr, settings: Settings, run_id: str = "", leave: Callable[[], bool] = databases.stay
 ) -> Iterator[databases.Database]:
-    """The target's database, under the names by which the server shows this run; `leave` as in `databases.Options`."""
+    """Opens the target's database, under the names by which the server shows this run; `leave` as in `databases.Options`."""
     options = databases.Options(
         service=target.service,
         run_id=run_id or uuid.uuid4().hex,
@@ -91,12 +91,12 @@ class Prepared:
     history: History
 
     def covered_by(self, digest: str) -> bool:
-        """Tells whether this plan is the one with that digest, or what is left of it."""
+        """Tells whether this plan is the one with that digest, or the rest of it."""
         return planner.approves(digest, self.plan, self.history)
 
 
 def prepare(request: Request) -> Prepared:
-    """The plan for the database as it is now; writes nothing. Raises as `run` does before it applies."""
+    """Makes the plan for the database as it is now; writes nothing. Raises as `run` does before it applies."""
     migrations = load_bundle(request.target, request.bundle)
     way = request.access()
     with way.watched(), opened(request.target, way.url(), request.settings) as database:
@@ -109,7 +109,7 @@ def prepare(request: Request) -> Prepared:
 
 
 def preview(request: Request) -> PlanOutcome:
-    """What `run` would do now; writes nothing. Raises as `run` does before it applies."""
+    """Returns what `run` would do now; writes nothing. Raises as `run` does before it applies."""
     plan, target = prepare(request).plan, request.target
     return PlanOutcome(
         service=target.service,
@@ -133,10 +133,10 @@ def preview(request: Request) -> PlanOutcome:
 
 
 def run(request: Request, listener: events.Listener = events.ignore) -> MigrationOutcome:
-    """Brings the target's database up to date.
+    """Applies the pending migrations to the target's database.
 
-    Where the run's credentials are about to end, the work is left at the next boundary (between two migrations, or two statements of a file
-    that isn't one transaction) and goes on under fresh ones: connected, locked and planned anew.
+    When the run's credentials are about to end, it stops at the next boundary (between two migrations, or two statements of a file
+    that isn't one transaction) and continues with fresh ones, on a new connection, with a new lock and a new plan.
 
     Raises:
         PlanRefused (`preflight-failed` included), ParseError, FileError, StatementRejected, NeedsAnswer, LoginFailed, NotFound: permanent.
@@ -175,7 +175,7 @@ def _before_a_change(
 
 
 def _outcome(target: Target, legs: Sequence[Report], current: int) -> MigrationOutcome:
-    """What a run did, all its connections together; the first one's plan is the whole."""
+    """Sums up what a run did on all its connections; the plan of the first one is the whole plan."""
     plan = legs[0].plan
     return MigrationOutcome(
         service=target.service,
@@ -194,7 +194,7 @@ def _outcome(target: Target, legs: Sequence[Report], current: int) -> MigrationO
 
 
 def told(event: events.Event) -> tuple[str, str]:
-    """An event as a log line: its level (`debug`, `info`, `warning`) and text. Statements are named by place, never quoted."""
+    """Returns an event as a log line: its level (`debug`, `info`, `warning`) and text. Statements are named by place, never quoted."""
     match event:
         case events.LockWaiting():
             return "info", f"waiting for the migration lock ({event.waited_seconds:.0f} s), held by {event.holder}"
@@ -218,7 +218,7 @@ def told(event: events.Event) -> tuple[str, str]:
 
 @contextmanager
 def _deadline(target: Target, seconds: float | None, cancel: Callable[[], None]) -> Iterator[None]:
-    """Cancels what runs when the time is up, and says that this was the reason."""
+    """Cancels the running work when the time is up, and raises TimedOut for that reason."""
     with _cancelled_after(seconds, cancel) as expired:
         try:
             yield
@@ -234,7 +234,7 @@ def _deadline(target: Target, seconds: float | None, cancel: Callable[[], None])
 
 @contextmanager
 def _cancelled_after(seconds: float | None, cancel: Callable[[], None]) -> Iterator[threading.Event]:
-    """Calls `cancel` from another thread when the time is up: a statement that runs blocks this one."""
+    """Calls `cancel` from another thread when the time is up, because a running statement blocks this one."""
     expired = threading.Event()
     if seconds is None:
         yield expired
@@ -258,6 +258,6 @@ def _plan(migrations: files.MigrationSet, history: History, engine: Engine, env:
 
 
 def remarks(plan: Plan) -> tuple[Remark, ...]:
-    """The plan's own remarks, then what to know before it runs on a database in use."""
+    """Returns the plan's own remarks, then the warnings for a database in use."""
     found = (*plan.remarks, *databases.warnings(plan))
     return tuple(Remark(code=item.code, message=item.message, hint=item.hint) for item in found)

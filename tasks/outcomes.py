@@ -1,4 +1,4 @@
-"""What the steps hand back: plain data, no secret, fit for Prefect's database, for artifacts and for a person."""
+"""The results of the steps: plain data without secrets, fit for Prefect's database, for artifacts and for a person."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PlannedStep(Outcome):
 
 
 class PlanOutcome(Outcome):
-    """What would run: `plan` is its digest, the one an approval is bound to; `bundle` the directory's."""
+    """The plan: `plan` is its digest, the one an approval is bound to; `bundle` is the directory's digest."""
 
     service: str
     environment: str
@@ -54,7 +54,7 @@ class AppliedMigration(Outcome):
 
 
 class MigrationOutcome(Outcome):
-    """What step 3 did. `plan` is the digest of what was executed; `current` the version that the database has now."""
+    """The result of step 3. `plan` is the digest of the executed plan; `current` the version that the database has now."""
 
     service: str
     environment: str
@@ -72,7 +72,7 @@ class MigrationOutcome(Outcome):
 
     @property
     def statements(self) -> int:
-        """Statements executed, all migrations together."""
+        """The number of executed statements, all migrations together."""
         return sum(item.statements for item in self.applied)
 
     @property
@@ -82,7 +82,7 @@ class MigrationOutcome(Outcome):
 
 
 class VerificationOutcome(Outcome):
-    """What step 4 found; only a verification that succeeded has an outcome, all others raise."""
+    """The result of step 4. Only a verification that succeeded has one; every other raises."""
 
     service: str
     environment: str
@@ -93,14 +93,14 @@ class VerificationOutcome(Outcome):
 
 
 class RolloutState(enum.StrEnum):
-    """How step 5 ended, where it did not fail."""
+    """The ends of step 5, other than failure."""
 
     HEALTHY = "healthy"
     SKIPPED = "skipped"
 
 
 class RolloutOutcome(Outcome):
-    """What step 5 saw. `skipped` is said aloud, with its reason; it is not a success of the rollout."""
+    """The result of step 5. `skipped` is reported with its reason, and does not mean that the rollout succeeded."""
 
     service: str
     environment: str

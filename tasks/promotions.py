@@ -1,8 +1,8 @@
-"""Which promotion may go on: one at a time per last environment, and of two proposals for the same services the later one (pure).
+"""Decides which promotion may go on: one at a time per last environment, and of two proposals for the same services the later one (pure).
 
-A promotion is a run of the flow `promote-release`. It is *at work* from its start to its end, but for the time in which it waits for an approval.
-What it waits for is its *proposal*: one release for one protected environment. Proposals are kept, newest last, as what they are: who proposed which
-files when, and by which approval they were entered.
+A promotion is a run of the flow `promote-release`. It is *at work* from its start to its end, except while it waits for an approval.
+It then waits with its *proposal*: one release for one protected environment. Every proposal is kept, newest last, with its run, its files,
+its time, and the approval by which the environment was entered.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ FLOW = "promote-release"
 """The promotion flow's name on the server."""
 
 AWAITING_APPROVAL = "AwaitingApproval"
-"""The name of a waiting promotion's state: a person finds it in the list of runs, and another promotion knows that it isn't at work."""
+"""The name of a waiting promotion's state: people find it in the list of runs, and other promotions see that it isn't at work."""
 
 
 class Ending(enum.StrEnum):
-    """How a promotion ends that has neither promoted nor failed: the name of its last state."""
+    """The ends of a promotion that has neither promoted nor failed: the name of its last state."""
 
     NOTHING_TO_DO = "NothingToDo"
     ALREADY_PROPOSED = "AlreadyProposed"
@@ -33,7 +33,7 @@ class Ending(enum.StrEnum):
 
 
 GAVE_WAY = frozenset({Ending.ALREADY_PROPOSED, Ending.SKIPPED, Ending.SUPERSEDED})
-"""Endings in favour of another promotion: what this one was started for is not done."""
+"""Ends in favour of another promotion: this one did not do what it was started for."""
 
 
 class Skipped(errors.NotYet):
@@ -49,7 +49,7 @@ class AlreadyProposed(errors.NotYet):
 
 
 class Superseded(errors.PlanRefused):
-    """Another proposal took the place of this promotion's."""
+    """Another proposal has replaced this promotion's."""
 
     code = "promotion-superseded"
 
@@ -57,7 +57,7 @@ class Superseded(errors.PlanRefused):
 class Promotion(BaseModel):
     """A run of the flow, as Prefect records it.
 
-    `since` is when the server gave it its present state: its place in the line. `alive` is False where its process shows no sign of life.
+    `since` is the server's time of its present state, and decides its place in the line. `alive` is False when its process shows no sign of life.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -75,7 +75,7 @@ class Promotion(BaseModel):
 
 
 class Turn(enum.StrEnum):
-    """What a promotion does about those that are there already."""
+    """The ways in which a promotion deals with those that are there already."""
 
     NOW = "now"
     LATER = "later"
@@ -83,13 +83,13 @@ class Turn(enum.StrEnum):
 
 
 def turn(mine: Promotion, others: Iterable[Promotion], *, returning: bool = False) -> tuple[Turn, Promotion | None]:
-    """Whether a promotion may work now, and whose turn it is otherwise: of those that are at work until the same environment, the longest there.
+    """Tells whether a promotion may work now; if not, also which one it waits for: of those at work until the same environment, the longest there.
 
-    One that a person started waits. One that a schedule started never stands in line behind another scheduled one: the next tick will look
+    A promotion that a person started waits. One that a schedule started never waits for another scheduled one: the next tick will look
     again, and ticks must not pile up.
 
     Args:
-        returning: it was at work before, and waited for its approval only: it stands in line again, whoever started it.
+        returning: whether it was at work before, and waited only for its approval: then it waits in line again, no matter who started it.
     """
     elders = sorted((other for other in others if _before(other, mine)), key=_place)
     if not elders:
@@ -109,7 +109,7 @@ def _place(promotion: Promotion) -> tuple[datetime, str]:
 
 
 class Proposal(BaseModel):
-    """One release that a promotion proposed for a protected environment. `approval` is the one by which it was entered, empty before."""
+    """One release that a promotion proposed for a protected environment. `approval` is the one by which it was entered, empty before that."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -125,7 +125,7 @@ class Proposal(BaseModel):
 
 
 class Relation(enum.StrEnum):
-    """How a later release stands to an earlier one of the same environment."""
+    """The relation of a later release to an earlier one of the same environment."""
 
     SAME = "same"
     SUPERSEDES = "supersedes"
@@ -133,9 +133,9 @@ class Relation(enum.StrEnum):
 
 
 def relation(bundles: Mapping[str, str], image: str, earlier: Proposal) -> Relation:
-    """How a release with these bundles (and this image, where it names one) stands to an earlier proposal.
+    """Returns the relation of a release with these bundles (and this image, if any) to an earlier proposal.
 
-    It supersedes one that has other files of any of its services, or another image; releases of different services go beside each other.
+    It supersedes one that has other files of any of its services, or another image; releases of different services don't affect each other.
     """
     if _conflicts(bundles, earlier.manifest.bundles):
         return Relation.SUPERSEDES
@@ -149,7 +149,7 @@ def _conflicts(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
 
 
 def proposed(bundles: Mapping[str, str], image: str, proposals: Sequence[Proposal], promotions: Iterable[Promotion]) -> Promotion | None:
-    """The promotion that waits with this very release already; one that shows no sign of life doesn't count, nobody would act on its approval."""
+    """Returns the promotion that already waits with this very release. One without a sign of life doesn't count, because it would not act on its approval."""
     waiting = {item.run_id: item for item in promotions if item.waiting and item.alive}
     for run_id, promotion in waiting.items():
         own = _own(run_id, proposals)
@@ -159,9 +159,9 @@ def proposed(bundles: Mapping[str, str], image: str, proposals: Sequence[Proposa
 
 
 def successor(run_id: str, proposals: Sequence[Proposal]) -> Proposal | None:
-    """The newest proposal that took the place of a promotion's own; None while its own stands.
+    """Returns the newest proposal that has replaced a promotion's own; None while its own is valid.
 
-    That is one with other files, and also the same release proposed by another run, which then found no sign of life of the first.
+    A replacement has other files; or it is the same release, proposed by another run that found no sign of life of the first.
     """
     own = _own(run_id, proposals)
     if own is None:
@@ -176,21 +176,21 @@ def _own(run_id: str, proposals: Iterable[Proposal]) -> Proposal | None:
 
 
 def voiding(bundles: Mapping[str, str], proposals: Iterable[Proposal], given: Approval | None = None) -> Proposal | None:
-    """The proposal with other files that makes an approval of these bundles void; None where the approval holds.
+    """Returns the proposal with other files that makes an approval of these bundles void; None when the approval is valid.
 
-    An approval answers the newest proposal of its bundles before it. What was proposed instead of that, before the approval or after it, makes it
-    void; it stays void when the same bundles are proposed once more. An approval by which an environment had been entered by then still covers
-    what is left of its plan.
+    An approval answers the newest proposal of its bundles before it. A proposal with other files after that one, before the approval or later, makes it
+    void; it stays void when the same bundles are proposed once more. If an environment had been entered by the approval before that, it still covers
+    the rest of its plan.
 
     Args:
-        given: None for an approval that is to be given now, after everything that was proposed.
+        given: None for an approval that is to be given now, after all proposals.
     """
     found = sorted(proposals, key=lambda item: item.made_at)
     same = [
         item.made_at for item in found if dict(item.manifest.bundles) == dict(bundles) and (given is None or item.made_at <= given.given_at)
     ]
     since = same[-1] if same else given.given_at if given is not None else None
-    if since is None:  # it was never proposed: nothing can have taken its place
+    if since is None:  # it was never proposed, so nothing can have replaced it
         return None
     entered = [item.made_at for item in found if given is not None and given.run_id and item.approval == given.run_id]
     newer = (item for item in found if item.made_at > since and _conflicts(item.manifest.bundles, bundles))

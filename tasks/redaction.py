@@ -1,7 +1,7 @@
-"""The second wall: what leaves this process as a log line or as an exception's text loses every secret that the process has read.
+"""The last filter for secrets: removes every secret that this process has read from log lines and exceptions' texts before they leave it.
 
-The first wall is that no message is built from a secret at all. Prefect stores an exception's text in five tables (prefect.md §11) and redacts
-only its own API key, so whatever a driver or a library puts into a message has to end here.
+The first safeguard is that no message is built from a secret. This is the second: Prefect stores an exception's text in five tables (prefect.md §11)
+and redacts only its own API key, so a secret that a driver or a library puts into a message must be removed here.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from migrator.address import redaction
 from tasks import backoff
 
 LOGGERS = ("", "prefect", "prefect.flow_runs", "prefect.task_runs", "prefect.flow_runs.worker", "migrator", "tasks", "flows")
-"""Loggers whose handlers are filtered. Handlers, not loggers: a logger's filter does not see what its children hand up."""
+"""Loggers whose handlers are filtered. The filter is on handlers, because a logger's filter does not see its children's records."""
 
 LONGEST_TEXT = 6_000
-"""Characters of a stored message: Prefect keeps it five times and sends it in events, which end at 1.5 MB; a statement may be larger."""
+"""Characters of a stored message: Prefect stores it five times, and sends it in events of at most 1.5 MB; a statement may be larger."""
 
 
 def register(*secrets: str) -> None:
-    """Makes values known as secrets for the rest of the process, and sees to it that the log handlers are filtered."""
+    """Registers values as secrets for the rest of the process, and installs the filter on the log handlers."""
     redaction.register(*secrets)
     install()
 
 
 def clean(text: str) -> str:
-    """The text without passwords: those in URLs and connection strings, and every registered secret in any spelling."""
+    """Returns the text without passwords: those in URLs and connection strings, and every registered secret in any spelling."""
     return redaction.redact(text, redaction.known())
 
 
 def brief(text: str) -> str:
-    """The text with its middle left out where it is long: goose quotes the whole statement before it says what the server said."""
+    """Returns the text; a long one without its middle, because goose quotes the whole statement before the server's message."""
     if len(text) <= LONGEST_TEXT:
         return text
     head, tail = text[: LONGEST_TEXT * 2 // 3], text[-LONGEST_TEXT // 3 :]
@@ -43,10 +43,10 @@ class Filter(logging.Filter):
     """Cleans a record's message, arguments and traceback. It never drops a record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Rewrites the record in place; always true."""
+        """Rewrites the record in place; always returns True."""
         try:
             message = record.getMessage()
-        except Exception:  # noqa: BLE001 - a wrong number of arguments is the logging module's to report
+        except Exception:  # noqa: BLE001 - a wrong number of arguments is for the logging module to report
             message = str(record.msg)
         cleaned = clean(message)
         if cleaned != message:
@@ -71,10 +71,10 @@ def install() -> None:
 
 
 def sanitised(error: Exception) -> errors.GreylagError:
-    """The same error fit to be stored: its text is complete (place, code, hint), free of secrets, and no earlier exception hangs on it.
+    """Returns a copy of the error that is fit to be stored: its text is complete (place, code, hint), free of secrets, and it has no cause.
 
     A GreylagError keeps its class, so that the retry condition can read it. Any other exception becomes `unexpected`, which is
-    transient, or, where it is a programming error (`backoff.permanent`), `internal`, which is not.
+    transient, or `internal`, which is not, if it is a programming error (`backoff.permanent`).
     """
     if isinstance(error, errors.GreylagError):
         message, detail = brief(clean(error.message)), brief(clean(error.detail))

@@ -1,9 +1,8 @@
-"""Holds what a step is asked for on one database, the one object that planning, migrating, verifying and a Job's run take; and its way into the database.
+"""A step's request on one database, the one object that planning, migrating, verifying and a Job's run take; and the access to that database.
 
-It lives within a task: a task's own parameters stay what Prefect may show (`steps.py`), and this is made of them.
-
-The way in is one URL, or the credentials of a run, which may end and be replaced while a step works. The rule that this rests on: a login that ended is
-no reason to give up. What is applied is recorded, so another connection goes on with what is left.
+A request lives within a task: a task's own parameters stay what Prefect may show (`steps.py`), and the request is made of them.
+Access is one URL, or the credentials of a run, which may end and be replaced while a step works. The rule behind it: an ended login is
+no reason to fail. What was applied is recorded, so another connection continues with the rest.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ from tasks.settings import Settings, load
 
 @dataclass(frozen=True)
 class Request:
-    """The database, the way into it, and what is wanted of it.
+    """The database, the access to it, and what is to be done.
 
     Args:
-        url: the way in where there is no watcher, or where its credentials have no life of their own.
+        url: used when there is no watcher, or when its credentials are static.
         bundle: the digest that the files must have, and for a verification the database; empty takes the files as they are.
-        plan: the digest of the plan that was approved; only that plan, or what is left of it, passes. Empty takes the plan as it is now.
-        env: what ENVSUB reads (`migration.substitutions`); may hold the password.
-        watcher: keeps the run's credentials alive, where they are short-lived.
-        run_id: how the run names itself to the server; empty makes one up.
-        deadline: seconds for the whole attempt, of a Job for all of them (activeDeadlineSeconds); None sets no end, for a Job the settings'.
+        plan: the digest of the approved plan; only that plan, or the rest of it, passes. Empty takes the plan as it is now.
+        env: the values for ENVSUB (`migration.substitutions`); may hold the password.
+        watcher: keeps the run's credentials alive, if they are short-lived.
+        run_id: the run's name on the server; empty makes one up.
+        deadline: seconds for the whole attempt, or for all attempts of a Job (activeDeadlineSeconds); None sets no limit, and for a Job the settings'.
     """
 
     target: Target
@@ -49,15 +48,15 @@ class Request:
     deadline: float | None = None
 
     def access(self) -> Access:
-        """The way into the database."""
+        """Returns the access to the database."""
         return Access(self.target, self.url, self.watcher)
 
 
 class Access:
-    """The way into a target's database.
+    """The access to a target's database.
 
     Args:
-        url: what is used where there is no watcher, or where its credentials have no life of their own.
+        url: used when there is no watcher, or when its credentials are static.
     """
 
     def __init__(self, target: Target, url: SecretStr, watcher: LifetimeWatcher | None = None) -> None:
@@ -68,23 +67,23 @@ class Access:
 
     @property
     def changes(self) -> bool:
-        """Tells whether the credentials may be replaced under way."""
+        """Tells whether the credentials may be replaced during the run."""
         return self._watcher is not None
 
     def url(self) -> SecretStr:
-        """The URL that is good now. Raises as `credentials.fetch` and `database_url.encode`."""
+        """Returns the URL that is valid now. Raises as `credentials.fetch` and `database_url.encode`."""
         if self._watcher is not None:
             self._used = self._watcher.current()
             self._url = database_url.encode(self._used, self._target)
         return self._url
 
     def outlived(self) -> bool:
-        """Tells whether newer credentials are there than those of the last `url`; never waits."""
+        """Tells whether there are newer credentials than those of the last `url`; never blocks."""
         return self._watcher is not None and self._used is not None and self._watcher.superseded(self._used)
 
     @staticmethod
     def _looks_ended(error: errors.GreylagError, watcher: LifetimeWatcher, used: Credentials) -> bool:
-        """Tells whether an error comes from a login that is gone. In doubt, a refused login does, and a refused statement doesn't."""
+        """Tells whether an error comes from a login that is gone. If Vault can't say, a refused login counts as gone, and a refused statement doesn't."""
         if not isinstance(error, errors.LoginFailed | errors.StatementRejected):
             return False
         alive = watcher.alive(used)
@@ -92,9 +91,9 @@ class Access:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Around what is done with a URL: a failure that comes from the login's end is transient, and the next URL is a fresh login's.
+        """Wraps the work with a URL: a failure caused by the login's end becomes transient, and the next URL is a fresh login's.
 
-        Raises Unavailable (`credentials-ended`) instead of the refusal that such an end looks like; every other error goes through.
+        Raises Unavailable (`credentials-ended`) instead of the refusal that such an end causes; every other error passes through.
         """
         try:
             yield

@@ -1,7 +1,7 @@
-"""Settings from the environment (`GREYLAG_*`): where Vault and the cluster are, how patient a run is. Secrets are paths or SecretStr only.
+"""Settings from the environment (`GREYLAG_*`): the addresses of Vault and the cluster, and a run's time limits. Secrets are paths or SecretStr only.
 
-Vault's own names (VAULT_ADDR, VAULT_CACERT, VAULT_NAMESPACE, VAULT_TOKEN) are accepted where GREYLAG_* is not set, so that a shell that works
-with `vault` works with greylag.
+Vault's own names (VAULT_ADDR, VAULT_CACERT, VAULT_NAMESPACE, VAULT_TOKEN) are accepted if GREYLAG_* is not set, so that a shell in which
+`vault` works also works for greylag.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from migrator import errors
 PREFIX = "GREYLAG_"
 
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-"""Where Kubernetes puts a pod's own token; one for Vault alone is projected elsewhere, with its own audience (vault.md §4)."""
+"""The file with a pod's own token; a token for Vault alone is projected elsewhere, with its own audience (vault.md §4)."""
 
 
 class Mode(enum.StrEnum):
-    """How step 3 runs the migration (architecture.md §3.1)."""
+    """The ways in which step 3 runs the migration (architecture.md §3.1)."""
 
     INLINE = "inline"
     JOB = "job"
@@ -55,19 +55,19 @@ class Settings(BaseSettings):
     vault_kubernetes_token_file: Path = SERVICE_ACCOUNT_TOKEN
     vault_kubernetes_mount: str = "kubernetes"
     vault_audience: str = ""
-    """What the token of a JWT or Kubernetes login must be for; another one is not even sent. Empty: Vault alone looks at it."""
+    """The audience that the token of a JWT or Kubernetes login must have; a token for another is not even sent. Empty: only Vault checks it."""
     vault_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
 
     mode: Mode | None = None
-    """None: `job` where a cluster is configured and the run names an image, else `inline`."""
+    """None: `job` when a cluster is configured and the run names an image, else `inline`."""
     kube_context: str = ""
     """The kubeconfig's context; `in-cluster` for the pod's own service account; empty: no cluster is configured."""
     rollout_timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
-    """How long one attempt watches a rollout: Kubernetes' own progressDeadlineSeconds."""
+    """Seconds for which one attempt watches a rollout: Kubernetes' own progressDeadlineSeconds."""
     rollout_poll_seconds: Annotated[float, Field(gt=0)] = 3.0
 
     job_patience_seconds: Annotated[float, Field(gt=0)] = 60.0
-    """How long a Job's pod may be without an image, a Secret or a container before the run fails; for a node five times as long."""
+    """Seconds for which a Job's pod may lack an image, a Secret or a container before the run fails; five times as long for a node."""
 
     backoff_limit: Annotated[int, Field(ge=0, le=1000)] = 3
     """A Job's backoffLimit: retries after the first attempt."""
@@ -80,9 +80,9 @@ class Settings(BaseSettings):
     statement_timeout_seconds: Annotated[float, Field(ge=0)] = 0.0
 
     approval_maximum_age_seconds: Annotated[float, Field(gt=0)] = 86_400.0
-    """An approval older than a day was given for another day's database."""
+    """Seconds. A day: an older approval was given for a database that may have changed since."""
     create_limits: bool = True
-    """Whether a run creates its concurrency limit where it is absent; `greylag deploy` creates all of them."""
+    """Whether a run creates its concurrency limit when it is missing; `greylag deploy` creates all of them."""
 
     @field_validator("vault_address")
     @classmethod
@@ -97,10 +97,10 @@ class Settings(BaseSettings):
         return bool(self.kube_context)
 
     def migration_mode(self, image: str, context: str = "") -> Mode:
-        """How step 3 runs where the run itself does not say: as a Job where there are a cluster and the release's image.
+        """Returns the mode of step 3 when the run itself names none: a Job if there are a cluster and the release's image.
 
         Args:
-            image: the release's, empty where nobody knows it. context: the environment's own kube context, which goes before the worker's.
+            image: the release's, empty when it is unknown. context: the environment's own kube context, which takes precedence over the worker's.
         """
         return self.mode or (Mode.JOB if (context or self.has_cluster) and image else Mode.INLINE)
 
@@ -108,7 +108,7 @@ class Settings(BaseSettings):
 def load() -> Settings:
     """Reads the environment.
 
-    Raises UsageError (`bad-setting`) naming the variable; its value is never quoted, it may be a secret.
+    Raises UsageError (`bad-setting`) naming the variable; its value is never quoted, because it may be a secret.
     """
     try:
         return Settings()

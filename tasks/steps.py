@@ -1,8 +1,8 @@
-"""The steps as Prefect tasks: five nodes, each a thin wrapper of the plain function of its module (architecture.md §3.1).
+"""The steps as Prefect tasks: five nodes, each a thin wrapper around the plain function of its module (architecture.md §3.1).
 
-All of them: `cache_policy=NO_CACHE, persist_result=False` (a result that persists is a pickle with the password in it, prefect.md §11), a Job's
-retry rules, and errors that are complete and clean before Prefect stores their text. Another limit for a run:
-`steps.run_migration.with_options(**backoff.policy(limit, base, deadline))(…)`; retries live here and nowhere else.
+All of them have `cache_policy=NO_CACHE, persist_result=False` (a persisted result is a pickle with the password in it, prefect.md §11), a Job's
+retry rules, and errors that are complete and clean before Prefect stores their text. A run can have other limits:
+`steps.run_migration.with_options(**backoff.policy(limit, base, deadline))(…)`. Retries are set up here and nowhere else.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tasks.request import Access, Request
 
 
 def policy() -> dict[str, object]:
-    """The options that the settings ask for; `with_options(**steps.policy())`."""
+    """Returns the options that the settings ask for; `with_options(**steps.policy())`."""
     chosen = settings.load()
     return backoff.policy(chosen.backoff_limit, chosen.backoff_base_seconds, chosen.active_deadline_seconds)
 
@@ -40,7 +40,7 @@ def policy() -> dict[str, object]:
     **backoff.policy(),
 )
 def fetch_credentials(target: Target, watcher: credentials.LifetimeWatcher | None = None) -> credentials.Credentials:
-    """Step 1: the database's credentials, from where fleet.yaml says. The watcher keeps those alive that are short-lived."""
+    """Fetches the database's credentials from the source in fleet.yaml (step 1). The watcher keeps short-lived ones alive."""
     with _reported():
         found = credentials.fetch(target, watcher=watcher)
         get_run_logger().info("%s: %s, user %s", target.label, found.origin, found.username)
@@ -49,7 +49,7 @@ def fetch_credentials(target: Target, watcher: credentials.LifetimeWatcher | Non
 
 @task(name="encode URL", task_run_name="encode URL {target.label}", cache_policy=NO_CACHE, persist_result=False, **backoff.policy())
 def encode_url(found: credentials.Credentials, target: Target) -> SecretStr:
-    """Step 2: the connection URL, every part percent-encoded, of the environment's own database."""
+    """Encodes the connection URL of the environment's own database, with every part percent-encoded (step 2)."""
     with _reported():
         url = database_url.encode(found, target)
         get_run_logger().info("%s: database %s on %s:%s", target.label, found.database, found.host, found.port)
@@ -60,7 +60,7 @@ def encode_url(found: credentials.Credentials, target: Target) -> SecretStr:
 def plan_migration(
     target: Target, url: SecretStr, found: credentials.Credentials, bundle: str = "", watcher: credentials.LifetimeWatcher | None = None
 ) -> PlanOutcome:
-    """What step 3 would do; writes nothing. `watcher` as for step 3."""
+    """Plans what step 3 would do; writes nothing. `watcher` as for step 3."""
     with _reported():
         outcome = migration.preview(Request(target, url, bundle, env=migration.substitutions(target, found), watcher=watcher))
         get_run_logger().info("%s: %d migration(s) to run, plan %s", target.label, len(outcome.steps), outcome.plan[:12])
@@ -78,9 +78,9 @@ def run_migration(
     deadline: float | None = None,
     watcher: credentials.LifetimeWatcher | None = None,
 ) -> MigrationOutcome:
-    """Step 3, inline. `deadline` is activeDeadlineSeconds, counted from the first attempt; the settings' where None.
+    """Runs the migration inline (step 3). `deadline` is activeDeadlineSeconds, counted from the first attempt; None takes the settings'.
 
-    The watcher's credentials, where they are short-lived, are used instead of `url`: those of an earlier attempt may have ended.
+    Short-lived credentials come from the watcher and not from `url`: those of an earlier attempt may have ended.
     """
     logger = get_run_logger()
     chosen = settings.load()
@@ -90,7 +90,7 @@ def run_migration(
         getattr(logger, level)("%s: %s", target.label, text)
 
     def patient() -> settings.Settings:
-        # waiting for a lock ends with the deadline, too: the canceller only reaches a running statement
+        # waiting for a lock must end with the deadline, too: the canceller only reaches a running statement
         return chosen.model_copy(update={"lock_wait_seconds": min(chosen.lock_wait_seconds, left())})
 
     def left() -> float:
@@ -126,9 +126,9 @@ def run_migration_job(
     deadline: float | None = None,
     watcher: credentials.LifetimeWatcher | None = None,
 ) -> MigrationOutcome:
-    """Step 3 as a Kubernetes Job, which makes the attempts: this task's own retries are for calls to the API server that failed.
+    """Runs the migration as a Kubernetes Job (step 3). The Job makes the attempts; this task's own retries are for calls to the API server that failed.
 
-    `backoff_limit` and `deadline` are the Job's; the settings' where None. The worker's own credentials make the plan; the Job has its Secret.
+    `backoff_limit` and `deadline` are the Job's; None takes the settings'. The worker's own credentials make the plan; the Job has its Secret.
     """
     logger = get_run_logger()
     chosen = settings.load()
@@ -155,7 +155,7 @@ def run_migration_job(
 
 
 def _conclude(target: Target, url: SecretStr, watcher: credentials.LifetimeWatcher | None, outcome: MigrationOutcome) -> None:
-    """Says what step 3 did, and runs the service's own commands after it."""
+    """Logs what step 3 did, and runs the service's own commands after it."""
     logger = get_run_logger()
     for remark in outcome.remarks:
         logger.warning("%s: %s [%s] %s", target.label, remark.message, remark.code, remark.hint)
@@ -170,7 +170,7 @@ def _conclude(target: Target, url: SecretStr, watcher: credentials.LifetimeWatch
 def verify_tables(
     target: Target, url: SecretStr, found: credentials.Credentials, bundle: str = "", watcher: credentials.LifetimeWatcher | None = None
 ) -> VerificationOutcome:
-    """Step 4: every object that the files leave behind is there and valid. `watcher` as for step 3."""
+    """Verifies that every object that the files create exists and is valid (step 4). `watcher` as for step 3."""
     with _reported():
         outcome = verification.verify(Request(target, url, bundle, env=migration.substitutions(target, found), watcher=watcher))
         get_run_logger().info(
@@ -187,7 +187,7 @@ def verify_tables(
 
 @task(name="await health", task_run_name="await health {target.label}", cache_policy=NO_CACHE, persist_result=False, **backoff.policy())
 def await_health(target: Target, image: str = "", before: rollout.Before | None = None) -> RolloutOutcome:
-    """Step 5: this release's code runs, and no older code any more."""
+    """Waits until this release's code runs and no older code does (step 5)."""
     logger = get_run_logger()
     with _reported():
         outcome = rollout.await_health(target, image=image, before=before, listener=logger.info)
@@ -196,13 +196,13 @@ def await_health(target: Target, image: str = "", before: rollout.Before | None 
 
 
 def observe(target: Target) -> rollout.Before | None:
-    """What the workload is before the migration; a plain call, so that the sequence keeps its five nodes."""
+    """Returns the workload's state before the migration. It is a plain call and no task, so that the sequence keeps its five nodes."""
     return rollout.observe(target)
 
 
 @contextmanager
 def _reported() -> Iterator[None]:
-    """Logs a failure with its hint, and lets only a clean copy of it out: Prefect stores the text, and a chained cause with it."""
+    """Logs a failure with its hint, and raises only a clean copy of it, because Prefect stores the text and that of a chained cause."""
     try:
         yield
     except errors.GreylagError as error:
@@ -222,7 +222,7 @@ def _remaining(deadline: float) -> float:
 
 
 def _run_id() -> str:
-    """The task run's id without dashes: what application_name, journal and facts call this run."""
+    """Returns the task run's id without dashes, by which application_name, journal and facts name this run."""
     context = TaskRunContext.get()
     return context.task_run.id.hex if context else ""
 

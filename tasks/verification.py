@@ -1,4 +1,4 @@
-"""Step 4: is everything there? The files' checksums as recorded, and every object that they leave behind, read back from the database."""
+"""Step 4: verifies that everything is there: the files' checksums as recorded, and every object that they create, read back from the database."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tasks.request import Request
 
 
 def verify(request: Request) -> VerificationOutcome:
-    """Reads back what the target's database holds; writes nothing.
+    """Verifies the target's database against the files; writes nothing.
 
     Raises:
         PlanRefused: `bundle-changed`.

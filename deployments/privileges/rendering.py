@@ -1,4 +1,4 @@
-"""The privileges of an environment's identities: the files of this directory, filled in for the targets of a fleet. Pure apart from reading them."""
+"""The privileges of an environment's identities: the files of this directory, filled in for the targets of a fleet. Pure, except that it reads the files."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ WORKER = "greylag-worker"
 """The service account of an environment's worker."""
 
 KIND = re.compile(r" +# (" + "|".join(WorkloadKind) + r")$")
-"""What ends a rule that only a workload of this kind needs."""
+"""Matches the end of a rule that only a workload of this kind needs."""
 
 
 def kubernetes(targets: Sequence[Target]) -> str:
-    """Service accounts, Roles and bindings, per namespace; `kubectl apply --filename -` takes them."""
+    """Returns service accounts, Roles and bindings, per namespace, as input for `kubectl apply --filename -`."""
     parts = []
     for namespace in dict.fromkeys(target.namespace for target in targets):
         inside = [target for target in targets if target.namespace == namespace]
@@ -29,7 +29,7 @@ def kubernetes(targets: Sequence[Target]) -> str:
 
 
 def admission(targets: Sequence[Target]) -> str:
-    """Per namespace, a policy that holds the worker to Jobs of migration pods; for the cluster's administrator."""
+    """Returns for each namespace a policy that restricts the worker to Jobs of migration pods; for the cluster's administrator."""
     parts = []
     for namespace in dict.fromkeys(target.namespace for target in targets):
         inside = [target for target in targets if target.namespace == namespace]
@@ -46,7 +46,7 @@ def admission(targets: Sequence[Target]) -> str:
 
 
 def vault(targets: Sequence[Target]) -> str:
-    """One policy for the environment's worker, beside Vault's `default`; `vault policy write NAME -` takes it. Empty where nobody asks Vault."""
+    """Returns one policy for the environment's worker, beside Vault's `default`, as input for `vault policy write NAME -`. Empty if no target needs Vault."""
     parts = []
     for target in targets:
         parts += [_filled(f"vault/{name}.hcl", words(target) | {"creds": target.source.creds}) for name in target.source.policies]
@@ -54,7 +54,7 @@ def vault(targets: Sequence[Target]) -> str:
 
 
 def postgres(targets: Sequence[Target]) -> str:
-    """The roles of each PostgreSQL database, as input for psql; each database must exist, and none of its roles."""
+    """Returns the roles of each PostgreSQL database, as input for psql; each database must exist, and none of its roles."""
     return "\n".join(
         f'\\connect "{target.database}"\n{_migrator(target)}\n{_filled("postgres/application.sql", words(target))}'
         for target in targets
@@ -63,7 +63,7 @@ def postgres(targets: Sequence[Target]) -> str:
 
 
 def clickhouse(targets: Sequence[Target]) -> str:
-    """The grants of each ClickHouse database, as input for `clickhouse client --multiquery`; each user must exist."""
+    """Returns the grants of each ClickHouse database, as input for `clickhouse client --multiquery`; each user must exist."""
     return "\n".join(_filled("clickhouse/migrator.sql", words(target)) for target in targets if target.engine is Engine.CLICKHOUSE)
 
 
@@ -74,11 +74,11 @@ PARTS: Mapping[str, Callable[[Sequence[Target]], str]] = {
     "postgres": postgres,
     "clickhouse": clickhouse,
 }
-"""What can be printed."""
+"""The parts that can be printed."""
 
 
 def words(target: Target) -> dict[str, str]:
-    """What the files may name of one target. Roles are named after the database, so that two environments on one server have different ones."""
+    """Returns the values for the files, for one target. Roles are named after the database, so that two environments on one server have different ones."""
     return {
         "environment": target.environment,
         "service": target.service,
@@ -109,7 +109,7 @@ def _migrator(target: Target) -> str:
     if target.source.short_lived:
         return _filled("postgres/dynamic.sql", words(target))
     text = _text("postgres/migrator.sql")
-    if target.owner_role:  # greylag itself takes the role after login: it need not be the login's default
+    if target.owner_role:  # greylag itself takes the role after login, so it need not be the login's default
         text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("ALTER ROLE"))
     return _substituted(text, words(target))
 

@@ -1,1 +1,1 @@
-"""Work pools and what their runs are started with: `templates`, and the base job templates that it fills in."""
+"""Work pools and the settings that their runs start with: `templates`, and the base job templates that it fills in."""

@@ -1,11 +1,11 @@
-"""Base job templates of work pools: everything that a run is started with is fixed in them, so that who starts a run chooses nothing of it.
+"""Base job templates of work pools. They fix everything that a run is started with, so that whoever starts a run can choose nothing of it.
 
-In Prefect's own templates command, environment and working directory are variables, and every run may set them: whoever reaches the API then runs
-any command as the environment's worker, or has it log in to Vault at another address. In a closed template
+In Prefect's own templates, command, environment and working directory are variables that every run may set: whoever reaches the API could then run
+any command as the environment's worker, or have it log in to Vault at another address. In a closed template
 
-- the schema has no variables and admits none, so that the server answers 422 where a deployment or its run carries job variables;
-- nothing in the configuration is a placeholder, and `env` is absent: Prefect's worker fills in placeholders, and merges a run's `env` into one
-  that is there, from whatever a run carries, and `POST /flow_runs/` is not validated by the server.
+- the schema has no variables and allows none, so that the server answers 422 when a deployment or its run carries job variables;
+- nothing in the configuration is a placeholder, and `env` is absent. Prefect's worker fills in placeholders from whatever a run carries, and merges
+a run's `env` into one that is there; and the server does not validate `POST /flow_runs/`.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ KINDS = ("process", "kubernetes")
 """Types of work pools that greylag has a closed template for."""
 
 SETTING = re.compile(r"(?:GREYLAG|PREFECT)_[A-Z0-9_]+")
-"""What a pod's settings may be called. Others (PATH, PYTHONPATH, LD_PRELOAD) would be a way to other code."""
+"""The allowed names of a pod's settings. Others (PATH, PYTHONPATH, LD_PRELOAD) could be used to run other code."""
 
 _SECRET = re.compile(r"(?:PASSWORD|SECRET|SECRET_ID|TOKEN|AUTH_STRING|API_KEY)$")
 
 
 def process(command: str = "") -> dict[str, Any]:
-    """The template of a process pool.
+    """Returns the template of a process pool.
 
     Args:
-        command: what starts the engine, for workers that share one Python; empty for the worker's own.
+        command: the command that starts the engine, for workers that share one Python; empty for the worker's own.
     """
     found = _read("process", {})
     if command:
@@ -44,14 +44,14 @@ def process(command: str = "") -> dict[str, Any]:
 
 
 def kubernetes(namespace: str, image: str, settings: Mapping[str, str]) -> dict[str, Any]:
-    """The template of a Kubernetes pool, whose runs are restricted pods.
+    """Returns the template of a Kubernetes pool, whose runs are restricted pods.
 
     Args:
         namespace: the environment's.
         image: the worker image, best by digest.
-        settings: further variables of the pods by name, e.g. GREYLAG_VAULT_ADDRESS; they go before the template's own.
+        settings: further variables of the pods by name, e.g. GREYLAG_VAULT_ADDRESS; they override the template's own.
 
-    Raises UsageError (`bad-setting`) for a name that is no setting, or a secret, and for a value that would stay a placeholder.
+    Raises UsageError (`bad-setting`) for a name that is no setting or names a secret, and for a value that would stay a placeholder.
     """
     found = _read("kubernetes", {"namespace": namespace, "image": image})
     for name in settings:
@@ -85,7 +85,7 @@ def _listed(env: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def free(template: Mapping[str, Any]) -> list[str]:
-    """What a run on a pool with this template chooses for itself, by the names of the variables; empty for a closed one."""
+    """Returns the names of the variables that a run on a pool with this template can choose; empty for a closed one."""
     configuration, schema = template.get("job_configuration") or {}, template.get("variables") or {}
     if not configuration:  # the worker puts Prefect's own template there
         return ["command", "env", "working_dir"]
@@ -98,16 +98,16 @@ def free(template: Mapping[str, Any]) -> list[str]:
 
 
 def _placeholders(value: Any) -> set[str]:
-    """Names that Prefect fills in from job variables; not those of its blocks and variables."""
+    """Returns the names that Prefect fills in from job variables, but not those of its blocks and variables."""
     from prefect.utilities.templating import PlaceholderType, find_placeholders
 
     return {item.name for item in find_placeholders(value) if item.type is PlaceholderType.STANDARD}
 
 
 def closed(template: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """The same template with each variable fixed to its default, for a pool that exists.
+    """Returns the same template with each variable fixed to its default, for a pool that exists.
 
-    Raises UsageError (`pool-not-closed`) where that leaves something out: a type that is not among `KINDS`, a variable that must be given,
+    Raises UsageError (`pool-not-closed`) when that would lose something: a type that is not among `KINDS`, a variable that must be given,
     an environment that a process pool can't hold.
     """
     if kind not in KINDS:

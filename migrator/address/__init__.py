@@ -1,1 +1,1 @@
-"""Connection addresses: built, percent-encoded, parsed and shown without secrets; what environments and databases are called."""
+"""Connection addresses: built, percent-encoded, parsed and shown without secrets; and the names of each environment's databases."""

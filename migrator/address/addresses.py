@@ -1,8 +1,8 @@
 """Connection addresses: build, percent-encode, parse, redact (goose.md §7).
 
-What users have in their secrets, charts and shells are goose's DBSTRINGs: URLs and connection strings of two Go drivers. These
-functions turn them into what Python's drivers take, and turn credentials into DBSTRINGs that both goose and greylag take. No message
-here ever quotes a DBSTRING: the usual mistake is a password that is not percent-encoded, and then any part of the text may be the
+Users have goose's DBSTRINGs in their secrets, charts and shells: URLs and connection strings of two Go drivers. These
+functions turn them into what Python's drivers take, and make DBSTRINGs from credentials that both goose and greylag take. No message
+here ever quotes a DBSTRING: the usual mistake is a password that is not percent-encoded, and then any part of the text may belong to the
 password.
 """
 
@@ -32,11 +32,11 @@ LIBPQ_KEYWORDS = frozenset({
     "oauth_issuer", "oauth_client_id", "oauth_client_secret", "oauth_scope",
 })
 # fmt: on
-"""What libpq 18 understands itself. Every other keyword is a runtime parameter of the server, as pgx takes it."""
+"""The keywords that libpq 18 understands. As in pgx, every other keyword is a runtime parameter of the server."""
 
 PGX_ONLY = frozenset({"default_query_exec_mode", "statement_cache_capacity", "description_cache_capacity", "krbspn", "sslinline"})
-"""Keywords that tune the Go driver and mean nothing to another one. `pool_max_conns` and its kin are none of them: they are pgxpool's, which goose does not
-use, and go to the server as any other name does."""
+"""Keywords that tune the Go driver and mean nothing to another one. `pool_max_conns` and the like are not among them: they are pgxpool's, which goose does
+not use, and go to the server like any other name."""
 
 # fmt: off
 CLICKHOUSE_DRIVER_ONLY = frozenset({
@@ -47,12 +47,12 @@ CLICKHOUSE_DRIVER_ONLY = frozenset({
 """Parameters that tune clickhouse-go and have no meaning over HTTP."""
 
 NATIVE_TO_HTTP = {9000: 8123, 9440: 8443}
-"""ClickHouse's default ports: where the native protocol listens, HTTP usually listens there. A guess, and said to be one."""
+"""ClickHouse's default ports: native port -> usual HTTP port. It is a guess, and messages say so."""
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresAddress:
-    """Where a PostgreSQL database is. `conninfo` is libpq's keyword form; runtime parameters are inside its `options`.
+    """The address of a PostgreSQL database. `conninfo` is libpq's keyword form; runtime parameters are inside its `options`.
 
     `service_file` is pgx's `servicefile`, which libpq takes from PGSERVICEFILE only.
     """
@@ -67,10 +67,10 @@ class PostgresAddress:
 
 @dataclass(frozen=True, slots=True)
 class ClickHouseAddress:
-    """Where a ClickHouse database is (goose.md §7.2).
+    """The address of a ClickHouse database (goose.md §7.2).
 
-    `hosts` holds the ports as written (0 where none was); `http_ports` is where HTTP is to be tried: (host, port, whether the port is a
-    guess from the native one). `http_proxy` is a URL; no proxy of the environment is ever used: it would be given the password and the SQL.
+    `hosts` holds the ports as written (0 if there was none); `http_ports` are the ports to try for HTTP: (host, port, whether the port is a
+    guess from the native one). `http_proxy` is a URL; no proxy of the environment is ever used, because it would see the password and the SQL.
     `settings` are server settings; `own` are parameters that begin with `greylag_`, without that prefix.
     Time-outs are in seconds.
     """
@@ -88,7 +88,7 @@ class ClickHouseAddress:
     http_path: str = ""
     http_proxy: str = field(default="", repr=False)
     dial_timeout: float = 30.0  # clickhouse-go's default
-    read_timeout: float = 300.0  # read and checked, not applied: clickhouse-go gives up then although the server goes on
+    read_timeout: float = 300.0  # read and checked but not applied: clickhouse-go gives up after it, although the server goes on
     settings: Mapping[str, str | int] = field(default_factory=dict)
     own: Mapping[str, str] = field(default_factory=dict)
 
@@ -106,10 +106,10 @@ def build(
     database: str,
     parameters: Mapping[str, str] | None = None,
 ) -> str:
-    """A DBSTRING out of credentials, every part percent-encoded; both goose and greylag understand it.
+    """Builds a DBSTRING from credentials, every part percent-encoded; both goose and greylag understand it.
 
     `host` may list several hosts with commas and may be the directory of a Unix socket (PostgreSQL). A ClickHouse port of 8123 or 8443
-    makes an HTTP address; 8443 and 9440, where TLS listens by convention, get `secure=true` unless `parameters` decide.
+    makes an HTTP address; 8443 and 9440, the usual TLS ports, get `secure=true` unless `parameters` decide.
 
     Raises UsageError: `empty-host`, `bad-port`, `unknown-driver`, or `bad-address` for text that can't be part of an address (NUL).
     """
@@ -128,7 +128,7 @@ def build(
             scheme = "https"
     else:
         scheme = "postgres"
-    if host.startswith(("/", "@")):  # a socket's directory can't stand in a URL's authority for Go, but in its query
+    if host.startswith(("/", "@")):  # for Go, a socket's directory can't stand in a URL's authority, but it can in the query
         query = {"host": host, "port": str(number), **query}
         authority = ""
     else:
@@ -173,13 +173,13 @@ def _bracketed(host: str) -> str:
 
 
 def parse_postgres(dbstring: str, environ: Mapping[str, str] | None = None) -> PostgresAddress:
-    """A PostgreSQL DBSTRING, URL or `key=value`, as libpq takes it (goose.md §7.1).
+    """Parses a PostgreSQL DBSTRING, URL or `key=value`, into libpq's form (goose.md §7.1).
 
-    Keywords that libpq doesn't know become `-c` options (runtime parameters of the server, `search_path` and `lock_timeout` above all);
-    pgx's own are dropped; hosts, service and password files, TLS are left to libpq and its PG* variables. PGOPTIONS keeps its effect
+    Keywords that libpq doesn't know become `-c` options (runtime parameters of the server, mostly `search_path` and `lock_timeout`);
+    pgx's own are dropped; hosts, service and password files, and TLS are left to libpq and its PG* variables. PGOPTIONS stays in effect
     when options are added.
 
-    Raises UsageError, never quoting the DBSTRING.
+    Raises UsageError, which never quotes the DBSTRING.
     """
     environment = os.environ if environ is None else environ
     given = _url_keywords(dbstring) if re.match(r"postgres(?:ql)?://", dbstring) else _keywords(dbstring)
@@ -248,7 +248,7 @@ def _keywords(dbstring: str) -> dict[str, str]:
 
 
 def _escape_option(value: str) -> str:
-    """A value inside `options`, where the server splits on white space and takes a backslash as the escape."""
+    """Escapes a value inside `options`, which the server splits at white space and in which a backslash escapes."""
     return re.sub(r"([\s\\])", r"\\\1", value)
 
 
@@ -269,12 +269,12 @@ def _shown_hosts(known: Mapping[str, str], environment: Mapping[str, str]) -> st
 
 
 def parse_clickhouse(dbstring: str, environ: Mapping[str, str] | None = None) -> ClickHouseAddress:
-    """A ClickHouse DBSTRING as clickhouse-go reads it (goose.md §7.2), with where to reach the server by HTTP.
+    """Parses a ClickHouse DBSTRING as clickhouse-go reads it (goose.md §7.2), and finds the server's HTTP port.
 
     HTTP's port is, in this order: `http_port=`; the port of an `http(s)://` address (8123, 8443 when absent); a native address that
     names 8123 or 8443; CLICKHOUSE_HTTP_PORT; a guess from 9000 or 9440. Any other native port is an error.
 
-    Raises UsageError, never quoting the DBSTRING.
+    Raises UsageError, which never quotes the DBSTRING.
     """
     environment = os.environ if environ is None else environ
     url = urls.split(dbstring)
@@ -312,14 +312,14 @@ def parse_clickhouse(dbstring: str, environ: Mapping[str, str] | None = None) ->
 
 
 def _proxy(text: str) -> str:
-    """The URL of a proxy; a host and a port alone mean plain HTTP."""
+    """Returns the URL of a proxy; a host and a port alone mean plain HTTP."""
     if not text:
         return ""
     url = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:  # a port or a bracket that is none
+    except ValueError:  # an invalid port or bracket
         usable = False
     if not usable:
         raise urls.bad("http_proxy of the address is not the URL of a proxy", hint="write http_proxy=http://host:port, percent-encoded")

@@ -1,7 +1,7 @@
-"""The files of a mounted Kubernetes Secret: one per key, named after it. Knows nothing of what the keys mean.
+"""Reads the files of a mounted Kubernetes Secret: one file per key, named after it. The meaning of the keys is the caller's business.
 
-The kubelet keeps the files of one state in a hidden directory, leads to it by the link `..data`, and swaps that link when the Secret changes. So
-names that begin with a dot are no keys, and what was read while `..data` changed is read anew: a new password never comes with an old user's name.
+The kubelet keeps the files of one version of the Secret in a hidden directory, to which the link `..data` points, and swaps that link when the Secret
+changes. So names that begin with a dot are no keys, and if `..data` changed during a read, all is read again: a new password never comes with an old user.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from migrator import errors
 
 
 def read(directory: Path, wanted: Collection[str], *, name: str, hint: str) -> dict[str, str]:
-    """Every key that is there, with its text: UTF-8, without one line end (`\\n` or `\\r\\n`) at its end, which editors and `echo` leave there. Everything
-    else belongs to the value. A key that is not wanted is named, with an empty text, and its file isn't read.
+    """Returns the text of every key: UTF-8, without the one line end (`\\n` or `\\r\\n`) that editors and `echo` leave at the end. Everything
+    else belongs to the value. A key that is not wanted gets an empty text, and its file isn't read.
 
     Args:
-        name: how a message calls the directory.
-        hint: what to do where there is none.
+        name: the directory's name in messages.
+        hint: what to do when there is no such directory.
 
     Raises NotFound: `secret-missing` (the directory can't be read), `key-missing` (a file can't). UsageError: `bad-secret` (it is not UTF-8).
     """
-    while True:  # a further round comes only of a change by the kubelet, which makes one in a minute
+    while True:  # repeats only after a change by the kubelet, which makes at most one in a minute
         state = _state(directory)
         try:
             found = {key: _text(directory / key) if key in wanted else "" for key in _keys(directory, name, hint)}
@@ -35,7 +35,7 @@ def read(directory: Path, wanted: Collection[str], *, name: str, hint: str) -> d
 
 
 def _state(directory: Path) -> Path | None:
-    """Where `..data` leads to; None where the files are not a kubelet's."""
+    """Returns the target of the link `..data`; None when the files are not a kubelet's."""
     try:
         return (directory / "..data").readlink()
     except OSError:

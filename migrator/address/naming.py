@@ -8,11 +8,11 @@ from __future__ import annotations
 from migrator import errors
 
 LONGEST_NAME = 63
-"""Bytes of a PostgreSQL identifier; the server cuts longer ones silently, and two environments could become one database."""
+"""Bytes of a PostgreSQL identifier. The server cuts longer ones silently, so that two environments could share one database."""
 
 
 def database_name(base: str, suffix: str) -> str:
-    """The database of one environment; `suffix` is empty (prod) or begins with an underscore (`_dev`).
+    """Returns the name of one environment's database; `suffix` is empty (prod) or begins with an underscore (`_dev`).
 
     Raises UsageError when base is empty or already carries the suffix, when suffix lacks its underscore, or when the name is too long.
     """
@@ -43,9 +43,9 @@ def database_name(base: str, suffix: str) -> str:
 
 
 def check(base: str, suffix: str, actual: str) -> str:
-    """The expected name, when `actual` (what the secret or the server says) is exactly that.
+    """Returns the expected name, if `actual` (the name in the secret or on the server) is exactly that.
 
-    Raises NotFound with code `wrong-database` otherwise.
+    Raises NotFound (`wrong-database`) otherwise.
     """
     expected = database_name(base, suffix)
     if actual != expected:

@@ -1,6 +1,6 @@
-"""Takes passwords out of text before it is printed, logged or stored: the second wall (promises.md §3).
+"""Removes passwords from text before it is printed, logged or stored: the second of two safeguards (promises.md §3).
 
-The first wall is that secrets do not get into messages at all. This one knows two things: what a password looks like inside a URL or a
+The first safeguard is that no secret gets into a message at all. This one recognises passwords by their place in a URL or a
 connection string, and the secrets that a caller has registered.
 """
 
@@ -13,16 +13,16 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 MASK = "***"
 
 SHORTEST_SECRET = 4
-"""Characters. A shorter registered secret is masked only where it stands as a password: masking every "a" of a log would hide the log,
-and would itself give the secret away."""
+"""Characters. A shorter registered secret is masked only in the place of a password: masking every "a" of a log would make the log unreadable,
+and would itself reveal the secret."""
 
-# Patterns stay texts: `re` compiles and keeps them at first use, and most starts of the command redact nothing.
+# Patterns stay texts: `re` compiles and caches them at first use, and most starts of the command redact nothing.
 _AUTHORITY = r"([A-Za-z][A-Za-z0-9+.\-]*://)([^\n]*)"
 
 _HOST_ONLY = r"(?:\[[^\]]*\]|[^\s:/?#@]*)(?::\d*)?(?:,[\w.\-\[\]]*(?::\d*)?)*(?:[/?#\"'`)\s;.]|$)"
 
 _USER = r"(?!.*%3[aA])(?:[\w.+\-~]|%[0-9A-Fa-f]{2}){1,24}"
-"""What stands alone before the `@` and is a user's name: no secret. Longer, or with other signs, it may be a token (`https://TOKEN@host`), or a
+"""A text alone before the `@` that is a user's name and no secret. A longer one, or one with other characters, may be a token (`https://TOKEN@host`) or a
 password that was not percent-encoded."""
 
 _KEYWORD = (
@@ -39,17 +39,17 @@ _registered: set[str] = set()
 
 
 def register(*secrets: str) -> None:
-    """Makes values known as secrets for the rest of the process."""
+    """Registers values as secrets for the rest of the process."""
     _registered.update(value for value in secrets if value)
 
 
 def known() -> Iterable[str]:
-    """The registered secrets."""
+    """Returns the registered secrets."""
     return tuple(_registered)
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """`text` without passwords: the userinfo's password of URLs (a user's name without one is shown), `password=` of connection strings and
+    """Returns `text` without passwords: those in the userinfo of URLs (a user's name alone is shown), those after `password=` in connection strings and
     query strings, and every form (raw, percent-encoded, escaped in quotes) of the given secrets."""
     for secret in sorted({item for item in secrets if len(item) >= SHORTEST_SECRET}, key=len, reverse=True):
         for form in _forms(secret):
@@ -60,7 +60,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def _forms(secret: str) -> list[str]:
-    """How a secret may be spelled in a message, longest first, so that no form is left half masked by a shorter one."""
+    """Returns the possible spellings of a secret in a message, longest first, so that no form is left half masked by a shorter one."""
     from json import dumps
 
     encoded = [quote(secret, safe="", errors="replace"), quote_plus(secret, errors="replace"), quote(secret, errors="replace")]
@@ -72,7 +72,7 @@ def _forms(secret: str) -> list[str]:
 
 
 def passwords(text: str) -> Iterator[str]:
-    """The passwords of the addresses in a text (URLs, `password=`), each as it is written and as it is meant."""
+    """Yields the passwords of the addresses in a text (URLs, `password=`), each as it is written and decoded."""
     for found in re.finditer(_AUTHORITY, text):
         end = _userinfo_end(found[2])
         yield from _spellings(found[2][:end].partition(":")[2] if end > 0 else "")
@@ -89,9 +89,9 @@ def _spellings(password: str) -> Iterator[str]:
 
 
 def _userinfo_end(rest: str) -> int:
-    """Where the userinfo ends in what follows `scheme://`; -1 without one.
+    """Returns where the userinfo ends in the text after `scheme://`; -1 without one.
 
-    The password ends at the last `@` of the unbroken text, as Go reads a URL. When that text has none and isn't just a host and a port,
+    The password ends at the last `@` before white space, as Go reads a URL. When there is no such `@`, and the text isn't just a host and a port,
     the password holds a space: then it ends at the last `@` of the line.
     """
     word = re.match(r"\S*", rest)
@@ -102,9 +102,9 @@ def _userinfo_end(rest: str) -> int:
 
 
 def _without_userinfo(rest: str) -> str:
-    """What follows `scheme://` on its line, the password masked."""
+    """Masks the password in the rest of a line after `scheme://`."""
     following = re.search(r"[A-Za-z][A-Za-z0-9+.\-]*://", rest)
-    if following:  # the next URL on the line stands for itself
+    if following:  # the next URL on the line is handled on its own
         head, tail = rest[: following.start()], rest[following.start() :]
         return _without_userinfo(head) + following[0] + _without_userinfo(tail[len(following[0]) :])
     end = _userinfo_end(rest)

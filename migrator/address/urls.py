@@ -1,4 +1,4 @@
-"""A URL cut into its decoded parts, as Go's net/url cuts it: the ground of both drivers' DBSTRINGs (goose.md §7)."""
+"""Splits a URL into its decoded parts, as Go's net/url does: the basis of both drivers' DBSTRINGs (goose.md §7)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ENCODE_HINT = "percent-encode the user and the password (@ is %40, / is %2F, : i
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """A URL cut as Go cuts it, every part decoded. `hosts` are (host, port or None)."""
+    """A URL split as Go does it, every part decoded. `hosts` are (host, port or None)."""
 
     scheme: str
     username: str
@@ -35,9 +35,9 @@ def parse_port(text: str) -> int:
 
 
 def split(text: str) -> Url:
-    """Cuts a URL as Go's net/url does (fragment, query, authority, last `@`, first `:`) and decodes its parts.
+    """Splits a URL as Go's net/url does (fragment, query, authority, last `@`, first `:`) and decodes its parts.
 
-    Refuses what Go would misread: an `@` behind the authority means that the password has a `/` or a `?` that was not encoded.
+    Refuses a text that Go would misread: an `@` after the authority means that the password has a `/` or a `?` that was not encoded.
     Raises UsageError; the message never quotes the text.
     """
     scheme, separator, rest = text.partition("://")
@@ -88,7 +88,7 @@ def _host_list(text: str) -> tuple[tuple[str, int | None], ...]:
 
 
 def _query(text: str) -> dict[str, str]:
-    """The first value of each key, as Go's Get returns it; `+` is a space."""
+    """Returns the first value of each key, as Go's Get does; `+` is a space."""
     values: dict[str, str] = {}
     for item in text.split("&"):
         key, _, value = item.partition("=")

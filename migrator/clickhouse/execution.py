@@ -1,12 +1,31 @@
-"""Executing steps on a server without transactions: what is written down when, so that a run killed anywhere can be continued (architecture.md §2.5).
+"""Executes steps on a server without transactions, and journals them so that a run that is killed at any moment can be continued (architecture.md §2.5).
 
-Per run one insert into the journal, the plan; per statement one more when it isn't its migration's last (that one's end is the history row), and
-one before a statement whose outcome the catalogue could not tell. At the end of a run, however it ends, one insert closes the journal: entries of
-finished migrations and of those never begun are void, a statement that the server refused outright is known as not done. Facts are written in
-batches, after each migration that took long and at the end; if a killed run owes some, the next run writes them (`recovery`).
+**What is written, and when.** Two migrations, of which version 1 has two statements and version 2 has one; each line is one insert or statement:
 
-So after a kill -9 the journal shows a plan that nobody closed. Its first unfinished migration is where the run stopped, and within that the
-first statement that is not done is the only one whose outcome is unknown.
+    journal   1/1 planned, 1/2 planned, 2/1 planned      the plan, in one insert, before anything runs (`recovery.prepare`)
+    execute   CREATE TABLE events …                      1/1; the catalogue can tell later whether it was executed
+    journal   1/1 done
+    journal   1/2 started                                because the catalogue can't tell whether an INSERT was executed
+    execute   INSERT INTO events …                       1/2
+    insert    goose_db_version: version 1                the end of version 1; its last statement needs no "done" of its own
+    execute   ALTER TABLE events ADD COLUMN …            2/1
+    insert    goose_db_version: version 2
+    insert    greylag_migration: facts of 1 and 2        in batches: after a migration that took long, and at the end
+    journal   1/0 and 2/0: all entries are void          the close, in one insert, however the run ends
+
+So a statement costs one insert more if it isn't its migration's last, and one more if its outcome leaves no trace in the catalogue.
+
+**After a kill -9** the close is missing. The next run reads the journal before it executes anything (`recovery`): the first migration of the plan that is
+not finished is where the run stopped, and its first statement that is not "done" is the only one with an unknown outcome. Killed during the INSERT
+above, that is 1/2. Its outcome is settled from evidence (`settling`: `system.processes`, the query log, the catalogue), and if there is none, a person
+is asked. Facts that the killed run still owed are written, too.
+
+**After an error** the close is written: the entries of the failed migration stay, and those of a migration that an earlier run had partly done; those of
+finished migrations and of those never begun are void. A statement that the server refused outright is recorded as not done, so that its file can be
+corrected and continues there. When only the connection broke under a statement, `_survived` looks for it on the server while the lock is still held.
+Any other interruption (a signal, a time-out, a cancellation) stops the statement on the server first.
+
+Every line above is sent within `lock.using`, which checks the lease first, and through the run's own HTTP session (`lock` explains the fence).
 """
 
 from __future__ import annotations

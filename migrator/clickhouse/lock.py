@@ -1,29 +1,37 @@
 """Mutual exclusion of runs on a server that has no locks (goose.md §8.3): one compare-and-swap, a lease, a fence.
 
-**The swap.** The table `greylag_lock` has one column beside `lock`, and that column's *name* is the lock's state: `free`, or who holds it
-until when. The only transition is `ALTER TABLE greylag_lock DROP COLUMN old, ADD COLUMN new`. The server holds the table's alter lock from
-checking the columns until the change is made, so of any number of swaps from one state exactly one succeeds; the others get code 10,
-"cannot find column … to drop". Every change is conditional on the state it replaces: neither a slow release nor a late heartbeat can touch a
-state that it did not read. The table's engine is Null: it holds no data, and dropping it only means that the lock is free.
+**The swap.** The table `greylag_lock` has one column beside `lock`, and the *name* of that column is the lock's state:
 
-**The lease.** A state ends with a moment of the *server's* clock. The holder swaps in a later one every few seconds. Whoever waits may take
-over only when (a) the server's clock is past that moment plus the grace below, (b) no statement of the holder is in `system.processes`, and
-(c) it has itself watched the state stay the same for two heartbeats: a living holder's state doesn't, even when the server's clock is set
-forward. Two who take over at once both swap from the same old state: one wins, the other reads a fresh state and goes on waiting. A holder
-that was thought dead finds its state gone, raises `lock-lost` and sends nothing more.
+    free
+    held run=3f9c1a2b7d4e token=a1b2c3d4e5f6 until=1767225615000 since=1767225600000 by=auth-service ci@runner
 
-**The fence.** Could a holder that stood still (a paused machine) send one statement after it was taken over? It looks at its lease before each
-statement, but may be paused between looking and sending. Everything that it does under the lock therefore goes through one HTTP session that
-the server drops after τ = `Times.fence` seconds without use, and with `session_check=1` a request for a dropped session is refused (code 372). Let
-E be the end of the last lease. Both threads of a holder look at the lease before they use the session, so the heartbeat's last use was decided
+The only transition is `ALTER TABLE greylag_lock DROP COLUMN old, ADD COLUMN new`. The server holds the table's alter lock from checking the columns
+until the change is made, so of any number of swaps from one state exactly one succeeds; the others get code 10, "cannot find column … to drop". Every
+change names the state that it replaces, so neither a slow release nor a late heartbeat can change a state that it did not read. The table's engine is
+Null: it holds no data, and dropping it only frees the lock.
+
+**The lease.** A held state ends at a time of the *server's* clock, `until`. The holder's heartbeat swaps in a later one every few seconds. A waiting run
+may take over only when (a) the server's clock is past `until` plus the grace below, (b) no statement of the holder is in `system.processes`, and (c) it
+has itself seen the state unchanged for two heartbeats, because a living holder's state changes even when the server's clock is set forward. If two runs
+take over at once, both swap from the same old state: one wins, the other reads the new state and keeps waiting. A holder that was wrongly
+considered dead finds its state gone, raises `lock-lost` and sends nothing more. With the default lease of 15 s, for a holder killed right after a heartbeat:
+
+      0 s   the last heartbeat; the killed run's state stays
+     15 s   the lease ends
+     37 s   the grace has passed as well (2 × 10 s for the fence, 2 s more): a waiting run takes over, once none of the holder's statements runs
+
+**The fence.** Could a holder that stood still (a paused machine) send one statement after another run took over? It checks its lease before each
+statement, but may be paused between the check and the sending. Therefore everything that it does under the lock goes through one HTTP session, which
+the server drops after τ = `Times.fence` seconds without use; and with `session_check=1` the server refuses a request for a dropped session (code
+372). Let E be the end of the last lease. Both threads of a holder check the lease before they use the session. So the heartbeat's last use was decided
 at or before E and arrives before E + τ (later, the session is gone), and a statement decided at or before E arrives before E + 2τ. A takeover
-happens after E + 2τ and a margin for how punctually the server drops sessions; a statement that arrived in time and still runs is in
+happens after E + 2τ and a margin for how punctually the server drops sessions. A statement that arrived in time and still runs is in
 `system.processes`, and (b) waits for it. So no statement of the old holder begins after a takeover, whatever was paused. (A `replicated`
-database sits behind a balancer, where sessions don't hold; there the lease and (b) remain.)
+database is behind a balancer, where sessions don't hold; there only the lease and (b) remain.)
 
-**What it does not do.** goose takes no lock; nothing can exclude its command line. The lock's table is local to the server: a cluster's
-servers keep the state in Keeper instead (`keeper.KeeperRow`). `system.processes` shows a user without the right to see others' queries only its
-own: runs on one database should connect as one user.
+**What it does not do.** goose takes no lock, so nothing can exclude its command line. The lock's table is local to the server: the servers of a cluster
+keep the state in Keeper instead (`keeper.KeeperRow`). `system.processes` shows a user without the right to see others' queries only that user's
+own: all runs on one database should connect as one user.
 """
 
 from __future__ import annotations

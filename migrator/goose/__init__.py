@@ -1,1 +1,1 @@
-"""What goose does, bit for bit: from a file's text to its statements, variables, warnings; Go's quoting, folding and durations."""
+"""goose's behaviour, bit for bit: from a file's text to its statements, variables, warnings; Go's quoting, folding and durations."""

@@ -1,7 +1,7 @@
-"""The text of a migration file, split into statements exactly as goose splits it.
+"""Splits the text of a migration file into statements exactly as goose does.
 
-`parse` follows goose v3.27 bit for bit, errors included (goose.md §2); what goose would do to the author's text without a word is told by
-`ParsedMigration.hazards_for`.
+`parse` follows goose v3.27 bit for bit, errors included (goose.md §2). `ParsedMigration.hazards_for` reports the places where goose would
+silently change what the author wrote.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class ParsedMigration:
     """One direction of one file.
 
     Args:
-        statements: what is sent, in order.
-        use_transaction: False where the file says `-- +goose NO TRANSACTION`, in whichever section.
+        statements: the statements that are sent, in order.
+        use_transaction: False when the file says `-- +goose NO TRANSACTION`, in any section.
         direction: "up" or "down".
-        notes: what the file asks for in `-- greylag:` lines.
-        trace: what the splitter saw besides; for hazards.
+        notes: the file's `-- greylag:` lines.
+        trace: the splitter's further observations, for hazards.
     """
 
     statements: tuple[Statement, ...]
@@ -38,11 +38,11 @@ class ParsedMigration:
 
     @cached_property
     def hazards(self) -> tuple[Hazard, ...]:
-        """Hazards on either engine; one that only one of the two finds lossy counts as merged."""
+        """Hazards on either engine; one that is lossy on only one of the two counts as merged."""
         return hazards.find_on_any(self.statements, self.trace, use_transaction=self.use_transaction)
 
     def hazards_for(self, engine: Engine) -> tuple[Hazard, ...]:
-        """Hazards on one engine, by line."""
+        """Returns the hazards on one engine, by line."""
         return hazards.find(self.statements, self.trace, engine, use_transaction=self.use_transaction)
 
 
@@ -59,12 +59,12 @@ def parse(
     Args:
         text: the file; a `str` counts as its UTF-8 bytes, lone surrogates of surrogateescape as the bytes they stand for.
         direction: "up" or "down".
-        env: where ENVSUB looks variables up; None is the process environment.
-        path: how errors name the file.
+        env: the variables for ENVSUB; None takes the process environment.
+        path: the file's name in errors.
         reveal: whether errors quote values that ENVSUB put in, as goose does; otherwise they quote the file's own text.
 
     Raises:
-        ParseError: `str()` is goose's message; or a `-- greylag:` note is wrong.
+        ParseError: its `str()` is goose's message; or a `-- greylag:` note is wrong.
     """
     data = gounicode.encode(text) if isinstance(text, str) else text
     splitter = splitting.Splitter(direction, envsub.environment() if env is None else env, path=path, reveal=reveal)

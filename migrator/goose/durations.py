@@ -1,4 +1,4 @@
-"""Go's durations: what `-timeout` and ClickHouse DSNs accept (`1h13m`, `300ms`), and how goose prints how long a migration took."""
+"""Go's durations, as `-timeout` and ClickHouse DSNs accept them (`1h13m`, `300ms`), and as goose prints the time that a migration took."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _LONGEST = (1 << 63) - 1  # a Go duration is an int64 of nanoseconds: about 292 
 
 
 def parse(text: str) -> float:
-    """Seconds of a Go duration (`time.ParseDuration`): `90s`, `1h13m`, `-1.5h`, `0`.
+    """Returns the seconds of a Go duration (`time.ParseDuration`): `90s`, `1h13m`, `-1.5h`, `0`.
 
-    Raises UsageError for everything else, bare numbers included.
+    Raises UsageError for anything else, including bare numbers.
     """
     body = text[1:] if text[:1] in ("-", "+") else text
     if body == "0":
@@ -54,7 +54,7 @@ def _invalid(text: str) -> errors.UsageError:
 
 
 def format_rounded(seconds: float) -> str:
-    """A duration as goose prints it after a migration: rounded to a hundredth of its unit (s, ms, µs; goose.md §5.4)."""
+    """Returns a duration as goose prints it after a migration: rounded to a hundredth of its unit (s, ms, µs; goose.md §5.4)."""
     nanoseconds = round(seconds * 1_000_000_000)
     for unit in (1_000_000_000, 1_000_000, 1_000):
         if nanoseconds > unit:

@@ -1,8 +1,8 @@
-"""`${VAR}` inside statements, as goose does it under `-- +goose ENVSUB ON` (goose.md §2.6).
+"""Expands `${VAR}` inside statements, as goose does under `-- +goose ENVSUB ON` (goose.md §2.6).
 
-goose uses github.com/mfridman/interpolate; this is the same grammar with the same errors, including what that library does to bytes that
-aren't UTF-8 (each becomes U+FFFD). A line is parsed whole before anything is looked up, so a mistake in it wins over an unset variable.
-Nothing here recurses: a line may nest as deep as it is long.
+goose uses github.com/mfridman/interpolate. This is the same grammar with the same errors; bytes that aren't UTF-8 become U+FFFD each, as in that
+library. A line is parsed as a whole before any variable is looked up, so that a syntax error takes precedence over an unset variable.
+Nothing here is recursive, because a line may nest as deep as it is long.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NAME = re.compile("[A-Za-z0-9_]*")
 
 
 class ExpansionError(ValueError):
-    """A line that goose refuses to expand; `str()` is the text of the library, without goose's own words around it."""
+    """Raised for a line that goose refuses to expand; `str()` is the library's text, without the words that goose adds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class Expansion:
     """A line after expansion.
 
     Args:
-        line: what goose puts in the statement.
-        substitutions: (name, inserted value) of every variable that was read, in order; defaults written in the file are not among them.
+        line: the text that goose puts into the statement.
+        substitutions: (name, inserted value) of every variable that was read, in order; the file's own default values are not among them.
     """
 
     line: bytes
@@ -49,7 +49,7 @@ class _Variable:
 
 
 def environment() -> Mapping[str, str]:
-    """The process environment, which is where goose looks (`os.LookupEnv`)."""
+    """Returns the process environment, in which goose looks variables up (`os.LookupEnv`)."""
     return os.environ
 
 
@@ -58,11 +58,11 @@ def interpolate(line: bytes, env: Mapping[str, str], *, reveal: bool = True) -> 
 
     Args:
         line: the line without its end.
-        env: where variables are looked up; a name that is missing counts as unset.
-        reveal: whether a value that is part of an error (`${A?$B}`) is shown, as goose does, or written as `${B}`.
+        env: the variables; a name that is missing counts as unset.
+        reveal: whether an error (`${A?$B}`) shows the value of a variable in it, as goose does, or the name, as `${B}`.
 
     Raises:
-        ExpansionError: with the library's own text.
+        ExpansionError: its text is the library's own.
     """
     if b"$" not in line:
         if line.isascii():
@@ -75,22 +75,22 @@ def interpolate(line: bytes, env: Mapping[str, str], *, reveal: bool = True) -> 
 
 
 def _readable(text: str) -> str:
-    """The text with each byte that isn't UTF-8 turned into U+FFFD, as the library's character by character copy does."""
+    """Replaces each byte that isn't UTF-8 by U+FFFD, as the library does when it copies character by character."""
     return "".join(gounicode.REPLACEMENT if "\udc80" <= character <= "\udcff" else character for character in text)
 
 
 def _is_error(character: str) -> bool:
-    """Whether Go's decoder yields RuneError: an invalid byte, or U+FFFD itself."""
+    """Tells whether Go's decoder yields RuneError: for an invalid byte, or U+FFFD itself."""
     return character == gounicode.REPLACEMENT or "\udc80" <= character <= "\udcff"
 
 
 def _shown(character: str) -> str:
-    """Go's `%c`; the end of the line and invalid bytes print as U+FFFD."""
+    """Prints a character as Go's `%c` does; the end of the line and invalid bytes print as U+FFFD."""
     return gounicode.REPLACEMENT if character == _EOF or _is_error(character) else character
 
 
 class _Parser:
-    """The library's parser, with a stack in place of its recursion."""
+    """The library's parser, with a stack instead of recursion."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -130,7 +130,7 @@ class _Parser:
         return character
 
     def _literal(self) -> str | None:
-        """An escape, or `$(` of a shell command, which stays."""
+        """Reads an escape, or the `$(` of a shell command, which stays as it is; returns None when there is neither."""
         pair = self.text[self.position : self.position + 2]
         literal = {"\\\\": "\\\\", "\\$": "$", "$$": "$", "$(": "$("}.get(pair)
         if literal is not None:
@@ -146,7 +146,7 @@ class _Parser:
         return first + found.group()
 
     def _variable(self) -> _Variable:
-        """Reads up to and including the operator, or the whole of a form that holds no word."""
+        """Reads up to and including the operator; the forms without a word after the operator are read completely."""
         self.position += 1
         if self._peek() != "{":
             return _Variable(self._identifier())
@@ -202,7 +202,7 @@ class _Parser:
 
 
 def _expand(items: list[str | _Variable], env: Mapping[str, str], substitutions: list[tuple[str, str]], reveal: bool) -> str:
-    """Evaluates depth first, left to right. A word is looked at only where its variable calls for it."""
+    """Evaluates depth first, left to right. A word after an operator is evaluated only if its variable needs it."""
     output: list[str] = []
     pending: list[str | _Variable | _Complaint] = list(reversed(items))
     complaint: _Complaint | None = None
@@ -228,14 +228,14 @@ def _expand(items: list[str | _Variable], env: Mapping[str, str], substitutions:
 
 @dataclass(slots=True)
 class _Complaint:
-    """Marks where the message of an unset `${NAME?message}` began in the output."""
+    """Marks the place in the output where the message of an unset `${NAME?message}` began."""
 
     name: str
     start: int
 
 
 def _inserted(variable: _Variable, value: str) -> str:
-    """The part of the value that goes into the line; offsets count bytes."""
+    """Returns the part of the value that is inserted into the line; offsets count bytes."""
     if variable.operator != ":":
         return value
     data = gounicode.encode(value)

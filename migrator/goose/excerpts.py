@@ -1,6 +1,6 @@
-"""What an error shows of a statement: the lines of the file around the failing one, underlined, and the query as goose quotes it.
+"""Excerpts for errors: the lines of the file around the failing one, underlined, and the query as goose quotes it.
 
-An excerpt is the file's own text, before ENVSUB: it holds no value that was filled in.
+An excerpt is the file's own text, before ENVSUB, so it holds no value that was substituted.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _LONGEST_LINE = 160  # characters of one shown line
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A line of the file, from 1; `row` is the line of the statement's text, from 0. `column` counts from 1; None where the line holds a
-    substituted value, or where only the line is known."""
+    """A line of the file, from 1; `row` is the line within the statement's text, from 0. `column` counts from 1; None when the line holds a
+    substituted value, or when only the line is known."""
 
     line: int
     row: int
@@ -30,7 +30,7 @@ class Place:
 
 
 def place_of(statement: Statement, offset: int) -> Place:
-    """The place of the character at `offset` (from 0) of the statement's text."""
+    """Returns the place of the character at `offset` (from 0) of the statement's text."""
     before = statement.text[:offset]
     row = before.count("\n")
     column = len(before) - (before.rfind("\n") + 1) + 1
@@ -39,14 +39,14 @@ def place_of(statement: Statement, offset: int) -> Place:
 
 
 def place_of_row(statement: Statement, row: int) -> Place:
-    """The place of a whole line of the statement's text, from 0."""
+    """Returns the place of a whole line of the statement's text, from 0."""
     return Place(_number(statement, row), row)
 
 
 def excerpt(statement: Statement, found: Place | None) -> str:
-    """Lines of the file around the failing one, which is underlined; the beginning of the statement when no line is known."""
+    """Returns the lines of the file around the failing one, underlined; the beginning of the statement when the failing line is unknown."""
     lines = statement.source.split("\n")
-    if found is None or statement.text.count("\n") != len(lines) - 1:  # values of several lines: rows of text and source differ
+    if found is None or statement.text.count("\n") != len(lines) - 1:  # with values of several lines, the rows of text and source differ
         first, last, failing = 0, min(len(lines), _LONGEST) - 1, None
     else:
         first, last, failing = max(found.row - CONTEXT_LINES, 0), min(found.row + CONTEXT_LINES, len(lines) - 1), found.row
@@ -58,7 +58,7 @@ def excerpt(statement: Statement, found: Place | None) -> str:
 
 
 def of_lines(before: Sequence[str], line: str, number: int) -> str:
-    """A line of a file, underlined as a whole, and lines before it; `number` is the line's own, from 1."""
+    """Returns a line of a file, underlined as a whole, below the lines before it; `number` is the line's own, from 1."""
     numbered = [(number - len(before) + index, text) for index, text in enumerate([*before, line])]
     return "\n".join(_shown(numbered, len(before), None))
 
@@ -75,7 +75,7 @@ def _shown(numbered: Sequence[tuple[int, str]], failing: int | None, column: int
 
 
 def quoted_query(text: str) -> str:
-    """A statement as goose quotes it in errors: without lines that begin with `--` and without empty lines (goose.md §5.5)."""
+    """Returns a statement as goose quotes it in errors: without lines that begin with `--` and without empty lines (goose.md §5.5)."""
     return _EMPTY_LINES.sub("", _COMMENT_LINES.sub("", text))
 
 
@@ -89,7 +89,7 @@ def _number(statement: Statement, row: int) -> int:
 
 
 def _printable(line: str) -> str:
-    """The line with bytes that aren't UTF-8 and control characters replaced one for one, so that columns stay."""
+    """Replaces control characters and bytes that aren't UTF-8, each by one character, so that columns stay the same."""
     return "".join(
         character if character.isprintable() or character == "\t" else "\N{REPLACEMENT CHARACTER}" for character in line.rstrip()
     )

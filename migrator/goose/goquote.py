@@ -1,4 +1,4 @@
-"""Go's `%q`, with which goose quotes a line, a statement or a name inside its messages, and Go's number parsing, whose errors use it."""
+"""Go's `%q`, by which goose quotes a line, a statement or a name in its messages, and Go's number parsing, whose errors use it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SPECIAL = re.compile(r"[^ !#-\[\]-~]")  # everything but printable ASCII that n
 
 
 def quote(text: str | bytes) -> str:
-    """The text in double quotes as Go's `strconv.Quote` writes it.
+    """Returns the text in double quotes, as Go's `strconv.Quote` writes it.
 
     Printable characters (Unicode 15.0) stay; other characters become `\\n`, `\\x07`, `\\u200b` or `\\U000e0001`; a byte that isn't UTF-8
     (in a `str`: a lone surrogate of surrogateescape) becomes `\\xff`.
@@ -36,10 +36,10 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def parse_int(text: str, function: str = "ParseInt") -> int:
-    """Go's `strconv.ParseInt(text, 10, 64)`, or `strconv.Atoi` where `function` says so.
+    """Parses a number as Go's `strconv.ParseInt(text, 10, 64)` does, or as `strconv.Atoi` if that is `function`.
 
     Raises:
-        ValueError: with Go's own text.
+        ValueError: its text is Go's own.
     """
 
     def failure(why: str) -> ValueError:
@@ -53,7 +53,7 @@ def parse_int(text: str, function: str = "ParseInt") -> int:
         if not "0" <= digit <= "9":
             raise failure("invalid syntax")
         magnitude = magnitude * 10 + int(digit)
-        if magnitude >= 1 << 64:  # Go stops here, before it sees a later character that is no digit
+        if magnitude >= 1 << 64:  # Go stops here, even if a later character is no digit
             raise failure("value out of range")
     number = -magnitude if text[0] == "-" else magnitude
     if not -(1 << 63) <= number < 1 << 63:

@@ -1,9 +1,9 @@
-"""Characters as Go sees them: white space, letters, numbers, what is printable, and UTF-8 decoding.
+"""Go's classification of characters (white space, letters, numbers, printable ones) and Go's UTF-8 decoding.
 
-goose decides with Go's `unicode` and `strings` packages, whose answers differ from `str.strip`, `str.split` and `str.isprintable`. The
-facts are those of Go 1.26 (Unicode 15.0), whatever Python runs this: the tables below hold what Python 3.11 (Unicode 14.0) does not know
-yet and what later Pythons know already. Text is either bytes, or a `str` decoded with surrogateescape, where a lone surrogate stands for
-one byte that isn't UTF-8: the same bytes that Go's decoder turns into U+FFFD one by one.
+goose decides with Go's `unicode` and `strings` packages, whose answers differ from `str.strip`, `str.split` and `str.isprintable`. This module answers
+as Go 1.26 (Unicode 15.0) on every Python: the tables below hold the characters that Python 3.11 (Unicode 14.0) lacks, and those that only later
+Pythons know. Text is either bytes, or a `str` decoded with surrogateescape, in which a lone surrogate stands for
+one byte that isn't UTF-8, the same bytes that Go's decoder turns into U+FFFD one by one.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import unicodedata
 from bisect import bisect_right
 
 SPACE_CHARACTERS = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
-"""Go's `unicode.IsSpace`. Unlike Python's, it does not hold U+001C to U+001F."""
+"""Go's `unicode.IsSpace`. Unlike Python's, it lacks U+001C to U+001F."""
 
 ASCII_SPACES = b"\t\n\v\f\r "
-"""The white space of one byte, which is also what `bytes.strip` and `bytes.split` take for white space."""
+"""The white space of one byte, the same as for `bytes.strip` and `bytes.split`."""
 
 WIDE_SPACES = tuple(character.encode() for character in SPACE_CHARACTERS if character > "\x7f")
-"""The UTF-8 forms of the other white space. A match at an end of a byte string is always a whole character: the lead byte is there."""
+"""The UTF-8 forms of the other white space. A match at an end of a byte string is always a whole character, because it includes the lead byte."""
 
 REPLACEMENT = "\ufffd"
-"""Go's `utf8.RuneError`, which every invalid byte becomes when it is handled as a character."""
+"""Go's `utf8.RuneError`: the character that stands for every invalid byte."""
 
 _AFTER = (
     "558 58B-58C 5C8-5C9 88F 897 B53-B54 C5C CDC 1ACF-1AF0 1B4E-1B4F 1B7F 1C89-1C8A 208F 209D-209F 20C1-20C4 2427-2429 2B96 2E60-2E63 "
@@ -68,12 +68,12 @@ _new_others = _Ranges(_NEW_OTHERS)
 
 
 def decode(data: bytes) -> str:
-    """The bytes as text; each byte that isn't UTF-8 becomes one lone surrogate."""
+    """Decodes bytes to text; each byte that isn't UTF-8 becomes one lone surrogate."""
     return data.decode("utf-8", "surrogateescape")
 
 
 def encode(text: str) -> bytes:
-    """The bytes of a text; the inverse of `decode`. Other lone surrogates, which no file can hold, are kept in their three-byte form."""
+    """Encodes a text to bytes; the inverse of `decode`. Other lone surrogates, which no file can hold, are kept in their three-byte form."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -83,7 +83,7 @@ def encode(text: str) -> bytes:
 
 
 def is_letter(character: str) -> bool:
-    """Go's `unicode.IsLetter`."""
+    """Tells whether a character is a letter for Go (`unicode.IsLetter`)."""
     if character < "\x80":
         return character.isalpha()
     point = ord(character)
@@ -93,7 +93,7 @@ def is_letter(character: str) -> bool:
 
 
 def is_number(character: str) -> bool:
-    """Go's `unicode.IsNumber`: digits, and number-like characters such as U+2163 and U+00BD."""
+    """Tells whether a character is a number for Go (`unicode.IsNumber`): digits, and number-like characters such as U+2163 and U+00BD."""
     if character < "\x80":
         return character.isdigit()
     point = ord(character)
@@ -103,7 +103,7 @@ def is_number(character: str) -> bool:
 
 
 def is_printable(character: str) -> bool:
-    """Go's `strconv.IsPrint`: letters, marks, numbers, punctuation, symbols, and the ASCII space."""
+    """Tells whether a character is printable for Go (`strconv.IsPrint`): letters, marks, numbers, punctuation, symbols, and the ASCII space."""
     if character < "\x7f":
         return character >= " "
     point = ord(character)
@@ -113,7 +113,7 @@ def is_printable(character: str) -> bool:
 
 
 def trim_bounds(data: bytes, start: int, end: int) -> tuple[int, int]:
-    """Where `strings.TrimSpace(data[start:end])` begins and ends, without copying."""
+    """Returns the begin and end of `strings.TrimSpace(data[start:end])`, without copying."""
     while start < end:
         if data[start] in ASCII_SPACES:
             start += 1
@@ -132,7 +132,7 @@ def trim_bounds(data: bytes, start: int, end: int) -> tuple[int, int]:
 
 
 def trim(data: bytes) -> bytes:
-    """Go's `strings.TrimSpace`."""
+    """Trims white space as Go's `strings.TrimSpace` does."""
     data = data.strip()
     if data and (data[0] > 0x7F or data[-1] > 0x7F):
         start, end = trim_bounds(data, 0, len(data))

@@ -1,9 +1,9 @@
-"""What goose's splitting does to a file without a word (goose.md §2.4, §2.5).
+"""Hazards: the places where goose's splitting silently changes what a file means (goose.md §2.4, §2.5).
 
-*Lossy*: goose drops text, or what it sends would be rejected though the file as a whole may be right, or a transactional file ends its
-transaction itself and something follows, or undoes what it did. *Merged*: goose sends two commands as one statement, and the server executes both;
-or a file's own COMMIT is its last command, so that only the history row stands apart. Verdicts differ by engine: PostgreSQL
-executes several commands in one message, ClickHouse refuses them; PostgreSQL takes an empty statement, ClickHouse does not. What goose
+*Lossy*: goose drops text; or the server would reject what goose sends, though the file as a whole may be right; or a transactional file ends its own
+transaction and more commands follow, or rolls it back. *Merged*: goose sends two commands as one statement, and the server executes both;
+or a file's own COMMIT is its last command, so that only the history row is written outside of the transaction. Verdicts differ by engine: PostgreSQL
+executes several commands in one message, ClickHouse refuses them; PostgreSQL accepts an empty statement, ClickHouse does not. A file that goose
 applies faithfully is never lossy.
 """
 
@@ -29,7 +29,7 @@ class HazardKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hazard:
-    """One finding: a stable code, what happens and why, the line of the file, and what to type."""
+    """One finding: a stable code, what happens and why, the line of the file, and what to write instead."""
 
     kind: HazardKind
     code: str
@@ -39,7 +39,7 @@ class Hazard:
 
 
 class Cause(enum.Enum):
-    """Why goose left a line out."""
+    """The reason why goose left a line out."""
 
     EMPTY_BLOCK = "empty StatementBegin/StatementEnd block"
     CARRIAGE_RETURN = "carriage return inside a comment line"
@@ -58,11 +58,11 @@ class Dropped:
 
 @dataclass(slots=True)
 class Trace:
-    """What the splitter saw and the statements do not tell.
+    """The splitter's observations that the statements do not show.
 
     Args:
-        blocks: indexes of the statements that a StatementEnd closed.
-        glued: index of the statement → line of the StatementBegin before which it had begun.
+        blocks: indexes of the statements that a StatementEnd ended.
+        glued: index of a statement that was unfinished at a StatementBegin -> line of that StatementBegin.
         dropped: lines left out.
     """
 
@@ -78,7 +78,7 @@ _ALONE = re.compile(
     r"|(?:CREATE|DROP)\s+(?:DATABASE|TABLESPACE)\b|ALTER\s+SYSTEM\b|VACUUM\b",
     re.IGNORECASE,
 )
-"""Commands that PostgreSQL runs only outside of a transaction block, which a message of several commands is."""
+"""Commands that PostgreSQL runs only outside of a transaction block. A message of several commands is such a block."""
 
 _BLOCK = ("several-commands", "", "give every command a StatementBegin/StatementEnd block of its own, or none")
 _NAMES = {Engine.POSTGRES: "PostgreSQL", Engine.CLICKHOUSE: "ClickHouse"}
@@ -86,12 +86,12 @@ _ENDS_TRANSACTION = frozenset({"COMMIT", "END", "ROLLBACK", "ABORT"})
 
 
 def find(statements: Sequence[Statement], trace: Trace, engine: Engine, *, use_transaction: bool) -> tuple[Hazard, ...]:
-    """The hazards of one direction of one file on one engine, by line.
+    """Returns the hazards of one direction of one file on one engine, by line.
 
     Args:
         statements: as goose sends them.
-        trace: what the splitter saw besides.
-        engine: whose rules decide.
+        trace: the splitter's further observations.
+        engine: the engine whose rules decide.
         use_transaction: False under NO TRANSACTION.
     """
     found = [*_dropped(trace, engine), *_Reading(statements, trace, engine, use_transaction).hazards()]
@@ -99,7 +99,7 @@ def find(statements: Sequence[Statement], trace: Trace, engine: Engine, *, use_t
 
 
 def find_on_any(statements: Sequence[Statement], trace: Trace, *, use_transaction: bool) -> tuple[Hazard, ...]:
-    """The hazards where the engine is not known: lossy is what is lossy on both; what one engine takes is merged."""
+    """Returns the hazards when the engine is unknown: those that are lossy on both engines are lossy; those that one engine accepts are merged."""
     on_postgres, on_clickhouse = (find(statements, trace, engine, use_transaction=use_transaction) for engine in Engine)
     both = {(hazard.code, hazard.line) for hazard in on_postgres if hazard.kind is HazardKind.LOSSY} & {
         (hazard.code, hazard.line) for hazard in on_clickhouse if hazard.kind is HazardKind.LOSSY
@@ -134,13 +134,13 @@ def _dropped(trace: Trace, engine: Engine) -> Iterator[Hazard]:
 
 
 def _holds_text(line: str, engine: Engine) -> bool:
-    """Whether more than white space and whole comments is lost with the line."""
+    """Tells whether the line holds more than white space and whole comments."""
     read = lexer.scan(line, engine)
     return bool(read.commands or read.open)
 
 
 class _Reading:
-    """Reads the statements in order. A construct that one leaves open is followed into the next ones, so that it is reported once."""
+    """Reads the statements in order. A construct that one statement leaves open is followed into the next ones, so that it is reported once."""
 
     def __init__(self, statements: Sequence[Statement], trace: Trace, engine: Engine, use_transaction: bool) -> None:
         self.statements = statements
@@ -177,7 +177,7 @@ class _Reading:
             yield from self._own_transaction(commands)
 
     def _cut(self, index: int, opened: lexer.Open, *, last: int | None) -> Hazard:
-        """A chunk that ends inside of a construct; `last` is the statement that holds the construct's end."""
+        """Returns the hazard of a statement that ends inside of a construct; `last` is the statement that holds the construct's end."""
         statement = self.statements[index]
         begins = statement.line_of(opened.offset)
         if last is None:
@@ -220,7 +220,7 @@ class _Reading:
         return any(item.index == index and _holds_text(item.text, self.engine) for item in self.trace.dropped)
 
     def _together(self, index: int, statement: Statement, commands: Sequence[lexer.Command]) -> Iterator[Hazard]:
-        """Several commands in one statement."""
+        """Yields the hazards of several commands in one statement."""
         if self.engine is Engine.POSTGRES and not self.use_transaction:
             for command in commands:
                 if _ALONE.match(statement.text, command.start):
@@ -261,7 +261,7 @@ class _Reading:
         return Hazard(HazardKind.LOSSY, code, f"{message}; ClickHouse takes one query at a time and would reject it", line, hint)
 
     def _own_transaction(self, commands: Sequence[tuple[Statement, lexer.Command]]) -> Iterator[Hazard]:
-        """The commands that end the transaction in which the file is applied, one of each statement."""
+        """Yields the hazards of commands that end the transaction in which the file is applied, at most one for each statement."""
         told: Statement | None = None
         for number, (statement, command) in enumerate(commands, start=1):
             if statement is told or not ends_transaction(command.words):
@@ -284,7 +284,7 @@ class _Reading:
 
 
 def ends_transaction(words: Sequence[str]) -> bool:
-    """Whether a command, given by its first words in capitals, ends the transaction in which it is executed."""
+    """Tells whether a command, given by its first words in capitals, ends the transaction in which it is executed."""
     if not words:
         return False
     if words[0] == "PREPARE":
@@ -294,13 +294,13 @@ def ends_transaction(words: Sequence[str]) -> bool:
 
 
 def _is_idle(words: Sequence[str]) -> bool:
-    """Whether a command does nothing outside of a transaction but draw a warning."""
+    """Tells whether a command outside of a transaction does nothing but cause a warning."""
     chained = "CHAIN" in words and "NO" not in words
     return ends_transaction(words) and words[0] != "PREPARE" and words[1:2] != ("PREPARED",) and not chained
 
 
 def _own_transaction(words: Sequence[str], line: int, *, last: bool) -> Hazard:
-    """The hazard of a command that ends the file's transaction; `last`: nothing that could fail comes after it."""
+    """Returns the hazard of a command that ends the file's transaction; `last`: nothing that could fail follows it."""
     code, hint = (
         "own-transaction",
         "delete it and its BEGIN, or write `-- +goose NO TRANSACTION` if the file must manage its own transactions",
@@ -319,7 +319,7 @@ def _own_transaction(words: Sequence[str], line: int, *, last: bool) -> Hazard:
 
 
 def _why_together(text: str, command: lexer.Command, follower: lexer.Command) -> tuple[str, str, str]:
-    """Code, reason and hint for two commands that goose did not tell apart."""
+    """Returns code, reason and hint for two commands that goose did not separate."""
     end = text.find("\n", command.end)
     end = len(text) if end < 0 else end
     rest = text[command.end + 1 : end]

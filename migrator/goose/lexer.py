@@ -1,8 +1,8 @@
-"""Where quotes, comments and commands begin and end in a piece of SQL: just enough of PostgreSQL's and ClickHouse's lexers to see what a
-server will make of a chunk that goose cut out of a file.
+"""Finds where quotes, comments and commands begin and end in SQL: just enough of PostgreSQL's and ClickHouse's lexers to tell how a server will read a
+chunk that goose cut out of a file.
 
-Pure, and fast on large text: a regular expression passes over what can't matter and stops only at parentheses, semicolons, dollar signs,
-block comments, and quotes that stay open. Facts: PostgreSQL's scan.l (nested comments, `E''`, dollar quotes, a comment ends at CR too) and
+Pure, and fast on large text: a regular expression skips everything irrelevant and stops only at parentheses, semicolons, dollar signs,
+block comments, and quotes that stay open. Sources: PostgreSQL's scan.l (nested comments, `E''`, dollar quotes, a comment ends at CR too) and
 psql's rule for `BEGIN ATOMIC` bodies; ClickHouse's Lexer.cpp (backslash in every quote, heredocs, `# ` and `#!` comments), measured on 26.9.
 """
 
@@ -16,7 +16,7 @@ from migrator.targets import Engine
 
 
 class Construct(enum.StrEnum):
-    """What can be open at the end of a chunk."""
+    """The constructs that can be open at the end of a chunk."""
 
     STRING = "string"
     ESCAPE_STRING = "escape string"
@@ -32,12 +32,12 @@ class Construct(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """What a chunk leaves open, and what its scan must be continued with.
+    """The construct that a chunk leaves open, with what is needed to continue the scan in the next chunk.
 
     Args:
-        construct: the innermost thing without an end.
+        construct: the innermost construct without an end.
         offset: where it begins in its chunk.
-        tag: what ends a dollar quote.
+        tag: the text that ends a dollar quote.
         comments: depth of nested block comments.
         parentheses, atomic: depth outside of quotes.
     """
@@ -61,13 +61,13 @@ class Command:
 
 @dataclass(slots=True)
 class Scan:
-    """What a chunk consists of.
+    """The contents of a chunk.
 
     Args:
-        commands: those that hold more than white space and comments, without what a chunk before had begun.
-        open: what the chunk leaves open.
-        stray_dollar: offset of a `$` that no lexer takes.
-        continued: whether all of the chunk is still part of what a chunk before had begun and left open.
+        commands: those that hold more than white space and comments, without the rest of a command that an earlier chunk had begun.
+        open: the construct that the chunk leaves open.
+        stray_dollar: offset of a `$` that no lexer accepts.
+        continued: whether the whole chunk is still inside a construct that an earlier chunk had left open.
         nested: whether a semicolon stands inside parentheses or a `BEGIN ATOMIC` body, where it ends no command.
     """
 
@@ -80,11 +80,11 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """A scan without lengths, to be kept beside its chunk: a dump's 200,000 INSERTs have one outline, which is one object (`outline`).
+    """A scan without lengths, kept beside its chunk: the 200,000 INSERTs of a dump have the same outline, which is one object (`outline`).
 
     Args:
-        engine: whose lexer was followed.
-        commands: start, number of characters behind the end, first words.
+        engine: the engine whose lexer was followed.
+        commands: start, number of characters after the end, first words.
         open, stray_dollar, nested: as in `Scan`.
     """
 
@@ -95,7 +95,7 @@ class Outline:
     nested: bool
 
     def scan(self, text: str) -> Scan:
-        """The scan of the chunk that this is the outline of; nothing is read again."""
+        """Returns the scan of the chunk that has this outline; nothing is read again."""
         size = len(text)
         return Scan(
             [Command(start, size - behind, words) for start, behind, words in self.commands],
@@ -107,11 +107,11 @@ class Outline:
 
 
 _outlines: dict[Outline, Outline] = {}
-_OUTLINES_MOST = 4096  # more of them are of chunks that have little in common
+_OUTLINES_MOST = 4096  # if there are more, the chunks have little in common
 
 
 def outline(text: str, engine: Engine) -> Outline:
-    """Reads one chunk that stands for itself, as `scan` does."""
+    """Reads one chunk on its own, as `scan` does."""
     read = scan(text, engine)
     size = len(text)
     commands = tuple((command.start, size - command.end, command.words) for command in read.commands)
@@ -123,8 +123,8 @@ def outline(text: str, engine: Engine) -> Outline:
 
 @dataclass(frozen=True)
 class _Grammar:
-    """The expressions of one lexer. `plain` passes what can't matter, `worded` too but stops at the words of `BEGIN ATOMIC` bodies, `blank`
-    is white space and line comments, `rests` are the rest of a quote and its end."""
+    """The expressions of one lexer. `plain` skips everything irrelevant; `worded` does, too, but stops at the words of `BEGIN ATOMIC` bodies; `blank`
+    matches white space and line comments; `rests` match the rest of a quote including its end."""
 
     plain: re.Pattern[str]
     worded: re.Pattern[str]
@@ -133,21 +133,21 @@ class _Grammar:
     rests: dict[Construct, re.Pattern[str]]
 
 
-# Everything above ASCII is a letter to PostgreSQL. Sets are written by what of ASCII they lack: compiling a set that names wide characters takes
-# `re` a hundred times as long, which every run would pay.
+# Everything above ASCII is a letter for PostgreSQL. Sets are written as the ASCII characters that they lack: `re` compiles a set of wide characters
+# a hundred times as slowly, and every run would pay for that.
 _LETTER = r"[^\x00-@\[-^`{-\x7f]"
 _NAME_PART = r"[^\x00-/:-@\[-^`{-\x7f]"
 _NAME_PART_OR_DOLLAR = r"[^\x00-#%-/:-@\[-^`{-\x7f]"
 _BACKSLASHED = r"(?:[^{0}\\]|\\.|{0}{0})*+{0}"  # the rest of a quote in which a backslash escapes
 _SPACE = r"[^\S\x1c-\x1f]"
-"""Go's white space: Python's without four controls."""
+"""Go's white space: Python's without four control characters."""
 
 _CONTINUED = re.compile(r"[ \t\f\v]*+[\n\r](?:[ \t\f\v\n\r]++|--[^\n\r]*+[\n\r])*+'")
-"""A string goes on after a line end: `e'a'` and, on the next line, `'b'` are one, and a backslash escapes in both."""
+"""A string continues after a line end: `e'a'` and, on the next line, `'b'` are one string, and a backslash escapes in both parts."""
 
 
 def _grammar(quotes: str, stops: str, comment: str, dollar: str, rests: dict[Construct, str]) -> _Grammar:
-    flat = rf"\( (?: [^{stops}\-/;()$]++ | {quotes} | -(?!-) )*+ \)"  # most parentheses, at once; deeper ones are counted
+    flat = rf"\( (?: [^{stops}\-/;()$]++ | {quotes} | -(?!-) )*+ \)"  # matches most parentheses at once; deeper ones are counted
     tokens = rf"{quotes} | {comment} | -(?!-) | /(?!\*) | {flat}"
     other_word = rf"(?!(?i:BEGIN|CASE|END)(?!{_NAME_PART_OR_DOLLAR})) {_LETTER}{_NAME_PART}*+"
     stop = re.compile(rf"[{stops}\-/;()$\w]", re.ASCII)
@@ -163,7 +163,7 @@ def _grammar(quotes: str, stops: str, comment: str, dollar: str, rests: dict[Con
 
 
 POSTGRES_DOLLAR = rf"\$(?:{_LETTER}{_NAME_PART}*+)?\$"
-"""The beginning, and the end, of a dollar quote; a regular expression."""
+"""A regular expression for the beginning, and the end, of a dollar quote."""
 
 _POSTGRES_RESTS = {
     Construct.STRING: "[^']*+'",
@@ -212,8 +212,8 @@ _QUOTES = {
     "‘": Construct.CURLED,
     "“": Construct.CURLED_IDENTIFIER,
 }
-_LONGEST_NAME = 256  # how far to look back for the name that a `$` is part of; servers cut names at 63 bytes
-_HEAD_WORDS = 5  # CREATE OR REPLACE PROCEDURE, ALTER TABLE … are told apart by fewer
+_LONGEST_NAME = 256  # characters before a `$` that are searched for the name it is part of; servers cut names at 63 bytes
+_HEAD_WORDS = 5  # these are enough to distinguish CREATE OR REPLACE PROCEDURE, ALTER TABLE …
 
 
 def scan(text: str, engine: Engine, before: Open | None = None, *, escapes: bool = False) -> Scan:
@@ -221,8 +221,8 @@ def scan(text: str, engine: Engine, before: Open | None = None, *, escapes: bool
 
     Args:
         text: the chunk, as it would be sent.
-        engine: whose lexer to follow.
-        before: what the chunk before left open; the text then begins inside of it, and what ends it is no command of this chunk.
+        engine: the engine whose lexer is followed.
+        before: the construct that the chunk before left open. The text then begins inside of it, and the command that it belongs to is none of this chunk's.
         escapes: PostgreSQL with `standard_conforming_strings = off`, where a backslash escapes in every string.
     """
     if engine is Engine.CLICKHOUSE:
@@ -231,7 +231,7 @@ def scan(text: str, engine: Engine, before: Open | None = None, *, escapes: bool
 
 
 class _Scanner:
-    """One pass over one chunk. Every `_at_…` method takes the position of what it handles and returns where to go on."""
+    """One pass over one chunk. Every `_at_…` method takes the position of what it handles and returns the position to continue at."""
 
     def __init__(self, text: str, grammar: _Grammar, engine: Engine, before: Open | None) -> None:
         self.text = text
@@ -244,7 +244,7 @@ class _Scanner:
         self.atomic: list[int] = [0] * before.atomic if before else []
         self.command_start = 0
         self.continued = before is not None
-        self.names_from = 0  # a name can't reach back beyond the end of a dollar quote, though that ends like a name
+        self.names_from = 0  # a name can't reach back beyond the end of a dollar quote, though a `$` tag ends like a name
 
     def run(self) -> Scan:
         position = self._rest_of_before()
@@ -306,7 +306,7 @@ class _Scanner:
         return self._leave_open(construct, opened)
 
     def _is_escape_string(self, position: int) -> bool:
-        """Whether `'` follows an `e` that is a word of its own."""
+        """Tells whether `'` follows an `e` that is a word of its own."""
         if position == 0 or self.text[position - 1] not in "eE":
             return False
         return position - 1 == self.names_from or _WORD_PART.match(self.text[position - 2]) is None
@@ -348,7 +348,7 @@ class _Scanner:
         return self._leave_open(Construct.COMMENT, opened, comments=depth)
 
     def _at_word(self, position: int) -> int:
-        """BEGIN, CASE or END where a body of unquoted SQL may stand; counted as psql does, and only outside of parentheses."""
+        """Counts BEGIN, CASE or END where a body of unquoted SQL may stand, as psql does, and only outside of parentheses."""
         found = _WORD.match(self.text, position)
         if found is None:
             return position + 1
@@ -366,7 +366,7 @@ class _Scanner:
         return self.end
 
     def _rest_of_before(self) -> int:
-        """Where the construct that the chunk before left open ends in this one."""
+        """Returns where the construct that the chunk before left open ends in this chunk."""
         before = self.before
         if before is None or before.construct in (Construct.PARENTHESIS, Construct.ATOMIC_BODY):
             return 0
@@ -379,7 +379,7 @@ class _Scanner:
         return self._in_quote(before.construct, 0, 0)
 
     def _data_start(self) -> int:
-        """Where the data of ClickHouse's `INSERT … FORMAT Name` begins: they follow their format's rules, not SQL's."""
+        """Returns where the data of ClickHouse's `INSERT … FORMAT Name` begin: they follow their format's rules, not SQL's."""
         start = self._first_word(0, self.end)
         if self.text[start : start + 6].upper() != "INSERT":
             return self.end
@@ -397,7 +397,7 @@ class _Scanner:
             self.result.commands.append(Command(start, end, self._words(start, end)))
 
     def _first_word(self, start: int, end: int) -> int:
-        """The first offset that is neither white space nor comment."""
+        """Returns the first offset that is neither white space nor comment."""
         while start < end:
             blank = self.grammar.blank.match(self.text, start, end)
             start = blank.end() if blank else start

@@ -1,12 +1,12 @@
-"""`-- greylag: …` lines: what a migration file asks of the run that applies it. goose takes them for comments.
+"""`-- greylag: …` lines: a migration file's settings for the run that applies it. For goose they are comments.
 
     -- greylag: lock-timeout 2s
     -- greylag: lock-budget 60s
     -- greylag: statement-timeout 5m
     -- greylag: oldest-app 20260801120000
 
-A note stands on a line of its own, anywhere in the file, and holds for both directions. The parser is strict, because a misspelt note would
-silently mean nothing.
+A note stands on a line of its own, anywhere in the file, and holds for both directions. The parser is strict, because a misspelt note would otherwise
+silently have no effect.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|min|m|h)")
 _LINE = re.compile(rb"^[ \t]*--+[ \t]*greylag[ \t]*:(.*)$", re.MULTILINE | re.IGNORECASE)
 _LONGEST_SECONDS = 24 * 3600.0
-"""A time-out of more than a day is taken for a slip of the unit."""
+"""A time-out of more than a day is taken for a wrong unit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notes:
-    """What the file asks for; None where it says nothing.
+    """The file's settings; None for those that it doesn't set.
 
     Args:
         lock_timeout: seconds that a transaction may wait for locks before it is rolled back and retried.
@@ -52,10 +52,10 @@ def parse(data: bytes, *, path: str = "") -> Notes:
 
     Args:
         data: the raw bytes of the file.
-        path: how errors name the file.
+        path: the file's name in errors.
 
     Raises:
-        ParseError: unknown or repeated note, or a value that is no duration or version; with the line and what to type.
+        ParseError: an unknown or repeated note, or a value that is no duration or version; with the line and what to write.
     """
     if b"reylag" not in data and b"REYLAG" not in data:
         return EMPTY

@@ -1,4 +1,4 @@
-"""The errors of splitting: goose's messages, byte for byte, with the place and what to type, which goose does not say.
+"""The errors of splitting: goose's messages, byte for byte, plus the place and what to write, which goose does not say.
 
 States print as goose prints them (goose.md §2.3). Messages quote the file's own text; only `splitting` with `reveal` passes expanded text.
 """
@@ -22,7 +22,7 @@ def _error(message: str, code: str, where: errors.Location, hint: str) -> errors
 
 
 def bad_annotation(line: bytes, why: str, where: errors.Location) -> errors.ParseError:
-    """A comment line that mentions +goose and is none of the seven annotations."""
+    """Returns the error for a comment line that mentions +goose and is none of the seven annotations."""
     if "leading whitespace" in why:
         hint = "begin the line with --, without spaces or tabs before it"
     elif "multiple" in why:
@@ -81,7 +81,7 @@ def no_up(where: errors.Location) -> errors.ParseError:
 
 
 def text_before_up(line: str, raw: bytes, where: errors.Location) -> errors.ParseError:
-    """`line` is what goose quotes; `raw` is the line as the file has it."""
+    """Returns the error for text before Up: `line` is the text that goose quotes; `raw` is the line as the file has it."""
     if raw.startswith(_BOM):
         hint = "the file begins with a byte order mark: save it as UTF-8 without BOM"
     elif b"\0" in raw:
@@ -119,7 +119,7 @@ def substitution_failed(why: str, line: bytes, where: errors.Location) -> errors
 
 
 def unfinished(state: int, direction: str, shown: str, source: str, where: errors.Location) -> errors.ParseError:
-    """`shown` is what goose quotes, `source` the file's own text of the same statement, beginning at `where`."""
+    """Returns the error for a statement without a semicolon: `shown` is the text that goose quotes, `source` the file's own text, which begins at `where`."""
     message = f"failed to parse migration: state {state}, direction: {direction}: unexpected unfinished SQL query: {quote(shown)}: missing semicolon?"
     return _error(message, "missing-semicolon", where, _unfinished_hint(source, where.line or 1))
 

@@ -1,7 +1,7 @@
-"""goose's splitter: annotation lines, the state machine, statement ends (goose.md §2.1 to §2.5), as goose v3.27.3 does it, errors included.
+"""goose's splitter: annotation lines, the state machine, statement ends (goose.md §2.1 to §2.5), as in goose v3.27.3, errors included.
 
-It keeps offsets, so that a large file is not copied line by line; where nothing but the next `;` or the next `+goose` can matter it goes there at
-once. `annotations.parse` is the way in.
+It keeps offsets, so that a large file is not copied line by line; where only the next `;` or the next `+goose` can matter, it jumps there
+directly. `annotations.parse` is the function to call.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from migrator.goose.goquote import quote
 from migrator.goose.statements import Statement, Substitution
 
 LINE_LIMIT = 4 * 1024 * 1024
-"""goose's buffer for one line and its end: 4194303 bytes pass, 4194304 do not."""
+"""goose's buffer for one line and its end: lines of 4194303 bytes pass, of 4194304 do not."""
 
 _MARK = b"+goose"
 
 
 class Annotation(enum.Enum):
-    """The complete set of goose v3.27; keywords compare without regard to case."""
+    """All annotations of goose v3.27; keywords are compared without regard to case."""
 
     UP = "Up"
     DOWN = "Down"
@@ -43,7 +43,7 @@ START, UP, BEGIN_UP, END_UP, DOWN, BEGIN_DOWN, END_DOWN = range(7)
 
 
 def is_comment(line: bytes) -> bool:
-    """Whether the trimmed line begins with `--`, which is all that goose knows of comments."""
+    """Tells whether the trimmed line begins with `--`: goose knows no other comments."""
     first = line[:1]
     if first == b"-":
         return line.startswith(b"--")
@@ -53,10 +53,10 @@ def is_comment(line: bytes) -> bool:
 
 
 def annotation_of(line: bytes) -> Annotation:
-    """The annotation of a comment line that holds `+goose` (goose.md §2.2).
+    """Returns the annotation of a comment line that holds `+goose` (goose.md §2.2).
 
     Raises:
-        ValueError: with goose's reason.
+        ValueError: its text is goose's reason.
     """
     if line in _USUAL:
         return _USUAL[line]
@@ -76,7 +76,7 @@ def annotation_of(line: bytes) -> Annotation:
 
 
 def ends_statement(line: bytes) -> bool:
-    """Whether the last word before the first word that begins with `--` ends with `;` (goose.md §2.4)."""
+    """Tells whether the last word before the first word that begins with `--` ends with `;` (goose.md §2.4)."""
     if b";" not in line:
         return False
     if b"--" not in line and len(line) < LINE_LIMIT:
@@ -84,7 +84,7 @@ def ends_statement(line: bytes) -> bool:
         return end.endswith(b";") or (end[-1:] > b"\x7f" and gounicode.trim(end).endswith(b";"))
     last = b""
     for word in line.split() if line.isascii() else map(gounicode.encode, _WORDS.findall(gounicode.decode(line))):
-        # a word that does not fit into goose's buffer stops its scanner, and the error goes unnoticed
+        # a word that does not fit into goose's buffer stops its scanner, and goose ignores the scanner's error
         if word.startswith(b"--") or len(word) >= LINE_LIMIT:
             break
         last = word
@@ -92,12 +92,12 @@ def ends_statement(line: bytes) -> bool:
 
 
 class Splitter:
-    """Splits one file for one direction. Use once: iterate `split`, then read `use_transaction` and `trace`.
+    """Splits one file for one direction. To be used once: iterate over `split`, then read `use_transaction` and `trace`.
 
     Args:
         direction: "up" or "down".
-        env: where ENVSUB looks variables up.
-        path: how errors name the file.
+        env: the variables for ENVSUB.
+        path: the file's name in errors.
         reveal: whether errors quote substituted values, as goose does.
     """
 
@@ -120,13 +120,13 @@ class Splitter:
 
     def _clear(self) -> None:
         self._buffered = False
-        self._piece = -1  # offset where the text that is taken as it stands begins; -1 for none
+        self._piece = -1  # offset where the text that is taken unchanged begins; -1 for none
         self._piece_line = 0
         self._parts: list[_Part] = []
         self._substitutions: list[Substitution] = []
 
     def split(self, data: bytes) -> Iterator[Statement]:
-        """Yields the statements of the file in order. Raises ParseError with goose's message, when its place is reached."""
+        """Yields the statements of the file in order. Raises ParseError with goose's message when it reaches the error's place."""
         self._data = data
         self._returns = b"\r" in data
         yield from self._split()
@@ -160,7 +160,7 @@ class Splitter:
             position = end + 1
 
     def _skip(self, position: int, mark: int) -> int:
-        """Goes to the beginning of the next line that can change anything, taking along the lines before it where they are text."""
+        """Returns the beginning of the next line that can change anything; the lines before it are skipped, or added to the statement as they are."""
         state = self._state
         if state == START or (self._envsub and state not in (END_UP, END_DOWN)):
             return position
@@ -192,7 +192,7 @@ class Splitter:
             start = newline + 1
 
     def _read(self, line: bytes, start: int, end: int, marked: bool) -> Statement | None:
-        """One line, as goose's loop takes it. `start` and `end` are its place, line end included."""
+        """Reads one line, as goose's loop does. `start` and `end` are its offsets, line end included."""
         if self._state == START and not gounicode.trim(line):
             return None
         annotated = marked and is_comment(line)
@@ -219,7 +219,7 @@ class Splitter:
         return None
 
     def _append(self, line: bytes, start: int) -> bytes:
-        """Adds the line to the statement and returns it as it was added."""
+        """Adds the line to the statement, and returns it as it was added."""
         text = line
         if self._envsub:
             try:
@@ -275,12 +275,12 @@ class Splitter:
             self.trace.glued[self._count] = self._line
 
     def _note_hidden(self, line: bytes) -> None:
-        """Remembers a dropped comment line with a carriage return: PostgreSQL ends the comment there, and takes the rest for text."""
+        """Records a dropped comment line with a carriage return: PostgreSQL ends the comment there, and reads the rest as text."""
         if self._state != START and (self._state < DOWN) == self._up:
             self.trace.dropped.append(hazards.Dropped(hazards.Cause.CARRIAGE_RETURN, self._line, gounicode.decode(line)))
 
     def _emit_block(self, line: bytes, start: int) -> Statement:
-        """At StatementEnd, or at the line that an empty block swallows."""
+        """Returns a block's statement at its StatementEnd; after an empty block, an empty statement at the next line, which goose swallows."""
         self._state = UP if self._state == END_UP else DOWN
         self.trace.blocks.add(self._count)
         if not self._buffered:
@@ -292,7 +292,7 @@ class Splitter:
         return self._emit(start)
 
     def _emit(self, end: int) -> Statement:
-        """The statement in the buffer; `end` is the offset up to which text is taken as it stands."""
+        """Returns the statement in the buffer; `end` is the offset up to which text is taken unchanged."""
         self._count += 1
         if self._parts:
             self._close_piece(end)
@@ -318,7 +318,7 @@ class Splitter:
             self._piece = -1
 
     def _require_finished(self) -> None:
-        """Raises where text is left that no `;` ended."""
+        """Raises ParseError when text is left that no `;` ended."""
         if not self._buffered:
             return
         left = _joined(self._parts, ())
@@ -339,7 +339,7 @@ class Splitter:
 
 
 class _Part:
-    """A stretch of a statement's lines: the text to send, the file's own text, and the file's line in which both begin."""
+    """Some lines of a statement: the text to send, the file's own text, and the file's line in which both begin."""
 
     __slots__ = ("line", "source", "text")
 
@@ -350,7 +350,7 @@ class _Part:
 
 
 def _joined(parts: list[_Part], substitutions: tuple[Substitution, ...]) -> Statement:
-    """One statement of several parts."""
+    """Joins several parts to one statement."""
     text, leading = _trimmed([part.text for part in parts])
     expanded = any(part.source is not part.text for part in parts)
     source = _trimmed([part.source for part in parts])[0] if expanded else text
@@ -368,7 +368,7 @@ def _joined(parts: list[_Part], substitutions: tuple[Substitution, ...]) -> Stat
 
 
 def _trimmed(texts: list[str]) -> tuple[str, int]:
-    """The texts joined and trimmed, and how many line ends were trimmed before them. Trims first, so that a large text is copied once."""
+    """Joins and trims the texts; returns the number of line ends trimmed before them as well. It trims first, so that a large text is copied once."""
     spaces = gounicode.SPACE_CHARACTERS
     leading = 0
     for index, text in enumerate(texts):

@@ -1,4 +1,4 @@
-"""A statement of a migration file, with the way back to the file's lines and the masking of substituted values."""
+"""A statement of a migration file, with its lines in the file and the masking of substituted values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from migrator.goose import lexer
 from migrator.targets import Engine
 
 _SHORTEST_SECRET = 4
-"""Shorter values are masked only where they stand as a word: `1` or `eu` inside other words would turn a message into noise."""
+"""Shorter values are masked only as whole words: masking `1` or `eu` inside other words would make a message unreadable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,12 @@ class Statement:
     """One statement, as goose would send it.
 
     Args:
-        text: what is sent, after ENVSUB; bytes that aren't UTF-8 are lone surrogates (surrogateescape).
-        source: the file's own text before ENVSUB, which is what may be shown and stored.
+        text: the text that is sent, after ENVSUB; bytes that aren't UTF-8 are lone surrogates (surrogateescape).
+        source: the file's own text before ENVSUB, which may be shown and stored.
         first_line, last_line: 1-based lines of the file in which the text begins and ends.
         substitutions: the variables that were put in, in order.
-        anchors: (line of the text from 0, line of the file) wherever the two do not run in step: after an annotation inside the statement,
-            or after a substituted value of several lines.
+        anchors: (line of the text from 0, line of the file) for each place from which the two no longer run in parallel: after an annotation inside
+        the statement, or after a substituted value of several lines.
     """
 
     text: str
@@ -43,7 +43,7 @@ class Statement:
     _outline: lexer.Outline | None = field(default=None, init=False, repr=False, compare=False)
 
     def outline(self, engine: Engine) -> lexer.Outline:
-        """Where the commands of the text begin and end on this engine; read once."""
+        """Returns where the commands of the text begin and end on this engine; reads the text once."""
         found = self._outline
         if found is None or found.engine is not engine:
             found = lexer.outline(self.text, engine)
@@ -51,7 +51,7 @@ class Statement:
         return found
 
     def line_of(self, offset: int) -> int:
-        """The file's line that holds the character at `offset` (from 0) of `text`; servers report positions in characters, from 1."""
+        """Returns the file's line that holds the character at `offset` (from 0) of `text`; servers report positions in characters, from 1."""
         index = self.text.count("\n", 0, offset)
         start, line, limit = 0, self.first_line, self.last_line
         for anchor_index, anchor_line in self.anchors:
@@ -63,10 +63,10 @@ class Statement:
 
 
 def masked(text: str, substitutions: Iterable[Substitution]) -> str:
-    """The text with substituted values replaced by `${NAME}`: for messages of a server that quote a statement.
+    """Returns the text with substituted values replaced by `${NAME}`, for messages of a server that quote a statement.
 
-    Longer values go first, so that one value inside another does not leave half of it; a value of several lines is also masked line by
-    line, because servers quote lines. Values that are empty or blank have nothing to hide.
+    Longer values are replaced first, so that a value inside another does not leave half of it; a value of several lines is also masked line by
+    line, because servers quote lines. Values that are empty or blank hide nothing.
     """
     names: dict[str, str] = {}
     for item in substitutions:

@@ -1,1 +1,1 @@
-"""What would run and why not, decided without a server: history and journal, selection, refusals, plans, questions, events."""
+"""Decides without a server what would run, and why it may not: history and journal, selection, refusals, plans, questions, events."""

@@ -1,6 +1,6 @@
-"""What happens during a run, as one stream of plain data: the command prints it, `--json` writes it, a flow logs it.
+"""The events of a run, as one stream of plain data: the command prints it, `--json` writes it, a flow logs it.
 
-Engines emit events through one callback; nothing in the engine prints. No event holds a value that ENVSUB filled in: statements are
+Engines emit events through one callback; nothing in the engine prints. No event holds a value that ENVSUB substituted: statements are
 named by file, line and the file's own text.
 """
 
@@ -23,13 +23,13 @@ class Event:
         return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("-")
 
     def document(self) -> dict[str, object]:
-        """The event as JSON-ready data."""
+        """Returns the event as JSON-ready data."""
         return {"event": self.kind, **asdict(self)}
 
 
 @dataclass(frozen=True, slots=True)
 class LockWaiting(Event):
-    """Another run holds the migration lock; `holder` names it as far as it can be seen."""
+    """Another run holds the migration lock; `holder` names it as far as the server shows it."""
 
     holder: str
     waited_seconds: float
@@ -77,7 +77,7 @@ class StatementRetried(Event):
 
 @dataclass(frozen=True, slots=True)
 class StatementSettled(Event):
-    """A statement of an earlier, broken run: its outcome was found out (`done` or `not-done`) and how."""
+    """The outcome of a statement of an earlier, broken run was determined: `done` or `not-done`, and the evidence."""
 
     version: int
     index: int
@@ -109,4 +109,4 @@ Listener = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """A listener for callers who don't listen."""
+    """Ignores an event; the listener of callers that need none."""

@@ -1,7 +1,7 @@
 """A directory of migration files: names, versions, order, checksums and the digest of the bundle, by the rules of goose's CLI (goose.md §3).
 
-The directory is flat. A file's version is the number before the first `_` of its name. `.go` files are kept, so that a run can say that it
-can't execute them. Finding nothing is no error here: whether it is one depends on the command.
+The directory is flat. A file's version is the number before the first `_` of its name. `.go` files are listed, too, so that a run can say that it
+can't execute them. An empty directory is no error here: the command decides whether it is one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _EPOCH = datetime.datetime(1970, 1, 1)
 _TIMESTAMP = "%Y%m%d%H%M%S"
 
 SQL_TEMPLATE = "-- +goose Up\nSELECT 'up SQL query';\n\n-- +goose Down\nSELECT 'down SQL query';\n"
-"""What `goose create NAME sql` writes since v3.27.0."""
+"""The file that `goose create NAME sql` writes since v3.27.0."""
 
 _GO_TEMPLATE = """package migrations
 
@@ -72,7 +72,7 @@ class MigrationFile:
     _known: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def read(self) -> bytes:
-        """The file's content, of which `checksum` then tells. Raises FileError where it can't be read."""
+        """Returns the file's content, and updates `checksum` to it. Raises FileError when the file can't be read."""
         import hashlib
 
         content = b"".join(self._chunks())
@@ -88,7 +88,7 @@ class MigrationFile:
             raise _unreadable(self.path, self.name, error) from None
 
     def checksum(self) -> str:
-        """sha256 of the raw bytes, in hex, as they were when they were read first, or last by `read`."""
+        """Returns the sha256 of the raw bytes, in hex, as they were at the last `read`, or at the first call of this method."""
         if "sha256" not in self._known:
             import hashlib  # takes milliseconds to load, and a run with nothing to do hashes nothing
 
@@ -108,18 +108,18 @@ class MigrationSet:
 
     @property
     def newest(self) -> int:
-        """The greatest version, 0 where there is none."""
+        """The greatest version; 0 when there is none."""
         return self.migrations[-1].version if self.migrations else 0
 
     def by_version(self, version: int) -> MigrationFile | None:
         return self._index.get(version)
 
     def digest(self) -> str:
-        """The bundle digest: sha256 over the sorted lines `name sha256`, in hex. It names the content that is promoted between environments."""
+        """Returns the bundle digest: sha256 over the sorted lines `name sha256`, in hex. It identifies the content that is promoted between environments."""
         return self._digest
 
     def changed(self, facts: Mapping[int, Fact]) -> tuple[int, ...]:
-        """The versions whose file is not the one of which a fact tells; reads every such file."""
+        """Returns the versions whose file's checksum differs from the fact's; reads every file that has a fact."""
         return tuple(item.version for item in self.migrations if item.version in facts and facts[item.version].checksum != item.checksum())
 
     @cached_property
@@ -135,7 +135,7 @@ class MigrationSet:
 
 
 def load(directory: str | os.PathLike[str]) -> MigrationSet:
-    """Reads a directory; contents are read later, when asked for.
+    """Reads a directory; the files' contents are read later, when they are needed.
 
     Raises:
         FileError: missing directory, an `.sql` name without a version, or two files of one version; `str()` holds goose's message.
@@ -150,7 +150,7 @@ def load(directory: str | os.PathLike[str]) -> MigrationSet:
             try:
                 migrations.append(_migration(prefix, name, sizes[name]))
             except errors.FileError:
-                continue  # goose takes a Go file without a version for a helper
+                continue  # for goose a Go file without a version is a helper
     seen: dict[int, MigrationFile] = {}
     for item in migrations:
         if item.version in seen:
@@ -160,10 +160,10 @@ def load(directory: str | os.PathLike[str]) -> MigrationSet:
 
 
 def version_of(name: str) -> int:
-    """The version in a file's base name.
+    """Returns the version in a file's base name.
 
     Raises:
-        ValueError: with goose's reason.
+        ValueError: its text is goose's reason.
     """
     if not name.endswith((".sql", ".go")):
         raise ValueError("migration file does not have .sql or .go file extension")
@@ -184,25 +184,25 @@ def version_of(name: str) -> int:
 
 
 def is_timestamp(version: int) -> bool:
-    """Whether goose takes the version for `YYYYMMDDhhmmss` after 1970 (goose.md §3.3)."""
+    """Tells whether the version is a timestamp `YYYYMMDDhhmmss` after 1970 for goose (goose.md §3.3)."""
     moment = _moment(version)
     return moment is not None and moment > _EPOCH
 
 
 def next_sequential(migrations: MigrationSet) -> int:
-    """The number after the last version that is no timestamp; 1 where there is none."""
+    """Returns the number after the last version that is no timestamp; 1 when there is none."""
     numbers = [item.version for item in migrations.migrations if _is_sequential(item.version)]
     return max(numbers, default=0) + 1
 
 
 def snake_case(name: str) -> str:
-    """A migration's name as goose writes it into a file name (goose.md §3.4): `Foo-Bar.baz` → `foo_bar_baz`."""
+    """Returns a migration's name as goose writes it into a file name (goose.md §3.4): `Foo-Bar.baz` → `foo_bar_baz`."""
     words, trailing = _words(name)
     return "_".join("".join(_lower(character) for character in word) for word in words) + ("_" if trailing else "")
 
 
 def camel_case(name: str) -> str:
-    """A migration's name as goose writes it into a Go template: `add users` → `AddUsers`."""
+    """Returns a migration's name as goose writes it into a Go template: `add users` → `AddUsers`."""
     words, _ = _words(name)
     return "".join(_upper(word[0]) + "".join(_lower(character) for character in word[1:]) for word in words)
 
@@ -212,10 +212,10 @@ def create(directory: str | os.PathLike[str], name: str, kind: str, sequential: 
 
     Args:
         directory: must exist.
-        name: in words; becomes snake case.
+        name: the name in words; it becomes snake case.
         kind: the extension, usually "sql"; goose does not check it.
         sequential: number it after the last sequential version instead of by time.
-        now: an aware moment.
+        now: a time with its time zone.
 
     Raises:
         FileError: the directory is missing, the file exists or can't be written.
@@ -247,7 +247,7 @@ def create(directory: str | os.PathLike[str], name: str, kind: str, sequential: 
 def fix(migrations: MigrationSet) -> list[tuple[str, str]]:
     """Renames timestamped files to sequential numbers after the last one, and returns (old, new) base names (goose.md §3.5).
 
-    The database is not touched: goose uses this before a branch is merged.
+    The database is not changed: goose uses this before a branch is merged.
 
     Raises:
         FileError: nothing to rename from, or a target exists.
@@ -275,8 +275,8 @@ def fix(migrations: MigrationSet) -> list[tuple[str, str]]:
 
 
 def _entries(directory: str) -> dict[str, int]:
-    """Sizes of the `.sql` and `.go` entries by name. goose goes by names alone: a directory or a dangling link of such a name is a migration, too,
-    which can't be read when its turn comes."""
+    """Returns the sizes of the `.sql` and `.go` entries by name. goose looks at names only: a directory or a dangling link with such a name is a migration,
+    too, and reading it fails when its turn comes."""
     try:
         with os.scandir(directory) as entries:
             return {item.name: _size(item) for item in entries if item.name.endswith((".sql", ".go"))}
@@ -341,12 +341,12 @@ def _unreadable(path: str, name: str, error: OSError) -> errors.FileError:
 
 
 def failure(path: str, error: OSError) -> str:
-    """What Go says when it can't read a file: the call that failed, the path, the operating system's words."""
+    """Returns Go's text for a file that can't be read: the call that failed, the path, the operating system's message."""
     return f"{'read' if isinstance(error, IsADirectoryError) else 'open'} {path}: {_reason(error)}"
 
 
 def _reason(error: OSError) -> str:
-    """The operating system's words as Go writes them."""
+    """Returns the operating system's message, as Go writes it."""
     words = error.strerror or str(error)
     return words[:1].lower() + words[1:]
 
@@ -362,13 +362,13 @@ def _moment(version: int) -> datetime.datetime | None:
 
 
 def _is_sequential(version: int) -> bool:
-    """goose's "versioned": no timestamp, or one before 1970. Exactly 1970 is neither this nor a timestamp."""
+    """Tells whether a version is "versioned" for goose: no timestamp, or one before 1970. Exactly 1970 is neither this nor a timestamp."""
     moment = _moment(version)
     return moment is None or moment < _EPOCH
 
 
 def _words(name: str) -> tuple[list[str], bool]:
-    """Runs of letters and numbers, and whether exactly one other character follows the last."""
+    """Returns the runs of letters and numbers, and whether exactly one other character follows the last."""
     words: list[str] = []
     gap = 2
     for character in name:
@@ -383,12 +383,12 @@ def _words(name: str) -> tuple[list[str], bool]:
 
 
 def _lower(character: str) -> str:
-    """Go's `unicode.ToLower`: one character for one."""
+    """Returns Go's `unicode.ToLower`, which maps one character to one."""
     lower = character.lower()
     return lower if len(lower) == 1 else "i"  # U+0130 is the only one with two
 
 
 def _upper(character: str) -> str:
-    """Go's `unicode.ToUpper`: one character for one; where the full mapping has several (`ß`), the character stays."""
+    """Returns Go's `unicode.ToUpper`, which maps one character to one; a character whose full mapping has several (`ß`) stays."""
     upper = character.upper()
     return upper if len(upper) == 1 else character

@@ -1,7 +1,7 @@
-"""What a database says was applied, as plain data: goose's rows, and greylag's own facts beside them (architecture.md §2.6).
+"""A database's history as plain data: goose's rows, and greylag's own facts beside them (architecture.md §2.6).
 
-goose's table is the truth about *applied*; a fact adds checksum, who, when and the Down text. A fact whose goose row is gone is ignored,
-so goose can take over and give back at any moment.
+goose's table decides what counts as *applied*; a fact adds checksum, who, when and the Down text. A fact whose goose row is gone is ignored,
+so that goose can take over, and hand back to greylag, at any time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from migrator.targets import Engine
 class Row:
     """One row of goose's version table.
 
-    `identity` tells rows of one version apart (PostgreSQL: the `id`; ClickHouse: the `tstamp` as text), so that a fact can name the very
+    `identity` distinguishes rows of the same version (PostgreSQL: the `id`; ClickHouse: the `tstamp` as text), so that a fact can name the very
     row it belongs to.
     """
 
@@ -48,10 +48,10 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """As much of a history as tells that nothing is to be done, cheap enough for ten thousand versions at every start of a pod.
+    """The part of a history that shows that nothing is to be done. It is cheap enough to read ten thousand versions at every start of a pod.
 
-    `current` as in `History`. `versions` has every version with a row, `sizes` the recorded file size of each version with a fact, `limits` whether
-    a fact names an oldest app.
+    `current` is as in `History`. `versions` has every version with a row, `sizes` the recorded file size of each version with a fact, `limits` tells
+    whether a fact names an oldest app.
     """
 
     current: int
@@ -63,7 +63,7 @@ class Outline:
 @dataclass(frozen=True)
 class History:
     """The version table in the engine's own list order (goose.md §4: PostgreSQL by id, newest first; ClickHouse by version, highest
-    first), with the facts that belong to living rows.
+    first), with the facts. `living_facts` are those whose row still exists.
 
     `exists` is False when the table is absent: nothing was ever applied.
     """
@@ -76,19 +76,19 @@ class History:
 
     @cached_property
     def versions(self) -> frozenset[int]:
-        """Versions with any row; goose's `up` takes each of them as applied (goose.md §4.4)."""
+        """Versions with any row; goose's `up` regards each of them as applied (goose.md §4.4)."""
         return frozenset(row.version for row in self.rows)
 
     @cached_property
     def current(self) -> int:
-        """The current version: `current_without` nothing."""
+        """The current version, as `current_without` for no deleted version."""
         return self.current_without(())
 
     def current_without(self, gone: Iterable[int]) -> int:
-        """The version at which goose's walk over the list ends, once the rows of some versions are deleted: the first whose newest row is applied
+        """Returns the version that would be current if the rows of some versions were deleted: the first in the list whose newest row is applied
         (goose.md §4.4).
 
-        0 for a table that is absent. An existing table without any applied row has no current version: -1.
+        Returns 0 for a table that does not exist, and -1 for an existing table without any applied row, which has no current version.
         """
         if not self.exists:
             return 0
@@ -108,7 +108,7 @@ class History:
 
     @cached_property
     def newest_rows(self) -> dict[int, Row]:
-        """Per version the row that `status` shows: the newest by time (goose.md §4.1)."""
+        """For each version the row that `status` shows: the newest by time (goose.md §4.1)."""
         found: dict[int, Row] = {}
         for row in self.rows:
             other = found.get(row.version)

@@ -1,8 +1,8 @@
-"""The statement journal, as plain data: what a run meant to do, what it began, what is known to be done (architecture.md §2.5).
+"""The statement journal as plain data: the statements that a run planned, those that it began, and those that are known to be done (architecture.md §2.5).
 
-Work that no transaction protects (ClickHouse; PostgreSQL's `-- +goose NO TRANSACTION`) is written down statement by statement in the table
-`greylag_journal`, beside goose's table. A run that was killed leaves at most one statement whose outcome is unknown; `resume` finds it. How it
-is settled (catalogue, process list, a person) is the engine's business.
+Work that no transaction protects (ClickHouse; PostgreSQL's `-- +goose NO TRANSACTION`) is recorded statement by statement in the table
+`greylag_journal`, beside goose's table. A run that was killed leaves at most one statement whose outcome is unknown; `resume` finds it. The engine
+then settles it: by the catalogue, by the process list, or by asking a person.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ TABLE = "greylag_journal"
 
 
 class State(enum.StrEnum):
-    """What is known of one statement. Later entries replace earlier ones."""
+    """The state of one statement. Later entries replace earlier ones."""
 
-    PLANNED = "planned"  # a run intends to execute it; whether it began is not written
+    PLANNED = "planned"  # a run intends to execute it; whether it began is not recorded
     STARTED = "started"  # sent to the server; without a later entry its outcome is unknown
     NOT_DONE = "not-done"  # known to have had no effect: refused by the server, settled, or answered by a person
     DONE = "done"  # known to be executed
 
 
 class Outcome(enum.StrEnum):
-    """What became of a statement whose run was broken off."""
+    """The outcome of a statement whose run was interrupted."""
 
     DONE = "done"
     NOT_DONE = "not-done"
@@ -42,7 +42,7 @@ class Outcome(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The outcome of such a statement, and how it is known."""
+    """The outcome of such a statement, and the evidence for it."""
 
     outcome: Outcome
     evidence: str
@@ -55,7 +55,7 @@ _RANK = {state: rank for rank, state in enumerate(State)}
 class Entry:
     """One row of the journal. `index` counts a migration's statements from 1; `at` is the server's time.
 
-    An empty `digest` stands for whatever text the file has: a person answered for it.
+    An empty `digest` stands for any text that the file may have, because a person answered for the statement.
     """
 
     run_id: str
@@ -69,7 +69,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Where a migration continues.
+    """The place where a migration continues.
 
     `first_index_to_run`: the first statement that is not known to be done (one more than their number when all are). `unknown_index`: that same
     statement when it may have been executed already. `changed_index`: that same statement when it was, or may have been, executed with another
@@ -83,9 +83,9 @@ class Resume:
 
 
 def digest(statement: Statement, direction: Direction) -> str:
-    """Identifies a statement: sha256 over the direction and the file's own text, before ENVSUB.
+    """Returns a statement's identity: sha256 over the direction and the file's own text, before ENVSUB.
 
-    The file's checksum is left out on purpose: a file whose third statement was refused is corrected and continues at the third.
+    The file's checksum is left out on purpose: a file whose third statement was refused can be corrected, and continues at the third.
     """
     import hashlib  # not at the top: every start reads this module, few runs write a journal
 
@@ -94,7 +94,7 @@ def digest(statement: Statement, direction: Direction) -> str:
 
 
 def latest(entries: Iterable[Entry], version: int, direction: Direction) -> dict[int, Entry]:
-    """Per statement of one migration in one direction the entry that counts: the newest, of equal times the one that knows most."""
+    """Returns for each statement of one migration in one direction the entry that counts: the newest; of equal times the one with the later state."""
     found: dict[int, Entry] = {}
     for entry in entries:
         if entry.version != version or entry.direction != direction:
@@ -106,7 +106,7 @@ def latest(entries: Iterable[Entry], version: int, direction: Direction) -> dict
 
 
 def resume(entries: Iterable[Entry], step: Step, *, planned_may_have_run: bool = False) -> Resume:
-    """Tells where a step continues, from the entries that earlier runs left and that no finished migration has made void.
+    """Returns the place where a step continues, from the entries that earlier runs left and that no finished migration has made obsolete.
 
     Args:
         entries: entries of any migrations, in any order.
@@ -143,11 +143,11 @@ class Unfinished:
 
 
 def unfinished(entries: Iterable[Entry], applied: Iterable[int]) -> list[Unfinished]:
-    """The migrations that are neither applied nor untouched, in order of version.
+    """Returns the migrations that are begun but not finished, in order of version.
 
     Args:
         entries: the journal's, in any order.
-        applied: versions that have a history row: an Up of those, a Down of the others is over, whoever finished it.
+        applied: the versions that have a history row: for these an Up is finished, for all others a Down, no matter which tool finished it.
     """
     entries, rows = tuple(entries), frozenset(applied)
     found: list[Unfinished] = []
@@ -166,8 +166,8 @@ def unfinished(entries: Iterable[Entry], applied: Iterable[int]) -> list[Unfinis
 
 
 def may_be_asked(entries: Iterable[Entry], version: int, direction: Direction, index: int) -> bool:
-    """Whether a question about this statement can be open: it has an entry, and everything before it is done. An answer about one behind
-    that, by a slip of the finger, would have it passed over."""
+    """Tells whether a question about this statement can be open: it has an entry, and everything before it is done. A mistyped answer about a later
+    statement would otherwise cause that statement to be skipped."""
     known = latest(entries, version, direction)
     return index in known and all(known[before].state is State.DONE for before in known if before < index)
 

@@ -1,7 +1,7 @@
-"""Database objects that statements leave behind: plain data, and the fold from effects to what must exist.
+"""Database objects that statements create, as plain data, and the computation of the objects that must exist from statements' effects.
 
 The engines read a statement's effects (`postgres/reading/effects.py` through PostgreSQL's own grammar, `clickhouse/reading/shapes.py` through the
-server); `verification` folds the effects of all applied files and asks the catalogue for the result.
+server); `verification` folds the effects of all applied files and looks the result up in the catalogue.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Action(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class ObjectName:
-    """An object: `parent` is the table of a column, index, trigger, constraint or projection; `schema` may be empty (the search path
+    """An object: `parent` is the table of a column, index, trigger, constraint or projection; `schema` may be empty (then the search path
     decides)."""
 
     kind: Kind
@@ -64,7 +64,7 @@ class Effect:
 
 
 def fold(effects: Iterable[Effect]) -> frozenset[ObjectName]:
-    """The objects that must exist after all effects in order: created or renamed to, and not dropped since.
+    """Returns the objects that must exist after all effects in order: those created or renamed to, and not dropped since.
 
     Dropping or renaming a table (or a schema) takes its columns, indexes, constraints, triggers and projections with it.
     """
@@ -84,7 +84,7 @@ _RELATIONS = (Kind.TABLE, Kind.VIEW, Kind.MATERIALIZED_VIEW, Kind.DICTIONARY)
 
 
 def _is(item: ObjectName, subject: ObjectName) -> bool:
-    """Whether a statement that names `subject` means `item`: DROP INDEX does not name the table, ClickHouse's DROP TABLE also drops views and
+    """Tells whether `item` is the object that a statement names as `subject`. DROP INDEX does not name the table, ClickHouse's DROP TABLE also drops views and
     dictionaries, and ALTER TABLE … RENAME also renames views."""
     same_kind = item.kind is subject.kind or (item.kind in _RELATIONS and subject.kind in _RELATIONS)
     return same_kind and item.schema == subject.schema and item.name == subject.name and subject.parent in ("", item.parent)

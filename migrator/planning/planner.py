@@ -1,8 +1,8 @@
-"""Migrations + history + target -> Plan: what would run, in order, and why it may not (pure, printable; architecture.md §2.2).
+"""Makes a plan from migrations, history and target: what would run, in order, and why it may not (pure, printable; architecture.md §2.2).
 
-The rules are goose's command semantics (goose.md §6), with two differences that architecture.md §2.2 asks for: every pending file is read and
-parsed before anything runs, and refusals name file, line and remedy. A version that only the database knows is a warning: an older image on a
-newer database is every rollback.
+The rules are goose's command semantics (goose.md §6), with two differences (architecture.md §2.2): every pending file is read and
+parsed before anything runs, and refusals name file, line and remedy. A version that only the database knows causes a warning and no refusal,
+because every rollback to an older image meets a newer database.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def plan(
     known: Sequence[Step] = (),
     recall: Recall | None = None,
 ) -> Plan:
-    """Decides what would run. Reads the files that would run, and checksums when something would.
+    """Decides what would run. Reads the files that would run, and compares checksums if anything would run.
 
     Args:
-        env: what ENVSUB reads; None is the process environment.
+        env: the variables for ENVSUB; None takes the process environment.
         known: steps of an earlier plan over the same directory, reused instead of being parsed again.
         recall: reads the recorded file of a version that the directory lacks (`Database.read_down_text`); needed to roll such a version back.
 
@@ -60,7 +60,7 @@ def plan(
         FileError: no migration files (goose.md §3.2).
         ParseError: a pending file can't be split.
         PlanRefused: checksum changed, missing versions, lossy hazards, a Go migration, a protected environment, an older image.
-        AsGoose: where goose itself ends with exit code 1.
+        AsGoose: when goose itself ends with exit code 1.
     """
     refusals.require_files(migrations, target)
     refusals.require_allowed(target, policy)
@@ -81,8 +81,8 @@ def plan(
 
 
 def adopting(migrations: files.MigrationSet, history: History, version: int, *, engine: Engine) -> Plan:
-    """The plan that records the files up to `version` that have no row, and executes nothing: its steps are empty. Nothing of a file is parsed but
-    its notes; Go migrations are recorded too.
+    """Returns the plan that records the files up to `version` that have no row, and executes nothing: its steps are empty. Of a file only its notes are
+    parsed; Go migrations are recorded, too.
 
     Raises FileError (no files, one that can't be read), ParseError (a note).
     """
@@ -105,9 +105,9 @@ def adopting(migrations: files.MigrationSet, history: History, version: int, *, 
 
 
 def settled(migrations: files.MigrationSet, outline: Outline, target: Target, *, engine: Engine) -> Plan | None:
-    """The empty plan of an upward verb, when the outline alone proves that `plan` would make one without a remark; else None.
+    """Returns the empty plan of an upward verb, if the outline alone proves that `plan` would make one without a remark; else None.
 
-    The usual start of a pod finds nothing to do; this is what keeps it fast. Every doubt is left to `plan`.
+    A pod's start usually finds nothing to do, and this keeps it fast. Every doubtful case is left to `plan`.
     """
     if target.verb not in UPWARDS or not target.versioning or outline.limits:
         return None
@@ -118,12 +118,12 @@ def settled(migrations: files.MigrationSet, outline: Outline, target: Target, *,
 
 
 def remaining(earlier: Plan, history: History, *, policy: Policy = ACCEPT_NOTHING, env: Mapping[str, str] | None = None) -> Plan:
-    """The plan made again from a fresh history, for use under the lock.
+    """Makes the plan again from a fresh history, for use under the lock.
 
-    What remains must be part of the earlier plan, in its order; another runner may have done all of it, then the result is empty.
+    The remaining steps must be part of the earlier plan, in its order. If another runner has done all of it, the result is empty.
 
     Raises:
-        PlanRefused: `plan-moved`: the database changed so that other steps would be needed.
+        PlanRefused: `plan-moved`: the database changed, and other steps would be needed.
     """
     if not earlier.target.versioning:
         return earlier
@@ -166,7 +166,7 @@ def _step(
 
 def _step_from_fact(fact: Fact, engine: Engine, env: Mapping[str, str] | None, recall: Recall | None) -> Step:
     content = recall(fact.version) if recall else None
-    if not content:  # of a Go migration none is kept
+    if not content:  # no text is kept of a Go migration
         raise errors.AsGoose(
             f"migration {fact.version}: {selection.NO_CURRENT_VERSION}",
             code="file-missing",
@@ -185,7 +185,7 @@ def _parsed(
     engine: Engine,
     env: Mapping[str, str] | None,
 ) -> Step:
-    # The splitter and its lexer cost tens of milliseconds to import, and a run with nothing to do parses nothing.
+    # The splitter and its lexer take tens of milliseconds to import, and a run with nothing to do parses nothing.
     from migrator.goose.annotations import parse
 
     parsed = parse(content, direction, env, path=path)
@@ -231,7 +231,7 @@ def _remarks(migrations: files.MigrationSet, history: History, target: Target, s
 
 
 def _merged(steps: Sequence[Step]) -> list[Remark]:
-    """Warnings for statements that goose glues together and the server executes all the same."""
+    """Returns warnings for statements that goose sends as one and that the server executes nevertheless."""
     if not steps:
         return []
     from migrator.goose.hazards import HazardKind

@@ -1,4 +1,4 @@
-"""What a plan is made of: policy, steps, remarks, and the plan with its digest. Plain data; `planning` makes it, the engines execute it."""
+"""The parts of a plan: policy, steps, remarks, and the plan with its digest. Plain data; `planner` makes it, the engines execute it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _no_notes() -> notes.Notes:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the caller accepts: lossy hazards, changed checksums and rolling back a protected environment."""
+    """The risks that the caller accepts (lossy hazards, changed checksums), and whether the environment is protected from being rolled back."""
 
     accept_hazards: bool = False
     accept_changed: bool = False
@@ -42,8 +42,8 @@ ACCEPT_NOTHING = Policy()
 class Step:
     """One migration in one direction, ready to be executed.
 
-    `path` is as goose prints it (the directory as given, joined with the name). `down_text` is the whole file's raw bytes, kept with the fact of
-    an Up so that an image that lacks the file can still roll back. `oldest_app`, lock and statement time-outs come from the file's own notes.
+    `path` is as goose prints it (the directory as given, joined with the name). `down_text` is the whole file's raw bytes, stored with the fact of
+    an Up, so that an image that lacks the file can still roll back. `oldest_app`, lock and statement time-outs come from the file's own notes.
     """
 
     version: int
@@ -60,13 +60,13 @@ class Step:
     _kept: dict[object, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def kept(self, make: Callable[[Step], Made]) -> Made:
-        """What an engine makes of the step; made once, and kept with it."""
+        """Returns the result of `make` for this step; it is made once, and kept with the step."""
         if make not in self._kept:
             self._kept[make] = make(self)
         return cast("Made", self._kept[make])
 
     def document(self) -> dict[str, object]:
-        """The step as JSON-ready data; statements are the file's own text, before ENVSUB."""
+        """Returns the step as JSON-ready data; statements are the file's own text, before ENVSUB."""
         return {
             "version": self.version,
             "name": self.name,
@@ -91,9 +91,9 @@ class Remark:
 
 @dataclass(frozen=True)
 class Plan:
-    """Ordered steps, from where the database stands (`current`) to the target.
+    """Ordered steps, from the database's current version (`current`) to the target.
 
-    Holds what it was made from, so that it can be made again under the lock.
+    It holds everything it was made from, so that it can be made again under the lock.
     """
 
     migrations: files.MigrationSet
@@ -105,19 +105,19 @@ class Plan:
 
     @cached_property
     def bundle(self) -> str:
-        """The digest of the whole directory: what is promoted between environments. Reads every file."""
+        """The digest of the whole directory, which identifies what is promoted between environments. Reads every file."""
         return self.migrations.digest()
 
     @cached_property
     def digest(self) -> str:
-        """What an approval is bound to: the steps' versions, names, directions and checksums, in order.
+        """The digest that an approval is bound to: the steps' versions, names, directions and checksums, in order.
 
-        Folded from the last step to the first, so that a plan with steps put in front of it is cheap to digest (see `approves`).
+        It is computed from the last step to the first, so that the digest of a plan with more steps in front is cheap to compute (see `approves`).
         """
         return _fold(self.steps)
 
     def document(self) -> dict[str, object]:
-        """The plan as JSON-ready data."""
+        """Returns the plan as JSON-ready data."""
         return {
             "verb": str(self.target.verb),
             "engine": str(self.engine),
@@ -145,9 +145,9 @@ def _prepend(version: int, name: str, direction: Direction, checksum: str, tail:
 
 
 def approves(digest: str, candidate: Plan, history: History) -> bool:
-    """Whether an approval of the plan with this digest covers `candidate`: the same steps, or fewer because the first ones are applied by now.
+    """Tells whether an approval of the plan with this digest covers `candidate`: the same steps, or fewer because the first ones are applied by now.
 
-    Works from the digest alone: the versions that were applied are put back in front of the candidate's steps, newest first, until the digest
+    Needs only the digest: the applied versions are put back in front of the candidate's steps, newest first, until the digest
     matches. An empty candidate changes nothing and is always covered.
     """
     if not candidate.steps or candidate.digest == digest:

@@ -1,6 +1,6 @@
-"""What only a person can answer (exit code 15): the outcome of a statement that no catalogue shows, and the command that answers it.
+"""Questions that only a person can answer (exit code 15): the outcome of a statement that no catalogue shows, and the command that answers it.
 
-Nothing is ever blindly run again: where an outcome can't be found out, the run stops with one of these.
+No statement is ever executed again blindly: if its outcome can't be determined, the run stops with one of these errors.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from migrator.planning.plans import Step
 
 
 def unknown(step: Step, index: int, evidence: str) -> errors.NeedsAnswer:
-    """Statement `index` (from 1) may have been executed; `evidence` says why the database doesn't tell."""
+    """Returns the error for statement `index` (from 1), which may have been executed; `evidence` says why the database doesn't tell."""
     statement = step.statements[index - 1]
     return errors.NeedsAnswer(
         f"{step.name}: was statement {index} executed? A run was broken off at it; {evidence}",
@@ -22,7 +22,7 @@ def unknown(step: Step, index: int, evidence: str) -> errors.NeedsAnswer:
 
 
 def changed(step: Step, index: int) -> errors.NeedsAnswer:
-    """Statement `index` was executed, or may have been, with another text than the file has now."""
+    """Returns the error for statement `index`, which was or may have been executed with another text than the file has now."""
     statement = step.statements[index - 1]
     return errors.NeedsAnswer(
         f"{step.name}: statement {index} was executed by an earlier run, or may have been, with another text than the file has now",
@@ -34,7 +34,7 @@ def changed(step: Step, index: int) -> errors.NeedsAnswer:
 
 
 def none_open(version: int, index: int) -> errors.NotFound:
-    """An answer to something that was not asked."""
+    """Returns the error for an answer to a question that is not open."""
     return errors.NotFound(
         f"there is no open question about statement {index} of version {version}",
         code="no-question",

@@ -1,4 +1,4 @@
-"""Why a plan may be refused (architecture.md §2.2): pure checks, each with its code, place and remedy. `planning` calls them in order."""
+"""The reasons to refuse a plan (architecture.md §2.2): pure checks, each with its code, place and remedy. `planner` calls them in order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def require_files(migrations: files.MigrationSet, target: Target) -> None:
-    """Raises FileError where goose says that nothing was found (goose.md §3.2)."""
+    """Raises FileError when goose would say that it found no migration files (goose.md §3.2)."""
     limited = target.verb is Verb.UP_TO and all(item.version > target.version for item in migrations.migrations)
     if not migrations.migrations or limited:
         raise errors.FileError(
@@ -54,7 +54,7 @@ def require_in_order(migrations: files.MigrationSet, history: History, target: T
 
 
 def require_young_enough(migrations: files.MigrationSet, history: History) -> None:
-    """Raises PlanRefused when an applied, newer version names this image as too old (`-- greylag: oldest-app`)."""
+    """Raises PlanRefused when a newer applied version says that this image is too old (`-- greylag: oldest-app`)."""
     for version, fact in history.living_facts.items():
         if fact.oldest_app is not None and version > migrations.newest and migrations.newest < fact.oldest_app:
             raise errors.PlanRefused(
@@ -66,7 +66,7 @@ def require_young_enough(migrations: files.MigrationSet, history: History) -> No
 
 
 def require_unchanged(migrations: files.MigrationSet, history: History, policy: Policy, *, thorough: bool) -> None:
-    """Refuses when an applied file is not what was applied. Sizes are always compared, contents only when something would run: a run with
+    """Raises PlanRefused when a file changed after it was applied. Sizes are always compared, contents only if something would run: a run with
     nothing to do must not read ten thousand files; `verify` always reads them."""
     if policy.accept_changed:
         return

@@ -1,6 +1,6 @@
-"""Which versions would run, in which direction and order: goose's command semantics (goose.md §6.1, §6.2) as one pure function.
+"""Selects the versions to run, with direction and order: goose's command semantics (goose.md §6.1, §6.2) as one pure function.
 
-Knows nothing of files' contents: it works on version numbers, the history and the target.
+Files' contents don't matter here: it works on version numbers, the history and the target.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class MissingVersions:
 
 
 def missing(versions: Sequence[int], history: History, target: Target) -> MissingVersions:
-    """The out-of-order versions among those that the target looks at: `up-to N` looks at versions up to N only."""
+    """Returns the out-of-order versions among those that the target covers: `up-to N` covers versions up to N only."""
     limit = target.version if target.verb is Verb.UP_TO else None
     found = tuple(
         version
@@ -44,15 +44,15 @@ def missing(versions: Sequence[int], history: History, target: Target) -> Missin
 
 
 def select(versions: Sequence[int], history: History, target: Target) -> tuple[Choice, ...]:
-    """The versions to run in order.
+    """Returns the versions to run, in order.
 
     Args:
         versions: the files' versions, ascending.
-        history: what the database says.
+        history: the database's history.
         target: verb and version.
 
     Raises:
-        AsGoose: where goose itself ends with an error: `down` at 0, `redo` without a file, no version table row left.
+        AsGoose: when goose itself ends with an error: `down` at 0, `redo` without a file, no version table row left.
     """
     if not target.versioning:
         return _without_versioning(versions, target)
@@ -68,7 +68,7 @@ def select(versions: Sequence[int], history: History, target: Target) -> tuple[C
 
 
 def require_row(history: History) -> None:
-    """Raises AsGoose (`no-row`) for a table without an applied row, as a restored schema without its data leaves it: everything may be applied
+    """Raises AsGoose (`no-row`) for a table without an applied row, as after a schema was restored without its data: then everything may be applied
     already (goose.md §4.3)."""
     _walk(history, set())
 
@@ -97,7 +97,7 @@ def _reset(versions: Sequence[int], history: History) -> tuple[Choice, ...]:
 
 
 def _absent(history: History) -> str:
-    """What the server tells goose of a table that is not there."""
+    """Returns the server's message to goose for a table that does not exist."""
     if history.engine is Engine.CLICKHOUSE:
         return f"code: 60, message: Unknown table expression identifier '{history.table}'"
     return f'ERROR: relation "{history.table}" does not exist (SQLSTATE 42P01)'
@@ -134,7 +134,7 @@ def _current(versions: Sequence[int], history: History, verb: Verb) -> tuple[Cho
 
 
 def _walk(history: History, gone: set[int]) -> int:
-    """The current version after the rows in `gone` were deleted. Raises AsGoose (`no-row`) where there is none."""
+    """Returns the current version after the rows in `gone` were deleted. Raises AsGoose (`no-row`) when there is none."""
     current = history.current_without(gone)
     if current >= 0:
         return current

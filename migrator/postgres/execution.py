@@ -1,14 +1,32 @@
 """Executes migrations in transactions: one migration, one transaction, no round trip of its own (architecture.md §2.4).
 
-BEGIN, the time-outs, each statement by itself, the history row and COMMIT go out in one pipeline, and migrations that follow each other share it, with
-one Sync at its end: an error skips everything behind it, so a migration never runs inside a failed one, and those before it are committed and
-recorded. The commands of a chunk are messages of their own where that means what goose's one message means. What a pipeline can't carry (COPY, a
-file's own COMMIT, what `readings` can't divide beyond doubt) goes statement by statement over the simple protocol, as goose sends it.
+**One pipeline for many migrations.** A pipeline is libpq's way to send many commands before their answers arrive, up to a Sync at its end. After an
+error the server skips every further command up to the Sync. Consecutive migrations share one pipeline, and each brings its own transaction:
 
-Within a pipeline only the last COMMIT waits for the disk, and with it all before it are on the disk too: the write-ahead log is one sequence. A
-server that loses power in between has lost a migration together with its history row, and the run has failed.
+    BEGIN
+    SET LOCAL synchronous_commit = off          if a later COMMIT of the pipeline waits for the disk
+    SET LOCAL lock_timeout = 200                before the first statement whose lock blocks others (`etiquette`)
+    ALTER TABLE users ADD COLUMN name text      statement 1 of migration 1
+    UPDATE users SET name = ''                  statement 2
+    WITH recorded AS (INSERT INTO goose_db_version …) INSERT INTO greylag_migration …      `history.record`
+    COMMIT
+    BEGIN …                                     migration 2, and so on
+    Sync
 
-Settings that a migration changes with SET stay for the later migrations of the run, as they do in goose, which uses one connection too.
+**An error.** If statement 2 of migration 2 fails, the answers end with that error: migration 1 is committed and recorded, migration 2 is rolled back,
+and migration 3 was skipped and has not begun. So no migration ever runs inside a failed one. When the error is a lock time-out, a deadlock or a
+serialization failure, `retry_or_raise` finds the blocker, waits, and returns; then a new pipeline starts with migration 2. Every other error of
+a migration is raised, as is LockUnavailable once the budget for retries is used up.
+
+**Messages.** goose sends a statement as one message, even if it holds several commands. Here each command is a message of its own if that means
+the same (`readings`), so that it has its own result and its own text in pg_stat_activity. Some files can't go through a pipeline: those with COPY,
+with a COMMIT of their own, with several commands that can't be separated beyond doubt, and very large ones. `_execute_alone` sends their statements
+one by one over the simple protocol, as goose does.
+
+**The disk.** Only every 64th COMMIT and the last one wait for the disk. All COMMITs before such a one are then on the disk too, because the write-ahead
+log is one sequence. A server that loses power in between loses whole migrations, each together with its history row, and the run fails.
+
+Settings that a migration changes with SET stay for the later migrations of the run, as in goose, which uses one connection, too.
 """
 
 from __future__ import annotations

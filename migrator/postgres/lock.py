@@ -1,8 +1,22 @@
 """The migration lock: goose's own advisory lock, polled on the connection that migrates (goose.md §8; architecture.md §2.3).
 
-Polled, never waited for: a session that blocks in pg_advisory_lock holds a snapshot, and CREATE INDEX CONCURRENTLY in the holder waits for
-that snapshot: a deadlock (postgresql.md §4). A session lock is worth nothing when the session isn't one's own, so it is proven to be: behind
-a pooler that hands out connections per transaction the lock would stay with a connection that somebody else gets next.
+**Taking it.** `SELECT pg_try_advisory_lock(4097083626)` answers at once, true or false. The key is that of goose's session locker, so greylag and a
+goose Provider exclude each other. While the answer is false, the run reports the holder and asks again after 0.2 s, then more slowly, up to 2 s, until
+its patience ends:
+
+    run A   pg_try_advisory_lock → true     migrates …                          pg_advisory_unlock
+    run B   pg_try_advisory_lock → false    "held by pid 4711 (…)"              … → true: plans again, finds nothing to do
+
+It polls and never blocks in pg_advisory_lock: a session that blocks there holds a snapshot, and a CREATE INDEX CONCURRENTLY of the holder waits for
+that snapshot, which is a deadlock (postgresql.md §4).
+
+**Keeping it.** The lock belongs to the server's session. It needs no renewal, and a killed run loses it as soon as the server notices that the
+connection is gone.
+
+**Proving it.** A pooler that hands out server connections per transaction would break this: the lock would stay with a connection that another client
+gets next. So after taking the lock, `_prove` checks that the next statement runs in the session that holds it. If the login reported another pid than
+the backend has, a pooler is in between; then a second connection must get another backend while ours stays the same, otherwise PlanRefused
+(`transaction-pooler`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,10 @@
-"""Commands for libpq's pipeline: greylag's own with parameters, a migration's statements as they are."""
+"""The commands of a pipeline: greylag's own with parameters, a migration's statements as they are.
+
+    command("SELECT pg_catalog.pg_try_advisory_lock($1)", 4097083626)      greylag's own, whose rows are wanted
+    Command(b"ALTER TABLE users ADD COLUMN name text")                     a migration's statement, unchanged; its rows are thrown away
+
+`Session.pipeline` sends them, `flight` keeps count of those without an answer.
+"""
 
 from __future__ import annotations
 

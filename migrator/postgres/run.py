@@ -1,4 +1,9 @@
-"""What all parts of one execution share: the session, where the tables are, who records, how patient it is."""
+"""The data that all parts of one execution share: the session, the tables, the author of the records, the limits of patience.
+
+`connection` makes one `Run` for each call of `execute`, and passes it to `execution` (migrations in transactions) and `autocommit` (files with
+`-- +goose NO TRANSACTION`), which ask it for a statement's time-outs. `boundary` is called where another connection could continue: between two
+migrations, and between two statements of a file that isn't one transaction.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,14 @@
-"""One PostgreSQL session as execution asks it: single statements and pipelines, over the `wire`."""
+"""One PostgreSQL session, as execution uses it: single statements, batches and pipelines, over the `wire`.
+
+There are four ways to send. All of them return once every answer has been read:
+
+    simple(text)          a migration's text over the simple protocol, as goose sends it; it may hold several commands
+    query(text, …)        one command of greylag's own; returns its rows
+    batch(commands)       several commands in one round trip, all or none of them
+    pipeline(commands)    any number of commands, each with its result as soon as it arrives
+
+`batch` is all or none without a BEGIN: commands between two Syncs are one transaction for the server, unless they begin or end one themselves.
+"""
 
 from __future__ import annotations
 

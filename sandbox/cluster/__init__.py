@@ -1,4 +1,4 @@
-"""A real Kubernetes cluster on one machine without containers: its control plane is one binary, its only node runs pods as processes.
+"""A real Kubernetes cluster on one machine without containers: one binary is its control plane, and its only node runs pods as processes.
 
-Nothing of it is in the wheel. It needs Linux, root and the binary that `sandbox.builds` makes (servers.md §3).
+It is not part of the wheel. It needs Linux, root and the binary that `sandbox.builds` makes (servers.md §3).
 """

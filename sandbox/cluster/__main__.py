@@ -1,4 +1,4 @@
-"""Starts the sandbox's cluster to be used by hand, prints how, and runs until Ctrl-C: `make cluster`."""
+"""Starts the sandbox's cluster for use by hand, prints how to use it, and runs until Ctrl-C: `make cluster`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HERE = "python -m sandbox.cluster"
 
 
 def _image(text: str) -> images.Image:
-    """`NAME` or `NAME=DIRECTORY`: the checkout under this name, with the directory at /migrations."""
+    """Reads `NAME` or `NAME=DIRECTORY`: returns the checkout under this name, with the directory at /migrations."""
     name, _, directory = text.partition("=")
     mounts = {"/migrations": str(Path(directory).resolve(strict=True))} if directory else {}
     return images.checkout(name, _ROOT_DIRECTORY, Path(sys.executable), mounts)

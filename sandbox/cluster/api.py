@@ -1,6 +1,6 @@
-"""Kubernetes' HTTP API as the sandbox needs it: JSON in, JSON out, and watches.
+"""A client of Kubernetes' HTTP API for the sandbox: JSON in, JSON out, and watches.
 
-The `kubernetes` package would do; it takes a second and 60 MB to import, in a kubelet that should start in a blink.
+The `kubernetes` package would do, but takes a second and 60 MB to import, and the kubelet should start at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from urllib.parse import urlencode, urlsplit
 from migrator import errors
 
 Object = dict[str, Any]
-"""A Kubernetes object, or a list of them, as JSON holds it."""
+"""A Kubernetes object, or a list of them, as JSON."""
 
 STRATEGIC_MERGE = "application/strategic-merge-patch+json"
 MERGE = "application/merge-patch+json"
@@ -45,7 +45,7 @@ class ApiRefused(errors.Unavailable):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Login:
-    """How one proves to be somebody: with a client certificate or with a token."""
+    """A user's proof of identity: a client certificate or a token."""
 
     certificate: Path | None = None
     key: Path | None = None
@@ -76,7 +76,7 @@ class Api:
         return self.request("GET", path, query=query)
 
     def find(self, path: str) -> Object | None:
-        """Reads an object; None where there is none."""
+        """Reads an object; returns None when there is none."""
         try:
             return self.get(path)
         except ApiRefused as refused:
@@ -105,7 +105,7 @@ class Api:
         query: Mapping[str, object] | None = None,
         content_type: str = "application/json",
     ) -> Object:
-        """One request.
+        """Sends one request.
 
         Raises:
             ApiRefused: the server answered with an error.
@@ -121,7 +121,7 @@ class Api:
             raise errors.Unavailable(f"{method} {self.url}{path}: {problem}", code="sandbox-kubernetes") from None
 
     def _exchange(self, method: str, path: str, text: bytes | None, headers: dict[str, str]) -> http.client.HTTPResponse:
-        """Sends the request on this thread's connection. One that the server has closed while it was idle is replaced."""
+        """Sends the request on this thread's connection. A connection that the server has closed while it was idle is replaced."""
         kept: http.client.HTTPSConnection | None = getattr(self._local, "connection", None)
         if kept is not None:
             try:
@@ -145,7 +145,7 @@ class Api:
             self._local.connection = None
 
     def watch(self, path: str, *, version: str, seconds: int, **query: object) -> Iterator[tuple[str, Object]]:
-        """The changes of a collection after this resource version: (ADDED, MODIFIED, DELETED or ERROR; the object).
+        """Yields the changes of a collection after this resource version: (ADDED, MODIFIED, DELETED or ERROR; the object).
 
         Ends after the given seconds, or when the server ends it.
 

@@ -31,7 +31,7 @@ _PROGRAMS = ("kubectl", "helm")
 
 
 def unavailable() -> str | None:
-    """Why there can be no cluster on this machine, or None: what a test that skips says."""
+    """Says why this machine can't run a cluster, or returns None; the reason of tests that skip."""
     if not sys.platform.startswith("linux"):
         return f"the sandbox's cluster needs Linux (namespaces, overlayfs), this is {sys.platform}"
     if os.geteuid() != 0:
@@ -54,8 +54,8 @@ class Cluster:
 
     Args:
         directory: holds keys, data, logs and registered images.
-        job_backoff_seconds: the Job controller's first delay between pods; None is the released 10 s, unless GREYLAG_TEST_JOB_BACKOFF says
-            something else.
+        job_backoff_seconds: the Job controller's first delay between pods; None takes GREYLAG_TEST_JOB_BACKOFF's, else the released
+        10 s.
         restart_backoff_seconds: the node's delay before it restarts a container for the second time (10 s on a real one).
         binary: the control plane's program; None takes the cached one.
 
@@ -117,7 +117,7 @@ class Cluster:
 
     @property
     def programs(self) -> Path:
-        """A directory with `kubectl` and `helm`, for PATH."""
+        """The directory with `kubectl` and `helm`, for PATH."""
         return self.directory / "bin"
 
     def register(self, *images: Image) -> None:
@@ -143,7 +143,7 @@ class Cluster:
         return self._run("helm", arguments, stdin, check)
 
     def apply(self, *objects: Mapping[str, Any], namespace: str = "default") -> None:
-        """`kubectl apply` of objects.
+        """Applies objects, by `kubectl apply`.
 
         Raises:
             Unavailable: the API server refused one.
@@ -152,7 +152,7 @@ class Cluster:
         self.kubectl("apply", "--namespace", namespace, "--filename", "-", stdin=json.dumps(documents))
 
     def create_namespace(self, name: str) -> str:
-        """A namespace in which pods can run at once; one that exists is kept. Returns its name."""
+        """Creates a namespace in which pods can run at once; an existing one is kept. Returns its name."""
         if self.api.find(f"/api/v1/namespaces/{name}") is None:
             self.api.create("/api/v1/namespaces", {"metadata": {"name": name}})
         self.wait_until(lambda: self._namespace_ready(name), f"namespace {name} has its service account")
@@ -164,12 +164,12 @@ class Cluster:
             self.api.delete(f"/api/v1/namespaces/{name}")
 
     def token(self, namespace: str, service_account: str, *, audience: str | None = None, seconds: int = _TOKEN_SECONDS) -> str:
-        """A token of a service account (TokenRequest).
+        """Returns a token of a service account (TokenRequest).
 
         Args:
-            namespace, service_account: whose.
-            audience: who it is for; None is the API server itself.
-            seconds: its life; 600 at least.
+            namespace, service_account: the service account.
+            audience: the token's audience; None is the API server itself.
+            seconds: its lifetime; 600 at least.
         """
         spec: Object = {"expirationSeconds": seconds} | ({"audiences": [audience]} if audience else {})
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
@@ -177,13 +177,13 @@ class Cluster:
         return str(made["status"]["token"])
 
     def service_account_kubeconfig(self, namespace: str, service_account: str) -> Path:
-        """A kubeconfig with which one is this service account, for a day."""
+        """Returns a kubeconfig that acts as this service account, for a day."""
         path = self.directory / "kubeconfigs" / f"{namespace}-{service_account}.kubeconfig"
         user = kubeconfigs.token(self.token(namespace, service_account))
         return kubeconfigs.write(path, self.url, self.ca_file, user, namespace)
 
     def wait_until(self, ready: Callable[[], bool], what: str, seconds: float = _READY_SECONDS) -> None:
-        """Polls until something is so.
+        """Polls until `ready` returns True.
 
         Raises:
             Unavailable: the time was over.
@@ -259,6 +259,6 @@ class Cluster:
         return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
     def _namespace_ready(self, name: str) -> bool:
-        """Pods are refused without the service account, and wait without the certificate that their token's volume holds."""
+        """Tells whether pods can run there: they are refused without the service account, and wait without the certificate for their token's volume."""
         wanted = ("serviceaccounts/default", "configmaps/kube-root-ca.crt")
         return all(self.api.find(f"/api/v1/namespaces/{name}/{each}") is not None for each in wanted)

@@ -17,18 +17,18 @@ from sandbox.cluster import supervisor
 
 
 class StartFailed(Exception):
-    """The program could not be started: it is not there, or may not be executed."""
+    """The program could not be started: it does not exist, or may not be executed."""
 
 
 class Process:
-    """A container that runs.
+    """A running container.
 
     Args:
         description: see `descriptions.describe`.
-        ended: is called once with this process and its exit code, from a thread of its own.
+        ended: called once with this process and its exit code, in a thread of its own.
 
     Raises:
-        StartFailed: nothing runs.
+        StartFailed: the program could not be started.
     """
 
     def __init__(self, description: Mapping[str, Any], ended: Callable[[Process, int], None]) -> None:
@@ -53,11 +53,11 @@ class Process:
 
     @property
     def running(self) -> bool:
-        """Whether the container's process 1 is alive."""
+        """Tells whether the container's process 1 is alive."""
         return self._supervisor.poll() is None
 
     def terminate(self, grace_seconds: float) -> None:
-        """SIGTERM now, SIGKILL once the grace is over. As in a real container, process 1 gets only signals that it handles."""
+        """Sends SIGTERM now, and SIGKILL once the grace is over. As in a real container, process 1 gets only signals that it handles."""
         self._signal(signal.SIGTERM)
         timer = threading.Timer(max(grace_seconds, 0), self.kill)
         timer.daemon = True
@@ -65,11 +65,11 @@ class Process:
         self._timers.append(timer)
 
     def kill(self) -> None:
-        """SIGKILL, with everything that runs in the container."""
+        """Sends SIGKILL to everything that runs in the container."""
         self._signal(signal.SIGKILL)
 
     def execute(self, command: Sequence[str], environment: Mapping[str, str], user: int, seconds: float) -> bool:
-        """Runs a command inside the container; whether it ended with 0 within the given seconds."""
+        """Runs a command inside the container, and tells whether it ended with 0 within the given seconds."""
         enter = ["nsenter", f"--target={self.pid}", "--mount", "--uts", "--ipc", "--pid", "--root", "--wd"]
         try:
             done = subprocess.run(
@@ -85,7 +85,7 @@ class Process:
         return done.returncode == 0
 
     def _signal(self, number: signal.Signals) -> None:
-        # The pid is the container's for as long as its supervisor, which alone reaps it, has not ended.
+        # The pid belongs to the container until its supervisor, which alone reaps it, has ended.
         if self.running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
@@ -105,6 +105,6 @@ class Process:
 
 
 def remove_scratch(scratch: Path) -> None:
-    """Removes the place of a container's root; the root itself was mounted in the container's namespace and is gone with it."""
+    """Removes the directory of a container's root; the root itself was mounted in the container's namespace and is gone with it."""
     with contextlib.suppress(OSError):
         scratch.rmdir()

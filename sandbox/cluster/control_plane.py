@@ -17,16 +17,16 @@ from sandbox.cluster import kubeconfigs
 from sandbox.cluster.api import Api, Login
 
 JOB_BACKOFF = "GREYLAG_TEST_JOB_BACKOFF"
-"""Read by the controller manager: the Job controller's first delay, e.g. `1s` (10 s upstream)."""
+"""Read by the controller manager: the Job controller's first delay, e.g. `1s` (10 s in a released one)."""
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
-"""Who service accounts' tokens are issued by."""
+"""The issuer of service accounts' tokens."""
 
 _READY_SECONDS = 120.0  # 3 s when the machine is idle
 _STOP_SECONDS = 10.0
 _NICENESS = 5  # tests that share the machine go first
 _SERVICE_RANGE = "10.96.0.0/24"
-# What Jobs, Deployments, tokens and clean-up need; the others (endpoints, node lifecycle, volumes, …) have nothing to do here.
+# The controllers that Jobs, Deployments, tokens and clean-up need; the others (endpoints, node lifecycle, volumes, …) have nothing to do here.
 _CONTROLLERS = (
     "clusterrole-aggregation-controller",
     "cronjob-controller",
@@ -48,7 +48,7 @@ _CONTROLLERS = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ports:
-    """Where each component listens on 127.0.0.1."""
+    """The port of each component on 127.0.0.1."""
 
     api: int
     etcd: int
@@ -59,7 +59,7 @@ class Ports:
 
     @classmethod
     def choose(cls, before: dict[str, int]) -> Ports:
-        """Those of the last start as far as they are free, else others."""
+        """Returns the ports of the last start if they are free, else others."""
         return cls(**{field.name: ports.preferred_port(before.get(field.name)) for field in dataclasses.fields(cls)})
 
 
@@ -67,8 +67,8 @@ class ControlPlane:
     """The control plane's processes and certificates.
 
     Args:
-        directory: of keys, data and logs.
-        binary: the program that is all of them.
+        directory: holds keys, data and logs.
+        binary: the one program that all components are.
         chosen: the ports.
         job_backoff: for `JOB_BACKOFF`; None leaves the controller as released.
     """
@@ -87,13 +87,13 @@ class ControlPlane:
         environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(directory)}
         controllers = environment | ({JOB_BACKOFF: job_backoff} if job_backoff else {})
         self.etcd = self._process("etcd", self._etcd(), environment)
-        # It holds nothing that etcd does not; asked politely while etcd ends too, it waits for its answers for minutes.
+        # It holds nothing that etcd does not have; a polite stop while etcd ends too would wait minutes for etcd's answers.
         self.api_server = self._process("kube-apiserver", self._api_server(), environment, signal.SIGKILL)
         self.controller_manager = self._process("kube-controller-manager", self._controller_manager(), controllers)
         self.scheduler = self._process("kube-scheduler", self._scheduler(), environment)
 
     def api(self) -> Api:
-        """A client that may do everything."""
+        """Returns a client that may do everything."""
         return Api(self.url, self.authority.certificate, Login(self.admin.certificate, self.admin.key))
 
     def start(self) -> None:
@@ -182,7 +182,7 @@ class ControlPlane:
         return self._client("scheduler", "system:kube-scheduler", self.ports.scheduler)
 
     def _client(self, file: str, user: str, port: int) -> list[str]:
-        """The flags that the controller manager and the scheduler share."""
+        """Returns the flags that the controller manager and the scheduler share."""
         pair: Pair = self.authority.issue(file, user)
         config = kubeconfigs.write(
             self.directory / f"{file}.kubeconfig", self.url, self.authority.certificate, kubeconfigs.certificate(pair)

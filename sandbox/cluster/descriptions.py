@@ -1,4 +1,4 @@
-"""From a container's manifest to what its supervisor is told: command, variables, mounts, user and privileges. Pure."""
+"""Makes a supervisor's description from a container's manifest: command, variables, mounts, user and privileges. Pure."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Place:
 
     Attributes:
         scratch: an empty directory below which its root is made.
-        log: its output.
-        termination: the file that it finds at its `terminationMessagePath`.
-        hidden: directories of the host that it finds empty.
+        log: the file for its output.
+        termination: the file at its `terminationMessagePath`.
+        hidden: directories of the host that are empty in the container.
     """
 
     scratch: Path
@@ -34,7 +34,7 @@ class Place:
 
 
 def defaults(pod: Object, image: Image, api_host: str, api_port: int) -> dict[str, str]:
-    """The variables that a container has before its manifest adds any."""
+    """Returns the variables that a container has before its manifest adds any."""
     kubelet = {"HOSTNAME": pod["metadata"]["name"], "KUBERNETES_SERVICE_HOST": api_host, "KUBERNETES_SERVICE_PORT": str(api_port)}
     return {"PATH": DEFAULT_PATH} | dict(image.environment) | kubelet
 
@@ -42,7 +42,7 @@ def defaults(pod: Object, image: Image, api_host: str, api_port: int) -> dict[st
 def describe(
     pod: Object, container: Object, image: Image, variables: Mapping[str, str], volumes: Mapping[str, Volume], place: Place
 ) -> dict[str, Any]:
-    """What `supervisor` reads.
+    """Returns the description for `supervisor`.
 
     Raises:
         NotConfigured: there is nothing to run, or it would run as a user that the manifest forbids.
@@ -71,7 +71,7 @@ def describe(
 
 
 def command(container: Object, image: Image, variables: Mapping[str, str]) -> list[str]:
-    """The program and its arguments: a manifest's `command` replaces the image's entrypoint *and* command, `args` the latter alone.
+    """Returns the program and its arguments: a manifest's `command` replaces the image's entrypoint *and* command, `args` only the latter.
 
     Raises:
         NotConfigured: neither names a program.

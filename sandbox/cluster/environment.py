@@ -1,4 +1,4 @@
-"""A container's variables: `env`, `envFrom`, references and `$(NAME)`, as the kubelet resolves them."""
+"""A container's variables, resolved as the kubelet does: `env`, `envFrom`, references and `$(NAME)`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sandbox.cluster.api import Object
 
 
 class NotConfigured(Exception):
-    """What a container refers to is missing or makes no sense: the pod waits in CreateContainerConfigError until it is there."""
+    """A reference of a container is missing or makes no sense: the pod waits in CreateContainerConfigError until it can be resolved."""
 
 
 Lookup = Callable[[str, str, bool], Mapping[str, bytes]]
@@ -24,7 +24,7 @@ _KEY = (("configmap", "configMapKeyRef"), ("secret", "secretKeyRef"))
 
 
 def data_of(kind: str, found: Mapping[str, Any]) -> dict[str, bytes]:
-    """The data of a ConfigMap or Secret as bytes."""
+    """Returns the data of a ConfigMap or Secret as bytes."""
     if kind == "secret":
         return {key: base64.b64decode(value) for key, value in (found.get("data") or {}).items()}
     return {key: value.encode() for key, value in (found.get("data") or {}).items()}
@@ -36,12 +36,12 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
 
 
 def resolve(pod: Object, container: Object, defaults: Mapping[str, str], lookup: Lookup) -> dict[str, str]:
-    """Every variable of a container.
+    """Returns all variables of a container.
 
     Args:
         pod: with `status.podIP` for the downward API.
         container: its entry in the pod's spec.
-        defaults: what the image and the kubelet give; the pod's own come later and win.
+        defaults: the image's and the kubelet's variables; the pod's own override them.
         lookup: reads ConfigMaps and Secrets.
 
     Raises:
@@ -82,7 +82,7 @@ def _referred(pod: Object, source: Mapping[str, Any], lookup: Lookup) -> str | N
 
 
 def field_value(pod: Object, path: str) -> str:
-    """What the downward API says for a field path; the empty string for a label that is not there."""
+    """Returns the downward API's value for a field path; the empty string for a label that does not exist."""
     subscript = _SUBSCRIPT.fullmatch(path)
     if subscript:
         return str((pod["metadata"].get(subscript[1]) or {}).get(subscript[2], ""))

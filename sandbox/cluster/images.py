@@ -1,4 +1,4 @@
-"""What an image name stands for on a machine without containers: the host's own files, plus what the image adds.
+"""Images on a machine without containers: the host's own files, plus those that the image adds.
 
 A registered image is a JSON file in the cluster's `images/`; the kubelet reads it when it starts a container, so that an image can be
 "pushed" while the cluster runs. A name that is not registered ends in ErrImagePull and ImagePullBackOff, as it does with a registry.
@@ -22,13 +22,13 @@ class Image:
     """An image.
 
     Attributes:
-        name: as manifests write it. With a tag or a digest it stands for exactly that; without, for every tag that has no image of its own.
-        entrypoint: what runs unless the container says `command`.
-        command: its arguments unless the container says `command` or `args`.
+        name: the name in manifests. With a tag or a digest it stands for exactly that image; without, for every tag that has no image of its own.
+        entrypoint: the program, unless the container has a `command`.
+        command: its arguments, unless the container has a `command` or `args`.
         environment: variables; PATH has the usual default.
-        mounts: places in the container (absolute) and what lies there, files or directories of the host, read-only.
-        working_directory: where it starts.
-        user: uid that it runs as unless the manifest says otherwise.
+        mounts: absolute path in the container -> file or directory of the host, read-only.
+        working_directory: the program's working directory.
+        user: its uid, unless the manifest has another.
     """
 
     name: str
@@ -41,17 +41,17 @@ class Image:
 
     @property
     def digest(self) -> str:
-        """Names the image's content, as a registry would."""
+        """A digest of the image's content, as a registry would compute it."""
         return "sha256:" + hashlib.sha256(_encoded(self)).hexdigest()
 
     @property
     def identity(self) -> str:
-        """What a pod's status calls `imageID`: repository and digest."""
+        """Returns a pod status's `imageID`: repository and digest."""
         return f"{repository(self.name)}@{self.digest}"
 
 
 def repository(name: str) -> str:
-    """An image's name without its tag and digest."""
+    """Returns an image's name without its tag and digest."""
     plain = name.partition("@")[0]
     head, slash, last = plain.rpartition("/")
     return head + slash + last.partition(":")[0]
@@ -64,7 +64,7 @@ class Registry:
         self._directory = directory
 
     def register(self, image: Image) -> None:
-        """Adds an image, or replaces the one of this name. Containers that run keep what they have."""
+        """Adds an image, or replaces the one of this name. Running containers keep theirs."""
         self._directory.mkdir(parents=True, exist_ok=True)
         place = self._place(image.name)
         unfinished = place.with_suffix(f".{os.getpid()}.unfinished")
@@ -72,7 +72,7 @@ class Registry:
         unfinished.replace(place)
 
     def find(self, name: str) -> Image | None:
-        """The image of exactly this name, else that of the name without its tag and digest."""
+        """Returns the image of exactly this name, else the one without tag and digest."""
         for candidate in dict.fromkeys((name, name.partition("@")[0], repository(name))):
             place = self._place(candidate)
             if place.exists():
@@ -80,7 +80,7 @@ class Registry:
         return None
 
     def _place(self, name: str) -> Path:
-        # A name holds slashes and may be longer than a file name; the file itself says which it is.
+        # A name holds slashes and may be longer than a file name; the file's content holds the name.
         return self._directory / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
 
 
@@ -94,23 +94,23 @@ def _decoded(text: bytes) -> Image:
 
 
 def machine(name: str) -> Image:
-    """The machine itself as an image: a shell and whatever is installed."""
+    """Returns the machine itself as an image: a shell and everything that is installed."""
     return Image(name)
 
 
 def checkout(
     name: str, root: Path, python: Path, mounts: Mapping[str, str] | None = None, environment: Mapping[str, str] | None = None
 ) -> Image:
-    """A checkout of the project with its virtual environment as an image: `greylag` and `python` are on PATH.
+    """Returns a checkout of the project with its virtual environment as an image: `greylag` and `python` are on PATH.
 
     Args:
         name: the image's.
-        root: the checkout; it keeps its place, because a virtual environment's programs name it.
+        root: the checkout; it has the same path in the container, because a virtual environment's programs contain it.
         python: the virtual environment's interpreter (`sys.executable`).
-        mounts: further places, e.g. a service's migrations (`Image.mounts`).
+        mounts: further files, e.g. a service's migrations (`Image.mounts`).
         environment: further variables.
     """
-    # The virtual environment leads to the Python that made it, which may lie in somebody's home.
+    # The virtual environment links to the Python that made it, which may be in somebody's home.
     places = {str(root), str(python.parent.parent), sys.base_prefix} - {"/usr", "/usr/local"}
     return Image(
         name,

@@ -1,4 +1,4 @@
-"""kubeconfig files, complete in themselves: certificates and keys are inside, so that a file can be given to a worker alone."""
+"""kubeconfig files that need no other file: certificates and keys are inside, so that a worker can get the file alone."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def write(path: Path, url: str, authority: Path, user: dict[str, str], namespace
 
 
 def certificate(pair: Pair) -> dict[str, str]:
-    """The user entry of somebody with a client certificate."""
+    """Returns the user entry for a client certificate."""
     return {"client-certificate-data": _encoded(pair.certificate), "client-key-data": _encoded(pair.key)}
 
 
 def token(value: str) -> dict[str, str]:
-    """The user entry of somebody with a token."""
+    """Returns the user entry for a token."""
     return {"token": value}
 
 

@@ -1,7 +1,7 @@
 """A node without containers: registers itself, runs the pods that are bound to it as processes, serves their logs.
 
-A program of its own (`python -m sandbox.cluster.kubelet`), authenticated as `system:node:<name>`, and held to what the API
-server's node authorizer allows one. Pods share the machine's network; each has an address of its own in 127.0.0.0/8.
+It is a program of its own (`python -m sandbox.cluster.kubelet`), authenticated as `system:node:<name>`, and may do only what the API
+server's node authorizer allows. Pods share the machine's network; each has an address of its own in 127.0.0.0/8.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from sandbox.cluster.runs import Node
 
 _WATCH_SECONDS = 240
 _RETRY_SECONDS = 0.3
-# A node that nobody outgrows: what a pod requests is never enforced, only added up by the scheduler.
+# More than pods ever ask for: their requests are not enforced, only added up by the scheduler.
 _CAPACITY = {"cpu": "64", "memory": "256Gi", "pods": "1000", "ephemeral-storage": "100Gi"}
-_HIDDEN = ("/tmp", "/var/tmp")  # an image's own are empty
+_HIDDEN = ("/tmp", "/var/tmp")  # empty in a container, as in an image
 
 
 def addresses() -> Iterator[str]:
-    """Addresses for pods: Linux gives every address of 127.0.0.0/8 to the loopback interface, so that two pods may use one port."""
+    """Yields addresses for pods: on Linux all of 127.0.0.0/8 is loopback, so that two pods can use the same port."""
     return (f"127.77.{number // 250}.{number % 250 + 1}" for number in itertools.count())
 
 
@@ -45,9 +45,9 @@ class Kubelet:
     """The node.
 
     Args:
-        node: what its pods share.
-        version: what it reports as the kubelet's.
-        log_port: where its logs are served.
+        node: the state that its pods share.
+        version: the kubelet version that it reports.
+        log_port: the port of its log server.
     """
 
     def __init__(self, node: Node, version: str, log_port: int) -> None:
@@ -56,16 +56,16 @@ class Kubelet:
         self._addresses = addresses()
 
     def find(self, namespace: str, name: str) -> Pod | None:
-        """The pod of this name; the newest, where an older one is still ending."""
+        """Returns the pod of this name; the newest, if an older one is still ending."""
         return next((pod for pod in reversed(list(self._pods.values())) if pod.key == (namespace, name)), None)
 
     def stop(self) -> None:
-        """Kills every container: nobody would look after them."""
+        """Kills every container, because nothing would supervise them."""
         for pod in list(self._pods.values()):
             pod.kill()
 
     def register(self) -> None:
-        """Makes the Node, or takes over the one that is there, and reports it ready.
+        """Creates the Node, or takes over an existing one, and reports it ready.
 
         Raises:
             Unavailable: the API server does not answer, or refuses.
@@ -80,7 +80,7 @@ class Kubelet:
         api.patch(f"/api/v1/nodes/{name}/status", {"status": self._status()}, MERGE)
 
     def serve(self) -> None:
-        """Follows the API server's pods of this node for ever; what was missed while it was away is listed anew."""
+        """Follows the API server's pods of this node for ever; after an interruption all of them are listed again."""
         told = ""
         while True:
             try:
@@ -102,7 +102,7 @@ class Kubelet:
         version = listed["metadata"]["resourceVersion"]
         while True:
             for kind, found in api.watch("/api/v1/pods", version=version, seconds=_WATCH_SECONDS, **chosen):
-                if kind == "ERROR":  # usually 410: what changed since is no longer known, so all is listed again
+                if kind == "ERROR":  # usually 410: the changes since are no longer known, so all is listed again
                     return
                 version = found["metadata"]["resourceVersion"]
                 if kind == "DELETED":
@@ -158,7 +158,7 @@ def _architecture() -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Options:
-    """The command line."""
+    """The command line's options."""
 
     name: str
     url: str
@@ -193,7 +193,7 @@ def main(arguments: list[str] | None = None) -> int:
         hidden=(*_HIDDEN, str(options.hide)),
         restart_backoff_seconds=options.restart_backoff,
     )
-    shutil.rmtree(node.directory, ignore_errors=True)  # of a node that was killed: none of its containers lives
+    shutil.rmtree(node.directory, ignore_errors=True)  # left by a node that was killed: none of its containers is alive
     node.directory.mkdir(parents=True)
     kubelet = Kubelet(node, options.version, options.log_port)
 

@@ -1,4 +1,4 @@
-"""The kubelet's HTTPS endpoint: `kubectl logs` asks the API server, which asks here with its own client certificate."""
+"""The kubelet's HTTPS endpoint: `kubectl logs` asks the API server, which asks this server with its own client certificate."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class LogServer:
     """Serves `/containerLogs/<namespace>/<pod>/<container>` to clients whose certificate the cluster's authority has issued.
 
     Args:
-        port: on 127.0.0.1.
+        port: the port on 127.0.0.1.
         pair: the kubelet's own certificate.
         authority: the CA file.
-        find: the pods.
+        find: finds a pod.
     """
 
     def __init__(self, port: int, pair: Pair, authority: Path, find: FindPod) -> None:
@@ -37,7 +37,7 @@ class LogServer:
         context.verify_mode = ssl.CERT_REQUIRED
         self._http = _Server((ports.LOOPBACK, port), _Handler)
         self._http.find = find
-        # The handshake is left to the connection's own thread: a client that says nothing would hold up all others.
+        # The handshake is left to the connection's own thread, so that a silent client can't hold up all others.
         self._http.socket = context.wrap_socket(self._http.socket, server_side=True, do_handshake_on_connect=False)
 
     def start(self) -> None:
@@ -50,7 +50,7 @@ class _Server(http.server.ThreadingHTTPServer):
     find: FindPod
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news."""
+        """Ignores errors, which are only clients that went away."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -74,7 +74,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         number = run.restarts - (1 if query.get("previous") == "true" else 0)
         while number > 0 and query.get("previous") != "true" and not run.log(number).exists():
-            number -= 1  # it waits to be restarted: what it said last is what is wanted
+            number -= 1  # it waits to be restarted: the wanted log is that of its last start
         log = run.log(number)
         if not log.exists():
             reason = run.state.get("waiting", {}).get("reason", "ContainerCreating")
@@ -105,4 +105,4 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Requests are not logged."""
+        """Logs nothing about requests."""

@@ -1,6 +1,6 @@
-"""Containers' logs: where they lie, and the options of `kubectl logs`.
+"""Containers' logs: their files, and the options of `kubectl logs`.
 
-Each line is `TIME F text`; P instead of F says that the text goes on in the next line.
+Each line is `TIME F text`; P instead of F means that the text continues in the next line.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ _LAST_WORDS_LINES, _LAST_WORDS_BYTES = 80, 2048  # FallbackToLogsOnError's limit
 
 
 def place(pod: Path, container: str, number: int) -> Path:
-    """The log of a container's start: 0 for the first."""
+    """Returns the log file of a container's start: 0 for the first."""
     return pod / "logs" / container / f"{number}.log"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Options:
-    """What part of a log is wanted, and how (PodLogOptions).
+    """The wanted part of a log, and its form (PodLogOptions).
 
     Attributes:
         follow: go on until the container has ended.
         tail: the last lines only.
         timestamps: begin each line with its time.
-        since: nothing older (UTC).
+        since: leaves older lines out (UTC).
     """
 
     follow: bool = False
@@ -39,10 +39,10 @@ class Options:
 
 
 def options(query: Mapping[str, str]) -> Options:
-    """From the query of a log request.
+    """Reads the options in the query of a log request.
 
     Raises:
-        ValueError: a value is none of its kind.
+        ValueError: a value can't be read.
     """
     since = None
     if "sinceTime" in query:
@@ -58,12 +58,12 @@ def options(query: Mapping[str, str]) -> Options:
 
 
 def read(path: Path, wanted: Options, ended: Callable[[], bool]) -> Iterator[bytes]:
-    """The log's text in pieces as they come.
+    """Yields the log's text in pieces as they come.
 
     Args:
         path: of the log.
         wanted: which part.
-        ended: whether the container writes no more.
+        ended: tells whether the container writes no more.
     """
     fresh = True  # the next piece begins a line
     with path.open("rb") as file:
@@ -73,7 +73,7 @@ def read(path: Path, wanted: Options, ended: Callable[[], bool]) -> Iterator[byt
             text, fresh = _shown(line, wanted, fresh)
             yield text
         while wanted.follow:
-            over = ended()  # asked before reading: what is written until then is still read
+            over = ended()  # asked before reading, so that everything written before the end is read
             data = rest + file.read()
             lines = data.split(b"\n")
             rest = lines.pop()
@@ -86,7 +86,7 @@ def read(path: Path, wanted: Options, ended: Callable[[], bool]) -> Iterator[byt
 
 
 def last_words(path: Path) -> bytes:
-    """The end of a log, short enough for a termination message."""
+    """Returns the end of a log, short enough for a termination message."""
     try:
         text = b"".join(read(path, Options(tail=_LAST_WORDS_LINES), lambda: True))
     except OSError:
@@ -95,7 +95,7 @@ def last_words(path: Path) -> bytes:
 
 
 def _last(lines: Sequence[bytes], count: int) -> list[bytes]:
-    """The last lines; one that was logged in parts counts once."""
+    """Returns the last lines; one that was logged in parts counts once."""
     kept: deque[list[bytes]] = deque(maxlen=count)
     parts: list[bytes] = []
     for line in lines:

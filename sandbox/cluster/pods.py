@@ -1,7 +1,7 @@
 """One pod of the node: its volumes, its init containers in order, its containers, its status, its end.
 
-Each pod is a thread that sleeps until something happens: a container ends, a probe changes its mind, the API server tells of a change,
-or a time is due. Whoever notices something hands over what is to be done (`post`); only the pod's own thread does it.
+Each pod is a thread that sleeps until something happens: a container ends, a probe's verdict changes, the API server reports a change,
+or a time is due. Other threads pass the work that follows to the pod (`post`), and only the pod's own thread does it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from sandbox.cluster.runs import Node, Run
 
 _RETRY_SECONDS = 1.0
 _DEFAULT_GRACE_SECONDS = 30
-# The node authorizer learns of a new pod's references a moment after the kubelet does.
+# The node authorizer learns about a new pod's references a moment later than the kubelet does.
 _AUTHORIZER_TRIES, _AUTHORIZER_SECONDS = 5, 0.2
 
 
 class _Ending(Exception):
-    """The pod is to end: deleted, evicted, or over its deadline."""
+    """Raised when the pod is to end: it was deleted, evicted, or over its deadline."""
 
 
 class Pod(threading.Thread):
@@ -65,32 +65,32 @@ class Pod(threading.Thread):
 
     @property
     def runs(self) -> list[Run]:
-        """All containers, init containers first."""
+        """Returns all containers, init containers first."""
         return self._init_runs + self._main_runs
 
     def find(self, container: str) -> Run | None:
-        """The container of this name."""
+        """Returns the container of this name."""
         return next((run for run in self.runs if run.name == container), None)
 
     def post(self, act: Callable[[], None]) -> None:
-        """Hands over what the pod's thread is to do next."""
+        """Queues work for the pod's thread."""
         self._acts.put(act)
 
     def update(self, found: Object) -> None:
-        """The API server has a newer version of the object."""
+        """Takes a newer version of the object from the API server."""
         self.post(lambda: self._updated(found))
 
     def removed(self) -> None:
-        """The object is gone from the API server: nothing of the pod may go on."""
+        """Ends the whole pod, because its object is gone from the API server."""
         self.post(self._removed)
 
     def kill(self) -> None:
-        """Ends every container at once, from any thread: the node stops."""
+        """Kills every container at once, from any thread, because the node stops."""
         for run in self.runs:
             run.kill()
 
     def lookup(self, kind: str, name: str, optional: bool) -> Mapping[str, bytes]:
-        """The data of a ConfigMap or Secret of the pod's namespace (environment.Lookup)."""
+        """Returns the data of a ConfigMap or Secret of the pod's namespace (environment.Lookup)."""
         path = f"/api/v1/namespaces/{self.key[0]}/{kind}s/{name}"
         for _ in range(_AUTHORIZER_TRIES):
             try:
@@ -106,7 +106,7 @@ class Pod(threading.Thread):
         raise environment.NotConfigured(f'{kind} "{name}" not found')
 
     def event(self, kind: str, reason: str, message: str) -> None:
-        """An Event about the pod, for `kubectl describe` and `kubectl get events`."""
+        """Creates an Event about the pod, for `kubectl describe` and `kubectl get events`."""
         namespace, name = self.key
         about = {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": name, "uid": self.uid}
         body = {
@@ -120,11 +120,11 @@ class Pod(threading.Thread):
             "lastTimestamp": statuses.now(),
             "count": 1,
         }
-        with contextlib.suppress(errors.GreylagError):  # a namespace that is being deleted takes no events
+        with contextlib.suppress(errors.GreylagError):  # a namespace that is being deleted accepts no events
             self.node.api.create(f"/api/v1/namespaces/{namespace}/events", body)
 
     def run(self) -> None:
-        """The pod's whole life."""
+        """Runs the pod's whole life."""
         try:
             self._live()
         except _Ending:
@@ -139,7 +139,7 @@ class Pod(threading.Thread):
     def _live(self) -> None:
         if self._before.get("phase") in statuses.OVER:
             self._phase = self._before["phase"]
-            self._reported = "before"  # its status was reported by an earlier life of this node
+            self._reported = "before"  # its status was reported before this node was restarted
             return
         if self._before.get("phase") == statuses.RUNNING and self.object["spec"].get("restartPolicy") != "Always":
             self._reason, self._message = "NodeRestarted", "the node was restarted while the pod ran"
@@ -186,14 +186,14 @@ class Pod(threading.Thread):
             self._wait(max(0.0, min(due) - time.monotonic()) if due else None)
 
     def _wait(self, seconds: float | None) -> None:
-        """Does the next thing that was handed over, or returns after so many seconds.
+        """Does the next queued work, or returns after the given seconds.
 
         Raises:
             _Ending: the pod is to end.
         """
         limits = [limit for limit in (seconds, self._deadline_in()) if limit is not None]
         if not self._reported and not self._gone:
-            limits.append(_RETRY_SECONDS)  # the API server did not take the status: it is told again
+            limits.append(_RETRY_SECONDS)  # the API server did not accept the status: it is sent again
         try:
             act = self._acts.get(timeout=min(limits)) if limits else self._acts.get()
         except queue.Empty:
@@ -221,7 +221,7 @@ class Pod(threading.Thread):
         self.kill()
 
     def _end(self) -> None:
-        """Ends what still runs within the grace period, and settles the phase."""
+        """Ends the containers that still run within the grace period, and determines the phase."""
         self.ending = True
         grace = self.object["metadata"].get("deletionGracePeriodSeconds")
         if grace is None:
@@ -239,7 +239,7 @@ class Pod(threading.Thread):
         self._report()
 
     def _settle_unseen(self) -> None:
-        """A pod that is over has no container that still waits: its last end counts, else one that nobody saw."""
+        """Replaces the state of containers that still wait, which an ended pod can't have: by their last end, or by an unknown end."""
         for run in self._main_runs:
             if "waiting" in run.state:
                 run.state = run.last_state or statuses.terminated(statuses.KILLED, since=None, reason="ContainerStatusUnknown")
@@ -269,7 +269,7 @@ class Pod(threading.Thread):
         return statuses.RUNNING if begun else statuses.PENDING
 
     def _report(self) -> None:
-        """Writes the status if it has changed; what can't be written now is written later."""
+        """Writes the status if it has changed; if that fails now, it is written later."""
         if self._gone or self._reported == "before":
             return
         self._phase = self._current_phase()
@@ -302,7 +302,7 @@ class Pod(threading.Thread):
             self.node.api.patch(path, {"metadata": {"uid": self.uid}, "status": status})
             self._reported = text
         except ApiRefused as refused:
-            if refused.status in (404, 409):  # gone, or another pod of the same name: nobody is left to tell
+            if refused.status in (404, 409):  # gone, or another pod of the same name: the status is no longer wanted
                 self._reported = text
             else:
                 print(f"status of {self.key}: {refused.message}", flush=True)
@@ -312,6 +312,6 @@ class Pod(threading.Thread):
 
 
 def _with_address(found: Object, address: str) -> Object:
-    """The pod with the status fields that the downward API reads."""
+    """Returns the pod with the status fields that the downward API reads."""
     own = {"podIP": address, "podIPs": [{"ip": address}], "hostIP": "127.0.0.1", "hostIPs": [{"ip": "127.0.0.1"}]}
     return found | {"status": (found.get("status") or {}) | own}

@@ -14,12 +14,12 @@ from sandbox.cluster.api import Object
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What a probe of a container asks.
+    """The target of a container's probes.
 
     Attributes:
         address: the pod's IP.
-        named_ports: of the container's manifest.
-        execute: runs a command in the container within seconds; whether it ended with 0.
+        named_ports: those in the container's manifest.
+        execute: runs a command in the container within the given seconds, and tells whether it ended with 0.
     """
 
     address: str
@@ -28,12 +28,12 @@ class Endpoint:
 
 
 def named_ports(container: Object) -> dict[str, int]:
-    """A container's ports that have names."""
+    """Returns a container's named ports."""
     return {port["name"]: port["containerPort"] for port in container.get("ports") or [] if "name" in port}
 
 
 def passes(probe: Object, endpoint: Endpoint) -> bool:
-    """One try of a probe."""
+    """Tries a probe once, and tells whether it passed."""
     seconds = float(probe.get("timeoutSeconds", 1))
     if "exec" in probe:
         return endpoint.execute(probe["exec"]["command"], seconds)
@@ -60,12 +60,12 @@ def _port(port: Any, endpoint: Endpoint) -> int:
 
 
 class Prober(threading.Thread):
-    """Repeats a probe and tells when its verdict changes, as its thresholds say.
+    """Repeats a probe and reports each change of its verdict, by its thresholds.
 
     Args:
         probe: the manifest's.
-        once: one try.
-        verdict: is told True or False; never the same twice in a row.
+        once: tries the probe once.
+        verdict: called with True or False; never with the same twice in a row.
     """
 
     def __init__(self, probe: Object, once: Callable[[], bool], verdict: Callable[[bool], None]) -> None:
@@ -74,7 +74,7 @@ class Prober(threading.Thread):
         self._over = threading.Event()
 
     def end(self) -> None:
-        """No more tries."""
+        """Stops the tries."""
         self._over.set()
 
     def run(self) -> None:

@@ -1,6 +1,6 @@
 """One container of a pod through its starts, probes, ends and restarts.
 
-Everything here runs in its pod's thread: what other threads notice (an end, a probe's verdict) they hand over with `Owner.post`.
+Everything here runs in the pod's thread: other threads pass on what they notice (an end, a probe's verdict) with `Owner.post`.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from sandbox.cluster.api import Api, Object
 from sandbox.cluster.images import Image, Registry
 from sandbox.cluster.volumes import Volume
 
-_RETRY_SECONDS = 1.0  # between looks for a missing image, ConfigMap or Secret; the kubelet takes longer, a test should not
+_RETRY_SECONDS = 1.0  # between checks for a missing image, ConfigMap or Secret; the kubelet takes longer, but tests should not
 _LONGEST_BACKOFF_SECONDS = 300.0
-_STEADY_SECONDS = 600.0  # a container that ran for so long starts its backoff anew
+_STEADY_SECONDS = 600.0  # a container that ran for so long starts with the first backoff again
 _MESSAGE_BYTES = 4096  # a termination message's limit
 _DEFAULT_GRACE_SECONDS = 30
-# Without a probe a container is ready once the kubelet has noticed that it runs. It looks once a second, so that a program which fails
-# at once is never ready; if it were, a Deployment would count it as available.
+# Without a probe a container is ready once the kubelet has noticed that it runs. The kubelet checks once a second, so that a program which fails
+# at once is never ready; otherwise a Deployment would count it as available.
 _NO_READINESS_PROBE = {"initialDelaySeconds": 0.5, "periodSeconds": 86_400}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Node:
-    """What all pods of a node share.
+    """The state that all pods of a node share.
 
     Attributes:
         name: the Node's.
-        api: the API as this node's user.
-        images: what may be started.
+        images: the images that can be started.
+        directory: holds every pod's files.
         directory: of every pod's files.
-        hidden: directories of the host that containers find empty.
-        restart_backoff_seconds: before the second restart of a container, then doubled (10 s on a real node).
+        hidden: directories of the host that are empty in containers.
+        restart_backoff_seconds: the delay before the second restart of a container, doubled after that (10 s on a real node).
     """
 
     name: str
@@ -96,7 +96,7 @@ class Run:
 
     @property
     def status(self) -> Object:
-        """Its entry in the pod's status."""
+        """Returns its entry in the pod's status."""
         found = {
             "name": self.name,
             "image": self.container["image"],
@@ -111,15 +111,15 @@ class Run:
 
     @property
     def code(self) -> int | None:
-        """The exit code it ended with."""
+        """Returns the exit code it ended with."""
         return statuses.exit_code(self.state)
 
     def log(self, number: int) -> Path:
-        """Where the output of its start lies: 0 for the first."""
+        """Returns the file with the output of a start: 0 for the first."""
         return logs.place(self._pod.directory, self.name, number)
 
     def try_start(self, volumes: Mapping[str, Volume]) -> None:
-        """Starts it if its image, variables and volumes are there; else `due` says when to try again."""
+        """Starts it if its image, variables and volumes are there; else sets `due` to the next try."""
         self.due = None
         image = self._pod.node.images.find(self.container["image"])
         if image is None:
@@ -143,7 +143,7 @@ class Run:
         self._begin_probes()
 
     def terminate(self, grace_seconds: float) -> None:
-        """SIGTERM now, and SIGKILL when the grace is over; `post` tells of its end."""
+        """Sends SIGTERM now, and SIGKILL when the grace is over; `post` reports its end."""
         self.due = None
         for prober in self._probers:
             prober.end()
@@ -166,7 +166,7 @@ class Run:
         place.scratch.mkdir(parents=True, exist_ok=True)
         place.log.parent.mkdir(parents=True, exist_ok=True)
         place.termination.touch()
-        place.termination.chmod(0o666)  # whoever the container runs as may leave its last words
+        place.termination.chmod(0o666)  # any user of the container may write its termination message
         self._environment, self._user, self._termination = variables, description["user"], place.termination
         return description
 
@@ -260,7 +260,7 @@ class Run:
         return policy != "Never" if code != 0 else policy == "Always" and not self.init
 
     def _back_off(self) -> None:
-        """The first restart is immediate, then the node's delay, doubled each time, as a kubelet does."""
+        """Schedules a restart: the first at once, then after the node's delay, doubled each time, as a kubelet does."""
         if time.monotonic() - self._began > _STEADY_SECONDS:
             self._backoffs = 0
         first = self._pod.node.restart_backoff_seconds
@@ -275,7 +275,7 @@ class Run:
             self._pod.event("Warning", "BackOff", f"Back-off restarting failed container {self.name}")
 
     def _last_words(self, code: int) -> str:
-        """What the container wrote to its termination log, or, where the manifest says so and it failed, the end of its output."""
+        """Returns the container's termination log or, if the manifest says so and it failed, the end of its output."""
         text = self._termination.read_bytes()[:_MESSAGE_BYTES]
         if not text and code != 0 and self.container.get("terminationMessagePolicy") == "FallbackToLogsOnError":
             text = logs.last_words(self.log(self.restarts))

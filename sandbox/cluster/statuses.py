@@ -1,4 +1,4 @@
-"""A pod's status as the kubelet writes it. Pure: from what its containers are doing to JSON."""
+"""A pod's status as the kubelet writes it, made from its containers' states. Pure."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from sandbox.cluster.api import Object
 
 PENDING, RUNNING, SUCCEEDED, FAILED = "Pending", "Running", "Succeeded", "Failed"
 OVER = (SUCCEEDED, FAILED)
-KILLED = 137  # 128 + SIGKILL: what is reported for a container whose end nobody saw
+KILLED = 137  # 128 + SIGKILL: reported for a container whose end was not seen
 
 
 def now() -> str:
-    """The time as Kubernetes writes it, to the second."""
+    """Returns the time as Kubernetes writes it, to the second."""
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def waiting(reason: str, message: str = "") -> Object:
-    """A container's state before it runs."""
+    """Returns a container's state before it runs."""
     return {"waiting": {"reason": reason} | ({"message": message} if message else {})}
 
 
 def running(since: str) -> Object:
-    """A container's state while it runs."""
+    """Returns a container's state while it runs."""
     return {"running": {"startedAt": since}}
 
 
 def terminated(code: int, *, since: str | None, message: str = "", reason: str = "", identity: str = "") -> Object:
-    """A container's state after its end."""
+    """Returns a container's state after its end."""
     word = reason or ("Completed" if code == 0 else "Error")
     state: Object = {"exitCode": code, "reason": word, "startedAt": since, "finishedAt": now() if since else None}
     if message:
@@ -40,13 +40,13 @@ def terminated(code: int, *, since: str | None, message: str = "", reason: str =
 
 
 def exit_code(state: Mapping[str, Any]) -> int | None:
-    """The exit code of a terminated container."""
+    """Returns the exit code of a terminated container."""
     end = state.get("terminated")
     return None if end is None else int(end["exitCode"])
 
 
 def conditions(phase: str, *, sandbox: bool, initialised: bool, ready: bool, before: Sequence[Object]) -> list[Object]:
-    """The conditions that a kubelet owns; the time of a transition is kept while the condition stays as it was.
+    """Returns the conditions that a kubelet owns; the time of a transition is kept while the condition stays the same.
 
     Args:
         phase: the pod's.
@@ -78,5 +78,5 @@ def conditions(phase: str, *, sandbox: bool, initialised: bool, ready: bool, bef
 
 
 def final_phase(codes: Sequence[int | None]) -> str:
-    """The phase of a pod whose containers have all ended: Succeeded if all ended with 0."""
+    """Returns the phase of a pod whose containers have all ended: Succeeded if all ended with 0."""
     return SUCCEEDED if all(code == 0 for code in codes) else FAILED

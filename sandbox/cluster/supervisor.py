@@ -1,10 +1,10 @@
-"""The process around one container: makes its namespaces and its root, starts it as their process 1, keeps its log, ends with its exit code.
+"""The process around one container: makes its namespaces and its root, starts it as their process 1, writes its log, ends with its exit code.
 
-Run by the kubelet as `python -I -S supervisor.py`; a program of its own, standard library alone, so that it starts in 30 ms. It reads
+The kubelet runs it as `python -I -S supervisor.py`: a program of its own with the standard library alone, so that it starts in 30 ms. It reads
 the container's description as one line of JSON from its standard input, which stays open: when it closes, the kubelet is gone, and the
-container is killed. It answers one line of JSON: `{"pid": …}` once the program runs, or `{"error": …}`.
+container is killed. It answers with one line of JSON: `{"pid": …}` once the program runs, or `{"error": …}`.
 
-The root is an overlay over the machine's own `/`: everything that is installed is there, nothing that the container writes remains.
+The root is an overlay over the machine's own `/`: everything that is installed is there, and nothing that the container writes remains.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import sys
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
-START_FAILED = 128  # containerd's exit code where the program could not be started
+START_FAILED = 128  # containerd's exit code for a program that could not be started
 
 # linux/sched.h, linux/mount.h, linux/prctl.h, linux/capability.h
 _NEW_NAMESPACES = 0x00020000 | 0x04000000 | 0x08000000 | 0x20000000  # mount, UTS, IPC, PID; the network is the machine's
 _MS_RDONLY, _MS_NOSUID, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 2, 32, 4096, 16384, 1 << 18
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 24, 38
 _LAST_CAPABILITY = 40
-# What containerd leaves to a container that runs as root; `capabilities.drop: [ALL]` takes these too.
+# The capabilities that containerd leaves to a container that runs as root; `capabilities.drop: [ALL]` drops these too.
 CAPABILITIES = {
     "CHOWN": 0,
     "DAC_OVERRIDE": 1,
@@ -74,7 +74,7 @@ def _bind(source: str, target: Path, *, writable: bool, recursive: bool = False)
 
 
 def inside(root: Path, path: str) -> Path:
-    """Where a path of the container lies, its symbolic links followed inside the root: `/var/run` must not lead to the machine's `/run`."""
+    """Returns a container path's place on the host. Symbolic links are followed inside the root: `/var/run` must not lead to the machine's `/run`."""
     found, rest, hops = root, [part for part in path.split("/") if part], 0
     while rest:
         part = rest.pop(0)
@@ -93,7 +93,7 @@ def inside(root: Path, path: str) -> Path:
 
 
 def _hide(upper: Path, path: Path) -> None:
-    """Empties a directory of the machine in the overlay, keeping the mode and owner of every directory above it."""
+    """Empties a directory of the machine in the overlay, and keeps the mode and owner of every directory above it."""
     place = upper
     for part in path.parts[1:]:
         place /= part
@@ -107,7 +107,7 @@ def _hide(upper: Path, path: Path) -> None:
 
 
 def _make_root(scratch: Path, hidden: list[str]) -> Path:
-    # A memory file system below the overlay: it works where `/` itself is an overlay, and ends with the namespace.
+    # A memory file system below the overlay: it works even if `/` itself is an overlay, and ends with the namespace.
     _mount("tmpfs", scratch, "tmpfs", 0, "mode=755")
     upper, work, root = (scratch / name for name in ("upper", "work", "root"))
     for directory in (upper, work, root):
@@ -136,8 +136,8 @@ def _make_system_directories(root: Path) -> None:
 
 
 def _bind_volume(root: Path, mount: dict[str, Any]) -> None:
-    """Binds a directory or file to its place. What belongs to the image can be reached by every user, as in a real image: the machine
-    may keep it below a directory that only root enters."""
+    """Binds a directory or file to its place. Every user can reach an image's files, as in a real image, even if the machine
+    keeps them below a directory that only root may enter."""
     source, target = mount["source"], inside(root, mount["target"])
     if Path(source).is_dir():
         target.mkdir(parents=True, exist_ok=True)
@@ -153,13 +153,13 @@ def _bind_volume(root: Path, mount: dict[str, Any]) -> None:
 
 
 def _enter(container: dict[str, Any]) -> None:
-    """Makes the container's root and becomes its user. In the child: what is lost here is the container's alone."""
+    """Makes the container's root and becomes its user. Runs in the child process, so that what it gives up is the container's alone."""
     _mount("none", Path("/"), None, _MS_REC | _MS_PRIVATE)
     hostname = container["hostname"].encode()
     _checked(_libc.sethostname(hostname, len(hostname)), "sethostname")
     root = _make_root(Path(container["scratch"]), container["hidden"])
     _make_system_directories(root)
-    # As container runtimes do, the outer places first: a volume at /tmp must not cover what the image has below it.
+    # As in container runtimes, outer places come first: a volume at /tmp must not cover what the image has below it.
     for mount in sorted(container["mounts"], key=lambda item: len(PurePosixPath(item["target"]).parts)):
         _bind_volume(root, mount)
     where = inside(root, container["working_directory"])
@@ -211,7 +211,7 @@ def _run(container: dict[str, Any], output: int, failure: int) -> NoReturn:
 
 
 class _Log:
-    """Writes `TIME F text` lines (P where a line goes on in the next), the format that `logs.py` reads."""
+    """Writes `TIME F text` lines (P if a line continues in the next), the format that `logs.py` reads."""
 
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -254,7 +254,7 @@ def _follow(pid: int, output: int, log: _Log) -> int:
             data = os.read(output, 1 << 16)
             if data:
                 log.add(data)
-                continue  # everything that was printed comes before the end
+                continue  # all output comes before the end
             poll.unregister(output)
         if 0 in ready and not os.read(0, 4096):
             poll.unregister(0)
@@ -264,7 +264,7 @@ def _follow(pid: int, output: int, log: _Log) -> int:
 
 
 def _drain(output: int, log: _Log) -> None:
-    """What was printed by processes that died with process 1."""
+    """Logs the output of processes that died with process 1."""
     while data := os.read(output, 1 << 16):
         log.add(data)
     log.close()
@@ -276,7 +276,7 @@ def _say(**answer: object) -> None:
 
 
 def main() -> int:
-    """Runs the container of the description on standard input; its exit code, 128 + N where a signal ended it."""
+    """Runs the container that standard input describes; returns its exit code, 128 + N if a signal ended it."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the kubelet signals the container itself
     description = b""

@@ -1,7 +1,7 @@
-"""A pod's volumes as directories of the host, which containers then find bound to their mount paths.
+"""A pod's volumes as directories of the host, which are bound to their mount paths in containers.
 
-Contents are written once, when the pod starts: a ConfigMap that changes later reaches the next pod, not this one, and a projected token
-is not renewed (an hour by default; pods of a sandbox live shorter).
+Contents are written once, when the pod starts: a later change of a ConfigMap reaches the next pod, not this one, and a projected token
+is not renewed (an hour by default; pods of a sandbox have shorter lives).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sandbox.cluster.environment import Lookup, NotConfigured, field_value
 
 _DEFAULT_MODE = 0o644
 _TOKEN_SECONDS = 3600
-_SHARED_MODE = 0o777  # an emptyDir belongs to whoever the containers run as
+_SHARED_MODE = 0o777  # an emptyDir is writable for any user of the containers
 
 Tokens = Callable[[Mapping[str, Any]], str]
 """A `serviceAccountToken` source -> a token of the pod's service account."""
@@ -28,7 +28,7 @@ class Volume:
     """A volume that is ready.
 
     Attributes:
-        path: what is bound into containers.
+        path: the directory or file that is bound into containers.
         writable: whether containers may write to it (`emptyDir` and `hostPath`).
     """
 
@@ -38,7 +38,7 @@ class Volume:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sources:
-    """Where contents come from."""
+    """The sources of contents."""
 
     lookup: Lookup
     tokens: Tokens
@@ -58,7 +58,7 @@ def prepare(pod: Object, directory: Path, sources: Sources) -> dict[str, Volume]
 
 
 def token_request(pod: Object, source: Mapping[str, Any]) -> Object:
-    """The TokenRequest for a projected token: bound to the pod, so that it dies with it."""
+    """Returns the TokenRequest for a projected token, bound to the pod, so that the token ends with it."""
     metadata = pod["metadata"]
     bound = {"kind": "Pod", "apiVersion": "v1", "name": metadata["name"], "uid": metadata["uid"]}
     spec: Object = {"expirationSeconds": source.get("expirationSeconds", _TOKEN_SECONDS), "boundObjectRef": bound}
@@ -112,7 +112,7 @@ def _write_items(place: Path, data: Mapping[str, bytes], source: Object, mode: i
 
 
 def _give_to_group(directory: Path, group: int) -> None:
-    """`fsGroup`: the pod's own volumes belong to the group, which may read what their owner may."""
+    """Gives the pod's own volumes to the group of `fsGroup`, with the rights that their owner has."""
     for path in directory.rglob("*"):
         os.chown(path, -1, group)
         mode = path.stat().st_mode

@@ -1,1 +1,1 @@
-"""PostgreSQL and ClickHouse out of packages, one server or several nodes."""
+"""PostgreSQL and ClickHouse from Python packages, as one server or as several nodes."""

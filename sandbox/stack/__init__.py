@@ -1,1 +1,1 @@
-"""A Prefect server, its workers and everything that the demo promotes through."""
+"""A Prefect server, its workers, and everything else that the demo needs for its promotion."""

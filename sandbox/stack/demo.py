@@ -1,4 +1,4 @@
-"""`make demo`: the six services promoted dev -> release -> prod on real engines, told line by line, then a table of what was done.
+"""`make demo`: the six services promoted dev -> release -> prod on real engines, reported line by line, then a table of the results.
 
 Everything that is printed was read back: outcomes from the runs' own artifacts, versions from the databases by SQL.
 """
@@ -37,9 +37,9 @@ PROJECT = Path(__file__).resolve().parents[2]
 DEFAULT_STATE = Path(".sandbox") / "demo"
 APPROVER = "make demo"
 POLL_SECONDS = 0.7
-"""How often the server is asked what is new; the demo's own patience, not a limit."""
+"""Seconds between two questions to the server."""
 PROMOTION_SECONDS = 1800.0
-"""A promotion that takes longer than this has lost its workers; a person who approves by hand has as long as the flow's own time-out."""
+"""A promotion that takes longer than this has lost its workers; a person who approves by hand has the flow's own time-out."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ class _Demo:
     cluster: DemoCluster | None = None
 
     def run(self) -> bool:
-        """Deploys, promotes, approves, reads back. Returns whether everything is where it should be."""
+        """Deploys, promotes, approves and reads back. Tells whether every database is at its newest version."""
         address = self.stack.prefect.api_url
         os.environ.update(PREFECT_API_URL=address, GREYLAG_HOME=str(PROJECT), GREYLAG_FLEET=str(self.stack.fleet.path))
         from prefect.client.orchestration import get_client
@@ -81,7 +81,7 @@ class _Demo:
             self.say(f"  worker {self.stack.workers[name].pool}: holds {holds}")
 
     def _access(self, environment: str) -> dict[str, str]:
-        """What a worker needs for its namespace of the cluster; nothing without one."""
+        """Returns the variables with which a worker reaches its namespace of the cluster; empty without a cluster."""
         if self.cluster is None:
             return {}
         targets = [target for target in self.stack.fleet.targets() if target.environment == environment]
@@ -104,7 +104,7 @@ class _Demo:
         return run
 
     def _follow(self, client: SyncPrefectClient, promotion: FlowRun) -> FlowRun:
-        """Tells every run's beginning and end until the promotion has ended; gives the approval where one is awaited."""
+        """Reports every run's beginning and end until the promotion has ended; gives the approval when one is awaited."""
         told: dict[UUID, str] = {}
         deadline = time.monotonic() + PROMOTION_SECONDS
         asked = False
@@ -136,7 +136,7 @@ class _Demo:
             self.say(f"{run.name}: {(state.name or '').lower()}" + (f": {state.message}" if state.message and state.is_completed() else ""))
 
     def _roll_out(self, run: FlowRun) -> None:
-        """Plays the delivery tool: an environment that is being deployed gets the release's Deployments, whose pods wait for their migration."""
+        """Acts as the delivery tool: applies the release's Deployments to an environment that is being deployed; their pods wait for the migration."""
         if self.cluster is not None and _is_deploy(run):
             environment = str(run.parameters["environment"])
             self.cluster.roll_out(environment)
@@ -168,7 +168,7 @@ class _Demo:
         self.say(f"  bundle {wanted.bundle[:12]}, plan {wanted.plan[:12]}, confirm {values['confirm']}, approver (a claim) {APPROVER!r}")
 
     def _results(self, client: SyncPrefectClient, promotion: UUID) -> list[dict[str, Any]]:
-        """The result tables that the environments' own runs published, in the order of promotion."""
+        """Returns the result tables that the environments' own runs published, in the order of promotion."""
         from flows import remote_runs
 
         rows: list[dict[str, Any]] = []
@@ -206,7 +206,7 @@ def _is_deploy(run: FlowRun) -> bool:
 
 
 def _descendants(client: SyncPrefectClient, promotion: FlowRun) -> list[FlowRun]:
-    """Runs that began after the promotion was started, oldest first, the promotion itself left out."""
+    """Returns the runs that began after the promotion was started, oldest first, without the promotion itself."""
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterExpectedStartTime
     from prefect.client.schemas.sorting import FlowRunSort
 
@@ -247,7 +247,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _import_early() -> None:
-    """Imports Prefect and the flows (3 s of work) while the servers start; what fails here fails again, and is told, where it is needed."""
+    """Imports Prefect and the flows (3 s of work) while the servers start. A failing import fails again, and is reported, where it is needed."""
     with contextlib.suppress(Exception):
         importlib.import_module("flows.promote_release")
 

@@ -1,9 +1,9 @@
-"""The demo's cluster (`make demo CLUSTER=1`): what a platform team and a delivery tool do around greylag.
+"""The demo's cluster (`make demo CLUSTER=1`), with the work of a platform team and of a delivery tool around greylag.
 
-The platform's part, before anything is deployed: a namespace per environment, the worker's service account with the shipped Role and nothing else,
-and each service's database Secret, as an External Secrets operator would sync it. The delivery tool's part, as Argo CD or a pipeline plays it:
+The platform team's part comes before any deployment: a namespace per environment, the worker's service account with the shipped Role and nothing else,
+and each service's database Secret, as an External Secrets operator would sync it. The delivery tool's part is that of Argo CD or a pipeline:
 each service's Deployment with the release's image is applied once its environment is being deployed. Its pods wait in `greylag wait`
-until the migration Job is done; that is what the health gate then sees.
+until the migration Job is done; the health gate sees that.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class DemoCluster:
         fleet: names namespaces, Secrets, images and Deployments.
 
     Raises:
-        NotFound: there can be no cluster on this machine; says why.
+        NotFound: this machine can't run a cluster; the message says why.
     """
 
     def __init__(self, directory: Path, fleet: Fleet) -> None:
@@ -47,7 +47,7 @@ class DemoCluster:
         self._cluster = cluster.Cluster(directory)
 
     def start(self) -> None:
-        """Starts the control plane and the node, which then knows every service's image."""
+        """Starts the control plane and the node, and registers every service's image."""
         self._cluster.start()
         for service in self._fleet.services:
             target = self._fleet.target(service, next(iter(self._fleet.environments)))
@@ -59,14 +59,14 @@ class DemoCluster:
         self._cluster.stop()
 
     def prepare(self, environment: str, secrets: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-        """The platform's part for an environment; safe to repeat.
+        """Does the platform team's part for an environment; safe to repeat.
 
         Args:
             environment: one of the fleet's.
             secrets: each service's database credentials.
 
         Returns:
-            The variables with which the environment's worker reaches its namespace, and no other.
+            The variables with which the environment's worker reaches its namespace, and only that one.
         """
         targets = self._targets(environment)
         for namespace in {target.namespace for target in targets}:
@@ -80,13 +80,13 @@ class DemoCluster:
         return {"KUBECONFIG": str(config), "GREYLAG_KUBE_CONTEXT": kubeconfigs.CONTEXT}
 
     def roll_out(self, environment: str) -> None:
-        """The delivery tool's part: the release's Deployments of an environment; safe to repeat."""
+        """Does the delivery tool's part for an environment: applies the release's Deployments; safe to repeat."""
         targets = self._targets(environment)
         for namespace in {target.namespace for target in targets}:
             self._cluster.apply(*(deployment(target) for target in targets if target.namespace == namespace), namespace=namespace)
 
     def commands(self) -> Iterator[tuple[str, str]]:
-        """Commands to try, and what they show."""
+        """Yields commands to try, and what they show."""
         namespace = self._targets(next(iter(self._fleet.environments)))[0].namespace
         yield f"export KUBECONFIG={self._cluster.kubeconfig} PATH={self._cluster.programs}:$PATH", "the administrator's access"
         yield f"kubectl -n {namespace} get jobs,deployments,pods", "migration Jobs beside the Deployments that waited for them"
@@ -97,12 +97,12 @@ class DemoCluster:
 
 
 def build(say: Callable[[str], None]) -> None:
-    """Builds the control plane where it is not cached. Raises NotFound without Go, Unavailable where the build fails."""
+    """Builds the control plane if it is not cached. Raises NotFound without Go, Unavailable when the build fails."""
     builds.build(builds.CONTROLPLANE, say)
 
 
 def deployment(target: Target) -> dict[str, Any]:
-    """A service's Deployment as its chart would have it: the application behind an init container that waits for the image's own newest migration."""
+    """Returns a service's Deployment as its chart would have it: an init container waits for the image's own newest migration, then the application starts."""
     labels = {"app.kubernetes.io/name": target.service, "app.kubernetes.io/instance": target.environment}
     image = target.image(RELEASE)
     waiting = {

@@ -1,4 +1,4 @@
-"""What the demo prints: lines with the time since the start, a result table, commands to try."""
+"""The demo's output: lines with the time since the start, a result table, commands to try."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Teller:
         print(f"[{time.monotonic() - self._started:6.1f} s] {line}", flush=True)
 
     def component(self, name: str, state: State, seconds: float) -> None:
-        """A server's state, as the stack reports it."""
+        """Prints a server's state, as the stack reports it."""
         if state is State.READY:
             self(f"  {name}: ready after {seconds:.1f} s")
         elif state is State.FAILED:
@@ -43,11 +43,11 @@ class Teller:
             self(f"  {name} …")
 
     def failure(self, text: str) -> None:
-        """An error in full."""
+        """Prints an error in full."""
         print(f"\n{text}\n", file=sys.stderr, flush=True)
 
     def table(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """The result table; one line per service and environment."""
+        """Prints the result table; one line per service and environment."""
         if not rows:
             return
         lines = [list(COLUMNS.values())] + [[str(row.get(key, "")) for key in COLUMNS] for row in rows]
@@ -64,7 +64,7 @@ class Teller:
         print(flush=True)
 
     def approval_wanted(self, url: str, values: Mapping[str, str]) -> None:
-        """How a person approves: the form's address and what to put into it."""
+        """Prints how a person approves: the form's address and the values for it."""
         self("prod waits for your approval. Open this form, fill in the values, choose your name and a reason, and submit:")
         print(f"\n    {url}\n")
         for name, value in values.items():
@@ -72,7 +72,7 @@ class Teller:
         print(flush=True)
 
     def where_to_look(self, url: str, state: Path, *, keep: bool, more: str = "") -> None:
-        """Where the Prefect UI is, and what to look at there; `more` are the options of this demo."""
+        """Prints the address of the Prefect UI, and what to look at there; `more` are the options of this demo."""
         if keep:
             self(f"Prefect UI: {url}")
             print(
@@ -86,7 +86,7 @@ class Teller:
             self(f"`make demo{more} KEEP=1` starts them again on the same data and keeps the Prefect UI open")
 
     def commands_to_try(self, addresses: Addresses, state: Path, more: Iterable[tuple[str, str]] = ()) -> None:
-        """Commands that work while the stack is up; `more` are the cluster's."""
+        """Prints commands that work while the stack is up; `more` are the cluster's."""
         print(
             "\nIn another terminal, with dev's credentials by reference:\n\n"
             f'    eval "$(.venv/bin/python -m sandbox.stack.shell --state {state} dev)"'

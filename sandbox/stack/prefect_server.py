@@ -1,7 +1,7 @@
 """A real Prefect server on SQLite, and real process workers, as child processes.
 
 Most of a cold start (20–25 s) is 130 schema migrations of an empty SQLite file. They are run once per Prefect version into a template
-in the cache directory; a new server then copies it and is ready in about 7 s, which is what importing Prefect's server costs.
+in the cache directory; a new server copies it and is ready in about 7 s, the time for importing Prefect's server.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from migrator import errors
 from sandbox import cache, ports, processes
 
 Progress = Callable[[str], None]
-"""Is told what takes long, in a few words."""
+"""Receives short texts about work that takes long."""
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 _READY_SECONDS = 180.0
 _WORKER_READY_SECONDS = 120.0
 _STOP_SECONDS = 15.0
-# What `prefect server start` runs after it has imported Prefect's command line.
+# The command that `prefect server start` runs after it has imported Prefect's command line.
 _SERVER_COMMAND = [sys.executable, "-m", "uvicorn", "--factory", "sandbox.stack.prefect_application:create_app"]
 _SERVER_COMMAND += ["--app-dir", str(PROJECT_ROOT), "--host", ports.LOOPBACK, "--timeout-keep-alive", "5"]
 _WORKER_STOP_SECONDS = 40.0  # Prefect gives a flow run 30 s between SIGTERM and SIGKILL (prefect.md §12)
@@ -48,7 +48,7 @@ _QUIET = {
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
     "PREFECT_CLI_PROMPT": "false",
 }
-# What another environment's worker, or a developer's shell, must not hand on.
+# Settings of another environment's worker, or of a developer's shell, that must not be passed on.
 _PRIVATE_PREFIXES = ("PREFECT_", "GREYLAG_", "GOOSE_", "VAULT_", "BAO_", "CLICKHOUSE_", "PG")
 _KEPT = ("GREYLAG_CACHE", "GREYLAG_FLEET")
 
@@ -58,8 +58,8 @@ class PrefectServer:
 
     Args:
         directory: holds `home/`, `client/` and `server.log`; made if missing.
-        port: None takes a free one; the UI is told the same.
-        progress: is told when the schema has to be made first.
+        port: None takes a free one; the UI gets the same.
+        progress: called when the schema has to be made first.
     """
 
     def __init__(self, directory: Path, port: int | None = None, progress: Progress = lambda _: None) -> None:
@@ -84,7 +84,7 @@ class PrefectServer:
 
     @property
     def running(self) -> bool:
-        """Whether the server's process is alive."""
+        """Tells whether the server's process is alive."""
         return self._process is not None and self._process.running
 
     def start(self) -> PrefectServer:
@@ -113,26 +113,26 @@ class PrefectServer:
             self._process.stop(_STOP_SECONDS)
 
     def end_leftovers(self) -> None:
-        """Marks the runs as crashed whose process can't be there, because none of this server's workers is: they would hold up those that come."""
+        """Marks runs as crashed whose process can't exist, because none of this server's workers does: they would hold up later runs."""
         unfinished = {"type": {"any_": ["PENDING", "RUNNING", "PAUSED", "CANCELLING"]}}
         for run in self.request("POST", "/flow_runs/filter", {"flow_runs": {"state": unfinished}}):
             state = {"type": "CRASHED", "message": "the servers were stopped while this ran"}
             self.request("POST", f"/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
 
     def environment(self) -> dict[str, str]:
-        """Variables with which any Prefect client talks to this server; to be laid over `clean_environment()` or a process's own."""
+        """Returns the variables with which any Prefect client talks to this server; to be added to `clean_environment()` or a process's own."""
         return _QUIET | {
             "PREFECT_API_URL": self.api_url,
             "PREFECT_HOME": str(self.directory / "client"),
-            # The shortest that Prefect takes: a promotion whose worker was killed holds up the next one for three of them.
+            # The shortest that Prefect accepts: a promotion whose worker was killed holds up the next one for three heartbeats.
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         }
 
     def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """One request to the REST API, e.g. `POST`, `/work_pools/filter`; the answer's JSON, None where it is empty.
+        """Sends one request to the REST API, e.g. `POST`, `/work_pools/filter`; returns the answer's JSON, None when it is empty.
 
         Raises:
-            Unavailable: with the status and the server's text, or because it does not answer.
+            Unavailable: with the status and the server's text, or because the server does not answer.
         """
         call = urllib.request.Request(
             self.api_url + path,
@@ -156,7 +156,7 @@ class PrefectServer:
         return False
 
     def _prepare_database(self) -> bool:
-        """Brings a migrated database into place; False where the server itself must migrate one of another Prefect version."""
+        """Puts a migrated database into place; returns False if the server itself must migrate one of another Prefect version."""
         self.home.mkdir(parents=True, exist_ok=True)
         database = self.home / "prefect.db"
         if not database.exists():
@@ -177,7 +177,7 @@ class PrefectServer:
                 # The UI would call port 4200 otherwise (prefect.md §9).
                 "PREFECT_SERVER_UI_API_URL": self.api_url,
                 "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false" if migrated else "true",
-                # A schedule that somebody activates is looked at after 5 s; Prefect's own minute is long for somebody who watches.
+                # An activated schedule is noticed after 5 s; Prefect's default of a minute is long for a person who watches.
                 "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
             }
         )
@@ -190,9 +190,9 @@ class PrefectWorker:
         server: the server it polls.
         pool: the work pool; made (type process) if missing.
         name: the worker's name.
-        environment: what only this worker and its flow runs hold: credentials, GREYLAG_ settings.
+        environment: the variables of this worker and its flow runs alone: credentials, GREYLAG_ settings.
         directory: holds the worker's PREFECT_HOME and `worker.log`; default `workers/POOL` in the server's directory.
-        query_seconds: how often it asks for work; Prefect's default of 10 is long for somebody who watches.
+        query_seconds: seconds between two requests for work; Prefect's default of 10 is long for a person who watches.
     """
 
     def __init__(
@@ -238,7 +238,7 @@ class PrefectWorker:
 
     @property
     def running(self) -> bool:
-        """Whether the worker's process is alive."""
+        """Tells whether the worker's process is alive."""
         return self._process.running
 
     def start(self) -> PrefectWorker:
@@ -280,16 +280,16 @@ class PrefectWorker:
     def _online(self) -> bool:
         with contextlib.suppress(errors.Unavailable):
             workers = self.server.request("POST", f"/work_pools/{self.pool}/workers/filter", {})
-            # The status alone would still be that of a worker of this name from before a restart.
+            # The status alone could be that of a worker with this name from before a restart.
             heard = [datetime.datetime.fromisoformat(each["last_heartbeat_time"]) for each in workers if each["name"] == self.name]
             return any(moment > self._launched for moment in heard)
         return False
 
 
 def create_work_pool(server: PrefectServer, pool: str) -> None:
-    """A closed process work pool; one that exists is kept, one that is open (an older sandbox's) is closed.
+    """Creates a closed process work pool; an existing one is kept, and closed if it is open (an older sandbox's).
 
-    Its runs begin in Prefect's engine. By default another process runs the pull step first, and imports Prefect, too: 3 s more per run.
+    Its runs begin in Prefect's engine. By default another process runs the pull step first and imports Prefect, too, which takes 3 s more per run.
     """
     template = templates.process(f"{shlex.quote(sys.executable)} -m prefect.engine")
     found = server.request("POST", "/work_pools/filter", {"work_pools": {"name": {"any_": [pool]}}})
@@ -300,12 +300,12 @@ def create_work_pool(server: PrefectServer, pool: str) -> None:
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without any tool's settings and secrets."""
+    """Returns this process's environment without any tool's settings and secrets."""
     return {name: value for name, value in os.environ.items() if not name.startswith(_PRIVATE_PREFIXES) or name in _KEPT}
 
 
 def prefect_version() -> str:
-    """The installed version, without importing Prefect (2 s).
+    """Returns the installed version, without importing Prefect (2 s).
 
     Raises:
         NotFound: it is not installed.
@@ -317,7 +317,7 @@ def prefect_version() -> str:
 
 
 def _template(progress: Progress) -> Path:
-    """An empty database with Prefect's schema, from the cache or made there. Processes that make it at once replace each other's."""
+    """Returns an empty database with Prefect's schema, from the cache or made there. Processes that make it at once replace each other's."""
     template = cache.directory() / f"prefect-{prefect_version()}.sqlite"
     if template.exists():
         return template
@@ -337,7 +337,7 @@ def _template(progress: Progress) -> Path:
                 code="sandbox-start",
                 detail=(done.stderr or done.stdout).strip()[-2000:],
             )
-        # Leaving write-ahead logging folds the log into the file; the copy is then one file.
+        # Leaving write-ahead logging merges the log into the database, so that one file is enough for a copy.
         _single_file(Path(home) / "prefect.db")
         (Path(home) / "prefect.db").replace(template)
     return template

@@ -1,7 +1,7 @@
-"""The whole fleet's surroundings on one machine: PostgreSQL, ClickHouse, a secrets server, Prefect, and one worker for each work pool.
+"""The surroundings of a whole fleet on one machine: PostgreSQL, ClickHouse, a secrets server, Prefect, and one worker for each work pool.
 
-`Stack(directory)` starts all of them side by side, makes every service's database and login in every environment of fleet.yaml, and writes
-the credentials where fleet.yaml says that they lie. Each environment's worker can read its own secrets and nobody else's; the promotion
+`Stack(directory)` starts all of them in parallel, makes every service's database and login in every environment of fleet.yaml, and writes
+the credentials to the places that fleet.yaml names. Each environment's worker can read its own secrets and no others; the promotion
 worker can read none. A second start on the same directory finds the same data, passwords, ports and runs.
 """
 
@@ -35,7 +35,7 @@ PROMOTION = "promotion"
 
 
 class State(enum.StrEnum):
-    """How far a component is."""
+    """The state of a component."""
 
     STARTING = "starting"
     READY = "ready"
@@ -43,11 +43,11 @@ class State(enum.StrEnum):
 
 
 Progress = Callable[[str, State, float], None]
-"""Is told a component's name, its state, and the seconds since its start began; one call at a time."""
+"""Receives a component's name, its state, and the seconds since its start began; one call at a time."""
 
 
 class Component(Protocol):
-    """Something that is started and stopped with a stack."""
+    """A thing that is started and stopped with a stack."""
 
     def start(self) -> object: ...
 
@@ -55,14 +55,14 @@ class Component(Protocol):
 
 
 class Stack:
-    """Everything, as one context manager.
+    """All components, as one context manager.
 
     Args:
         directory: holds all data, logs and passwords.
-        progress: is told what starts and what is ready.
+        progress: receives what starts and what is ready.
         fleet_file: another fleet than fleet.yaml (or GREYLAG_FLEET's).
-        workers: False leaves the workers out; `launch_workers` starts them then, one after another if need be.
-        worker_settings: variables for every worker beside its credentials, e.g. `GREYLAG_BACKOFF_BASE_SECONDS`.
+        workers: False leaves the workers out; `launch_workers` can start them later, one by one.
+        worker_settings: variables for every worker in addition to its credentials, e.g. `GREYLAG_BACKOFF_BASE_SECONDS`.
         postgres_version: major version.
         beside: further components by name, started with the servers and stopped after the workers.
     """
@@ -127,7 +127,7 @@ class Stack:
         self._closing.close()
 
     def launch_workers(self, *names: str, settings: Mapping[str, str] | None = None) -> None:
-        """Starts the workers of these environments (`PROMOTION` for the promotion's) without waiting for them; `settings` are theirs alone."""
+        """Starts the workers of these environments (`PROMOTION` for the promotion's) without waiting for them; `settings` are for these alone."""
         if not self.workers:
             self._stop_later(self._stop_workers)
         for name in names:
@@ -138,7 +138,7 @@ class Stack:
             self.workers[name].launch()
 
     def wait_for_workers(self) -> None:
-        """Returns once every worker that was launched is online.
+        """Returns once every launched worker is online.
 
         Raises:
             Unavailable: one did not come up; the detail shows its log's last lines.
@@ -146,7 +146,7 @@ class Stack:
         self._in_parallel({f"worker {worker.pool}": worker.wait_until_online for worker in self.workers.values()})
 
     def addresses(self) -> stack_state.Addresses:
-        """Where everything listens."""
+        """Returns the addresses of all servers."""
         return stack_state.Addresses(
             pid=os.getpid(),
             fleet=str(self.fleet.path),
@@ -162,17 +162,17 @@ class Stack:
         )
 
     def work_pools(self) -> dict[str, str]:
-        """The work pool of each environment, in the order of promotion, and that of the promotion itself."""
+        """Returns the work pool of each environment, in the order of promotion, and that of the promotion itself."""
         first = next(iter(self.fleet.services))
         pools = {name: self.fleet.target(first, name).work_pool for name in self.fleet.environments}
         return pools | {PROMOTION: self.fleet.work_pool.replace("{environment}", PROMOTION)}
 
     def environment(self, environment: str) -> dict[str, str]:
-        """The variables of an environment's worker: its Vault login, where Prefect is, and the settings that every worker gets."""
+        """Returns the variables of an environment's worker: its Vault login, Prefect's address, and the settings that every worker gets."""
         return client_environment(self.directory, self.addresses(), environment) | self._worker_settings
 
     def url(self, target: Target) -> str:
-        """The DBSTRING of a service's own login, password included; for looking at a database from outside the flows."""
+        """Returns the DBSTRING of a service's own login, password included; for looking at a database from outside the flows."""
         word = self._passwords.password(_login(target))
         server = self.postgres if target.engine == Engine.POSTGRES else self.clickhouse
         return server.url(_login(target), word, target.database)
@@ -210,7 +210,7 @@ class Stack:
         )
 
     def _in_parallel(self, starts: Mapping[str, Callable[[], object]]) -> None:
-        """Runs every start side by side and waits for all; the first failure is raised once all have ended."""
+        """Runs every start in parallel and waits for all; the first failure is raised once all have ended."""
         with ThreadPoolExecutor(len(starts)) as pool:
             under_way = [pool.submit(self._report.timed, name, start) for name, start in starts.items()]
         for each in under_way:
@@ -258,7 +258,7 @@ class Stack:
             _write_login(self.directory, environment, role)
 
     def secret(self, target: Target) -> dict[str, Any]:
-        """A service's credentials, as they lie in the secrets server."""
+        """Returns a service's credentials, as the secrets server has them."""
         keys = target.secret_keys
         secret: dict[str, Any] = {
             keys.host[0]: ports.LOOPBACK,
@@ -280,7 +280,7 @@ class Stack:
 
 
 class _Reporter:
-    """Times components and hands their states on, one at a time, from whichever thread."""
+    """Times components and passes their states on, one at a time, from any thread."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -302,7 +302,7 @@ class _Reporter:
 
 
 def client_environment(directory: Path, addresses: stack_state.Addresses, environment: str) -> dict[str, str]:
-    """Variables with which any process acts as an environment's worker does; secrets stay in files that they name.
+    """Returns the variables with which any process acts as an environment's worker; secrets stay in files that they name.
 
     Args:
         directory: the stack's.
@@ -329,12 +329,12 @@ def _write_login(directory: Path, environment: str, role: administration.RoleCre
 
 
 def _login(target: Target) -> str:
-    """The database user of a service in an environment."""
+    """Returns the database user of a service in an environment."""
     return f"{target.service}-{target.environment}"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Starts a stack, says where everything is, and serves until Ctrl-C or SIGTERM."""
+    """Starts a stack, prints its addresses, and serves until Ctrl-C or SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.stack.stack", description="Starts the sandbox in the foreground.")
     parser.add_argument("--directory", type=Path, default=stack_state.DEFAULT_DIRECTORY, help="default: %(default)s")
     options = parser.parse_args(arguments)

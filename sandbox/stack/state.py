@@ -1,4 +1,4 @@
-"""What a stack keeps between its starts: where its servers listen (readable by anybody) and its passwords (mode 0600)."""
+"""The data that a stack keeps between its starts: its servers' addresses (readable by anybody) and its passwords (mode 0600)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 from migrator import errors
 
 DEFAULT_DIRECTORY = Path(".sandbox")
-# Each has a meaning in a URL, in SQL, in a shell or in XML; a password that survives all of them survives any other.
+# Each has a meaning in a URL, in SQL, in a shell or in XML. If a password with all of them works, every other one works, too.
 AWKWARD_CHARACTERS = "%/:@#?&+ '\"\\$éß漢"
 _ADDRESSES = "stack.json"
 _PASSWORDS = "passwords.json"
@@ -26,7 +26,7 @@ _LOCK = "stack.lock"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the servers of a stack listen on 127.0.0.1, and what its work pools are called. Holds no secret."""
+    """The addresses of a stack's servers on 127.0.0.1, and the names of its work pools. Holds no secret."""
 
     pid: int
     fleet: str
@@ -41,23 +41,23 @@ class Addresses:
     work_pools: dict[str, str]
 
     def as_json(self) -> str:
-        """The state file's text."""
+        """Returns the state file's text."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
 
 class Passwords:
-    """Every password and token of a stack, made when first asked for and kept in one file."""
+    """All passwords and tokens of a stack, made when first asked for and kept in one file."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / _PASSWORDS
         self._known: dict[str, str] = json.loads(self._path.read_text(encoding="utf-8")) if self._path.exists() else {}
 
     def password(self, name: str) -> str:
-        """The password of a login, with every awkward character in it."""
+        """Returns the password of a login, with every awkward character in it."""
         return self._known.setdefault(name, awkward_password())
 
     def token(self, name: str) -> str:
-        """A random word of letters and digits."""
+        """Returns a random word of letters and digits."""
         return self._known.setdefault(name, secrets.token_hex(24))
 
     def save(self) -> None:
@@ -66,7 +66,7 @@ class Passwords:
 
 
 def awkward_password() -> str:
-    """A random password of 24 letters and digits, and every awkward character once; it neither begins nor ends with a space."""
+    """Returns a random password of 24 letters and digits, and every awkward character once; it neither begins nor ends with a space."""
     characters = [secrets.choice(string.ascii_letters + string.digits) for _ in range(24)]
     middle = characters[1:-1] + list(AWKWARD_CHARACTERS)
     random.SystemRandom().shuffle(middle)
@@ -91,7 +91,7 @@ def remember(directory: Path, addresses: Addresses) -> None:
 
 
 def recall(directory: Path) -> Addresses | None:
-    """What the state file says, of a stack that runs or ran; None where there was none, or another greylag wrote it."""
+    """Reads the state file of a stack that runs or ran; returns None when there is none, or when another version of greylag wrote it."""
     try:
         document: dict[str, Any] = json.loads((directory / _ADDRESSES).read_text(encoding="utf-8"))
         return Addresses(**document)
@@ -100,7 +100,7 @@ def recall(directory: Path) -> Addresses | None:
 
 
 def running(directory: Path = DEFAULT_DIRECTORY) -> Addresses:
-    """The addresses of the stack that runs in a directory now.
+    """Returns the addresses of the stack that runs in a directory now.
 
     Raises:
         Unavailable: none does.
@@ -117,7 +117,7 @@ def running(directory: Path = DEFAULT_DIRECTORY) -> Addresses:
 
 @contextmanager
 def held(directory: Path) -> Iterator[None]:
-    """Keeps the directory for one stack; the kernel gives it back whatever ends this process.
+    """Reserves the directory for one stack; the kernel frees it however this process ends.
 
     Raises:
         Unavailable: another stack runs in it.

@@ -1,9 +1,9 @@
-"""Step 1: a database's credentials, as an unpersisted value whose password prints as stars.
+"""Step 1: a database's credentials, as a value that is never persisted and whose password prints as stars.
 
-The only package that imports hvac. `source.py` says what a source is and reads a secret's data (pure), `sources.py` is the table of the kinds, each of
-which has a file of its own (`kv.py`, `dynamic.py`, `mounted.py`). `vault.py` is Vault's client, `logins.py` holds the ways to log in, `refusals.py` what
-each of Vault's answers means (pure); `leases.py` takes short-lived logins, `terms.py` says when what lives is renewed (pure), and `lifetimes.py` keeps it
-alive for one run.
+The only package that imports hvac. `source.py` defines a source of credentials and reads a secret's data (pure), `sources.py` is the table of the kinds,
+each of which has a file of its own (`kv.py`, `dynamic.py`, `mounted.py`). `vault.py` is Vault's client, `logins.py` holds the ways to log in,
+`refusals.py` turns each of Vault's answers into an error (pure). `leases.py` takes short-lived logins, `terms.py` says when a token or a lease is
+renewed (pure), and `lifetimes.py` keeps both alive for one run.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ __all__ = ["Credentials", "LifetimeWatcher", "fetch"]
 
 
 def fetch(target: Wanted, settings: Settings | None = None, watcher: LifetimeWatcher | None = None) -> Credentials:
-    """A target's credentials; every value that is secret is registered with the redaction filter.
+    """Returns a target's credentials, and registers every secret value with the redaction filter.
 
     Args:
-        watcher: the run's, which keeps short-lived credentials alive. Without one they can't be had: they would end before they are used.
+        watcher: the run's, which keeps short-lived credentials alive. Without one they are refused: they would end before they are used.
 
     Raises:
         NotFound: the secret never existed, was deleted or destroyed, or lacks a key (`secret-missing`, `secret-deleted`, `secret-destroyed`,
             `key-missing`); there is no such mount or role (`mount-missing`, `mount-kind`, `role-missing`).
-        LoginFailed: Vault knows the caller not, or not for this path, or its certificate is not trusted.
+        LoginFailed: Vault doesn't accept the login, or doesn't allow this path, or its certificate is not trusted.
         UsageError: an address, a file or a token that can't be used.
         Unavailable: sealed, unreachable, rate-limited, without a leader.
     """

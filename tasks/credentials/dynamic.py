@@ -15,10 +15,10 @@ _CREDS = re.compile(r"[^\s/][^\s]*/creds/[^\s/]+")
 
 
 class DatabaseLogin(InVault):
-    """Vault makes user and password; host, port and database are what the KV secret says, or the line itself.
+    """Vault makes the user and the password; host, port and database come from the KV secret, or from the line in fleet.yaml itself.
 
     Attributes:
-        host: where the database listens. Empty: the KV secret at `vault.path` says it.
+        host: where the database listens. Empty: it is read from the KV secret at `vault.path`.
     """
 
     word = "dynamic"

@@ -1,4 +1,4 @@
-"""The source `vault`: a KV version 2 secret at `vault.path`, and what holds where nothing is written."""
+"""The source `vault`, a KV version 2 secret at `vault.path`: the default where fleet.yaml names no source."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from tasks.settings import Settings
 
 
 class InVault(Source):
-    """A source whose keys, all or some, are those of the KV secret at `vault.path`."""
+    """A source some or all of whose keys are those of the KV secret at `vault.path`."""
 
     def holder(self, target: Wanted) -> str:
-        """Mount and path, as `vault kv get` takes them."""
+        """Returns mount and path, as `vault kv get` takes them."""
         return f"{target.vault_mount}/{target.vault_path}"
 
     def called(self, target: Wanted) -> str:
@@ -21,7 +21,7 @@ class InVault(Source):
 
 
 class VaultSecret(InVault):
-    """A secret that is read once; the token is given back at once."""
+    """A secret that is read once; the Vault token is given back right after that."""
 
     word = "vault"
     example = "vault"

@@ -1,4 +1,4 @@
-"""Short-lived logins: each reading of `database/creds/ROLE` is a login of its own, with a lease (vault.md §3)."""
+"""Short-lived logins: each read of `database/creds/ROLE` makes a new login, with a lease of its own (vault.md §3)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tasks.credentials.vault import Vault
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A login and how long it lives. It ends with the token that took it, whatever its term says."""
+    """A login and how long it lives. It ends with the Vault token that took it, even if its term says longer."""
 
     id: str
     term: Term
@@ -26,7 +26,7 @@ class Lease:
 
 
 def take(vault: Vault, target: Wanted) -> Lease:
-    """A new login. Raises as `credentials.fetch`, and NotFound (`role-missing`, `mount-kind`)."""
+    """Takes a new login. Raises as `credentials.fetch`, and NotFound (`role-missing`, `mount-kind`)."""
     where = target.source.address(target) or source.address(vault.read_secret(target)[0], target)
     path = target.source.creds
     now = time.monotonic()
@@ -49,7 +49,7 @@ def take(vault: Vault, target: Wanted) -> Lease:
 
 
 def renew(vault: Vault, lease: Lease) -> Lease:
-    """The lease, prolonged by as much as it was given first, or up to its maximum. Raises as `credentials.fetch`."""
+    """Renews the lease by as much as it was given first, or up to its maximum. Raises as `credentials.fetch`."""
     now = time.monotonic()
     asked = Asked("renewing a database login", vault.settings, path="sys/leases/renew", capability="update")
     answer = vault.ask(
@@ -59,13 +59,13 @@ def renew(vault: Vault, lease: Lease) -> Lease:
 
 
 def revoke(vault: Vault, lease: Lease) -> None:
-    """Ends a login whose token goes on living. Raises as `credentials.fetch`; the default policy does not allow it (vault.md §3)."""
+    """Ends a login whose token lives on. Raises as `credentials.fetch`; the default policy does not allow it (vault.md §3)."""
     asked = Asked("revoking a database login", vault.settings, path="sys/leases/revoke", capability="update")
     vault.ask(lambda client: client.sys.revoke_lease(lease.id), asked, again=False)
 
 
 def _fields(answer: Any, *wanted: str) -> dict[str, Any]:
-    """An answer that has what it must have; anything else isn't Vault's database engine (`refusals` knows these classes)."""
+    """Checks that an answer has the fields of Vault's database engine. A missing one raises KeyError or TypeError, which `refusals` explains."""
     for name in wanted or ("lease_id", "lease_duration", "renewable", "data"):
         answer[name]
     if not wanted:

@@ -1,8 +1,8 @@
-"""The credentials of one run, for as long as it lasts.
+"""The credentials of one run, kept valid for as long as the run lasts.
 
-What Vault keeps for us lies still, and is read once. A short-lived login has a life of its own: a thread renews it and the token that it hangs on,
-takes fresh ones where the maximum TTL is met or somebody revoked them, and the end of the session gives all of them back. Nothing is written
-anywhere: another process that goes on with the run logs in by itself.
+A static secret in Vault does not change, and is read once. A short-lived login expires: a thread renews it and the token that it depends on, and takes
+fresh ones when the maximum TTL is reached or somebody revoked them; the end of the session revokes all of them. Nothing is written
+anywhere: another process that continues the run logs in by itself.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 Logger = logging.Logger | logging.LoggerAdapter[Any]
 
 AGAIN_SECONDS = (1.0, 15.0)
-"""Shortest and longest pause after a renewal that failed; in between, a tenth of what is left of the life. Fresh logins too keep the shortest one
-between them: a token that is about to end, and that nobody renews, would be worth one each moment."""
+"""Shortest and longest pause after a renewal that failed; in between, a tenth of the remaining lifetime. Two fresh logins are at least the shortest
+pause apart too: a token that is about to end and can't be renewed would otherwise cause a new login every moment."""
 
 GIVE_BACK_SECONDS = 5.0
-"""How long giving a token back is tried: worth a moment, because a login that nobody ends works until its lease does."""
+"""Seconds during which giving a token back is tried. It is worth a short wait, because a login that nobody ends works until its lease expires."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A login, and the client whose token it hangs on."""
+    """A login, and the client whose token it depends on."""
 
     vault: Vault
     lease: Lease
@@ -50,10 +50,10 @@ class _Held:
 
 
 class LifetimeWatcher:
-    """A target's credentials during one run; a context manager. `superseded` may be called from any thread, and never waits.
+    """A target's credentials during one run; a context manager. `superseded` may be called from any thread, and never blocks.
 
     Args:
-        logger: is told what happens in the background; never a secret.
+        logger: receives what happens in the background; never a secret.
     """
 
     def __init__(self, target: Wanted, settings: Settings, logger: Logger | None = None) -> None:
@@ -64,7 +64,7 @@ class LifetimeWatcher:
         self._login: Login | None = None
         self._still: Credentials | None = None
         self._held: _Held | None = None
-        self._given: list[_Held] = []  # everything that was taken, to be given back
+        self._given: list[_Held] = []  # every login that was taken, to be given back
         self._doubted = False
         self._again_at = 0.0
         self._closed = False
@@ -72,7 +72,7 @@ class LifetimeWatcher:
 
     @property
     def short_lived(self) -> bool:
-        """Tells whether the credentials have a life of their own."""
+        """Tells whether the credentials expire and have to be renewed."""
         return self.target.source.short_lived
 
     def __enter__(self) -> LifetimeWatcher:
@@ -82,7 +82,7 @@ class LifetimeWatcher:
         self.close()
 
     def current(self) -> Credentials:
-        """The credentials that are good now: fresh ones, where the last ones have ended or were doubted.
+        """Returns the credentials that are valid now: fresh ones when the last ones have ended or were doubted.
 
         Raises as `credentials.fetch`.
         """
@@ -96,19 +96,19 @@ class LifetimeWatcher:
             return held.lease.credentials
 
     def superseded(self, found: Credentials) -> bool:
-        """Tells whether there are newer credentials than these: time to reconnect, where the work can be left."""
+        """Tells whether there are newer credentials than these: then it is time to reconnect, as soon as the work can be interrupted."""
         held = self._held
         return held is not None and held.lease.credentials != found
 
     def doubt(self) -> None:
-        """What `current` gave failed: the next call takes fresh credentials. Those that lie still are not asked for again."""
+        """Notes that the credentials from `current` failed: the next call takes fresh ones. Static credentials are not read again."""
         self._doubted = True
 
     def alive(self, found: Credentials) -> bool | None:
-        """Tells whether a short-lived login is still there; asks Vault, by renewing it. What lies still always is.
+        """Tells whether a short-lived login still exists, by asking Vault to renew it. Static credentials always count as alive.
 
-        None where nobody can tell: a lease that can't be renewed, or an answer of 403, which a dead token gets as well as one that may not renew.
-        Raises Unavailable where Vault can't answer now.
+        Returns None when it can't be known: the lease can't be renewed, or Vault answers 403, which a dead token gets as well as one that may not renew.
+        Raises Unavailable when Vault can't answer now.
         """
         from tasks.credentials import leases
 
@@ -128,7 +128,7 @@ class LifetimeWatcher:
             return True
 
     def close(self) -> None:
-        """Ends every login that was taken. Never raises: what can't be given back now ends by itself, and the log says when."""
+        """Ends every login that was taken. Never raises: what can't be given back now expires by itself, and the log says when."""
         with self._guard:
             self._closed = True
             self._guard.notify_all()
@@ -149,7 +149,7 @@ class LifetimeWatcher:
         return found
 
     def _take(self) -> _Held:
-        """A fresh login, on a token of its own: nothing that happens to it touches the login that a migration may be using still."""
+        """Takes a fresh login on a token of its own, so that nothing that happens to it affects the login that a migration may still be using."""
         from tasks.credentials import leases, logins, vault
 
         self._login = self._login or logins.choose(self._settings)
@@ -176,7 +176,7 @@ class LifetimeWatcher:
     # --- renewing ----------------------------------------------------------------------------------------------------------------
 
     def _keep(self) -> None:
-        """The thread: renews what is due, until the session ends."""
+        """Runs in the thread: renews what is due, until the session ends."""
         with self._guard:
             while not self._closed:
                 now = time.monotonic()
@@ -202,7 +202,7 @@ class LifetimeWatcher:
             self._logger.warning("%s: the database login could not be renewed yet: %s", self.target.label, told)
 
     def _prolonged(self, held: _Held) -> bool:
-        """Renews the token and the lease where they are due; false where only fresh ones help. Raises what may pass."""
+        """Renews the token and the lease where they are due; returns False when only fresh ones help. Raises transient errors."""
         from tasks.credentials import leases
 
         now = time.monotonic()
@@ -226,7 +226,7 @@ class LifetimeWatcher:
     # --- giving back -------------------------------------------------------------------------------------------------------------
 
     def _revoke_lease(self, held: _Held) -> None:
-        """The token is not ours to revoke, so the login is ended by itself."""
+        """Revokes the login alone: its token was not made by this run, and is not to be revoked."""
         from tasks.credentials import leases
 
         if held.lease.term.over(time.monotonic()):
@@ -244,7 +244,7 @@ class LifetimeWatcher:
             try:
                 return vault.revoke()
             except errors.GreylagError as error:
-                if not error.transient:  # dead already, or not allowed to: nobody can tell
+                if not error.transient:  # dead already, or not allowed to: the answer doesn't say which
                     return self._logger.info("%s: %s; %s", self.target.label, redaction.clean(error.message), error.hint)
                 if time.monotonic() >= deadline:
                     left = max(vault.term.ends - time.monotonic(), 0)

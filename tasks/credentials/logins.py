@@ -1,6 +1,6 @@
-"""The ways to log in to Vault. `choose` picks one from the settings; a `Login` gives the client a token whenever asked.
+"""The ways to log in to Vault. `choose` picks one from the settings; a `Login` gives the client a token each time it is asked.
 
-Files are read again at every login: a kubelet, an agent or a person renews what is in them. Another way is one more function and one more line
+Files are read again at every login, because a kubelet, an agent or a person renews them. Another way to log in is one more function and one more line
 in `choose`.
 """
 
@@ -28,7 +28,7 @@ class Login:
         name: how messages call it.
         remedy: what to check when Vault refuses it.
         own_token: whether the token is made for this run alone and is to be revoked at its end.
-        ambiguous: whether a bare "permission denied" may be a passing fault (vault.md §2: Kubernetes' API server is down).
+        ambiguous: whether a bare "permission denied" may be a transient fault (vault.md §2: Kubernetes' API server is down).
     """
 
     name: str
@@ -38,9 +38,9 @@ class Login:
     ambiguous: bool = False
 
     def perform(self, client: hvac.Client, settings: Settings) -> Mapping[str, Any]:
-        """Gives the client a fresh token, and tells what Vault said about it (`lease_duration`, `renewable`); nothing for a token that was given.
+        """Gives the client a fresh token, and returns Vault's words about it (`lease_duration`, `renewable`); an empty mapping for a token that was configured.
 
-        Raises UsageError (a file, a setting) and whatever hvac raises.
+        Raises UsageError (for a file or a setting) and whatever hvac raises.
         """
         client.token = ""  # a login with an expired token in its header would be refused for that token
         answer = self._perform(client, settings)
@@ -49,7 +49,7 @@ class Login:
 
 
 def choose(settings: Settings) -> Login:
-    """The way that the settings ask for: Kubernetes, JWT or AppRole (one of them), else a token file, else a token.
+    """Returns the way to log in that the settings ask for: Kubernetes, JWT or AppRole (one of them), else a token file, else a token.
 
     Raises UsageError (`vault-settings`) when they ask for none, or for two.
     """

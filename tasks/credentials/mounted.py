@@ -1,4 +1,4 @@
-"""The sources `files` and `variables`: what Kubernetes brings, a mounted Secret or the worker's own variables. Read anew each time: kubelets renew files."""
+"""The sources `files` (a mounted Secret) and `variables` (the worker's own variables). Both are read anew each time, because kubelets renew files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class MountedFiles(Source):
         return credentials(found, target)
 
     def key_names(self, target: Wanted) -> dict[str, tuple[str, ...]]:
-        """Files may be called as the keys in Vault or as the variables are: both are found in Secrets."""
+        """Returns the names of the files: each may be named as the key in Vault or as the variable, because Secrets use both."""
         named = named_as_variables(target)
         return {part: (*own, *named[part]) for part, own in super().key_names(target).items()}
 
@@ -42,7 +42,7 @@ class MountedFiles(Source):
 
 
 class Variables(Source):
-    """POSTGRES_* or CLICKHOUSE_* of the worker; `place` is what their names begin with (envFrom's prefix)."""
+    """POSTGRES_* or CLICKHOUSE_* of the worker; `place` is a prefix of their names (as in envFrom)."""
 
     word = "variables"
     example = "variables"

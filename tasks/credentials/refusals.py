@@ -1,6 +1,6 @@
-"""What Vault's answers mean: one error with a remedy per row of the table in vault.md §2.
+"""Turns Vault's answers into errors: one error with a remedy per row of the table in vault.md §2.
 
-hvac's exceptions carry no status code, and requests' are not wrapped; so this goes by class, then by what the answer says. No token, no
+hvac's exceptions carry no status code, and those of `requests` are not wrapped; so the class decides first, then the text of the answer. No token, no
 answer's body and no exception of `requests` is ever quoted: an InvalidHeader holds the token itself.
 """
 
@@ -23,15 +23,15 @@ LONGEST_QUOTE = 200
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What was asked of Vault: what a message says was tried, and what its remedy can name.
+    """A request to Vault, as far as an error message and its remedy need to name it.
 
     Attributes:
         doing: what was tried: "reading …", "logging in to Vault by AppRole".
-        path: as a policy names it. Empty for a login.
-        capability: what a policy must allow there.
-        secret: of a KV secret: as `vault kv get` takes it.
+        path: the path, as a policy names it. Empty for a login.
+        capability: the capability that a policy must allow on that path.
+        secret: the path of a KV secret, as `vault kv get` takes it. Empty for anything else.
         example: what that secret should hold, as `vault kv put` takes it.
-        login: the way to log in that was tried; None for what comes after it.
+        login: the way to log in that was tried; None for every request after the login.
     """
 
     doing: str
@@ -44,12 +44,12 @@ class Asked:
 
     @property
     def mount(self) -> str:
-        """The path's first word; a guess for mounts of several words, good enough for a message."""
+        """The path's first segment. It is wrong for mounts of several segments, and good enough for a message."""
         return (self.secret or self.path).partition("/")[0]
 
 
 def explained(error: Exception, asked: Asked) -> errors.GreylagError:
-    """The error that a call to Vault ended with, in greylag's terms."""
+    """Returns greylag's error for the exception that a call to Vault ended with."""
     if isinstance(error, errors.GreylagError):
         return error
     for explain in (_transport, _not_vault, _login, _path, _denied, _server):
@@ -62,7 +62,7 @@ def explained(error: Exception, asked: Asked) -> errors.GreylagError:
 
 
 def _transport(error: Exception, asked: Asked) -> errors.GreylagError | None:
-    """What never reached Vault. SSLError comes first: it is a ConnectionError too."""
+    """Explains requests that never reached Vault. SSLError comes first, because it is a ConnectionError too."""
     doing, settings = asked.doing, asked.settings
     address = redact(settings.vault_address)
     if isinstance(error, requests.exceptions.SSLError):
@@ -94,7 +94,7 @@ def _transport(error: Exception, asked: Asked) -> errors.GreylagError | None:
 def _not_vault(error: Exception, asked: Asked) -> errors.GreylagError | None:
     address = redact(asked.settings.vault_address)
     if isinstance(error, TypeError | KeyError | AttributeError | ValueError):
-        # hvac hands the raw response on: HTML, or a redirect that isn't followed
+        # hvac passes the raw response on: HTML, or a redirect that isn't followed
         return errors.UsageError(
             f"{asked.doing}: {address} answered, but not as Vault does (a redirect, or a page of HTML)",
             code="vault-address",
@@ -108,7 +108,7 @@ def _not_vault(error: Exception, asked: Asked) -> errors.GreylagError | None:
 
 
 def _login(error: Exception, asked: Asked) -> errors.GreylagError | None:
-    """A login that Vault refused. One that may have been refused by accident is worth a few tries."""
+    """Explains a login that Vault refused. A refusal that may be due to an outage is transient, and worth a few tries."""
     refused = (
         exceptions.InvalidRequest
         | exceptions.Forbidden
@@ -129,7 +129,7 @@ def _login(error: Exception, asked: Asked) -> errors.GreylagError | None:
 
 
 def _path(error: Exception, asked: Asked) -> errors.GreylagError | None:
-    """The kinds of 404 (vault.md §2): a version that is gone has metadata, a path that never was has none."""
+    """Explains the kinds of 404 (vault.md §2): a version that is gone has metadata, a path that never existed has none."""
     if not isinstance(error, exceptions.InvalidPath):
         return None
     answer = error.json if isinstance(error.json, dict) else {}
@@ -160,7 +160,7 @@ def _path(error: Exception, asked: Asked) -> errors.GreylagError | None:
 
 
 def gone(metadata: dict[str, Any], secret: str) -> errors.NotFound | None:
-    """The error for a version that was deleted or destroyed, by its metadata; None for one that is there."""
+    """Returns the error for a version that was deleted or destroyed, by its metadata; None for one that exists."""
     version = metadata.get("version")
     if metadata.get("destroyed"):
         return errors.NotFound(
@@ -197,7 +197,7 @@ def _denied(error: Exception, asked: Asked) -> errors.GreylagError | None:
 
 
 def _server(error: Exception, asked: Asked) -> errors.GreylagError | None:
-    """Vault is there and can't answer now: worth a bounded number of tries."""
+    """Explains answers of a Vault that is there and can't serve now: worth a limited number of tries."""
     named: tuple[tuple[type[Exception], str, str], ...] = (
         (exceptions.VaultNotInitialized, "vault-uninitialised", "Vault is not initialised"),
         (exceptions.VaultDown, "vault-sealed", "Vault is sealed or a standby without a leader"),
@@ -215,7 +215,7 @@ def _server(error: Exception, asked: Asked) -> errors.GreylagError | None:
 
 
 def _quoted(error: Exception) -> str:
-    """Vault's own error list, which names paths and reasons, never values. The body as text may be anything and is not quoted."""
+    """Returns Vault's own error list, which names paths and reasons, never values. An answer's raw text may hold anything and is not quoted."""
     said = getattr(error, "errors", None)
     texts = [item for item in said if isinstance(item, str)] if isinstance(said, list) else []
     return redact(" ".join("; ".join(texts).split()))[:LONGEST_QUOTE]

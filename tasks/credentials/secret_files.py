@@ -1,7 +1,7 @@
-"""Secrets of one word in files: a token, a secret id, or a token that holds a secret id (response wrapping).
+"""Files that hold one secret: a token, a secret id, or a wrapping token that holds a secret id (response wrapping).
 
-A wrapping token gives the secret id once, and to nobody after that: whoever reads the file afterwards gets nothing; and if somebody else was first, that
-is noticed, because then it is we who get nothing. The secret id stays in this process's memory: a run of several services logs in several times.
+A wrapping token gives the secret id once. Whoever reads the file after this process gets nothing; and if somebody else used it first, this process
+notices, because it gets nothing. The secret id stays in this process's memory: a run of several services logs in several times.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _GONE = "wrapping token is not valid or does not exist"
 
 _guard = threading.Lock()
 _unwrapped: dict[str, SecretStr] = {}
-"""Wrapping token -> secret id, for as long as the file holds the same token."""
+"""Wrapping token -> secret id, kept for as long as the file holds the same token."""
 
 
 def content(path: Path, variable: str) -> str:
-    """A secret's text from its file, without the line break that editors and `echo` leave at its end; registered for redaction.
+    """Returns a secret's text from its file, without the line break that editors and `echo` leave at its end; registers it for redaction.
 
     Raises UsageError (`vault-token`) when the file can't be read, is empty or holds more than one word.
     """
@@ -44,9 +44,9 @@ def content(path: Path, variable: str) -> str:
 
 
 def secret_id(client: hvac.Client, token: str, mount: str) -> SecretStr:
-    """The secret id that a wrapping token holds; a token is unwrapped once in the life of this process.
+    """Returns the secret id that a wrapping token holds; a token is unwrapped once in the life of this process.
 
-    Args and errors as `unwrap`.
+    Takes the arguments of `unwrap`, and raises as it does.
     """
     with _guard:
         if token not in _unwrapped:
@@ -56,16 +56,16 @@ def secret_id(client: hvac.Client, token: str, mount: str) -> SecretStr:
 
 
 def unwrap(client: hvac.Client, token: str, mount: str) -> SecretStr:
-    """Uses a wrapping token up.
+    """Unwraps a wrapping token, which uses it up.
 
-    The token is looked at before it is used: one that was made by anything but a role's `secret-id` endpoint may be somebody's own, put there
-    in place of the real one.
+    The token is looked up before it is used: one that was not made by a role's `secret-id` endpoint may be an attacker's, put there in place of the
+    real one.
 
     Args:
         mount: where AppRole is mounted.
 
     Raises:
-        LoginFailed: `vault-wrapping-used` (used already, or expired), `vault-wrapping-foreign`. And whatever hvac raises.
+        LoginFailed: `vault-wrapping-used` (used already, or expired), `vault-wrapping-foreign`. Whatever hvac raises passes through.
     """
     try:
         made_by = str(client.adapter.post("/v1/sys/wrapping/lookup", json={"token": token})["data"]["creation_path"])
@@ -75,7 +75,7 @@ def unwrap(client: hvac.Client, token: str, mount: str) -> SecretStr:
                 code="vault-wrapping-foreign",
                 hint="find out who wrote that file; then have a new one delivered",
             )
-        client.token = token  # nobody is logged in yet, and a wrapping token may unwrap itself
+        client.token = token  # no login has happened yet, and a wrapping token may unwrap itself
         found = SecretStr(client.sys.unwrap()["data"]["secret_id"])
     except exceptions.InvalidRequest as error:
         if _GONE not in str(error):

@@ -1,6 +1,6 @@
 """Logins with a signed token: a pod's projected service-account token (Kubernetes), a CI system's (JWT; vault.md §2, §4).
 
-A kubelet renews a projected token in its file; so the file is read at each login, and read once more when Vault refuses what it held.
+A kubelet renews a projected token in its file; so the file is read at each login, and read once more when Vault refuses the token.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tasks.settings import Settings
 
 
 def kubernetes(client: hvac.Client, settings: Settings) -> Any:
-    """Logs in with the service account's token; Vault asks the cluster whose it is (TokenReview)."""
+    """Logs in with the service account's token; Vault asks the cluster whose token it is (TokenReview)."""
 
     def log_in(token: str) -> Any:
         return client.auth.kubernetes.login(settings.vault_kubernetes_role, token, mount_point=settings.vault_kubernetes_mount)
@@ -43,7 +43,7 @@ def jwt(client: hvac.Client, settings: Settings) -> Any:
 
 
 def _with_newest(path: Path, variable: str, audience: str, log_in: Callable[[str], Any]) -> Any:
-    """One login with what the file holds, and one more if the file holds another token by the time that Vault has refused the first."""
+    """Logs in with the file's token, and once more if the file holds another token after Vault has refused the first."""
     token = content(path, variable)
     require_audience(token, audience, variable)
     try:
@@ -57,9 +57,9 @@ def _with_newest(path: Path, variable: str, audience: str, log_in: Callable[[str
 
 
 def require_audience(token: str, audience: str, variable: str) -> None:
-    """Raises UsageError when a token isn't for an audience: a pod's default token is for the API server, and whoever gets it can use it there.
+    """Raises UsageError when a token isn't for an audience. A pod's default token is for the API server, and whoever receives it can use it there.
 
-    The signature is Vault's to verify; here only the claim is read. An empty audience asks nothing.
+    Vault verifies the signature; only the claim is read here. An empty audience allows every token.
     """
     if not audience:
         return
@@ -75,7 +75,7 @@ def require_audience(token: str, audience: str, variable: str) -> None:
 
 
 def audiences(token: str) -> tuple[str, ...] | None:
-    """The `aud` claim of a JWT; None when the text is none. Nothing is verified."""
+    """Returns the `aud` claim of a JWT; None when the text is no JWT. Verifies nothing."""
     parts = token.split(".")
     if len(parts) != 3:
         return None

@@ -1,7 +1,7 @@
-"""Says what a source of credentials is: how fleet.yaml writes it, which of its keys is which, what is wrong with its data. Pure; never quotes a value.
+"""Defines a source of credentials: its form in fleet.yaml, the names of its keys, the faults of its data. Pure; never quotes a value.
 
-A kind of source is a class of its own file and a line of the table in `sources.py`; nothing else names it. It says in `read` where its data come
-from; what lies in them is read here, the same for all.
+A kind of source is a class in a file of its own and one line of the table in `sources.py`; no other module names it. Its method `read` gets
+the data; this module reads the credentials in them, in the same way for every kind.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ VARIABLES = {
     "database": ("DATABASE", "DB"),
     "http_port": ("HTTP_PORT",),
 }
-"""What follows POSTGRES_ or CLICKHOUSE_ in a variable's name, first match wins; the recipe's names come first."""
+"""The part of a variable's name after POSTGRES_ or CLICKHOUSE_; the first match wins; the recipe's names come first."""
 
 Contradiction = tuple[tuple[str, ...] | None, str, str]
-"""What does not fit: where it is written (keys of the service's section; None for the source's own line), what it is, what to write."""
+"""A setting that does not fit: where it is written (keys of the service's section; None for the source's own line), what is wrong, what to write instead."""
 
 
 class Keys(BaseModel):
-    """What the secret's keys may be called; the first one present is taken.
+    """The names that a secret's keys may have; the first one present is taken.
 
-    `http_port` is optional: where ClickHouse listens for HTTP when `port` is the native one and not its usual neighbour.
+    `http_port` is optional: ClickHouse's HTTP port, for a `port` that is the native one while HTTP is not on the port that usually goes with it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
@@ -46,7 +46,7 @@ class Keys(BaseModel):
 
 
 class Credentials(BaseModel):
-    """Where a database is and how to log in. `origin` says where they come from; `version` is the secret's version in Vault, 0 where there is none."""
+    """A database's address and login. `origin` says where they come from; `version` is the secret's version in Vault, 0 when it has none."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -61,7 +61,7 @@ class Credentials(BaseModel):
 
 
 class Address(BaseModel):
-    """Where a database is."""
+    """A database's address."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -99,14 +99,14 @@ class Wanted(Protocol):
 
 
 class Source(BaseModel):
-    """A source. References only; `{environment}`, `{service}` and `{store}` in its texts are replaced.
+    """A source of credentials. It holds references only; `{environment}`, `{service}` and `{store}` in its texts are replaced.
 
     Attributes:
-        word: what fleet.yaml calls it. example: how it is written.
-        aliased: whether `vault.keys` of fleet.yaml may call its keys otherwise.
-        short_lived: whether Vault makes a login for each run, which ends; it is then taken at `creds`, kept alive and given back (`leases.py`).
+        word: its name in fleet.yaml. example: how it is written there.
+        aliased: whether `vault.keys` of fleet.yaml may give its keys other names.
+        short_lived: whether Vault makes a login that expires for each run; it is then taken at `creds`, renewed and given back (`leases.py`).
         policies: the Vault rules that it needs (`deployments/privileges/vault`).
-        place: what follows the word: a path, a directory, the beginning of names.
+        place: the text after the word: a path, a directory, a prefix of names.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -121,15 +121,15 @@ class Source(BaseModel):
     # --- what a kind says of itself ----------------------------------------------------------------------------------------------
 
     def problem(self) -> str:
-        """Says what is wrong with how it is written; empty where nothing is."""
+        """Says what is wrong with the way it is written; returns an empty text when nothing is."""
         return ""
 
     def contradictions(self, service: str, *, engine: Engine, owner_role: str, substitute_password: bool) -> Iterator[Contradiction]:
-        """Finds what does not fit a service of fleet.yaml that is written so."""
+        """Yields the settings of its service in fleet.yaml that do not fit this source."""
         yield from ()
 
     def read(self, target: Wanted, settings: Settings) -> Credentials:
-        """Reads the credentials of what lies still. Raises as `credentials.fetch`."""
+        """Reads the credentials of a static source. Raises as `credentials.fetch`."""
         raise NotImplementedError(f"{self.word} has nothing that lies still")
 
     @property
@@ -143,16 +143,16 @@ class Source(BaseModel):
         return ()
 
     def key_names(self, target: Wanted) -> dict[str, tuple[str, ...]]:
-        """Lists what each part of the credentials may be called in it; the first one present is taken. (Not `keys`: Prefect walks parameters with dict().)"""
+        """Returns the names that each part of the credentials may have; the first one present is taken. (Not `keys`: Prefect walks parameters with dict().)"""
         found: dict[str, tuple[str, ...]] = target.secret_keys.model_dump()
         return found
 
     def reference(self, target: Wanted) -> str:
-        """Names where the credentials lie: a Vault path, a directory, names of variables."""
+        """Names the place of the credentials: a Vault path, a directory, names of variables."""
         return self.place
 
     def holder(self, target: Wanted) -> str:
-        """Names what holds the keys, as people call it."""
+        """Names the holder of the keys, as people call it."""
         return self.reference(target)
 
     def called(self, target: Wanted) -> str:
@@ -160,15 +160,15 @@ class Source(BaseModel):
         return self.holder(target)
 
     def remedy(self, target: Wanted, key: str, value: str = "…") -> str:
-        """Says what gives a key its value."""
+        """Says how to give a key its value."""
         raise NotImplementedError
 
     def address(self, target: Wanted) -> Address | None:
-        """Gives the address of the database, where the line itself says it."""
+        """Returns the database's address, if the line in fleet.yaml itself holds it."""
         return None
 
     def variables(self, target: Wanted) -> frozenset[str]:
-        """Lists the variables of this process that hold the password: no command inherits them."""
+        """Lists the variables of this process that hold the password, so that no command inherits them."""
         return frozenset()
 
     # --- what holds for all of them ----------------------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ class Source(BaseModel):
         return tuple(text for text in dict(self).values() if isinstance(text, str))
 
     def filled(self, fill: Callable[[str], str]) -> Source:
-        """Replaces the words in braces."""
+        """Replaces the words in braces, with `fill`."""
         return self.model_copy(update={name: fill(text) for name, text in dict(self).items() if isinstance(text, str)})
 
     @model_validator(mode="after")
@@ -210,7 +210,7 @@ def credentials(data: Mapping[str, Any], target: Wanted, version: int = 0) -> Cr
 
 
 def address(data: Mapping[str, Any], target: Wanted) -> Address:
-    """Reads host, port and database alone: what a short-lived login is for. Raises as `credentials`."""
+    """Reads host, port and database alone, to which a short-lived login is added. Raises as `credentials`."""
     return Address(
         host=_value(data, "host", target).strip(),
         port=_port(_value(data, "port", target), target),
@@ -219,7 +219,7 @@ def address(data: Mapping[str, Any], target: Wanted) -> Address:
 
 
 def named_as_variables(target: Wanted, prefix: str = "") -> dict[str, tuple[str, ...]]:
-    """Lists what each part of the credentials is called as a variable of the engine."""
+    """Lists the names that each part of the credentials has as a variable of the engine."""
     return {part: tuple(f"{prefix}{target.engine.upper()}_{ending}" for ending in endings) for part, endings in VARIABLES.items()}
 
 

@@ -1,4 +1,4 @@
-"""Holds the table of the kinds of source. A source is one line of fleet.yaml, for a service, an environment or the whole fleet.
+"""The table of the kinds of source. A source is one line of fleet.yaml, for a service, an environment or the whole fleet.
 
 Another kind of source is a class in a file of its own, beside these, and one more name in `KINDS`.
 """
@@ -17,16 +17,16 @@ from tasks.credentials.mounted import MountedFiles, Variables
 from tasks.credentials.source import Source
 
 KINDS: dict[str, type[Source]] = {kind.word: kind for kind in (VaultSecret, DatabaseLogin, MountedFiles, Variables)}
-"""The words of fleet.yaml, and what they mean."""
+"""The words of fleet.yaml, and the kinds they stand for."""
 
 VAULT = VaultSecret()
-"""Where credentials come from where nothing is written."""
+"""The source of credentials when fleet.yaml names none."""
 
 
 def written(value: Any) -> Any:
-    """Reads the two ways of writing: a word, or a mapping of one word to its place, with what else its kind takes.
+    """Reads a source's two forms: a word, or a mapping of one word to its place, with the other options of its kind.
 
-    Raises ValueError in words that fit a message about fleet.yaml.
+    Raises ValueError with a text that fits a message about fleet.yaml.
     """
     if isinstance(value, str):
         value = {value: ""}
@@ -55,6 +55,6 @@ AnySource = Annotated[Source, BeforeValidator(written)]
 
 
 def _examples() -> str:
-    """Lists the kinds as they are written, words alone before those that name something."""
+    """Lists the kinds as they are written, first those of a single word, then those with a place."""
     found = sorted((kind.example for kind in KINDS.values()), key=lambda example: example.startswith("{"))
     return f"{', '.join(found[:-1])} or {found[-1]}"

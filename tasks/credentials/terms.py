@@ -1,4 +1,4 @@
-"""How long a token or a lease lives, and when something is to be done about it. Pure; times are seconds of one monotonic clock."""
+"""The lifetime of a token or a lease, and when it is to be renewed or replaced. Pure; times are seconds of one monotonic clock."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import math
 from dataclasses import dataclass, replace
 
 RENEWED_AT = 2 / 3
-"""The part of a life after which it is renewed: a third is left to try again, and to finish what runs (vault.md §4)."""
+"""The part of a lifetime after which it is renewed: a third is left to try again, and to finish what runs (vault.md §4)."""
 
 WORN_AT = 1 / 2
-"""A renewal that gives less than this part of the first life has met the maximum TTL: time for something fresh."""
+"""A renewal that gives less than this part of the first lifetime has reached the maximum TTL: a fresh token or login is needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A life as Vault told it last.
+    """A lifetime, as Vault reported it last.
 
     Attributes:
-        began: when that was.
-        seconds: from then on; infinite for what never ends.
+        began: when Vault reported it.
+        seconds: its length from then on; infinite when it never ends.
         renewable: whether Vault would prolong it.
-        first: the seconds that it was given first.
+        first: the seconds that it had at first.
     """
 
     began: float
@@ -30,7 +30,7 @@ class Term:
 
     @classmethod
     def granted(cls, now: float, seconds: float, *, renewable: bool) -> Term:
-        """A life that begins; 0 seconds are how Vault writes "for ever"."""
+        """Returns a lifetime that begins now; Vault writes "for ever" as 0 seconds."""
         given = seconds if seconds > 0 else math.inf
         return cls(now, given, renewable, given)
 
@@ -40,7 +40,7 @@ class Term:
 
     @property
     def due(self) -> float:
-        """When it is to be renewed or replaced."""
+        """The time at which it is to be renewed or replaced."""
         return self.began + self.seconds * RENEWED_AT
 
     @property
@@ -49,7 +49,7 @@ class Term:
         return not self.renewable or self.seconds < self.first * WORN_AT
 
     def renewed(self, now: float, seconds: float) -> Term:
-        """The life after Vault prolonged it."""
+        """Returns the lifetime after Vault renewed it."""
         return replace(self, began=now, seconds=seconds if seconds > 0 else math.inf)
 
     def over(self, now: float) -> bool:

@@ -1,4 +1,4 @@
-"""The client of one run: logs in, asks, gives its token back. Retries are the task's business, not this module's."""
+"""Vault's client for one run: logs in, asks, gives its token back. Retries belong to the task, not to this module."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Answer = TypeVar("Answer")
 
 
 class Vault:
-    """A client that logs in the way that the settings ask for. For one thread at a time."""
+    """A client that logs in the way that the settings ask for. Only one thread may use it at a time."""
 
     def __init__(self, settings: Settings, login: logins.Login) -> None:
         self.settings = settings
@@ -50,10 +50,10 @@ class Vault:
         self._logged_in = True
 
     def ask(self, call: Callable[[hvac.Client], Answer], asked: Asked, *, again: bool = True) -> Answer:
-        """Asks, logged in.
+        """Makes a request, after a login if there was none yet.
 
         Args:
-            again: whether to log in again once when the answer is 403: an expired or revoked token answers as a missing permission does
+            again: whether to log in again once when the answer is 403: Vault answers the same for an expired or revoked token and for a missing permission
                 (vault.md §2).
         """
         if not self._logged_in:
@@ -70,7 +70,7 @@ class Vault:
         return self.ask(call, asked, again=False)
 
     def read_secret(self, target: Wanted) -> tuple[Mapping[str, Any], int]:
-        """The data and the version of a target's KV secret."""
+        """Returns the data and the version of a target's KV secret."""
 
         def read(client: hvac.Client) -> tuple[Mapping[str, Any], int]:
             answer = client.secrets.kv.v2.read_secret_version(
@@ -85,7 +85,7 @@ class Vault:
 
     @property
     def term(self) -> Term:
-        """How long the token lives. One that was given is asked about (`auth/token/lookup-self`); where that is not allowed, it counts as endless."""
+        """The token's lifetime. Vault is asked about a configured token (`auth/token/lookup-self`); if that is not allowed, it counts as endless."""
         if self._term is None:
             told = self._told
             if not told:
@@ -112,14 +112,14 @@ class Vault:
             return {"lease_duration": 0, "renewable": False}
         except Exception as error:  # noqa: BLE001 - classified, never swallowed
             raise refusals.explained(error, Asked("looking the Vault token up", self.settings, path="auth/token/lookup-self")) from None
-        # a token without an end has a TTL of 0; so has one in its last second
+        # the TTL is 0 for a token without an end, and for one in its last second
         life = max(int(data["ttl"]), 1) if data.get("expire_time") else 0
         return {"lease_duration": life, "renewable": bool(data.get("renewable"))}
 
     def revoke(self) -> None:
-        """Gives back a token that was made for this run, and with it what hangs on it.
+        """Revokes a token that was made for this run, and with it the logins that depend on it.
 
-        Raises LoginFailed (`vault-forbidden`): it is dead already, or may not do that; and as `credentials.fetch`.
+        Raises LoginFailed (`vault-forbidden`) when the token is dead already or may not be revoked, and otherwise as `credentials.fetch`.
         """
         if self.login.own_token and self._logged_in:
             asked = Asked("revoking the Vault token", self.settings, path="auth/token/revoke-self", capability="update")
@@ -127,7 +127,7 @@ class Vault:
             self._logged_in = False
 
     def close(self) -> None:
-        """Gives the token back, if that is possible now (it expires by itself), and ends the connection."""
+        """Gives the token back if that is possible now (otherwise it expires by itself), and closes the connection."""
         self._give_back()
         self._client.adapter.close()
 
@@ -138,7 +138,7 @@ class Vault:
 
 
 def read(target: Wanted, settings: Settings) -> tuple[Mapping[str, Any], int]:
-    """The data and the version of a target's KV secret; nothing hangs on the token any more, so it is given back at once.
+    """Returns the data and the version of a target's KV secret. Nothing depends on the token after that, so it is given back at once.
 
     Raises as `credentials.fetch`.
     """
@@ -158,10 +158,10 @@ def _asked_secret(target: Wanted, settings: Settings) -> Asked:
 
 
 def _client(settings: Settings) -> hvac.Client:
-    """A client that goes where the settings say and nowhere else.
+    """Returns a client that connects to the address in the settings and nowhere else.
 
-    `trust_env` off keeps a proxy, a CA bundle and ~/.netrc of the environment from being obeyed silently; the token given as "" keeps hvac from
-    reading VAULT_TOKEN and ~/.vault-token; without redirects the token stays at the address that was configured.
+    `trust_env` off keeps a proxy, a CA bundle and ~/.netrc of the environment from being used silently; the token given as "" keeps hvac from
+    reading VAULT_TOKEN and ~/.vault-token; without redirects the token is sent to no address but the configured one.
     """
     session = requests.Session()
     session.trust_env = False

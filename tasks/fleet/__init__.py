@@ -1,7 +1,7 @@
-"""fleet.yaml: which services there are, in which environments, and what a step needs to know of one of them.
+"""fleet.yaml: the services, the environments, and what a step needs to know about each of them.
 
-`models.py` holds what the file says and what follows from it (`Target`), `job_section.py` its section `job`; `reading.py` reads the file, and says
-file, line and remedy where it can't be understood.
+`models.py` holds the file's content and what is derived from it (`Target`), `job_section.py` its section `job`; `reading.py` reads the file, and
+reports faults with file, line and remedy.
 """
 
 from tasks.credentials.source import Keys

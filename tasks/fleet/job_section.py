@@ -1,4 +1,4 @@
-"""What a migration Job needs: the section `job` of fleet.yaml, for the fleet and for a service. References only."""
+"""The settings of a migration Job: the section `job` of fleet.yaml, for the fleet and for a service. References only."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Job(BaseModel):
-    """What a migration Job needs (mode `job`). `{environment}`, `{service}`, `{store}` and `{migrations}` are replaced in its texts.
+    """The settings of a migration Job (mode `job`). `{environment}`, `{service}`, `{store}` and `{migrations}` are replaced in its texts.
 
     A service's own `job` overrides the fleet's, field by field. `image` is the repository, without a tag: each run names the release's. `directory`
-    is where the migrations lie in that image; `secret` the Kubernetes Secret with the keys host, port, username, password and database.
+    is the directory of the migrations in that image; `secret` the Kubernetes Secret with the keys host, port, username, password and database.
     `user` is the uid that the container runs as.
     """
 
@@ -38,16 +38,16 @@ class Job(BaseModel):
         return self
 
     def overridden(self, other: Job) -> Job:
-        """This one with what the other one says."""
+        """Returns a copy in which the fields that `other` sets replace this one's."""
         return self.model_copy(update={name: getattr(other, name) for name in other.model_fields_set})
 
     def filled(self, fill: Callable[[str], str]) -> Job:
-        """This one with the words in braces replaced."""
+        """Returns a copy with the words in braces replaced."""
         return self.model_copy(update={name: fill(getattr(self, name)) for name in TEMPLATES})
 
     def reference(self, given: str) -> str:
-        """The release's image as the cluster knows it, for a run's `image`: a tag (`1.4.2`), a digest (`sha256:…`), or a whole reference, which
-        is taken as it is. Without a repository everything is; empty stays empty.
+        """Returns the release's image as the cluster knows it, for a run's `image`: a tag (`1.4.2`), a digest (`sha256:…`), or a whole reference, which
+        is taken as it is. Without a repository every text is taken as it is; an empty text stays empty.
         """
         if not given or not self.image or "/" in given:
             return given
@@ -60,4 +60,4 @@ TEMPLATES = ("image", "directory", "secret", "service_account")
 """The texts that may hold words in braces."""
 
 WORDS = frozenset({"environment", "service", "store", "migrations"})
-"""Those words."""
+"""The words that may stand in the braces."""

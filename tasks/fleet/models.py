@@ -1,4 +1,4 @@
-"""fleet.yaml's models: services, environments, and what follows from a service in an environment (`Target`).
+"""fleet.yaml's models: services, environments, and the settings of a service in an environment (`Target`).
 
 Everything that names a database, a Vault path, a namespace or a work pool is derived here and nowhere else. Nothing in here is a secret.
 The order of environments is the order of promotion. `tasks.fleet` reads the file.
@@ -31,7 +31,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Model(BaseModel):
-    """Base of the file's models: nothing unknown is accepted, nothing changes after reading."""
+    """Base of the file's models: unknown keys are refused, and a model never changes after it was read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
@@ -61,7 +61,7 @@ class WorkloadKind(enum.StrEnum):
 
 
 class Workload(Model):
-    """The object whose rollout ends a release; `name` is the service's where it is empty, `container` the first one's."""
+    """The object whose rollout ends a release. An empty `name` stands for the service's, an empty `container` for the first container."""
 
     kind: WorkloadKind = WorkloadKind.DEPLOYMENT
     name: str = ""
@@ -69,7 +69,7 @@ class Workload(Model):
 
 
 class AfterMigrate(Model):
-    """A command that runs after a migration that changed something, in the listed environments (all, where none is listed).
+    """A command that runs after a migration that changed something, in the listed environments (in all, when none is listed).
 
     `{service}` and `{environment}` in its words are replaced. It sees DATABASE_URL in its environment, never in its arguments.
     """
@@ -85,7 +85,7 @@ class Check(Model):
 
 
 class VaultPaths(Model):
-    """Where secrets lie: a KV version 2 mount and a path with {environment}, {service} and {store} in it."""
+    """The place of the secrets: a KV version 2 mount and a path with {environment}, {service} and {store} in it."""
 
     mount: str = "secret"
     path: str = "{environment}/{service}/{store}"
@@ -93,8 +93,8 @@ class VaultPaths(Model):
 
 
 class Environment(Model):
-    """One environment. `suffix` ends its databases' names; a protected one is entered through an approval and never rolled back.
-    `credentials` is where those of its services come from that name no source themselves.
+    """One environment. `suffix` is the end of its databases' names; a protected one is entered only with an approval and never rolled back.
+    `credentials` is the source for those of its services that name none themselves.
 
     `parameters` are added to the connection URL, per engine (`postgres: {sslmode: require}`). Each `preflight` command must succeed before
     a migration that would change something.
@@ -114,9 +114,9 @@ class Environment(Model):
 class Service(Model):
     """One service and its database. `database` is the base name, without an environment's suffix.
 
-    `port` is used where the secret has none; `owner_role` is taken with SET ROLE after login (PostgreSQL). `env` and the connection's own
+    `port` is used when the secret has none; `owner_role` is taken with SET ROLE after login (PostgreSQL). `env` and the connection's own
     POSTGRES_* or CLICKHOUSE_* values are what `${NAME}` in a migration may name; the password is among them only with `substitute_password`.
-    `credentials` is where the database's credentials come from: else the environment's, else the fleet's.
+    `credentials` is the source of the database's credentials; without it the environment's is used, else the fleet's.
     """
 
     engine: Engine
@@ -178,16 +178,16 @@ class Target(BaseModel):
 
     @property
     def label(self) -> str:
-        """How people write it: `dev/auth-service`."""
+        """The name as people write it: `dev/auth-service`."""
         return f"{self.environment}/{self.service}"
 
     def image(self, given: str) -> str:
-        """The release's image for a run's `image` (`job_section.Job.reference`)."""
+        """Returns the release's image for a run's `image` (`job_section.Job.reference`)."""
         return self.job.reference(given)
 
     @property
     def secret(self) -> str:
-        """Where its credentials lie, as a reference: a Vault path, a directory, names of variables."""
+        """The place of its credentials, as a reference: a Vault path, a directory, names of variables."""
         return self.source.reference(self)
 
     @property
@@ -216,18 +216,18 @@ class Fleet(Model):
         return self._path
 
     def read_from(self, path: Path) -> Fleet:
-        """The same fleet, with `path` as the file that it came from."""
+        """Returns the same fleet, with `path` as the file that it came from."""
         found = self.model_copy()
         found._path = path
         return found
 
     @cached_property
     def aliases(self) -> dict[str, str]:
-        """Environments' other names."""
+        """The environments' other names: alias -> name."""
         return {alias: name for name, item in self.environments.items() for alias in item.aliases}
 
     def environment_name(self, name: str) -> str:
-        """The environment's own name for a name or an alias (`production` is `prod`).
+        """Returns the environment's own name for a name or an alias (`production` is `prod`).
 
         Raises UsageError (`unknown-environment`).
         """
@@ -237,23 +237,23 @@ class Fleet(Model):
         raise _unknown("environment", "unknown-environment", name, [*self.environments, *self.aliases], self._path)
 
     def environment(self, name: str) -> Environment:
-        """An environment by name or alias. Raises UsageError (`unknown-environment`)."""
+        """Returns an environment by name or alias. Raises UsageError (`unknown-environment`)."""
         return self.environments[self.environment_name(name)]
 
     def service(self, name: str) -> Service:
-        """A service by name. Raises UsageError (`unknown-service`)."""
+        """Returns a service by name. Raises UsageError (`unknown-service`)."""
         if name in self.services:
             return self.services[name]
         raise _unknown("service", "unknown-service", name, list(self.services), self._path)
 
     def previous(self, environment: str) -> str | None:
-        """The environment before this one in the order of promotion; None for the first."""
+        """Returns the environment before this one in the order of promotion; None for the first."""
         names = list(self.environments)
         position = names.index(self.environment_name(environment))
         return names[position - 1] if position else None
 
     def prerequisites(self, service: str) -> frozenset[str]:
-        """Every service that this one depends on, directly or not."""
+        """Returns every service that this one depends on, directly or not."""
         found: set[str] = set()
         waiting = list(self.service(service).depends_on)
         while waiting:
@@ -279,11 +279,11 @@ class Fleet(Model):
         return tuple(waves)
 
     def source(self, service: str, environment: str) -> Source:
-        """Where a service's credentials come from in an environment, as it is written: the service's line, else the environment's, else the fleet's."""
+        """Returns the source of a service's credentials in an environment, as it is written: the service's line, else the environment's, else the fleet's."""
         return self.service(service).credentials or self.environment(environment).credentials or self.credentials
 
     def target(self, service: str, environment: str) -> Target:
-        """A service in an environment. Raises UsageError (`unknown-service`, `unknown-environment`)."""
+        """Returns a service in an environment. Raises UsageError (`unknown-service`, `unknown-environment`)."""
         found = self.service(service)
         place = self.environment(environment)
         name = self.environment_name(environment)
@@ -321,7 +321,7 @@ class Fleet(Model):
         )
 
     def targets(self) -> tuple[Target, ...]:
-        """Every service in every environment, in the order of promotion, dependencies first."""
+        """Returns every service in every environment, in the order of promotion, dependencies first."""
         return tuple(self.target(name, place) for place in self.environments for wave in self.order() for name in wave)
 
 
@@ -329,12 +329,12 @@ _WORD = re.compile(r"\{(\w+)\}")
 
 
 def _filled(template: str, words: Mapping[str, str]) -> str:
-    """`str.format` for plain words only: braces of other text stay as they are."""
+    """Replaces the words in braces as `str.format` does, but plain words only: other braces stay as they are."""
     return _WORD.sub(lambda found: words.get(found[1], found[0]), template)
 
 
 def words_of(template: str) -> frozenset[str]:
-    """The names in braces of a template."""
+    """Returns the names in braces of a template."""
     return frozenset(_WORD.findall(template))
 
 

@@ -1,4 +1,4 @@
-"""Reads fleet.yaml: the one place that knows which file it is, and that says file, line and remedy when it can't be understood."""
+"""Reads fleet.yaml: the only module that finds the file, and that reports its faults with file, line and remedy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEFAULT_PATH = Path(__file__).resolve().parents[2] / "deployments" / "fleet.yaml
 ENVIRONMENT_VARIABLE = "GREYLAG_FLEET"
 
 KeyPath = tuple[str | int, ...]
-"""The way to a value of the file: keys, and numbers of items."""
+"""The path to a value in the file: keys, and positions in lists."""
 
 TEMPLATE_WORDS: dict[KeyPath, set[str]] = {
     ("namespace",): {"environment"},
@@ -39,7 +39,7 @@ SERVICE_WORDS = {"environment", "service", "store"}
 
 
 def chosen_path(path: str | Path | None = None) -> Path:
-    """The fleet file: the given one, else GREYLAG_FLEET's, else this repository's."""
+    """Returns the path of the fleet file: the given one, else GREYLAG_FLEET's, else this repository's."""
     return Path(path or os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_PATH)
 
 
@@ -62,7 +62,7 @@ def load(path: str | Path | None = None) -> Fleet:
 
 
 def parse(text: str, path: Path) -> Fleet:
-    """A fleet from the text of its file; `path` is named in errors, and directories are relative to its place.
+    """Returns the fleet in the text of its file; `path` is named in errors, and directories are relative to its place.
 
     Raises UsageError (`bad-fleet`).
     """
@@ -77,12 +77,12 @@ def parse(text: str, path: Path) -> Fleet:
 
 
 def service_names() -> tuple[str, ...]:
-    """The services' names, for a form's drop-down."""
+    """Returns the services' names, for a form's drop-down."""
     return tuple(load().services)
 
 
 def environment_names() -> tuple[str, ...]:
-    """The environments' names in the order of promotion, for a form's drop-down."""
+    """Returns the environments' names in the order of promotion, for a form's drop-down."""
     return tuple(load().environments)
 
 
@@ -110,7 +110,7 @@ def _document(text: str, path: Path) -> Any:
 
 
 def _location(document: Any, place: Sequence[str | int], path: Path) -> errors.Location:
-    """Where a key or an item stands; as deep as the place can be followed, so that a missing key is shown at its parent."""
+    """Returns the line and column of a key or an item. A missing key is located at its nearest parent that exists."""
     line, column, node = 1, 1, document
     for part in place:
         try:
@@ -125,7 +125,7 @@ def _location(document: Any, place: Sequence[str | int], path: Path) -> errors.L
 
 
 def _refuse(document: Any, path: Path, error: ValidationError) -> NoReturn:
-    """Turns pydantic's findings into one error at the first one's line; the others are listed beneath."""
+    """Turns pydantic's findings into one error at the first finding's line; the error's detail lists the others."""
     findings = []
     for item in error.errors(include_url=False, include_input=False):
         place = tuple(part for part in item["loc"] if part != "[key]")
@@ -150,7 +150,7 @@ def _worded(kind: str, place: KeyPath, message: str) -> tuple[str, str]:
 
 
 def _fields_at(place: KeyPath) -> list[str]:
-    """The names that the model at a place of the file knows."""
+    """Returns the names that the model at a place in the file has."""
     found: Any = Fleet
     for part in place:
         if isinstance(found, type) and issubclass(found, BaseModel):
@@ -164,7 +164,7 @@ def _fields_at(place: KeyPath) -> list[str]:
 
 
 def _contradictions(fleet: Fleet) -> Iterator[tuple[KeyPath, str, str]]:
-    """What the models can't see one by one: (place, message, hint)."""
+    """Yields the faults that no single model can see: (place, message, hint)."""
     yield from _unknown_words(fleet)
     yield from _ambiguous_environments(fleet)
     for name, service in fleet.services.items():
@@ -189,7 +189,7 @@ def _contradictions(fleet: Fleet) -> Iterator[tuple[KeyPath, str, str]]:
 
 
 def _bad_sources(fleet: Fleet) -> Iterator[tuple[KeyPath, str, str]]:
-    """Sources of credentials that don't fit their service; shown where the source is written."""
+    """Yields sources of credentials that don't fit their service, located where the source is written."""
     for name, service in fleet.services.items():
         for place, environment in fleet.environments.items():
             source = fleet.source(name, place)
@@ -249,7 +249,7 @@ def _bad_databases(fleet: Fleet) -> Iterator[tuple[KeyPath, str, str]]:
 
 
 def _cycle(fleet: Fleet, start: str) -> list[str] | None:
-    """A path from a service back to itself, if there is one."""
+    """Returns a path from a service back to itself; None when there is none."""
     waiting = [[start]]
     visited: set[str] = set()
     while waiting:

@@ -1,4 +1,4 @@
-"""Is there a Job already that does what this run wants? Adopted, waited for, replaced or created: one Job per plan, whoever asks, however often."""
+"""Finds or creates the one Job of a plan. A Job that is there already is adopted, awaited or replaced, so that repeated runs never make a second one."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tasks.kubernetes import following, objects
 Json = dict[str, Any]
 
 GONE_SECONDS = manifest.GRACE_SECONDS + 30.0
-"""How long a Job that is being deleted is waited for: its pod has its grace, and the garbage collector its turn."""
+"""Seconds to wait for a Job that is being deleted: its pod has its grace period, and the garbage collector needs a moment."""
 
 POLL_SECONDS = 0.5
-"""Between two looks at a Job that is going away."""
+"""Seconds between two reads of a Job that is being deleted."""
 
 ROUNDS = 10
-"""How often the state is looked at anew when others change it meanwhile; each round ends because somebody else did something."""
+"""The number of times that the Jobs are read again because somebody else changed them meanwhile."""
 
 
 class Course(enum.Enum):
-    """What to do about the Jobs that are there."""
+    """What to do about the existing Jobs."""
 
     CREATE = "create"
     ADOPT = "adopt"
@@ -36,14 +36,14 @@ class Course(enum.Enum):
 
 
 class Choice(NamedTuple):
-    """A course, and the Job that it is about; the course CREATE is about none."""
+    """A course, and the Job that it concerns; the course CREATE concerns none."""
 
     course: Course
     job: Json | None = None
 
 
 class Jobs(Protocol):
-    """What is asked of the API server here (`kubernetes.api.Api`)."""
+    """The calls to the API server that this module needs (`kubernetes.api.Api`)."""
 
     def job(self, namespace: str, name: str) -> Json | None: ...
 
@@ -55,11 +55,11 @@ class Jobs(Protocol):
 
 
 def choose(order: Order, jobs: Iterable[Json], covers: Callable[[str], bool], *, idle: bool) -> Choice:
-    """What to do, from the target's own Jobs. Pure.
+    """Chooses what to do, from the target's own Jobs. Pure.
 
     Args:
-        covers: whether the plan with that digest covers what this run has to do: it is the same, or what is left of it is.
-        idle: whether there is nothing to do by now.
+        covers: tells whether the plan with that digest covers this run's work: it is the same plan, or this run's is what is left of it.
+        idle: whether nothing is left to do.
     """
     found = list(jobs)
     for job in found:
@@ -68,7 +68,7 @@ def choose(order: Order, jobs: Iterable[Json], covers: Callable[[str], bool], *,
     for job in found:
         if not failures.finished(job):
             same = objects.annotation(job, BUNDLE) == order.bundle and covers(objects.annotation(job, PLAN))
-            if failures.doomed(job):  # its last pod is still ending: what it leaves is what the next one finds
+            if failures.doomed(job):  # its last pod is still ending, and the next Job must find that pod's final state
                 return Choice(Course.AWAIT_END, job)
             return Choice(Course.ADOPT if same else Course.BUSY, job)
     complete = [job for job in found if objects.condition(job, "Complete") and objects.annotation(job, BUNDLE) == order.bundle]
@@ -93,15 +93,15 @@ def place(
     *,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Choice:
-    """Sees to it that there is a Job: ADOPT is one that another run made, SETTLED one that has done it all, CREATE one that was made now.
+    """Ensures that there is a Job. Returns ADOPT for one that another run made, SETTLED for one that has done all the work, CREATE for one made now.
 
     Args:
         covers: see `choose`.
-        idle: whether nothing is left to do, looked up afresh.
-        prepare: is called before a Job is created, and may refuse.
-        tell: is given a level and a line.
+        idle: tells whether nothing is left to do, and looks it up each time.
+        prepare: called before a Job is created; may refuse by raising.
+        tell: receives a level and a line.
 
-    Raises LockUnavailable (`job-running`: another release's Job is at work), NotFound (`job-conflict`: the name is somebody else's), and as the API.
+    Raises LockUnavailable (`job-running`: another release's Job is at work), NotFound (`job-conflict`: somebody else's Job has the name), and as the API.
     """
     namespace, label = order.target.namespace, order.target.label
     for _ in range(ROUNDS):
@@ -136,14 +136,14 @@ def place(
 
 
 def remove(api: Jobs, job: Mapping[str, Any], seconds: float = GONE_SECONDS, *, sleep: Callable[[float], None] = time.sleep) -> bool:
-    """Deletes this very Job and waits until its pods have ended; whether they have, within the given seconds."""
+    """Deletes this very Job, and tells whether its pods have ended within the given seconds."""
     metadata = job["metadata"]
     following.patiently(lambda: api.delete_job(metadata["namespace"], metadata["name"], metadata["uid"]), seconds, sleep=sleep)
     return await_gone(api, job, seconds, sleep=sleep)
 
 
 def await_end(api: Jobs, job: Mapping[str, Any], *, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Waits until a Job that is going away is gone, or has finished. Raises LockUnavailable (`job-running`) where it does not."""
+    """Waits until a Job that is going away is gone, or has finished. Raises LockUnavailable (`job-running`) when neither happens in time."""
 
     def ended(now: Json) -> bool:
         return failures.finished(now) and not now["metadata"].get("deletionTimestamp")
@@ -164,7 +164,7 @@ def await_gone(
     or_else: Callable[[Json], bool] = lambda now: False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
-    """Tells whether the Job is gone, or something else is so of it, within the given seconds. A new one of its name is another one."""
+    """Tells whether the Job was gone, or `or_else` was true of it, within the given seconds. A new Job of the same name is a different Job."""
     metadata = job["metadata"]
 
     def look() -> Json | None:
@@ -192,7 +192,7 @@ def _busy(label: str, job: Mapping[str, Any]) -> errors.LockUnavailable:
 
 
 def _require_own(api: Jobs, order: Order) -> None:
-    """The name is taken: by a Job of ours that was made meanwhile, or else it must not be touched."""
+    """Raises NotFound when the name is taken by a Job that greylag did not make; one that greylag made meanwhile is fine."""
     name = manifest.name(order)
     job = following.patiently(lambda: api.job(order.target.namespace, name))
     if job is None:

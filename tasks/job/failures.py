@@ -1,4 +1,4 @@
-"""What became of a Job, read from the API's own JSON: complete, failed and in whose words, or stuck for a reason that no waiting mends. Pure."""
+"""Reads the end of a Job from the API's own JSON: complete, failed (with its pod's own error), or stuck for a reason that waiting does not solve. Pure."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tasks.kubernetes import objects, waiting
 from tasks.kubernetes.objects import Json
 
 NODE_PATIENCE = 5.0
-"""Times the patience that a missing node gets: an autoscaler needs minutes for one."""
+"""The factor by which patience is longer for a missing node: an autoscaler needs minutes to add one."""
 
 START_FAILED = frozenset({"StartError", "ContainerCannotRun"})
 
 LAST_LINES = 20
-"""Lines of a pod's own words that are worth showing where it left no outcome: `terminationMessagePolicy` gives up to 80."""
+"""Lines of a pod's output that are shown when it left no outcome: `terminationMessagePolicy` gives up to 80."""
 
 
 class JobFailed(errors.Relayed):
-    """A Job that has failed. It has made its attempts, so nobody else tries again: `transient` is false whatever its exit code says."""
+    """A Job that has failed. It has made all its attempts, so nobody tries again: `transient` is false whatever its exit code says."""
 
     code = "job-failed"
 
@@ -32,7 +32,7 @@ class JobFailed(errors.Relayed):
 
 
 class Stuck(NamedTuple):
-    """Why a Job does not get on: `state` stays the same while it is the same trouble, `patience` is in times the usual one."""
+    """The reason why a Job makes no progress. `state` names the trouble and stays the same while it lasts; `patience` is a factor of the usual patience."""
 
     state: str
     reason: str
@@ -40,7 +40,7 @@ class Stuck(NamedTuple):
 
 
 class End(NamedTuple):
-    """How one pod's migration ended. `outcome` is what greylag left in the termination message, None where something else stands there."""
+    """The end of one pod's migration. `outcome` is what greylag wrote into the termination message, None if something else stands there."""
 
     pod: str
     exit_code: int
@@ -50,17 +50,17 @@ class End(NamedTuple):
 
 
 def finished(job: Json) -> bool:
-    """Tells whether a Job has ended and all of its pods with it."""
+    """Tells whether a Job and all of its pods have ended."""
     return bool(objects.condition(job, "Complete", "Failed"))
 
 
 def doomed(job: Json) -> bool:
-    """Tells whether a Job will fail or has: known before its last pod has ended (kubernetes.md §1.3)."""
+    """Tells whether a Job has failed or will fail, which is known before its last pod has ended (kubernetes.md §1.3)."""
     return bool(objects.condition(job, "Failed", "FailureTarget"))
 
 
 def ends(pods: Iterable[Json]) -> list[End]:
-    """How the pods' migrations ended, oldest pod first; those that have not are left out."""
+    """Returns the ends of the pods' migrations, oldest pod first; leaves out pods that have not ended."""
     found = []
     for pod in sorted(pods, key=age):
         terminated = container_state(pod).get("terminated")
@@ -73,11 +73,11 @@ def ends(pods: Iterable[Json]) -> list[End]:
 
 
 def failure(job: Json, pods: Sequence[Json], label: str) -> JobFailed:
-    """The error that a failed Job is: its last pod's own words, and why there was no further attempt.
+    """Returns the error for a failed Job: its last pod's own error, and the reason why there was no further attempt.
 
     Args:
-        pods: the Job's pods, as they were last seen: those of a Job that was over its deadline are deleted.
-        label: how people call the target.
+        pods: the Job's pods, as they were last read: Kubernetes deletes the pods of a Job that was over its deadline.
+        label: the target's name, as people write it.
     """
     verdict = objects.condition(job, "Failed", "FailureTarget")
     why = str(verdict.get("reason") or "Failed")
@@ -138,7 +138,7 @@ def _in_its_own_words(end: End, label: str, place: str, job: Json) -> JobFailed:
 
 
 def stuck(job: Json, pods: Sequence[Json], events: Sequence[Json]) -> Stuck | None:
-    """Why the Job does not get on, if it doesn't. None of these ever ends by itself, nor counts as an attempt (kubernetes.md §1.1, §1.6).
+    """Returns the reason why the Job makes no progress; None when it does. No such state ends by itself, or counts as an attempt (kubernetes.md §1.1, §1.6).
 
     Args:
         pods: the Job's pods. events: those about the Job and about its pods.
@@ -162,7 +162,7 @@ def stuck(job: Json, pods: Sequence[Json], events: Sequence[Json]) -> Stuck | No
 
 
 def _waiting(pod: Json) -> Stuck | None:
-    """Finds what a container of the pod waits for, the migration's or one that was put beside it, where something is wrong."""
+    """Returns the trouble that a container of the pod waits for, the migration's or a sidecar's; None when nothing is wrong."""
     for status in objects.container_statuses(pod):
         found = waiting.read(status)
         if found is not None and found.trouble is not None:
@@ -172,7 +172,7 @@ def _waiting(pod: Json) -> Stuck | None:
 
 
 def stuck_error(found: Stuck, job: Json, label: str, *, deleted: bool) -> JobFailed:
-    """The error that a stuck Job is; `deleted`: whether the Job is gone by now, so that nothing runs when the trouble is over."""
+    """Returns the error for a stuck Job; `deleted`: whether the Job is gone by now, so that nothing will run once the trouble is over."""
     namespace, name = job["metadata"].get("namespace", ""), job["metadata"]["name"]
     code, hint = {
         "image": ("image-not-pulled", "is the image pushed, and is its name right (job.image in fleet.yaml, the run's `image`)?"),
@@ -191,13 +191,13 @@ def stuck_error(found: Stuck, job: Json, label: str, *, deleted: bool) -> JobFai
 
 
 def lost(pod: dict[str, Any]) -> dict[str, Any]:
-    """Marks a pod that is gone: it stays as it was last seen, but that nobody knows how it went on, where it had not ended."""
+    """Marks a pod that is gone: it stays as it was last read; one that had not ended gets the phase Unknown."""
     state = pod.get("status") or {}
     return pod if state.get("phase") in ("Succeeded", "Failed") else {**pod, "status": {**state, "phase": "Unknown"}}
 
 
 def age(pod: Json) -> tuple[str, ...]:
-    """Sorts pods by their time. Times are whole seconds, so that the start and the end of what ran in them decide as well."""
+    """Returns a key that sorts pods by their time. Times are whole seconds, so the migration's start and end decide between equal ones."""
     terminated = container_state(pod).get("terminated") or {}
     moments = (pod["metadata"].get("creationTimestamp"), terminated.get("startedAt"), terminated.get("finishedAt"))
     return (*(str(moment or "") for moment in moments), str(pod["metadata"]["name"]))

@@ -1,4 +1,4 @@
-"""Follows a Job from its creation to its end: what it and its pods do is read, their logs are passed on, and what does not get on is noticed early."""
+"""Follows a Job from its creation to its end: reads it and its pods, passes their logs on, and notices early when it makes no progress."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 LOOK_SECONDS = 2.0
-"""Between two looks at the Job and its pods: a fifth of the first pause that a Job itself makes."""
+"""Seconds between two reads of the Job and its pods: a fifth of the first pause that a Job itself makes."""
 
 OUTAGE_SECONDS = 120.0
-"""An API server that has not answered for so long is not being restarted. The Job goes on; the next attempt adopts it."""
+"""Seconds. An API server that is silent for longer is not just being restarted. The Job goes on, and the next attempt adopts it."""
 
 TICK_SECONDS = 0.5
-"""How long the main thread waits at once: signals and a cancellation are heeded in between."""
+"""Seconds for which the main thread blocks at once; signals and a cancellation are handled in between."""
 
 EVENTS_SECONDS = 5.0
-"""Between two looks at events, which are asked for only while a pod is missing or does not start."""
+"""Seconds between two reads of the events, which are read only while a pod is missing or does not start."""
 
 LOGS_SECONDS = 10.0
-"""How long the logs' last lines are waited for once the Job has ended."""
+"""Seconds to wait for the logs' last lines after the Job has ended."""
 
 SLACK_SECONDS = 60.0
-"""Beyond the Job's own deadline and its pod's grace: a controller that has not ended it by then is not there."""
+"""Seconds beyond the Job's own deadline and its pod's grace period. If the Job has not ended by then, its controller is not running."""
 
 
 class Ended(NamedTuple):
-    """A Job that has ended, and its pods as they were last seen, those that are deleted by now included."""
+    """A Job that has ended, and its pods as they were last read, including those that are deleted by now."""
 
     job: Json
     pods: list[Json]
 
 
 class _Look(NamedTuple):
-    """What one look saw: the Job, None where it is gone or another one has its name; then its pods, so that a Job's end has theirs."""
+    """One read of the Job, None when it is gone or another one has its name, and then of its pods: so the pods are at least as new as the Job."""
 
     job: Json | None
     pods: list[Json]
@@ -55,14 +55,14 @@ class _Look(NamedTuple):
 
 
 class Following:
-    """One Job that is followed.
+    """Follows one Job.
 
     Args:
         api: the cluster. job: as it was created or found.
-        label: how people call the target. patience: seconds that it may be stuck.
-        tell: is given a level and a line, always by the thread that follows: Prefect's loggers know their run by its context.
+        label: the target's name, as people write it. patience: seconds that the Job may be stuck.
+        tell: receives a level and a line, always in the thread that follows, because Prefect's loggers know their run by its context.
         cancelled: ends the following with Interrupted once it is set.
-        run_id: who follows, so that a further attempt of the same run tells no line of a log again.
+        run_id: the run that follows. A further attempt of the same run does not repeat log lines.
     """
 
     def __init__(
@@ -87,9 +87,9 @@ class Following:
         self._events: tuple[float, list[Json]] = (0.0, [])
 
     def until_finished(self) -> Ended:
-        """Waits for the end.
+        """Waits for the Job's end.
 
-        Raises StuckJob where it is stuck, NotFound (`job-deleted`), Interrupted, NotYet (`job-unfinished`: nobody has ended it although its
+        Raises StuckJob when it is stuck, NotFound (`job-deleted`), Interrupted, NotYet (`job-unfinished`: nobody has ended it although its
         deadline is over), LoginFailed and Unavailable as the API.
         """
         limit = float(self._job["spec"].get("activeDeadlineSeconds") or 0) + GRACE_SECONDS + SLACK_SECONDS
@@ -122,7 +122,7 @@ class Following:
         return _Look(job, own, self._recent_events(own))
 
     def _recent_events(self, pods: list[Json]) -> list[Json]:
-        """Events about the Job and about pods that have not started; none while a pod runs."""
+        """Returns events about the Job and about pods that have not started; none while a pod runs."""
         phases = {str(pod["metadata"]["uid"]): (pod.get("status") or {}).get("phase", "Pending") for pod in pods}
         if "Running" in phases.values():
             return []
@@ -162,7 +162,7 @@ class Following:
             raise StuckJob(found)
 
     def _wait(self, seconds: float) -> None:
-        """Waits, and tells the logs' lines as they come. Raises Interrupted once the run is cancelled."""
+        """Waits, and passes log lines on as they come. Raises Interrupted once the run is cancelled."""
         deadline = time.monotonic() + seconds
         while True:
             if self._cancelled.is_set():
@@ -176,7 +176,7 @@ class Following:
                 continue
 
     def _finish_logs(self) -> None:
-        """Takes the logs' last lines: the end is known."""
+        """Passes on the logs' last lines, after the Job's end."""
         self._logs.finish(LOGS_SECONDS)
         while not self._lines.empty():
             self._tell(*self._lines.get_nowait())
@@ -198,12 +198,12 @@ class Following:
 
 
 def interrupted(label: str) -> errors.Interrupted:
-    """What a cancelled run ends with."""
+    """Returns the error that a cancelled run ends with."""
     return errors.Interrupted(f"{label}: the run is being ended", hint="start it again: what was finished is recorded")
 
 
 class StuckJob(Exception):
-    """The Job is stuck and patience is at its end."""
+    """Raised when the Job has been stuck for longer than the patience allows."""
 
     def __init__(self, found: Stuck) -> None:
         super().__init__(found.reason)

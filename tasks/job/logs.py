@@ -1,4 +1,4 @@
-"""The logs of a Job's pods, line by line into the run's log: every attempt's, each line once, nothing secret."""
+"""Copies the logs of a Job's pods into the run's log: every attempt, each line once, and no secret."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tasks.kubernetes import following
 
 Json = dict[str, Any]
 Told = Callable[[str, str], None]
-"""Is given a level (`info`, `warning`) and a line."""
+"""Receives a level (`info`, `warning`) and a line."""
 
 OVERLAP_SECONDS = 5
-"""How much is read again after a lost connection; lines that were there already are left out by their time."""
+"""Seconds of the log that are read again after a lost connection; lines that were read before are left out by their time."""
 
 WARNING = "greylag: warning:"
 
 
 class LogSource(Protocol):
-    """Where logs come from (`kubernetes.api.Api`)."""
+    """The source of the logs (`kubernetes.api.Api`)."""
 
     def log_lines(self, namespace: str, pod: str, *, container: str, since_seconds: int | None = None) -> Iterator[tuple[str, str]]: ...
 
@@ -33,8 +33,8 @@ class Logs:
     """Follows one log per pod, each in a thread of its own.
 
     Args:
-        tell: is given each line, from those threads.
-        run_id: whoever follows again under the same id, in this process, is told only what is new.
+        tell: receives each line, in those threads.
+        run_id: a second `Logs` with the same id, in this process, passes on only lines that are new.
     """
 
     def __init__(self, source: LogSource, namespace: str, tell: Told, run_id: str = "") -> None:
@@ -44,7 +44,7 @@ class Logs:
         self._finishing, self._stopped = threading.Event(), threading.Event()
 
     def attend(self, pod: Json) -> None:
-        """Begins with a pod's log once its container runs or has run; to be called with each state of each pod."""
+        """Starts to follow a pod's log once its container runs or has run; to be called with each state of each pod."""
         uid = str(pod["metadata"]["uid"])
         state = container_state(pod)
         if "terminated" in state:
@@ -59,7 +59,7 @@ class Logs:
         thread.start()
 
     def finish(self, seconds: float) -> None:
-        """Waits until every log has been read to its end, for these seconds at most."""
+        """Waits until every log has been read to its end, at most for the given seconds."""
         deadline = time.monotonic() + seconds
         self._finishing.set()
         for thread in self._threads.values():
@@ -67,11 +67,11 @@ class Logs:
         self.stop()
 
     def stop(self) -> None:
-        """Nothing more is told: somebody else goes on with this Job, or nobody."""
+        """Stops passing lines on; another run may go on with this Job."""
         self._stopped.set()
 
     def _follow(self, uid: str, pod: str, prefix: str) -> None:
-        """Reads until a reading that began after the container's end has ended: an earlier end may be a connection's."""
+        """Reads the log again until a read ends that began after the container's end: before that, the end may only be a lost connection."""
         seen, failures = _known.setdefault((self._run_id, uid), Seen()) if self._run_id else Seen(), 0
         read_at: float | None = None
         while not self._stopped.is_set():
@@ -105,11 +105,11 @@ class Seen:
         self._last, self._count, self._again = "", 0, 0
 
     def rewind(self) -> None:
-        """To be called before lines are read again."""
+        """Prepares for reading the lines again from an earlier point."""
         self._again = 0
 
     def new(self, moment: str) -> bool:
-        """Tells whether the line of this time was not there before; lines come in their order."""
+        """Tells whether the line with this time was not read before; lines come in order."""
         time_of_line = _sortable(moment)
         if time_of_line < self._last:
             return False
@@ -124,10 +124,10 @@ class Seen:
 
 
 _known: dict[tuple[str, str], Seen] = {}
-"""What runs of this process have seen of pods' logs: a worker's process is one run, so there are as many entries as attempts."""
+"""What this process has read of each pod's log, by run. A worker's process is one run, so there are as many entries as attempts."""
 
 
 def _sortable(moment: str) -> str:
-    """A time as text that sorts: with nine digits behind the second, whatever number was written."""
+    """Returns a time as text that sorts correctly: with nine digits after the point, whatever number was written."""
     seconds, _, fraction = moment.rstrip("Z").partition(".")
     return f"{seconds}.{fraction:0<9}"

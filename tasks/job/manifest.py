@@ -1,7 +1,7 @@
-"""The migration Job as Kubernetes gets it: its name, its labels and its specification. Pure.
+"""The migration Job as it is sent to Kubernetes: its name, its labels and its specification. Pure.
 
-The Job runs `greylag up` in the service's own image, bound to the bundle and to the plan. It names the Secret with the database's credentials; no
-value of it is in here. Who may retry is decided here, too: the Job, by the table of exit codes in `migrator.errors`, and nobody else.
+The Job runs `greylag up` in the service's own image, bound to the bundle and to the plan. It names the Secret with the database's credentials, and
+holds no value of it. The Job alone retries, by the table of exit codes in `migrator.errors`.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from tasks.fleet.models import Engine, Target
 CONTAINER = "migrate"
 
 PLAN, BUNDLE, RUN = "greylag/plan", "greylag/bundle", "greylag/run"
-"""Annotations: what the Job is bound to, and which run made it."""
+"""Annotations: the plan and the bundle that the Job is bound to, and the run that made it."""
 
 NAME, INSTANCE, COMPONENT, MANAGER = (f"app.kubernetes.io/{word}" for word in ("name", "instance", "component", "managed-by"))
 
 LONGEST_NAME = 63
-"""A Job's name becomes the value of a label of its pods (kubernetes.md §1.5)."""
+"""Characters. A Job's name becomes the value of a label of its pods (kubernetes.md §1.5)."""
 
 IDENTITY = 12
-"""Characters of the digest in the name: as many as people compare elsewhere."""
+"""Characters of the digest in the name: as many as greylag shows elsewhere."""
 
 CREDENTIALS = "/var/run/greylag/credentials"
-"""Where the Secret is mounted. Files instead of variables: these end in crash dumps and in the environment of everything that is started."""
+"""The directory where the Secret is mounted. Files are safer than variables, which end up in crash dumps and in every child process's environment."""
 
 TIME_TO_LIVE = 86_400
-"""Seconds that a finished Job and its pods' logs stay: a failed night run is read in the morning (kubernetes.md §1.4)."""
+"""Seconds that a finished Job and its pods' logs are kept: a run that failed at night is read in the morning (kubernetes.md §1.4)."""
 
 GRACE_SECONDS = 120
-"""Between SIGTERM and SIGKILL: greylag needs at most 10 s, a slow server's rollback may need more."""
+"""Seconds between SIGTERM and SIGKILL: greylag needs at most 10, a slow server's rollback may need more."""
 
 INTERRUPTED = int(errors.ExitCode.INTERRUPTED)
 
 
 class Order(BaseModel):
-    """What a run asks of a Job. `plan` is the digest of what is to be applied now, `approved` of what may be, where that is another one; `pending`
-    whether anything is to be applied at all.
+    """A run's order for a Job. `plan` is the digest of what is to be applied now, `approved` the digest of what was approved, if that is another one;
+    `pending` tells whether anything is to be applied at all.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -62,19 +62,19 @@ class Order(BaseModel):
 
 
 def runnable(image: str) -> bool:
-    """Tells whether this names an image that a pod can run: not a tag or a digest alone."""
+    """Tells whether this names an image that a pod can run, and not a tag or a digest alone."""
     return bool(image) and not image.startswith((":", "@"))
 
 
 def name(order: Order) -> str:
-    """The Job's name, the same for the same plan of the same bundle: a lost answer to its creation finds it again."""
+    """Returns the Job's name, the same for the same plan of the same bundle: if the answer to its creation is lost, the next attempt finds it."""
     identity = hashlib.sha256(f"{order.target.label} {order.bundle} {order.plan}".encode()).hexdigest()[:IDENTITY]
     ending = f"-migration-{identity}"
     return order.target.service[: LONGEST_NAME - len(ending)].rstrip("-") + ending
 
 
 def labels(target: Target) -> dict[str, str]:
-    """The labels of the Job and of its pods. The name is not the service's: its Service would take the pods for endpoints (kubernetes.md §1.7)."""
+    """Returns the labels of the Job and its pods. The name isn't the service's, or its Service would take the pods for endpoints (kubernetes.md §1.7)."""
     return {
         NAME: f"{target.service}-migration",
         INSTANCE: target.service,
@@ -85,12 +85,12 @@ def labels(target: Target) -> dict[str, str]:
 
 
 def selector(target: Target) -> str:
-    """Selects the Jobs of a target that greylag made."""
+    """Returns the label selector of the Jobs that greylag made for a target."""
     return ",".join(f"{key}={value}" for key, value in labels(target).items())
 
 
 def manifest(order: Order) -> dict[str, Any]:
-    """The Job."""
+    """Returns the Job's manifest."""
     notes = {PLAN: order.plan, BUNDLE: order.bundle, RUN: order.run_id}
     return {
         "apiVersion": "batch/v1",
@@ -119,14 +119,14 @@ def manifest(order: Order) -> dict[str, Any]:
 
 
 def failure_rules() -> list[dict[str, Any]]:
-    """podFailurePolicy: a disruption and an interruption cost no attempt, a permanent error ends the Job, everything else counts."""
+    """Returns podFailurePolicy: a disruption and an interruption cost no attempt, a permanent error ends the Job, everything else costs an attempt."""
 
     def exits(action: str, codes: list[int]) -> dict[str, Any]:
         return {"action": action, "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": sorted(codes)}}
 
     return [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-        exits("Ignore", [INTERRUPTED]),  # somebody deleted the pod; eviction alone has the condition above
+        exits("Ignore", [INTERRUPTED]),  # somebody deleted the pod; only an eviction has the condition above
         exits("FailJob", [int(code) for code in errors.PERMANENT]),
     ]
 
@@ -182,7 +182,7 @@ def _container(order: Order) -> dict[str, Any]:
 
 
 def variables(order: Order) -> dict[str, str]:
-    """What the command is told: everything but the credentials. `$(` is Kubernetes' own substitution, so a value's `$` is doubled before it."""
+    """Returns the command's variables: everything but the credentials. Kubernetes would substitute `$(`, so its `$` is doubled."""
     target = order.target
     given = {
         "GREYLAG_DRIVER": str(target.engine),
@@ -206,7 +206,7 @@ def variables(order: Order) -> dict[str, str]:
 
 
 def _secret_variables(target: Target) -> list[dict[str, Any]]:
-    """The password as a variable, only where a migration's ENVSUB asks for it."""
+    """Returns the password as a variable, only if the target's migrations use it in ENVSUB."""
     if not target.substitute_password:
         return []
     prefix = "POSTGRES" if target.engine is Engine.POSTGRES else "CLICKHOUSE"
@@ -225,13 +225,13 @@ def _query(parameters: Mapping[str, str]) -> str:
 
 
 def image(job: Mapping[str, Any]) -> str:
-    """The image of a Job's migration."""
+    """Returns the image of a Job's migration."""
     containers = job["spec"]["template"]["spec"]["containers"]
     return str(next((item.get("image", "") for item in containers if item.get("name") == CONTAINER), ""))
 
 
 def container_state(pod: Mapping[str, Any]) -> dict[str, Any]:
-    """What a pod's migration is doing: `waiting`, `running` or `terminated`, as the API has it; empty before the kubelet has seen it."""
+    """Returns the state of a pod's migration: `waiting`, `running` or `terminated`, as the API has it; empty before the kubelet has seen it."""
     for status in (pod.get("status") or {}).get("containerStatuses") or ():
         if status.get("name") == CONTAINER:
             return dict(status.get("state") or {})

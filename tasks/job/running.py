@@ -1,17 +1,17 @@
-"""Step 3 as a Kubernetes Job in the service's own image: the SQL and the code that needs it are one artifact (architecture.md §3.1).
+"""Step 3 as a Kubernetes Job in the service's own image, so that the SQL and the code that needs it are one artifact (architecture.md §3.1).
 
-The Job is named after its bundle and plan, so that whoever asks again finds it. It makes the attempts, by `backoffLimit` and the exit-code table; this
-step makes none of its own once there is a Job: only a call to the API that failed is made again. A worker that is killed leaves the Job at work, and the
-next run adopts it; a run that is cancelled deletes it and waits until its pod has rolled back.
+The Job is named after its bundle and plan, so that every further run finds it. The Job makes the attempts, by `backoffLimit` and the exit-code table;
+this step makes none of its own once there is a Job: it only repeats calls to the API that failed. When a worker is killed, its Job goes on, and the
+next run adopts it; a run that is cancelled deletes the Job and waits until its pod has rolled back.
 
-What the orchestrator's Role needs in the service's namespace, and nothing else:
+The orchestrator's Role needs these rules in the service's namespace, and nothing else:
 
     {apiGroups: [batch], resources: [jobs],     verbs: [create, get, list, delete]}
     {apiGroups: [""],    resources: [pods],     verbs: [list]}
     {apiGroups: [""],    resources: [pods/log], verbs: [get]}
     {apiGroups: [""],    resources: [events],   verbs: [list]}
 
-No verb on Secrets: the Job names its Secret, the kubelet reads it.
+It needs no verb on Secrets: the Job names its Secret, and the kubelet reads it.
 """
 
 from __future__ import annotations
@@ -43,24 +43,24 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 LOOK_SECONDS = 3.0
-"""How long a cancelled run looks for a Job that it may have made."""
+"""Seconds for which a cancelled run looks for a Job that it may have made."""
 
 STOP_SECONDS = 20.0
-"""How long a cancelled run waits for its Job's pod: greylag needs 10 s at most to roll back, and Prefect kills the run after 30 s (prefect.md §12)."""
+"""Seconds that a cancelled run waits for its Job's pod: greylag rolls back within 10, and Prefect kills the run after 30 (prefect.md §12)."""
 
 
 def run(request: Request, *, image: str, tell: Told, backoff_limit: int = 3, api: Api | None = None) -> MigrationOutcome:
-    """Brings the target's database up to date by a Job, which is bound to the bundle and to the plan as they are now, or were approved.
+    """Migrates the target's database by a Job that is bound to the bundle and to the plan: today's plan, or the approved one.
 
     Args:
-        request: its credentials are the worker's own, for the plan; the Job has its Secret.
+        request: its credentials are the worker's own, and serve to make the plan; the Job uses its Secret.
         image: the release's image, with repository and tag or digest (`Target.image`).
-        tell: is given a level (`info`, `warning`) and a line, in the calling thread.
+        tell: receives a level (`info`, `warning`) and a line, in the calling thread.
         backoff_limit: the Job's backoffLimit.
 
     Raises:
-        UsageError (`image-missing`, `no-cluster`), PlanRefused and what else `migration.prepare` raises: before there is a Job.
-        JobFailed: permanent whatever the exit code, which is the pod's own: its code, message, place and hint.
+        UsageError (`image-missing`, `no-cluster`), PlanRefused and whatever else `migration.prepare` raises: before there is a Job.
+        JobFailed: always permanent; code, exit code, message, place and hint are the pod's own.
         NotFound (`job-deleted`, `job-conflict`), LockUnavailable (`job-running`), Interrupted, Unavailable (the API server).
     """
     target = request.target
@@ -105,7 +105,7 @@ def _order(request: Request, plan: Plan, image: str, backoff_limit: int) -> Orde
 
 
 def _connect(target: Target, settings: Settings) -> Api:
-    """The environment's cluster. Raises UsageError (`no-cluster`, `kube-context`)."""
+    """Connects to the environment's cluster. Raises UsageError (`no-cluster`, `kube-context`)."""
     found = kubernetes.connect(target, settings)
     if found is None:
         raise errors.UsageError(
@@ -117,9 +117,9 @@ def _connect(target: Target, settings: Settings) -> Api:
 
 
 class _Work:
-    """One run's work on its Job, from looking for one to its end. As a context it stops the Job where the run itself is stopped.
+    """One run's work on its Job, from looking for one to its end. As a context manager it stops the Job when the run itself is stopped.
 
-    Signals reach the main thread alone, and this may run in another: so it is registered like an open connection, for `registry.cancel_all`.
+    Signals reach only the main thread, and this may run in another: so it is registered, like an open connection, for `registry.cancel_all`.
     """
 
     def __init__(self, api: Api, order: Order, prepared: Prepared, again: Callable[[], Prepared], tell: Told, patience: float) -> None:
@@ -133,7 +133,7 @@ class _Work:
         self._cancelled.set()
 
     def done(self) -> Ended | None:
-        """The Job at its end; None where one had done it all before. Raises as `run`, StuckJob besides."""
+        """Returns the Job at its end; None when an earlier Job had done all the work. Raises as `run`, and StuckJob."""
         choice = adoption.place(
             self._api,
             self._order,
@@ -161,7 +161,7 @@ class _Work:
         if isinstance(error, StuckJob):
             deleted = self._stop()
             raise failures.stuck_error(error.found, self._job or {}, self._order.target.label, deleted=deleted) from None
-        # Prefect's TerminationSignal, Ctrl-C, a cancellation. After any other error the Job goes on, and whoever comes next adopts it.
+        # Prefect's TerminationSignal, Ctrl-C, a cancellation. After any other error the Job goes on, and the next run adopts it.
         if isinstance(error, errors.Interrupted) or (error is not None and not isinstance(error, Exception)):
             self._stop()
 
@@ -182,7 +182,7 @@ class _Work:
             self._tell(level, f"{self._order.target.label}: Job {metadata['namespace']}/{metadata['name']} {what}")
 
     def _stop(self) -> bool:
-        """Deletes the Job and waits for its pod; whether both are gone. Raises nothing: the run's end has its reason already."""
+        """Deletes the Job, waits for its pod, and tells whether both are gone. Raises nothing, because the run is ending with an error of its own."""
         try:
             self._job = self._job or self._created()
             if self._job is None:
@@ -196,7 +196,7 @@ class _Work:
         return False
 
     def _created(self) -> Json | None:
-        """The Job whose creation was not answered any more: this run's own, by its annotation."""
+        """Returns the Job whose creation got no answer, if it is this run's own by its annotation; else None."""
         namespace, name = self._order.target.namespace, manifest.name(self._order)
         found: Json | None = following.patiently(lambda: self._api.job(namespace, name), LOOK_SECONDS)
         own = found is not None and bool(self._order.run_id) and objects.annotation(found, manifest.RUN) == self._order.run_id
@@ -215,9 +215,9 @@ def _settled(target: Target, now: Prepared) -> MigrationOutcome:
 
 
 def _outcome(target: Target, ended: Ended, prepared: Prepared, again: Callable[[], Prepared]) -> MigrationOutcome:
-    """Tells what all of the Job's pods together have done, in their own words; where one of them left none, what the database says.
+    """Returns the outcome of all of the Job's pods together, from their own outcomes; when a pod left none, the database tells what was applied.
 
-    A pod may have left none because it was killed, or because it came and went between two looks at its end.
+    A pod may have left none because it was killed, or because it started and vanished between two reads.
     """
     told = [end.outcome for end in failures.ends(ended.pods) if end.outcome is not None]
     names = {item.version: item.name for item in prepared.plan.migrations.migrations}

@@ -1,6 +1,6 @@
-"""Which migration Job of a service is the newest, and how it ended: pure functions over the API's own JSON (kubernetes.md §1.3, §1.6).
+"""Finds the newest migration Job of a service, and tells how it ended: pure functions over the API's own JSON (kubernetes.md §1.3, §1.6).
 
-A migration Job is known by the label `app.kubernetes.io/component=migration`, or by its name where a chart leaves the label out, as the usual
+A migration Job is recognised by the label `app.kubernetes.io/component=migration`, or by its name if a chart leaves the label out, as the usual
 recipe does.
 """
 
@@ -20,11 +20,11 @@ NAMES = ("app.kubernetes.io/name", "app.kubernetes.io/instance")
 """Labels that name a service: Helm's two."""
 
 SUFFIXES = ("-migrate", "-migration", "-mig")
-"""What follows a service's name in its Job's name."""
+"""The endings that follow a service's name in its Job's name."""
 
 
 class JobState(enum.StrEnum):
-    """How a Job stands."""
+    """The state of a Job."""
 
     COMPLETE = "complete"
     FAILED = "failed"
@@ -33,7 +33,7 @@ class JobState(enum.StrEnum):
 
 
 def newest(jobs: Sequence[Json], target: Target) -> Json | None:
-    """The service's newest migration Job; None where there is none."""
+    """Returns the service's newest migration Job; None when there is none."""
     own = [job for job in jobs if belongs(job, target)]
     return max(own, key=lambda job: str(job["metadata"].get("creationTimestamp") or ""), default=None)
 
@@ -53,7 +53,7 @@ def _named(name: str, wanted: str) -> bool:
 
 
 def state(job: Json) -> JobState:
-    """A Job's state. It has failed as soon as the controller has decided so (`FailureTarget`), though its pods may still be ending."""
+    """Returns a Job's state. It has failed as soon as the controller has decided so (`FailureTarget`), though its pods may still be ending."""
     if objects.condition(job, "Failed", "FailureTarget"):
         return JobState.FAILED
     if objects.condition(job, "Complete", "SuccessCriteriaMet"):
@@ -62,7 +62,7 @@ def state(job: Json) -> JobState:
 
 
 def ended(job: Json) -> str:
-    """How a Job stands, in one line: state, since when, why, how many pods."""
+    """Describes a Job's state in one line: state, since when, why, how many pods."""
     found, status = state(job), job.get("status") or {}
     words = [str(found)]
     deciding = {JobState.FAILED: ("Failed", "FailureTarget"), JobState.COMPLETE: ("Complete",)}.get(found, ())
@@ -79,13 +79,13 @@ def ended(job: Json) -> str:
 
 
 def pods_of(job: Json, pods: Sequence[Json]) -> list[Json]:
-    """A Job's own pods, oldest first: by owner, because a label may be anybody's."""
+    """Returns a Job's own pods, oldest first. The owner decides, because anybody can set a label."""
     own = [pod for pod in pods if objects.owned_by(pod, str(job["metadata"].get("uid")))]
     return sorted(own, key=lambda pod: str(pod["metadata"].get("creationTimestamp") or ""))
 
 
 def pod_ended(pod: Json) -> str:
-    """How a pod stands, in a few words: its phase, its containers' exit codes or what they wait for."""
+    """Describes a pod's state in a few words: its phase, its containers' exit codes or what they wait for."""
     status = pod.get("status") or {}
     words = [str(status.get("phase", "Unknown")).lower()]
     if status.get("reason"):
@@ -100,6 +100,6 @@ def pod_ended(pod: Json) -> str:
 
 
 def containers(pod: Json) -> list[str]:
-    """The names of a pod's containers, in the order in which they run."""
+    """Returns the names of a pod's containers, in the order in which they run."""
     spec = pod.get("spec") or {}
     return [str(item["name"]) for item in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]]

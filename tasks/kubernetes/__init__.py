@@ -1,5 +1,5 @@
-"""Holds all that greylag knows of Kubernetes: the one edge to an API server (`api.py`), its objects as plain JSON (`objects.py`), what containers wait for
-(`waiting.py`), and how an object is followed (`following.py`).
+"""Everything that greylag knows about Kubernetes: the only client of an API server (`api.py`), its objects as plain JSON (`objects.py`), the reasons
+why a container waits (`waiting.py`), and the way to follow an object (`following.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def connect(target: Target, settings: Settings) -> Api | None:
-    """Connects to the target's cluster; None where none is configured. The environment's kube context wins over the worker's.
+    """Connects to the target's cluster; returns None when none is configured. The environment's kube context takes precedence over the worker's.
 
     Raises UsageError (`kube-context`).
     """

@@ -1,4 +1,4 @@
-"""The thin edge to a Kubernetes API server, and the only one: objects as plain JSON, and its errors as greylag's."""
+"""The only client of a Kubernetes API server: a thin one, which returns objects as plain JSON and raises greylag's errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TIMEOUT = (5.0, 30.0)
 """Seconds to connect and to answer: a hung API server must not hang a step."""
 
 LOG_SILENCE_SECONDS = 60.0
-"""A log may be silent for as long as a statement runs; after this it is asked again from where it stopped: the connection may be half open."""
+"""Seconds. A log may be silent for as long as a statement runs; then it is requested again from where it stopped, in case the connection is half-open."""
 
 
 class Api:
@@ -37,7 +37,7 @@ class Api:
     Usable from several threads. Each method raises as `call`.
 
     Args:
-        log_silence_seconds: for how long a log that is followed may be silent before it is asked again from where it stopped.
+        log_silence_seconds: seconds that a followed log may be silent before it is requested again from where it stopped.
     """
 
     def __init__(self, connection: client.ApiClient, *, log_silence_seconds: float = LOG_SILENCE_SECONDS) -> None:
@@ -50,7 +50,7 @@ class Api:
     # --- workloads and what belongs to them -------------------------------------------------------------------------------------
 
     def workload(self, kind: WorkloadKind, namespace: str, name: str) -> Json | None:
-        """A Deployment, StatefulSet, DaemonSet or Argo Rollout; None where there is none."""
+        """Returns a Deployment, StatefulSet, DaemonSet or Argo Rollout; None when there is none."""
         read = {
             WorkloadKind.DEPLOYMENT: self._apps.read_namespaced_deployment,
             WorkloadKind.STATEFUL_SET: self._apps.read_namespaced_stateful_set,
@@ -60,33 +60,33 @@ class Api:
         return self._one(read, namespace, name, kind)
 
     def replica_sets(self, namespace: str, selector: str) -> list[Json]:
-        """ReplicaSets by label selector."""
+        """Lists ReplicaSets by label selector."""
         return self._list(self._apps.list_namespaced_replica_set, namespace, "ReplicaSets", label_selector=selector)
 
     def controller_revisions(self, namespace: str, selector: str) -> list[Json]:
-        """ControllerRevisions (of StatefulSets and DaemonSets) by label selector."""
+        """Lists ControllerRevisions (of StatefulSets and DaemonSets) by label selector."""
         return self._list(self._apps.list_namespaced_controller_revision, namespace, "ControllerRevisions", label_selector=selector)
 
     def pods(self, namespace: str, selector: str) -> list[Json]:
-        """Pods by label selector, those being deleted included."""
+        """Lists pods by label selector, including those being deleted."""
         return self._list(self._core.list_namespaced_pod, namespace, "pods", label_selector=selector)
 
     def events(self, namespace: str, uid: str) -> list[Json]:
-        """The events about an object."""
+        """Lists the events about an object."""
         return self._list(self._core.list_namespaced_event, namespace, "events", field_selector=f"involvedObject.uid={uid}")
 
     # --- Jobs --------------------------------------------------------------------------------------------------------------------
 
     def job(self, namespace: str, name: str) -> Json | None:
-        """A Job; None where there is none."""
+        """Returns a Job; None when there is none."""
         return self._one(self._batch.read_namespaced_job, namespace, name, "Job")
 
     def jobs(self, namespace: str, selector: str = "") -> list[Json]:
-        """Jobs by label selector; all of the namespace where none is given."""
+        """Lists Jobs by label selector; all of the namespace when none is given."""
         return self._list(self._batch.list_namespaced_job, namespace, "Jobs", label_selector=selector)
 
     def create_job(self, namespace: str, manifest: Json) -> Json | None:
-        """Creates a Job; None where the name is taken."""
+        """Creates a Job and returns it; None when the name is taken."""
 
         def post() -> Json | None:
             try:
@@ -99,7 +99,7 @@ class Api:
         return call(post, f"creating Job {namespace}/{manifest['metadata']['name']}")
 
     def delete_job(self, namespace: str, name: str, uid: str) -> None:
-        """Deletes a Job if it is still that one; it stays visible until its pods have ended."""
+        """Deletes a Job if it still has this uid; it stays visible until its pods have ended."""
         body = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
 
         def remove() -> None:
@@ -114,7 +114,7 @@ class Api:
     # --- logs --------------------------------------------------------------------------------------------------------------------
 
     def log(self, namespace: str, pod: str, *, container: str, lines: int, previous: bool = False) -> str:
-        """The last lines of a container's log, or of its previous instance's; empty where it has not started, or is gone."""
+        """Returns the last lines of a container's log, or of its previous instance's; empty when it has not started, or is gone."""
         options = _RAW | ({"previous": True} if previous else {})
 
         def read() -> str:
@@ -127,12 +127,12 @@ class Api:
             return ""
 
     def log_lines(self, namespace: str, pod: str, *, container: str, since_seconds: int | None = None) -> Iterator[tuple[str, str]]:
-        """The lines of a container's log as they come: (time as the kubelet wrote it, text). Ends with the container, or with the connection.
+        """Yields the lines of a container's log as they come: (time as the kubelet wrote it, text). Ends with the container, or with the connection.
 
         Args:
-            since_seconds: only lines that are not older than this, by the node's clock; None begins at the beginning.
+            since_seconds: leaves out lines that are older than this, by the node's clock; None begins at the beginning.
 
-        Raises UsageError where the container has not started (400), NotFound where the pod is gone, Unavailable also where the connection is lost
+        Raises UsageError when the container has not started (400), NotFound when the pod is gone, and Unavailable also when the connection is lost
         or silent.
         """
         given: Json = {"container": container, "follow": True, "timestamps": True, "_preload_content": False}
@@ -168,13 +168,13 @@ class Api:
 
 
 _RETRIES = Retry(total=1, status=0, redirect=0, respect_retry_after_header=False)
-"""One more try for a connection that the server closed while it was idle; all other retries are the steps' own, which say so."""
+"""One more try for a connection that the server closed while it was idle; the steps make all other retries themselves, and log them."""
 
 _RAW: Json = {"_preload_content": False, "_request_timeout": TIMEOUT}
 
 
 def connect(context: str) -> Api:
-    """A cluster by its kubeconfig context, or by the pod's own service account (`in-cluster`).
+    """Connects to a cluster by its kubeconfig context, or by the pod's own service account (`in-cluster`).
 
     Raises UsageError (`kube-context`).
     """
@@ -217,11 +217,11 @@ _DENIED = re.compile(
     r'cannot (?P<verb>\S+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
     r'(?: in the namespace "(?P<namespace>[^"]*)"| (?P<cluster>at the cluster scope))?'
 )
-"""How the RBAC authorizer words a refusal. Its Status has the kind and the name as fields, the verb and the namespace only in the message."""
+"""The RBAC authorizer's text for a refusal. Its Status has the kind and the name as fields, but the verb and the namespace only in the message."""
 
 
 def missing_rule(said: str) -> str:
-    """The rule that a refusal asks for, as a Role spells it, and where; empty for a refusal of another kind (admission, quota)."""
+    """Returns the rule that a refused call needs, as a Role spells it, and where; empty for a refusal of another kind (admission, quota)."""
     found = _DENIED.search(said)
     if found is None:
         return ""
@@ -258,7 +258,7 @@ def _said(error: client.ApiException) -> str:
 
 
 def _status(error: client.ApiException) -> Json:
-    """The API's Status object; empty for a body that is none: it may be anything."""
+    """Returns the API's Status object; empty when the body is not one, because a proxy's may be anything."""
     try:
         found = json.loads(error.body or "{}")
     except (TypeError, ValueError):
@@ -274,7 +274,7 @@ def _json(response: Any) -> Json:
 
 
 def _lines(response: Any) -> Iterator[bytes]:
-    """A streamed answer line by line, each as soon as it is there: the API server sends streams in chunks."""
+    """Yields a streamed answer line by line, each as soon as it arrives: the API server sends streams in chunks."""
     rest = b""
     for piece in response.stream(amt=None, decode_content=True):
         *whole, rest = (rest + piece).split(b"\n")

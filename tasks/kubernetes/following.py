@@ -1,6 +1,6 @@
-"""The one way to follow an object, a Job or a workload: it is read again and again until it is over (kubernetes.md §1.5).
+"""The one way to follow an object, a Job or a workload: it is read again and again until it has ended (kubernetes.md §1.5).
 
-Why reading, and no watch (measured on the sandbox's real control plane, 1.37, with 20 Jobs followed at once; per follower and minute):
+Why it is read and not watched (measured on the sandbox's real control plane, 1.37, with 20 Jobs followed at once; per follower and minute):
 
                                        watch (two streams of 10 s)         reading every 2 s
     requests                           12                                  60
@@ -16,9 +16,9 @@ Why reading, and no watch (measured on the sandbox's real control plane, 1.37, w
     permissions                        list and watch of each kind         get or list
     code                               240 lines, two threads, a queue     this file
 
-So a watch saves requests and a second, where a Job's own pauses are 10 s and more; and it can hold no verdict: it would have to be followed by a
-read that does. What comes and goes between two looks is missed: a pod that was evicted and is gone. Nothing is concluded from not having seen one
-(`job.running` asks the database).
+So a watch saves requests and one second, while a Job's own pauses are 10 s and more; and no decision can rest on a watch alone: a read would have to
+follow it. Something that comes and goes between two reads is missed, such as a pod that was evicted and deleted. Nothing is concluded from not
+having seen one (`job.running` asks the database).
 """
 
 from __future__ import annotations
@@ -37,29 +37,29 @@ Sleep = Callable[[float], None]
 Clock = Callable[[], float]
 
 LONGEST_PAUSE = 10.0
-"""Seconds between two looks while the API server does not answer: its own restarts take half a minute, and nobody should wait twice as long."""
+"""Seconds between two reads while the API server does not answer: its own restart takes half a minute, and a step should not wait much longer than that."""
 
 SPREAD = 0.2
-"""Share of a pause that is left to chance, so that those who follow many objects don't ask in step."""
+"""Share of a pause that is random, so that those who follow many objects don't ask at the same moments."""
 
 SETTLING = 15.0
-"""Seconds after an absence, or after the same was allowed, in which a refusal is not believed: an API server that has just started answers before
-its authorizer has read the Roles, and then refuses what it will allow in a moment (seen with 1.37). The absence itself need not have been seen:
-the client asks again by itself where a connection was refused."""
+"""Seconds in which a refusal is not trusted, counted from the last time that the server was away or that the same call was allowed. An API server that
+has just started answers before its authorizer has read the Roles, and refuses what it will allow in a moment (seen with 1.37). Its absence may
+have gone unnoticed, because the client repeats a refused connection by itself."""
 
 FIRST_PAUSE = 0.25
-"""Seconds before a single call is made again; doubled each time."""
+"""Seconds before a single call is repeated; doubled each time."""
 
 CALL_PATIENCE = 30.0
-"""Seconds for which a single call is made again while the API server is busy or away."""
+"""Seconds for which a single call is repeated while the API server is busy or away."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """A look that got no answer, or none to be believed yet.
+    """A read that got no answer, or an answer that is not to be trusted yet.
 
     Attributes:
-        fault: why. silent: seconds since the first look in a row that got none.
+        fault: the error. silent: seconds since the first of the reads in a row that got no answer.
     """
 
     fault: errors.GreylagError
@@ -74,17 +74,17 @@ def follow(
     sleep: Sleep = time.sleep,
     clock: Clock = time.monotonic,
 ) -> Iterator[Seen | Unanswered]:
-    """Yields what each look sees, from now on; ends after the look at the limit.
+    """Yields what each read returns, from now on; ends after the read at the limit.
 
     Args:
         look: reads the whole state; must be safe to repeat.
-        every: seconds between two looks; doubled with each in a row that got no answer, to `LONGEST_PAUSE`.
-        limit: seconds until the last look. sleep, clock: time, for tests and for whoever has to wake up earlier.
+        every: seconds between two reads; doubled with each in a row that got no answer, up to `LONGEST_PAUSE`.
+        limit: seconds until the last read. sleep, clock: time, for tests and for callers that have to wake up earlier.
 
-    Raises what `look` raises, but for Unavailable, and for a refusal (LoginFailed) that may be an API server's that has just started.
+    Raises what `look` raises, except Unavailable, and except a refusal (LoginFailed) that may come from an API server that has just started.
     """
     started = clock()
-    unsettled: float | None = None  # when nobody answered, or everything was allowed, for the last time
+    unsettled: float | None = None  # the last time at which the server did not answer, or allowed the call
     silent_since: float | None = None
     faults = 0
     while True:
@@ -116,9 +116,9 @@ def patiently(
     sleep: Sleep = time.sleep,
     clock: Clock = time.monotonic,
 ) -> Seen:
-    """Gives what a call gives, made again for these seconds while the API server is busy or away; the call must be safe to repeat.
+    """Returns what a call returns, and repeats it for these seconds while the API server is busy or away; the call must be safe to repeat.
 
-    Raises what it raises: at once for a refusal, Unavailable once the time is over.
+    Raises what the call raises: a refusal at once, Unavailable when the time is over.
     """
     for found in follow(call, every=every, limit=seconds, sleep=sleep, clock=clock):
         if not isinstance(found, Unanswered):
@@ -128,6 +128,6 @@ def patiently(
 
 
 def pause(every: float, faults: int = 0) -> float:
-    """Draws the seconds until the next look, after so many in a row that got no answer."""
+    """Returns the seconds until the next read, with a random share, after `faults` reads in a row that got no answer."""
     seconds = min(every * 2.0 ** min(faults, 16), max(LONGEST_PAUSE, every))
     return seconds * random.uniform(1 - SPREAD, 1 + SPREAD)

@@ -1,9 +1,9 @@
-"""Lists what a container waits for before it runs: every reason that a kubelet gives, and what each of them means, in one list. Pure.
+"""The reasons why a container waits before it runs: every reason that a kubelet gives, and its meaning, in one list. Pure.
 
 The list is the kubelet's of Kubernetes 1.37 (`pkg/kubelet/images/types.go`, `pkg/kubelet/kuberuntime/kuberuntime_container.go`,
 `pkg/kubelet/container/sync_result.go`, and `pkg/errors` of cri-api). None of these states ever ends in a failure of the pod by itself, nor counts
-as an attempt of a Job (kubernetes.md §1.6): whoever follows a pod has to notice. A reason that is not in the list is shown and never decides: a
-virtual node may have its own words for "not yet".
+as an attempt of a Job (kubernetes.md §1.6), so whoever follows a pod has to notice them. A reason that is not in the list is shown and never decides
+anything: a virtual node may have its own words for "not yet".
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tasks.kubernetes.objects import Json
 
 
 class Trouble(enum.StrEnum):
-    """What is in the way. Reasons of one trouble alternate while the kubelet tries again: they are one state, not several."""
+    """The kind of trouble. While the kubelet tries again, reasons of one kind alternate: they are one state, not several."""
 
     IMAGE = "image"
     CONTAINER = "container"
@@ -38,16 +38,16 @@ TROUBLES: Mapping[str, Trouble] = {
     "RunContainerError": Trouble.CONTAINER,
     "PostStartHookError": Trouble.CONTAINER,
 }
-"""Reasons that something is wrong. It may mend itself: registries hiccup, a Secret may come a moment after its pod."""
+"""Reasons that mean trouble. It may end by itself: registries have hiccups, a Secret may come a moment after its pod."""
 
 HOPELESS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
-"""Those that no time will mend."""
+"""Reasons that waiting never solves."""
 
 CRASH_LOOP = "CrashLoopBackOff"
-"""The container did run, and ended: its exit code says why, not this."""
+"""The container ran and ended: its exit code says why, not this reason."""
 
 ORDINARY = frozenset({"", "ContainerCreating", "PodInitializing"})
-"""What every container waits for at first."""
+"""Reasons that every container has at first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Waiting:
     """A container that waits.
 
     Attributes:
-        reason: the kubelet's word. message: its sentence; may quote anything.
+        reason: the kubelet's reason. message: its sentence; may quote anything.
     """
 
     container: str
@@ -65,12 +65,12 @@ class Waiting:
 
     @property
     def trouble(self) -> Trouble | None:
-        """Names what is in the way; None where nothing is, and where nobody can tell."""
+        """The kind of trouble; None when there is none, and when the reason is unknown."""
         return TROUBLES.get(self.reason)
 
     @property
     def hopeless(self) -> bool:
-        """Tells whether no time will mend it."""
+        """Tells whether waiting never solves it."""
         return self.reason in HOPELESS
 
     @property
@@ -80,7 +80,7 @@ class Waiting:
 
 
 def read(status: Json) -> Waiting | None:
-    """Reads what a container waits for from its status; None where it runs or has ended."""
+    """Reads from a container's status what it waits for; None when it runs or has ended."""
     found = (status.get("state") or {}).get("waiting")
     if found is None:
         return None

@@ -1,11 +1,11 @@
-"""Step 5: is this release's code running, and no older code any more? `kubectl rollout status`, with what it leaves out.
+"""Step 5: checks that this release's code runs and no older code does. It is `kubectl rollout status`, plus the checks that kubectl leaves out.
 
 kubectl calls the previous release's finished rollout a success, and does not count old pods that are still terminating (kubernetes.md §2). So
 first the workload must carry this release's image (or a newer pod template than before the run), then kubectl's rules decide, then no pod of an
-older revision may be left, then the app's own init container `greylag wait` must have passed. What decides is a pure function over the API's own
-JSON; `looking` asks one cluster once, `watching` asks again until it is over.
+older revision may be left, then the app's own init container `greylag wait` must have passed. A pure function over the API's own JSON
+decides; `looking` reads one cluster once, `watching` reads again until the rollout has ended.
 
-What the step asks of the cluster, and so all that its Role needs, in the workload's namespace (`resourceNames` may name the workload where the
+The step makes these calls to the cluster, so its Role needs these rules in the workload's namespace (`resourceNames` may name the workload where the
 verb is get):
 
     apps             deployments          get     for a Deployment, and for a Rollout with `workloadRef`
@@ -15,7 +15,7 @@ verb is get):
     apps             replicasets          list    for a Deployment
     apps             controllerrevisions  list    for a DaemonSet
     (core)           pods                 list
-    (core)           pods/log             get     for the last words of a container that fails; without it the failure is reported all the same
+    (core)           pods/log             get     for the last words of a container that fails; without it the failure is still reported
 
 It never watches, and writes nothing.
 """

@@ -1,6 +1,6 @@
-"""What a release's pods suffer from: images that can't be pulled, missing references, crash loops; and what they merely wait for. Pure.
+"""The troubles of a release's pods: images that can't be pulled, missing references, crash loops; and the things they merely wait for. Pure.
 
-None of these ends by itself in a failure of the pod (kubernetes.md §1.6); a Deployment notices after its progress deadline, ten minutes by default.
+None of these by itself makes the pod fail (kubernetes.md §1.6); a Deployment notices after its progress deadline, ten minutes by default.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from tasks.kubernetes.objects import Json
 from tasks.kubernetes.waiting import Waiting
 
 PATIENCE = 60.0
-"""Seconds after which a container that can't be made counts as stuck: registries hiccup, a Secret may come a moment after its pod, and the
+"""Seconds after which a container that can't be created counts as stuck. Registries have hiccups, a Secret may come a moment after its pod, and the
 kubelet's first tries fall into this time."""
 
 CRASHES = 3
-"""Restarts that make a crash loop. Two are what a program does that comes up before the proxy or the DNS it needs; the third comes after the
+"""Restarts that make a crash loop. A program that starts before the proxy or the DNS it needs may restart twice; the third restart comes after the
 kubelet has waited 10 and then 20 seconds."""
 
 
@@ -28,9 +28,9 @@ class Ailment:
     """A container in trouble.
 
     Args:
-        reason: what is wrong, in one line.
-        message: what it left as its termination message, or what the kubelet says about it.
-        previous: whether its last words are the previous instance's log. None where no log can be there.
+        reason: the trouble, in one line.
+        message: the container's termination message, or the kubelet's message about it.
+        previous: whether its last words are in the previous instance's log. None when there can be no log.
     """
 
     pod: str
@@ -41,12 +41,12 @@ class Ailment:
 
 
 def worst(pods: Sequence[Json], gates: Sequence[str], now: datetime) -> Ailment | None:
-    """A container that will not come up by itself; None while all still may.
+    """Returns a container that will not start by itself; None while all still may.
 
     Args:
-        pods: this release's only: an older one's troubles may be the reason for the release.
+        pods: this release's only, because an older one's troubles may be the reason for the release.
         gates: init containers that run `greylag wait`. One that waits, or ended with a transient code and is started again, is not in trouble;
-            one that ended with a permanent code will end so again.
+        one that ended with a permanent code would end so again.
     """
     for pod, item in _statuses(pods):
         found = _stuck(pod, item, now) or _crashing(pod, item, gates)
@@ -56,7 +56,7 @@ def worst(pods: Sequence[Json], gates: Sequence[str], now: datetime) -> Ailment 
 
 
 def suspect(pods: Sequence[Json]) -> Ailment | None:
-    """The container that most likely holds a rollout up, once the rollout has failed: whose last words are worth reading."""
+    """Returns the container that most likely holds a failed rollout up, so that its last words can be shown."""
     seen = [(pod, item) for pod, item in _statuses(pods) if not item.get("ready")]
     for pod, item in seen:
         if _code(item) or (_code(item) is not None and item.get("restartCount")):
@@ -72,7 +72,7 @@ def suspect(pods: Sequence[Json]) -> Ailment | None:
 
 
 def remark(pods: Sequence[Json], gates: Sequence[str]) -> str:
-    """What a rollout that goes on waits for, in words; empty where the pods don't say."""
+    """Says in words what an unfinished rollout waits for; returns an empty text when the pods don't say."""
     for pod in pods:
         for condition in (pod.get("status") or {}).get("conditions") or ():
             if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
@@ -112,7 +112,7 @@ def _crashing(pod: Json, item: Json, gates: Sequence[str]) -> Ailment | None:
 
 
 def _ended(pod: Json, item: Json, reason: str) -> Ailment:
-    # While it waits or runs again, the words are the instance's before; "terminated" is still the current one.
+    # While it waits or runs again, its last words are the previous instance's; "terminated" is still the current instance.
     previous = "terminated" not in (item.get("state") or {})
     return Ailment(objects.name(pod), item["name"], reason, str((_end(item) or {}).get("message") or ""), previous)
 
@@ -138,7 +138,7 @@ def _statuses(pods: Iterable[Json]) -> Iterator[tuple[Json, Json]]:
 
 
 def _end(item: Json) -> Json | None:
-    """How the container ended last; None where it has not."""
+    """Returns the container's last end; None when it has not ended yet."""
     now = (item.get("state") or {}).get("terminated")
     found: Json | None = now if now is not None else (item.get("lastState") or {}).get("terminated")
     return found
@@ -150,7 +150,7 @@ def _code(item: Json) -> int | None:
 
 
 def _waited(pod: Json, item: Json, now: datetime) -> float:
-    """Seconds since it could have been made: an init container may have waited long for the schema before."""
+    """Returns the seconds since it could have been created: an init container before it may have waited long for the schema."""
     seconds = objects.age(pod, now)
     before = (pod.get("status") or {}).get("initContainerStatuses") or ()
     for each in (*before, item):

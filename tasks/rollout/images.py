@@ -1,4 +1,4 @@
-"""Image references: what they name, and whether two name the same image. Pure.
+"""Image references: reads them, and decides whether two name the same image. Pure.
 
 The rules are the ones that container runtimes share (distribution's reference grammar): a name without a registry is Docker Hub's, one without
 a slash is in `library/`, one without tag and digest has the tag `latest`, and where there are both a tag and a digest, the digest counts.
@@ -14,7 +14,7 @@ from migrator import errors
 
 DEFAULT_REGISTRY = "docker.io"
 OFFICIAL = "library"
-"""Where Docker Hub keeps images whose name has one part."""
+"""The account in which Docker Hub keeps images whose name has one part."""
 
 DEFAULT_TAG = "latest"
 
@@ -41,10 +41,10 @@ class Reference:
     """An image reference with its defaults filled in.
 
     Args:
-        registry, repository: empty where only a tag or a digest was given (`:2.0.0`, `@sha256:…`): it is then looked for in whatever repository
-            the workload takes its image from.
-        tag: empty where there is none beside a digest.
-        digest: `sha256:…`; empty where there is none.
+        registry, repository: empty when only a tag or a digest was given (`:2.0.0`, `@sha256:…`), which then matches the workload's image in any
+        repository.
+        tag: empty when there is a digest and no tag.
+        digest: `sha256:…`; empty when there is none.
     """
 
     registry: str
@@ -79,12 +79,12 @@ def parse(text: str) -> Reference:
 
 
 def is_tag(text: str) -> bool:
-    """Tells whether the text could be a tag. So could many a name: which of the two it is, the fleet knows (`Target.image`)."""
+    """Tells whether the text could be a tag. Many names could be one, too: the fleet knows which of the two it is (`Target.image`)."""
     return bool(_TAG.fullmatch(text))
 
 
 def compare(wanted: Reference, carried: Reference) -> Match:
-    """Tells whether `carried`, what a workload's container names, is `wanted`. A digest beats a tag where both sides have one."""
+    """Tells whether `carried`, the image of a workload's container, is `wanted`. If both have a digest, the tags don't count."""
     if wanted.repository and (wanted.registry, wanted.repository) != (carried.registry, carried.repository):
         return Match.OTHER
     if wanted.digest and carried.digest:
@@ -97,7 +97,7 @@ def compare(wanted: Reference, carried: Reference) -> Match:
 
 
 def digest_of(image_id: str) -> str:
-    """The digest in a pod's `imageID` (`repo@sha256:…`, `docker-pullable://repo@sha256:…`); empty for an identity that no registry knows."""
+    """Returns the digest in a pod's `imageID` (`repo@sha256:…`, `docker-pullable://repo@sha256:…`); empty for an identity that no registry knows."""
     return image_id.partition("@")[2].lower()
 
 

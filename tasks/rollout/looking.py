@@ -1,4 +1,4 @@
-"""One look at a cluster: what is read, in which order, the verdict that follows, and what a container that failed said last."""
+"""One look at a cluster: reads the objects in the right order, derives the verdict, and fetches the last words of a container that failed."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tasks.rollout.releases import Before
 from tasks.rollout.statuses import Progress, Verdict
 
 LINES = 6
-"""Lines that are shown: the error and what led to it. The rest is in `kubectl logs`."""
+"""Lines that are shown: the error and what led to it. `kubectl logs` has the rest."""
 
 LONGEST_LINE = 300
-"""Characters; a line of JSON or a stack frame's arguments may be endless."""
+"""Characters. A line of JSON or a stack frame's arguments may be very long."""
 
 
 class Cluster(Protocol):
-    """What is asked of a cluster; answers are the API's JSON. Each raises what `kubernetes_api.call` raises."""
+    """The calls to a cluster that this module needs; answers are the API's JSON. Each raises what `kubernetes.api.call` raises."""
 
     def workload(self, kind: WorkloadKind, namespace: str, name: str) -> Json | None: ...
 
@@ -40,12 +40,12 @@ class Cluster(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was seen.
+    """The result of one look.
 
     Args:
-        workload: None where there is none, and where the API server did not answer.
-        ailment: the container behind a failure, where one can be named.
-        fault: why the API server did not answer, or not yet.
+        workload: None when there is none, and when the API server did not answer.
+        ailment: the container that caused a failure, if one can be named.
+        fault: the error, when the API server did not answer.
     """
 
     verdict: Verdict
@@ -55,7 +55,7 @@ class Look:
 
 
 def read(target: Target, cluster: Cluster) -> Json | None:
-    """The target's workload; a Rollout with the pod template of the Deployment that it refers to."""
+    """Reads the target's workload; a Rollout gets the pod template of the Deployment that it refers to."""
     kind, name = target.workload.kind, target.workload.name
     workload = cluster.workload(kind, target.namespace, name)
     reference = (workload["spec"].get("workloadRef") or {}) if workload is not None and kind is WorkloadKind.ROLLOUT else {}
@@ -77,10 +77,10 @@ def read(target: Target, cluster: Cluster) -> Json | None:
 
 
 def look(target: Target, cluster: Cluster, *, image: str, before: Before | None, now: datetime) -> Look:
-    """Looks once.
+    """Looks at the rollout once.
 
-    The order is that of the questions: is it this release's, where does kubectl's rollout status stand, do older pods still run, has the schema
-    gate passed. DONE is only said of a workload that is still the same after all of it was read.
+    It asks in this order: is the workload this release's, what does kubectl's rollout status say, do older pods still run, has the schema
+    gate passed. It returns DONE only if the workload is still the same after all of that was read.
     """
     kind = target.workload.kind
     workload = read(target, cluster)
@@ -132,7 +132,7 @@ def _divided(target: Target, cluster: Cluster, workload: Json) -> revisions.Divi
 
 
 def _unmoved(target: Target, cluster: Cluster, workload: Json, found: Look) -> Look:
-    """The workload and its pods are read one after the other: another release may have begun in between."""
+    """Returns the look if the workload has not changed since it was read: another release may have begun before its pods were read."""
     again = read(target, cluster)
     same = again is not None and (again["metadata"].get("uid"), objects.generation(again)) == (
         workload["metadata"].get("uid"),
@@ -142,9 +142,9 @@ def _unmoved(target: Target, cluster: Cluster, workload: Json, found: Look) -> L
 
 
 def last_words(cluster: Cluster, namespace: str, ailment: Ailment) -> str:
-    """The container's last words, as lines for an error's detail; empty where it had none.
+    """Returns the container's last words, as lines for an error's detail; empty when there are none.
 
-    A log that can't be read is no reason to hide why the rollout failed: the words then say why there are none.
+    A log that can't be read must not hide why the rollout failed: the text then says why there are no last words.
     """
     text = ailment.message
     if not text.strip() and ailment.previous is not None:
@@ -157,7 +157,7 @@ def last_words(cluster: Cluster, namespace: str, ailment: Ailment) -> str:
     if not lines:
         return ""
     shown = "\n".join("  " + (line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…") for line in lines)
-    # A container that could not be made said nothing; the kubelet speaks of it.
+    # A container that could not be created said nothing; the message is the kubelet's about it.
     whose = "last words of" if ailment.previous is not None else "what the kubelet says of"
     return f"{whose} container {ailment.container}, pod {ailment.pod}:\n{redaction.clean(shown)}"
 
@@ -166,5 +166,5 @@ def _log(cluster: Cluster, namespace: str, ailment: Ailment, previous: bool) -> 
     text = cluster.log(namespace, ailment.pod, container=ailment.container, lines=LINES, previous=previous)
     if text.strip() or not previous:
         return text
-    # The node may have removed the previous instance's log, or started the next one between the two questions.
+    # The node may have removed the previous instance's log, or started the next instance meanwhile.
     return cluster.log(namespace, ailment.pod, container=ailment.container, lines=LINES)

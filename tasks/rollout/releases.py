@@ -1,7 +1,7 @@
-"""Whether a workload is this release's at all. Pure.
+"""Decides whether a workload belongs to this release at all. Pure.
 
-A finished rollout of the release before looks exactly like a finished rollout of this one: only the image, or what was there before the run, tells
-them apart.
+A finished rollout of the previous release looks exactly like a finished rollout of this one: only the image, or the workload's state before the run,
+distinguishes them.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from tasks.rollout.statuses import Progress, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What a workload was before the migration ran. `template` is a digest of its pod template: scaling makes a new generation, not a new
-    release. The defaults stand for "there was none".
+    """A workload's state before the migration ran. `template` is a digest of its pod template, because scaling makes a new generation but no new
+    release. The defaults mean that there was no workload.
     """
 
     uid: str = ""
@@ -31,20 +31,20 @@ class Before:
 
 
 def snapshot(workload: Json | None) -> Before:
-    """What is to be remembered of a workload before a run."""
+    """Returns the state of a workload that is to be remembered before a run."""
     if workload is None:
         return Before()
     return Before(str(workload["metadata"].get("uid", "")), objects.generation(workload), _digest(objects.template(workload)))
 
 
 def belongs(workload: Json, image: str, container: str, before: Before | None) -> Verdict:
-    """Tells whether the workload is this release's: DONE, NOT_YET, or WAITING where only its pods can tell (`proven`).
+    """Tells whether the workload is this release's: DONE, NOT_YET, or WAITING when only its pods can tell (`proven`).
 
-    With an image, the image decides. Without one, the pod template must be newer than before the run. With neither, nothing tells releases
-    apart, and nothing is claimed.
+    With an image, the image decides. Without one, the pod template must be newer than before the run. With neither, releases can't be
+    distinguished, and the answer is NOT_YET.
 
     Args:
-        image: this release's (`images.parse`); empty where it is not known. container: whose image counts; empty for any.
+        image: this release's (`images.parse`); empty when it is not known. container: the container whose image counts; empty for any.
     Raises:
         UsageError: `bad-image`.
     """
@@ -80,7 +80,7 @@ def _by_image(workload: Json, image: str, container: str) -> Verdict:
 
 
 def proven(workload: Json, image: str, container: str, pods: Sequence[Json]) -> Verdict:
-    """Tells whether the release's pods run the wanted digest, where the workload names a tag: what the runtime reports as `imageID` decides.
+    """Tells whether the release's pods run the wanted digest, when the workload names a tag: the runtime's `imageID` decides.
 
     Args:
         pods: those of the workload's newest revision.
@@ -98,7 +98,7 @@ def proven(workload: Json, image: str, container: str, pods: Sequence[Json]) -> 
 
 
 def carried(workload: Json, image: str, container: str) -> str:
-    """The release's image as the workload names it: the one that `image` fits, else the first one."""
+    """Returns the release's image as the workload names it: the first one that fits `image`."""
     found = objects.images(workload, container)
     if image:
         wanted = images.parse(image)

@@ -1,6 +1,6 @@
-"""Which pods run this release's code and which an older one's, those being deleted included (kubernetes.md §2.3). Pure.
+"""Separates the pods of this release's code from those of older code, including those being deleted (kubernetes.md §2.3). Pure.
 
-`status.replicas` does not count a pod that is terminating, but for its whole grace period it serves and writes.
+`status.replicas` does not count a pod that is terminating, but such a pod serves and writes for its whole grace period.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ ALIVE = ("Pending", "Running", "Unknown")
 
 @dataclass(frozen=True, slots=True)
 class Division:
-    """A workload's pods that are not over."""
+    """A workload's pods that have not ended."""
 
     new: tuple[Json, ...] = ()
     old: tuple[Json, ...] = ()
 
     @property
     def serving(self) -> tuple[Json, ...]:
-        """The new pods that are to stay."""
+        """The new pods that are not being deleted."""
         return tuple(pod for pod in self.new if not objects.deleting(pod))
 
     @property
     def old_names(self) -> tuple[str, ...]:
-        """Names of the pods with older code."""
+        """The names of the pods with older code."""
         return tuple(sorted(map(objects.name, self.old)))
 
 
 def divide(kind: WorkloadKind, workload: Json, revisions: Sequence[Json], pods: Sequence[Json]) -> Division:
-    """Tells the pods of the newest revision from all others.
+    """Separates the pods of the newest revision from all others.
 
     Args:
-        workload: whose controller has seen its newest specification: before that, the newest revision is another release's.
-        revisions: a Deployment's ReplicaSets, a DaemonSet's ControllerRevisions; nothing for the others, whose status names the revision.
-        pods: what the workload's selector finds.
+        workload: its controller must have seen the newest specification; before that, the newest revision is another release's.
+        revisions: a Deployment's ReplicaSets, a DaemonSet's ControllerRevisions; empty for the other kinds, whose status names the revision.
+        pods: the pods that match the workload's selector.
     """
     alive = [pod for pod in pods if (pod.get("status") or {}).get("phase", "Unknown") in ALIVE]
     if kind is WorkloadKind.DEPLOYMENT:

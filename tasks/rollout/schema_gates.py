@@ -1,6 +1,6 @@
-"""The app's own gate: an init container that runs `greylag wait`, and whether it has passed (kubernetes.md §2.4). Pure.
+"""The app's own schema gate: finds the init containers that run `greylag wait`, and tells whether they have passed (kubernetes.md §2.4). Pure.
 
-It holds a pod back until the database has the newest version of the image's own files, so that order does not depend on a hook having run.
+A gate holds a pod back until the database has the newest version of the image's own files, so that the order does not depend on a hook.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from tasks.rollout.statuses import Progress, Verdict
 
 PROGRAM = "greylag"
 MODULE = "migrator.cli"
-"""What `python -m` runs where the command is not on PATH."""
+"""The module after `python -m`, for images that have no command `greylag` on PATH."""
 
 ABSENT = "no init container runs `greylag wait`: nothing but this run's order keeps the program from an older schema"
 
 
 def gates(workload: Json) -> tuple[str, ...]:
-    """Names of the pod template's init containers whose command is `greylag … wait`, in order."""
+    """Returns the names of the pod template's init containers whose command is `greylag … wait`, in order."""
     return tuple(str(item.get("name", "")) for item in objects.init_containers(workload) if _waits(item))
 
 
 def passed(names: Sequence[str], pods: Sequence[Json]) -> Verdict:
-    """Tells whether every gate has passed in every pod: DONE or WAITING; the reason of DONE is fit for an outcome.
+    """Tells whether every gate has passed in every pod: DONE or WAITING; the reason of DONE can be shown in an outcome.
 
     Args:
-        names: of the gates; without any there is nothing to wait for, and the reason says so.
-        pods: those of this release that are to stay.
+        names: the gates' names; without any there is nothing to wait for, and the reason says so.
+        pods: those of this release that are not being deleted.
     """
     if not names:
         return Verdict(Progress.DONE, ABSENT)
@@ -59,7 +59,7 @@ def _is_greylag_image(text: str) -> bool:
 
 
 def _words(parts: Sequence[str] | None) -> list[str]:
-    """The words of a command line, those inside `sh -c "…"` included."""
+    """Returns the words of a command line, including those inside `sh -c "…"`."""
     found: list[str] = []
     for part in parts or ():
         try:
@@ -77,5 +77,5 @@ def _passed(pod: Json, name: str) -> bool:
         return int(end.get("exitCode", -1)) == 0
     if "running" in (item.get("state") or {}):
         return False
-    # A node that was restarted has forgotten its init containers; it would have run them again before saying this.
+    # A node that was restarted has lost the states of init containers; but it would have run them again before it reported this.
     return any(each.get("type") == "Initialized" and each.get("status") == "True" for each in state.get("conditions") or ())

@@ -1,5 +1,5 @@
-"""Where a rollout stands: `kubectl rollout status` (1.36), rule by rule in its order, and for Argo Rollouts `kubectl argo rollouts status` and one thing
-more, fully promoted (kubernetes.md §2.1, §2.2). Pure.
+"""The status of a rollout: the rules of `kubectl rollout status` (1.36) in their order, and for Argo Rollouts those of `kubectl argo rollouts status`
+and one more, that it is fully promoted (kubernetes.md §2.1, §2.2). Pure.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WORKLOAD_GENERATION = "rollout.argoproj.io/workload-generation"
 
 
 class Progress(enum.Enum):
-    """Where a rollout stands."""
+    """The progress of a rollout."""
 
     NOT_YET = "not rolled out yet"
     WAITING = "waiting"
@@ -30,14 +30,14 @@ class Progress(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A progress and why."""
+    """A progress and the reason for it."""
 
     progress: Progress
     reason: str
 
 
 def status(kind: WorkloadKind, workload: Json) -> Verdict:
-    """Where the rollout of the workload's newest specification stands."""
+    """Returns the progress of the rollout of the workload's newest specification."""
     if not observed(kind, workload):
         return Verdict(Progress.WAITING, UNSEEN)
     return {
@@ -49,7 +49,7 @@ def status(kind: WorkloadKind, workload: Json) -> Verdict:
 
 
 def observed(kind: WorkloadKind, workload: Json) -> bool:
-    """Tells whether the status is about the newest specification. Until then its numbers, and its newest revision, are another release's."""
+    """Tells whether the status is about the newest specification. Until then its numbers and its newest revision belong to another release."""
     if kind is WorkloadKind.ROLLOUT:
         return _rollout_observed(workload)
     seen = int((workload.get("status") or {}).get("observedGeneration") or 0)
@@ -117,7 +117,7 @@ def _rolling_only(spec: Json, kind: str) -> Verdict | None:
 def _rollout_observed(rollout: Json) -> bool:
     """Tells whether the controller has seen the newest specification.
 
-    `observedGeneration` is a string: a number since 0.10, a hash before; a hash says nothing, and is taken as seen.
+    `observedGeneration` is a string: a number since 0.10, a hash before; a hash tells nothing, and counts as seen.
     """
     state = rollout.get("status") or {}
     seen, generation = str(state.get("observedGeneration", "")), objects.generation(rollout)
@@ -132,7 +132,7 @@ def _rollout_observed(rollout: Json) -> bool:
 
 
 def resolved(rollout: Json, referenced: Json) -> Json:
-    """The Rollout with the pod template and the selector of the Deployment that its `workloadRef` names, as the controller itself reads it."""
+    """Returns the Rollout with the pod template and the selector of the Deployment that its `workloadRef` names, as the controller itself reads it."""
     spec = dict(rollout["spec"])
     spec["template"] = objects.template(referenced)
     spec.setdefault("selector", referenced["spec"].get("selector") or {})
@@ -140,9 +140,9 @@ def resolved(rollout: Json, referenced: Json) -> Json:
 
 
 def _rollout(rollout: Json) -> Verdict:
-    """Where the rollout stands; `_rollout_observed` has been asked before.
+    """Returns the progress of an Argo Rollout, of which `_rollout_observed` was true.
 
-    Healthy is not enough: a canary that is paused for ever is not, and a blue-green rollout whose service still points at the old pods is not.
+    The phase Healthy is not enough: a canary may be paused for ever, and a blue-green rollout's service may still point at the old pods.
     """
     state, name = rollout.get("status") or {}, objects.name(rollout)
     phase, message = str(state.get("phase") or "Progressing"), str(state.get("message") or "")

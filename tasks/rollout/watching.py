@@ -1,4 +1,4 @@
-"""Looks at a rollout again and again until it is over, and says what came of it (`kubernetes.following`: why it reads and does not watch)."""
+"""Reads a rollout again and again until it has ended, and reports the end (`kubernetes.following` says why it is read and not watched)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tasks.rollout.statuses import Progress, Verdict
 from tasks.settings import Settings, load
 
 OBSERVE_PATIENCE = 60.0
-"""Seconds for which the look before a run rides out an API server that does not answer; a later one would cost the whole run."""
+"""Seconds for which the look before a run retries while the API server does not answer; a failure later would cost the whole run."""
 
 MISSING_LOOKS = 2
-"""Looks that must find nothing before a workload counts as deleted: a replacement (`kubectl replace --force`, Argo CD's Replace) deletes and
+"""Looks that must find nothing before a workload counts as deleted. A replacement (`kubectl replace --force`, Argo CD's Replace) deletes and
 creates it, and one look may fall in between."""
 
 
@@ -36,7 +36,7 @@ def observe(
     sleep: Sleep = time.sleep,
     clock: Clock = time.monotonic,
 ) -> Before | None:
-    """What the workload is before a run; to be handed to `await_health`. None without a cluster.
+    """Returns the workload's state before a run, to be passed to `await_health`. None without a cluster.
 
     Raises:
         LoginFailed: `kube-forbidden`: the hint names the rule that is missing.
@@ -67,13 +67,13 @@ def await_health(
     Without a configured cluster the outcome is `skipped`, and says so.
 
     Args:
-        image: this release's image, as the workload names it; or `:tag` or `@sha256:…` alone. before: what `observe` saw before the migration.
-        listener: is told each new state in words. sleep, clock: the time in seconds, for tests.
+        image: this release's image, as the workload names it; or `:tag` or `@sha256:…` alone. before: what `observe` returned before the migration.
+        listener: receives each new state in words. sleep, clock: the time in seconds, for tests.
 
     Raises:
         VerificationFailed: `rollout-failed`: ProgressDeadlineExceeded, a crash loop, a container that can't be made, a strategy that can't be
             awaited; the detail holds the container's last words.
-        NotFound: `workload-deleted`: it was there and is gone.
+        NotFound: `workload-deleted`: it existed and is gone.
         NotYet: `not-rolled-out`, `rollout-unfinished`: the time was up; `workload-recreated`: the next attempt watches the new object.
         LoginFailed: `kube-forbidden`. Unavailable: the API server did not answer when the time was up; until then it is asked again.
         UsageError: `bad-image`, `release-unknown`.
@@ -96,7 +96,7 @@ def await_health(
 
 @dataclass(slots=True)
 class _Watch:
-    """One attempt."""
+    """One attempt to watch a rollout."""
 
     target: Target
     cluster: Cluster
@@ -111,7 +111,7 @@ class _Watch:
     told: str = field(default="")
 
     def run(self) -> RolloutOutcome:
-        """Looks until it is over."""
+        """Looks at the rollout until it has ended."""
         started = self.clock()
         existed = self.before is not None and bool(self.before.uid)
         seen = Look(Verdict(Progress.NOT_YET, ""))
