@@ -118,13 +118,11 @@ def _each(invocations: Iterable[Invocation], values: Values) -> int:
         documents.append({"error": _document(error), "exit_code": int(error.exit_code)})
         exit_code = exit_code or _refuse(error, values, document=False)
     if values.boolean("json"):
-        from migrator.cli import json_output
-
         result = {"targets": documents, "exit_code": exit_code}
         if any(word in verbs.ALL and verbs.ALL[word].streams for word in values.words):
-            json_output.write_line({"event": "result", **result})
+            output.write_line({"event": "result", **result})
         else:
-            json_output.write_document(result)
+            output.write_document(result)
     return exit_code
 
 
@@ -182,9 +180,7 @@ def _refuse(error: errors.GreylagError, values: Values, *, document: bool = True
         told = {"verb": "", "error": _document(error)}
         termination.write(termination.outcome(told, int(error.exit_code), ()), place)
     if document and values.boolean("json"):
-        from migrator.cli import json_output
-
-        json_output.write_document({"error": _document(error), "exit_code": int(error.exit_code)})
+        output.write_document({"error": _document(error), "exit_code": int(error.exit_code)})
     return int(error.exit_code)
 
 
@@ -200,8 +196,6 @@ def run_one(item: Invocation, documents: list[dict[str, object]] | None = None) 
     Args:
         documents: takes the JSON document of one target of several, instead of standard output.
     """
-    from importlib import import_module
-
     from migrator.cli import faults, interruption, text
     from migrator.cli.session import Session
 
@@ -214,7 +208,7 @@ def run_one(item: Invocation, documents: list[dict[str, object]] | None = None) 
 
     def action() -> int:
         with interruption.guard(timeout):
-            return int(import_module(item.verb.module).run(session))
+            return item.verb.load()(session)
 
     code = faults.guarded(action, session.document, session.fail, lambda: item.secrets if item.dbstring else ())
     session.finish(code, documents)

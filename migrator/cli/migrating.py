@@ -1,4 +1,7 @@
-"""What up, down and their kin have in common: plan, apply, and goose's closing line (goose.md §5.4, §6)."""
+"""The verbs that run migrations, `up`, `up-by-one`, `up-to`, `down`, `down-to`, `redo` and `reset`: one function, which plans, applies, and closes
+with goose's line (goose.md §5.4, §6). What each of them would run is decided by `planning`; `down` takes a text that the directory lacks from the
+database's records, `redo` is two transactions, and `up-by-one` ends with 1 when nothing is left.
+"""
 
 from __future__ import annotations
 
@@ -103,8 +106,9 @@ def policy(session: Session, wanted: Target) -> plans.Policy:
     return session.policy
 
 
-def run(session: Session, verb: Verb) -> int:
-    """Plans, applies, prints; the body of each migrating verb."""
+def run(session: Session) -> int:
+    """Plans, applies, prints: whichever verb of the table was called. Raises as planning and applying do."""
+    verb = Verb(session.invocation.verb.name)
     wanted = target(verb, session)
     if verb is Verb.RESET:
         session.error_prefix = "failed to collect migrations: "

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from migrator import errors
 from migrator.address import redaction
-from migrator.cli import text
+from migrator.cli import output, text
 from migrator.cli.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -111,10 +111,8 @@ class Session:
             self.finished.append(event)
         self._print(event)
         if self.json and self.invocation.verb.streams:
-            from migrator.cli import json_output
-
             label = {"target": self.invocation.label} if self.invocation.label else {}
-            json_output.write_line({**event.document(), **label})
+            output.write_line({**event.document(), **label})
 
     def log(self, message: str) -> None:
         """One of goose's lines."""
@@ -164,15 +162,13 @@ class Session:
         self._leave_last_words(exit_code)
         if not self.json:
             return
-        from migrator.cli import json_output
-
         self.document["exit_code"] = exit_code
         if documents is not None:
             documents.append(self.document)
         elif self.invocation.verb.streams:
-            json_output.write_line({"event": "result", **self.document})
+            output.write_line({"event": "result", **self.document})
         else:
-            json_output.write_document(self.document)
+            output.write_document(self.document)
 
     def _leave_last_words(self, exit_code: int) -> None:
         """Leaves the outcome where the pod's status takes it from, if this is a pod that asks for it."""

@@ -97,7 +97,8 @@ def arrange(monkeypatch: pytest.MonkeyPatch, verb: str, error: BaseException) ->
         import_module(VERBS[verb])
         monkeypatch.setattr(edge.Parser, "parse_args", fail_with(error))
         return [verb]
-    monkeypatch.setattr(import_module(verbs.ALL[verb].module), "run", fail_with(error))
+    module, _, function = verbs.ALL[verb].function.partition(":")
+    monkeypatch.setattr(import_module(f"migrator.cli.{module}"), function, fail_with(error))
     monkeypatch.setenv("GOOSE_DRIVER", "postgres")
     return [verb]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from migrator import cli
-from migrator.cli import flags, json_output, text, verbs
+from migrator.cli import flags, output, text, verbs
 from migrator.goose import excerpts
 from migrator.planning import events
 from migrator.targets import Direction
@@ -42,7 +42,7 @@ def test_statements_are_quoted_without_comment_lines_and_blank_lines() -> None:
 
 
 def test_json_survives_names_that_are_not_utf8() -> None:
-    encoded = json_output.encode({"name": b"a\xff".decode("utf-8", "surrogateescape"), "at": datetime(2026, 1, 2)})
+    encoded = output.encode({"name": b"a\xff".decode("utf-8", "surrogateescape"), "at": datetime(2026, 1, 2)})
     assert encoded.isascii()
     assert json.loads(encoded)["at"] == "2026-01-02T00:00:00"
 
