@@ -94,11 +94,13 @@ def _write(session: Session, directory: str, name: str) -> str:
 
 def _write_fleet(session: Session) -> bool:
     """Writes a first fleet.yaml where there is none; False without a console, which is no part of the wheel."""
-    from importlib import import_module
+    from migrator.cli import extensions
 
     try:
-        module = import_module("deployments.console.init")
-    except ModuleNotFoundError:
+        module = extensions.fleet("first_file")
+    except errors.UsageError as error:
+        if error.code == "not-installed":
+            session.own(f"warning: {error.describe()}")
         return False
     path = module.fleet_path()
     if path.exists():

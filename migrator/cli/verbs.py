@@ -1,28 +1,35 @@
-"""The engine's verbs: which function runs each, what it takes, one line of help. Nothing is imported here: the help needs no more than this table."""
+"""Verbs: which function runs each, what it takes, one line of help; the engine's own in one table. Nothing is imported here: the help needs no
+more. Other packages bring theirs as entry points (`migrator.cli.extensions`).
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from migrator.cli.session import Session
+    from migrator.cli.go_flags import Flag
 
 
 class Verb:
-    """One verb. `function` runs it: `module:function` of this package. `standalone`: works without a database; `streams`: its JSON is a line per
-    event; `writes`: it may change a database."""
+    """One verb. `function` runs it: `module:function` of this package, or the function itself; it is given the call (an engine's verb: the session)
+    and returns the exit code. `arguments` are its words, `[X]` may be left out, `X …` may be several.
 
-    __slots__ = ("arguments", "function", "goose", "name", "standalone", "streams", "summary", "writes")
+    `flags`: those of a verb of another package; the engine's flags say themselves whose they are. `standalone`: works without a database;
+    `streams`: its JSON is a line per event; `writes`: it may change a database.
+    """
+
+    __slots__ = ("arguments", "flags", "function", "goose", "name", "standalone", "streams", "summary", "writes")
 
     def __init__(
         self,
         name: str,
-        function: str,
+        function: str | Callable[[Any], int],
         summary: str,
         *,
         arguments: str = "",
+        flags: tuple[Flag, ...] = (),
         goose: bool = False,
         standalone: bool = False,
         streams: bool = False,
@@ -32,17 +39,20 @@ class Verb:
         self.function = function
         self.summary = summary
         self.arguments = arguments
+        self.flags = flags
         self.goose = goose
         self.standalone = standalone
         self.streams = streams
         self.writes = writes
 
-    def load(self) -> Callable[[Session], int]:
+    def load(self) -> Callable[[Any], int]:
         """The function that runs the verb; imports its module."""
+        if not isinstance(self.function, str):
+            return self.function
         from importlib import import_module
 
         module, _, name = self.function.partition(":")
-        found: Callable[[Session], int] = getattr(import_module(f"migrator.cli.{module}"), name)
+        found: Callable[[Any], int] = getattr(import_module(f"migrator.cli.{module}"), name)
         return found
 
 

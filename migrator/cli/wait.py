@@ -9,10 +9,12 @@ from __future__ import annotations
 import time
 
 from migrator import errors
-from migrator.cli.command import WAIT_SECONDS
 from migrator.cli.session import Session
 from migrator.planning import files, refusals
 from migrator.planning.history import History
+
+WAIT_SECONDS = 300.0
+"""How long it waits unless told: shorter than a Deployment's progress deadline (600 s), so that the pod says why before it is given up."""
 
 POLL_SECONDS = 1.0
 """Between two looks: short against a migration, and one small query per second is nothing to a server."""

@@ -115,10 +115,8 @@ def test_help_of_a_command_says_how_it_is_called_and_which_options_are_its_own(v
 
 
 def test_help_of_the_checkouts_commands_is_their_own(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["help", "targets"])
-    assert ended.value.code == 0
-    assert capsys.readouterr().out.startswith("usage: greylag targets")
+    assert cli.main(["help", "targets"]) == 0
+    assert capsys.readouterr().out.startswith("Usage: greylag targets [TARGET …] [OPTIONS]")
 
 
 def test_bad_flow_help_of_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
