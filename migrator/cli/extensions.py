@@ -212,7 +212,7 @@ def _is_declared(group: str, name: str) -> bool:
             text = file.read()
     except OSError:
         return False
-    if group.encode() not in text or name.encode("utf-8", "surrogateescape") not in text:
+    if group.encode() not in text or name.encode("utf-8", "replace") not in text:
         return False
     import tomllib
 
