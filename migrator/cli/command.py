@@ -182,9 +182,9 @@ def run_one(item: Invocation, documents: list[dict[str, object]] | None = None) 
         documents: takes the JSON document of one target of several, instead of standard output.
     """
     from migrator.cli import calls, interruption, text
-    from migrator.cli.session import Session
+    from migrator.cli.engine_calls import EngineCall
 
-    session = Session(item)
+    call = EngineCall(item)
     if documents is not None:
         text.own(f"--- {item.verb.name} {item.label}")
     timeout = item.values.seconds("timeout")
@@ -193,6 +193,6 @@ def run_one(item: Invocation, documents: list[dict[str, object]] | None = None) 
 
     def action() -> int:
         with interruption.guard(timeout):
-            return item.verb.load()(session)
+            return item.verb.load()(call)
 
-    return calls.run(session, action, documents)
+    return calls.run(call, action, documents)

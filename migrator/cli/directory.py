@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from migrator import errors
-from migrator.cli.session import Session
+from migrator.cli.engine_calls import EngineCall
 from migrator.planning import files
 
 TEMPLATE = """\
@@ -28,9 +28,9 @@ SELECT 'down SQL query';
 """
 
 
-def create(session: Session) -> int:
+def create(call: EngineCall) -> int:
     """Creates the file. Raises UsageError for a missing NAME or another type than sql, FileError when it can't be written."""
-    words = session.invocation.arguments
+    words = call.invocation.arguments
     if not words:
         raise errors.UsageError(
             "create must be of form: goose DRIVER DBSTRING [OPTIONS] create NAME [go|sql]", hint="greylag create NAME sql"
@@ -40,35 +40,35 @@ def create(session: Session) -> int:
         raise errors.UsageError(
             f'a migration of type "{kind}" is not created: greylag runs SQL only',
             code="unknown-type",
-            hint=f"greylag -dir {session.invocation.directory} create {words[0]} sql",
+            hint=f"greylag -dir {call.invocation.directory} create {words[0]} sql",
         )
-    _write(session, session.invocation.directory, words[0])
-    if len(words) != 2 and not session.invocation.label:  # goose has no targets, and so no habit to break
-        session.own("SQL was created; goose would have created a Go file, because no type was given [default-type]")
+    _write(call, call.invocation.directory, words[0])
+    if len(words) != 2 and not call.invocation.label:  # goose has no targets, and so no habit to break
+        call.own("SQL was created; goose would have created a Go file, because no type was given [default-type]")
     return 0
 
 
-def fix(session: Session) -> int:
+def fix(call: EngineCall) -> int:
     """Renames time-stamped files to sequence numbers. Raises FileError when nothing is there, or a name is taken."""
-    renamed = files.fix(session.load())
+    renamed = files.fix(call.load())
     for old, new in renamed:
-        session.log(f"RENAMED {old} => {new}")
-    session.document["renamed"] = [{"from": old, "to": new} for old, new in renamed]
+        call.log(f"RENAMED {old} => {new}")
+    call.document["renamed"] = [{"from": old, "to": new} for old, new in renamed]
     if renamed:
-        session.own("databases that applied the old versions know them by their old numbers: run fix before a file is released")
+        call.own("databases that applied the old versions know them by their old numbers: run fix before a file is released")
     return 0
 
 
-def init(session: Session) -> int:
+def init(call: EngineCall) -> int:
     """Creates the directory (`migrations` unless -dir names another) with a first, empty migration; in a checkout also a first fleet file, unless
     -dir says that only the directory is meant. Raises FileError when there was nothing left to create."""
-    directory = session.invocation.directory
-    fleet_written = "dir" not in session.values.given and _write_fleet(session)
+    directory = call.invocation.directory
+    fleet_written = "dir" not in call.values.given and _write_fleet(call)
     if directory in ("", "."):
         directory = "migrations"
     path = Path(directory)
     if path.exists() and fleet_written:
-        session.own(f"{directory} exists already and was left as it is")
+        call.own(f"{directory} exists already and was left as it is")
         return 0
     if path.exists():
         raise errors.FileError(
@@ -80,19 +80,19 @@ def init(session: Session) -> int:
         raise errors.FileError(
             f"mkdir {directory}: {(error.strerror or '').lower()}", code="not-created", hint="choose a writable place"
         ) from None
-    Path(_write(session, directory, "initial")).write_text(TEMPLATE, encoding="utf-8")
+    Path(_write(call, directory, "initial")).write_text(TEMPLATE, encoding="utf-8")
     return 0
 
 
-def _write(session: Session, directory: str, name: str) -> str:
+def _write(call: EngineCall, directory: str, name: str) -> str:
     """Writes a new migration, prints goose's line, returns the path."""
-    path = files.create(directory, name, "sql", session.values.boolean("s"), datetime.now(UTC))
-    session.log(f"Created new file: {path}")
-    session.document["file"] = path
+    path = files.create(directory, name, "sql", call.values.boolean("s"), datetime.now(UTC))
+    call.log(f"Created new file: {path}")
+    call.document["file"] = path
     return path
 
 
-def _write_fleet(session: Session) -> bool:
+def _write_fleet(call: EngineCall) -> bool:
     """Writes a first fleet.yaml where there is none; False without a console, which is no part of the wheel."""
     from migrator.cli import extensions
 
@@ -100,11 +100,11 @@ def _write_fleet(session: Session) -> bool:
         module = extensions.fleet("first_file")
     except errors.UsageError as error:
         if error.code == "not-installed":
-            session.own(f"warning: {error.describe()}")
+            call.own(f"warning: {error.describe()}")
         return False
     path = module.fleet_path()
     if path.exists():
         return False
     module.write_fleet(path)
-    session.own(f"wrote {path}: `GREYLAG_FLEET={path} greylag fleet` shows how it is understood")
+    call.own(f"wrote {path}: `GREYLAG_FLEET={path} greylag fleet` shows how it is understood")
     return True

@@ -11,9 +11,9 @@ import os
 from migrator import standing
 from migrator.address import redaction
 from migrator.cli import output, text
+from migrator.cli.engine_calls import EngineCall
 from migrator.cli.go_flags import TRUE
 from migrator.cli.invocation import configured
-from migrator.cli.session import Session
 from migrator.errors import ExitCode
 from migrator.goose import durations, goquote
 from migrator.planning import journal, selection
@@ -21,53 +21,53 @@ from migrator.planning.files import MigrationSet
 from migrator.planning.history import History
 
 
-def status(session: Session) -> int:
+def status(call: EngineCall) -> int:
     """Prints the status. Returns 3 with `-exit-code` when migrations are pending, else 0."""
-    session.error_prefix = "failed to collect migrations: "
-    migrations = session.load()
-    if session.values.boolean("no-versioning"):
+    call.error_prefix = "failed to collect migrations: "
+    migrations = call.load()
+    if call.values.boolean("no-versioning"):
         for line in text.STATUS_HEAD:
-            session.log(line)
+            call.log(line)
         for item in migrations.migrations:
-            session.log(text.status_line("no versioning", item.name))
-        session.document["migrations"] = [{"version": item.version, "name": item.name} for item in migrations.migrations]
+            call.log(text.status_line("no versioning", item.name))
+        call.document["migrations"] = [{"version": item.version, "name": item.name} for item in migrations.migrations]
         return 0
-    session.error_prefix = "failed to ensure DB version: "
-    with session.open() as database:
+    call.error_prefix = "failed to ensure DB version: "
+    with call.open() as database:
         history = database.read_history()
         entries = database.read_journal()
     selection.require_row(history)
-    document = _show(session, history, migrations)
+    document = _show(call, history, migrations)
     left = journal.unfinished(entries, history.applied)
     for part in left:
         doubt = ", the next one may be" if part.unknown else ""
-        session.own(f"half-way {part.direction}: version {part.version}, {part.done} statement(s) are done{doubt} [half-applied]")
+        call.own(f"half-way {part.direction}: version {part.version}, {part.done} statement(s) are done{doubt} [half-applied]")
     document["half_applied"] = [
         {"version": part.version, "direction": str(part.direction), "done": part.done, "unknown": part.unknown} for part in left
     ]
-    session.document.update(document)
-    return int(ExitCode.PENDING) if document["pending"] and session.values.boolean("exit-code") else 0
+    call.document.update(document)
+    return int(ExitCode.PENDING) if document["pending"] and call.values.boolean("exit-code") else 0
 
 
-def version(session: Session) -> int:
+def version(call: EngineCall) -> int:
     """Prints the current version, as goose walks its table; with `-no-versioning` the newest file's."""
-    if session.values.boolean("no-versioning"):
-        session.error_prefix = "failed to collect migrations: "
-        migrations = session.load()
-        session.log(f"goose: file version {migrations.newest}")
-        session.document["file_version"] = migrations.newest
+    if call.values.boolean("no-versioning"):
+        call.error_prefix = "failed to collect migrations: "
+        migrations = call.load()
+        call.log(f"goose: file version {migrations.newest}")
+        call.document["file_version"] = migrations.newest
         return 0
-    with session.open() as database:
+    with call.open() as database:
         history = database.read_history()
     selection.require_row(history)
-    session.log(f"goose: version {history.current}")
-    session.document.update({"current": history.current, "newest": history.newest, "table_exists": history.exists})
+    call.log(f"goose: version {history.current}")
+    call.document.update({"current": history.current, "newest": history.newest, "table_exists": history.exists})
     return 0
 
 
-def history(session: Session) -> int:
+def history(call: EngineCall) -> int:
     """Tells who applied what, when, how long it took, and from which bundle: one line per applied version, oldest first."""
-    with session.open() as database:
+    with call.open() as database:
         found = database.read_history()
     entries: list[dict[str, object]] = []
     for version in sorted(found.applied, key=lambda item: (found.newest_rows[item].tstamp, item)):
@@ -85,42 +85,42 @@ def history(session: Session) -> int:
                 "run_id": fact.run_id if fact else None,
             }
         )
-    session.document["history"] = entries
-    if not session.json:
+    call.document["history"] = entries
+    if not call.json:
         _print_history(entries)
     return 0
 
 
-def verify(session: Session) -> int:
+def verify(call: EngineCall) -> int:
     """Checks that the files' checksums are recorded and that everything is there which they leave behind.
 
     Raises VerificationFailed (16) with every problem. Where the database is as it should be, what was wrong around it is raised instead.
     """
     from migrator import verification
 
-    migrations = session.load()
+    migrations = call.load()
     problem = None
-    if session.invocation.observe is not None:
-        around = session.invocation.observe()
-        session.document.update(around.document)
+    if call.invocation.observe is not None:
+        around = call.invocation.observe()
+        call.document.update(around.document)
         for line in around.lines:
-            session.own(line)
+            call.own(line)
         problem = around.problem
-    with session.open() as database:
-        if session.invocation.label:
-            session.document["status"] = _show(session, database.read_history(), migrations)
-        found = verification.verify(database, migrations, session.invocation.env)
-    session.document.update(found.document())
+    with call.open() as database:
+        if call.invocation.label:
+            call.document["status"] = _show(call, database.read_history(), migrations)
+        found = verification.verify(database, migrations, call.invocation.env)
+    call.document.update(found.document())
     for item in found.not_checked:
-        session.own(f"not checked: {item}")
+        call.own(f"not checked: {item}")
     found.raise_for_failure()
-    session.own(f"verified: version {found.current}, {found.checked} object(s) checked, bundle {found.bundle[:12]}")
+    call.own(f"verified: version {found.current}, {found.checked} object(s) checked, bundle {found.bundle[:12]}")
     if problem is not None:
         raise problem
     return 0
 
 
-def env(session: Session) -> int:
+def env(call: EngineCall) -> int:
     """Prints the settings in effect as goose does; an address is shown without its password."""
     color = os.environ.get("NO_COLOR", "false") in TRUE
     shown = {
@@ -130,27 +130,27 @@ def env(session: Session) -> int:
         "GOOSE_TABLE": configured(os.environ, "TABLE"),
         "NO_COLOR": "true" if color else "false",
     }
-    session.document["environment"] = shown
-    if not session.json:
+    call.document["environment"] = shown
+    if not call.json:
         for name, value in shown.items():
             output.out(f"{name}={goquote.quote(value)}\n")
     return 0
 
 
-def _show(session: Session, history: History, migrations: MigrationSet) -> dict[str, object]:
+def _show(call: EngineCall, history: History, migrations: MigrationSet) -> dict[str, object]:
     """Prints goose's status lines and returns the same as JSON-ready data."""
     found = standing.status(history, migrations)
     for line in text.STATUS_HEAD:
-        session.log(line)
+        call.log(line)
     for entry in found:
-        session.log(text.status_line(text.ansic(entry.applied_at) if entry.applied_at else "Pending", entry.name))
+        call.log(text.status_line(text.ansic(entry.applied_at) if entry.applied_at else "Pending", entry.name))
     foreign = sorted(set(history.applied) - {entry.version for entry in found})
     if foreign:
-        session.own(f"applied, but not in this directory: {', '.join(map(str, foreign))}")
+        call.own(f"applied, but not in this directory: {', '.join(map(str, foreign))}")
     facts = history.living_facts
     changed = migrations.changed(facts)
     if changed:
-        session.own(f"changed after they were applied: {', '.join(map(str, changed))} [checksum-changed]")
+        call.own(f"changed after they were applied: {', '.join(map(str, changed))} [checksum-changed]")
     return {
         "current": history.current,
         "pending": [entry.version for entry in found if entry.applied_at is None],

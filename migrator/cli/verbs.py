@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Verb:
-    """One verb. `function` runs it: `module:function` of this package, or the function itself; it is given the call (an engine's verb: the session)
+    """One verb. `function` runs it: `module:function` of this package, or the function itself; it is given the call (an engine's verb: an `EngineCall`)
     and returns the exit code. `arguments` are its words, `[X]` may be left out, `X …` may be several.
 
     `flags`: those of a verb of another package; the engine's flags say themselves whose they are. `standalone`: works without a database;

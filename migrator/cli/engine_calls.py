@@ -1,4 +1,4 @@
-"""What every verb has at hand: files, database, policy, listener, and the document that `-json` writes."""
+"""What a verb of the engine has beside what every verb has: files, database, policy, listener, goose's words, the pod's last words."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from migrator.planning import events, files, plans
 
 
-class Session(Call):
-    """One run of one verb of the engine."""
+class EngineCall(Call):
+    """One call of one verb of the engine, on one database or none."""
 
     def __init__(self, invocation: Invocation) -> None:
         super().__init__(invocation.verb.name, invocation.values, invocation.arguments, json=invocation.values.boolean("json"))
