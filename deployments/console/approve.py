@@ -11,48 +11,40 @@ from typing import TYPE_CHECKING, Any
 
 from deployments.console import edge, flow_runs
 from migrator import databases, errors
-from migrator.cli import output
+from migrator.cli import calls, output
+from migrator.cli.calls import Call
+from migrator.cli.go_flags import Flag
+from migrator.cli.verbs import Verb
 from tasks import approval, fleet
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
-SUMMARY = "approves one release for one environment: exactly this bundle, exactly this plan"
-
 DEPLOYMENT = f"{approval.FLOW}/approve"
 
 
-@edge.guarded
-def run(arguments: list[str]) -> int:
-    """`greylag approve ENVIRONMENT --bundle DIGEST --plan DIGEST --reason WHY [--approver WHO] [--confirm deploy-ENVIRONMENT]`."""
-    parser = edge.Parser("approve", SUMMARY)
-    parser.add_argument("environment", help="the environment that may be entered")
-    parser.add_argument("--bundle", default="", help="the release's bundle digest")
-    parser.add_argument("--plan", default="", help="the release's plan digest in that environment")
-    parser.add_argument("--reason", default="", help="why, for those who read it later")
-    parser.add_argument("--approver", default="", help="who approves (default: this user); a claim, the server does not check it")
-    parser.add_argument("--confirm", default="", help="deploy-ENVIRONMENT; asked for on a terminal")
-    parser.add_argument("--no-wait", action="store_true", help="start, but don't follow")
-    options = parser.parse_args(arguments)
+def run(call: Call) -> int:
+    """Starts the approval and follows it. Raises UsageError where it is not complete; then the newest plan is shown."""
     found = fleet.load()
-    environment = found.environment_name(options.environment)
+    environment = found.environment_name(call.arguments[0])
+    bundle, plan, reason = (call.values.string(name) for name in ("bundle", "plan", "reason"))
     if not found.environment(environment).protected:
         raise errors.UsageError(f"{environment} needs no approval", code="not-protected", hint="`greylag promote` enters it by itself")
     with flow_runs.connected() as client:
-        if not (options.bundle and options.plan):
-            raise _shown(client, environment, as_json=options.json)
-        if not options.reason:
+        if not (bundle and plan):
+            raise _shown(client, environment, as_json=call.json)
+        if not reason:
             raise errors.UsageError("an approval needs a reason", hint='add --reason "…"')
         given = {
             "environment": environment,
-            "bundle": options.bundle,
-            "plan": options.plan,
-            "confirm": options.confirm or _ask(environment),
-            "approver": options.approver or databases.default_actor(),
-            "reason": options.reason,
+            "bundle": bundle,
+            "plan": plan,
+            "confirm": call.values.string("confirm") or _ask(environment),
+            "approver": call.values.string("approver") or databases.default_actor(),
+            "reason": reason,
         }
-        started = flow_runs.start(client, DEPLOYMENT, given, name=f"approve {environment} {options.bundle[:12]}")
-        if options.no_wait:
+        started = flow_runs.start(client, DEPLOYMENT, given, name=f"approve {environment} {bundle[:12]}")
+        if call.values.boolean("no-wait"):
             flow_runs.tell_started(started)
             return 0
         return flow_runs.interruptible(lambda: flow_runs.follow(client, started))
@@ -79,7 +71,7 @@ def _shown(client: SyncPrefectClient, environment: str, *, as_json: bool) -> err
             hint=f"`greylag promote` publishes it when it reaches {environment}; plan-environment/plan-environment-{environment} does so alone",
         )
     head = [name for name in rows[0] if name not in ("bundle", "plan")]
-    edge.note(plan=rows)
+    calls.note(plan=rows)
     if not as_json:
         edge.show(edge.table(head, [[row.get(name, "") for name in head] for row in rows]))
     manifest = approval.ReleaseManifest(
@@ -101,3 +93,19 @@ def newest_plan(client: SyncPrefectClient, environment: str) -> list[dict[str, A
     data: Any = found[0].data if found else []
     rows = json.loads(data) if isinstance(data, str) else data
     return [row for row in rows if isinstance(row, dict) and row.get("service")] if isinstance(rows, list) else []
+
+
+VERB = Verb(
+    "approve",
+    run,
+    "approves one release for one environment: exactly this bundle, exactly this plan",
+    arguments="ENVIRONMENT",
+    flags=(
+        Flag("bundle", "string", "", "the release's bundle digest"),
+        Flag("plan", "string", "", "the release's plan digest in that environment"),
+        Flag("reason", "string", "", "why, for those who read it later"),
+        Flag("approver", "string", "", "who approves (default: this user); a claim, the server does not check it"),
+        Flag("confirm", "string", "", "deploy-ENVIRONMENT; asked for on a terminal"),
+        Flag("no-wait", "bool", False, "start, but don't follow"),
+    ),
+)

@@ -10,21 +10,17 @@ from pydantic import SecretStr
 
 from deployments.console import edge, rehearsal, targets, test
 from migrator import errors
-from migrator.cli import interruption
-from migrator.targets import Target, Verb
+from migrator import targets as planned
+from migrator.cli import calls, interruption
+from migrator.cli.calls import Call
+from migrator.cli.verbs import Verb
 from tasks import commands, fleet
 
-SUMMARY = "runs a service's after_migrate commands against an embedded server with all its migrations"
 
-
-@edge.guarded
-def run(arguments: list[str]) -> int:
-    """`greylag codegen @/service [@…]`."""
-    parser = test.arguments_of("codegen", SUMMARY)
-    parser.add_argument("target", nargs="+", help="@/service; both parts may hold *")
-    options = parser.parse_args(arguments)
+def run(call: Call) -> int:
+    """Runs the commands of each service that has any. Raises UsageError (`no-after-migrate`) where none has."""
     found = fleet.load()
-    chosen = {target.label: target for expression in options.target for target in targets.select(found, expression)}
+    chosen = {target.label: target for expression in call.arguments for target in targets.select(found, expression)}
     able = [target for target in chosen.values() if target.after_migrate]
     if not able:
         raise errors.UsageError(
@@ -33,10 +29,10 @@ def run(arguments: list[str]) -> int:
             hint="add `after_migrate: [{run: [prisma, db, pull]}]` to the service; its `environments` must name this one, if it has any",
         )
     done: list[str] = []
-    edge.note(generated=done)
-    with interruption.guard(test.seconds(options.timeout)):
+    calls.note(generated=done)
+    with interruption.guard(call.values.seconds("timeout")):
         for target in able:
-            _generate(target, options.server, stream=not options.json)
+            _generate(target, call.values.integer("server"), stream=not call.json)
             done.append(target.label)
     return 0
 
@@ -46,7 +42,7 @@ def _generate(target: fleet.Target, version: int, *, stream: bool) -> None:
     subject = test.subject_of(target, "", "", version)
     migrations = rehearsal.load(subject)
     with rehearsal.opened(subject) as (server, database, env):
-        count = rehearsal.migrate(database, migrations, Target(Verb.UP), env)
+        count = rehearsal.migrate(database, migrations, planned.Target(planned.Verb.UP), env)
         edge.say(f"@{target.label}: {count} migration(s) applied on an embedded server")
         url = SecretStr(server.url)
         if not commands.follow_up(target, url, lambda level, text: edge.say(f"@{target.label}: {text}"), stream=stream):
@@ -55,3 +51,12 @@ def _generate(target: fleet.Target, version: int, *, stream: bool) -> None:
                 code="after-migrate-failed",
                 hint="its own lines are above; the commands are `after_migrate` in fleet.yaml and run in its `root`",
             )
+
+
+VERB = Verb(
+    "codegen",
+    run,
+    "runs a service's after_migrate commands against an embedded server with all its migrations",
+    arguments="@/SERVICE …",
+    flags=test.SERVER,
+)

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 from deployments.console import deployment_file, edge, flow_runs, targets
 from deployments.work_pools import templates
 from migrator import errors
+from migrator.cli import calls
+from migrator.cli.calls import Call
+from migrator.cli.go_flags import Flag
+from migrator.cli.verbs import Verb
 from tasks import fleet, limits
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
-
-SUMMARY = "creates work pools, concurrency limits and deployments; with a target: deploys it"
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,39 +32,19 @@ PROMOTION = "promotion"
 """Stands for the environment's name in what a pool is given that is no environment's."""
 
 
-@edge.guarded
-def run(arguments: list[str]) -> int:
-    """`greylag deploy [--pool-type process] [--close-pools]`, `greylag deploy @environment[/service] [options]`."""
-    parser = edge.Parser("deploy", SUMMARY)
-    parser.add_argument("target", nargs="?", default="", help="@environment or @environment/service: deploys it through its own worker")
-    parser.add_argument(
-        "--pool-type", default="process", choices=templates.KINDS, help="type of work pools that are created (default: process)"
+def run(call: Call) -> int:
+    """Without a target installs what the fleet needs on the server; with one deploys it."""
+    values = call.values
+    if any(call.arguments):
+        return _start(call)
+    settings = _settings(values.strings("pool-setting"))
+    given = Pools(
+        values.string("pool-type"),
+        values.string("pool-command"),
+        values.string("pool-image"),
+        settings,
+        close=values.boolean("close-pools"),
     )
-    parser.add_argument("--pool-command", default="", help="process pools: what starts the engine, where all workers share one Python")
-    parser.add_argument("--pool-image", default="", help="Kubernetes pools: the worker image, best by digest")
-    parser.add_argument(
-        "--pool-setting",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="Kubernetes pools: a variable of the pods; may be repeated",
-    )
-    parser.add_argument(
-        "--close-pools",
-        action="store_true",
-        help="closes pools that leave command or environment to each run; with -pool-command or -pool-image: gives every pool these",
-    )
-    parser.add_argument("--bundle", default="", help="digest that the service's files must have")
-    parser.add_argument("--approval", default="", help="id of the approval run, for a protected environment")
-    parser.add_argument("--image", default="", help="the release's image, whose rollout is awaited")
-    parser.add_argument("--mode", default="", choices=["", "inline", "job"], help="how the migration is run")
-    parser.add_argument("--backoff-limit", type=int, default=None, help="retries after the first attempt")
-    parser.add_argument("--active-deadline-seconds", type=float, default=None, help="time for all attempts of a step together")
-    parser.add_argument("--no-wait", action="store_true", help="start, but don't follow")
-    options = parser.parse_args(arguments)
-    if options.target:
-        return _start(options)
-    given = Pools(options.pool_type, options.pool_command, options.pool_image, _settings(options.pool_setting), close=options.close_pools)
     return install(fleet.load(), given)
 
 
@@ -94,7 +76,7 @@ def install(found: fleet.Fleet, given: Pools | None = None, file: Path = FILE) -
         made = limits.create(found.targets())
         edge.say(f"concurrency limits: {len(made)} created, {len(found.targets()) - len(made)} exist")
     deployment_file.apply(document, flows, file, edge.say)
-    edge.note(work_pools=list(made_of), open_work_pools=left_open, limits_created=len(made), deployments=len(document["deployments"]))
+    calls.note(work_pools=list(made_of), open_work_pools=left_open, limits_created=len(made), deployments=len(document["deployments"]))
     edge.say(f"deployments: {len(document['deployments'])} applied from {file.name}")
     return 0
 
@@ -173,25 +155,27 @@ def prepare_pool(client: SyncPrefectClient, name: str, template: Mapping[str, An
     return False
 
 
-def _start(options: Any) -> int:
+def _start(call: Call) -> int:
+    expression, bundle = call.arguments[0], call.values.string("bundle")
     found = fleet.load()
-    chosen = targets.select(found, options.target)
+    chosen = targets.select(found, expression)
     environments = {item.environment for item in chosen}
     if len(environments) != 1:
         raise errors.UsageError(
-            f"{options.target} spans {', '.join(sorted(environments))}",
+            f"{expression} spans {', '.join(sorted(environments))}",
             code="bad-target",
             hint="`greylag promote` goes from one to the next",
         )
     environment, services = environments.pop(), [item.service for item in chosen]
     given = {
-        name: value
-        for name in ("approval", "image", "mode", "backoff_limit", "active_deadline_seconds")
-        if (value := getattr(options, name)) not in ("", None)
+        name.replace("-", "_"): value
+        for name in ("approval", "image", "mode", "backoff-limit", "active-deadline-seconds")
+        if (value := call.values.given_value(name)) is not None
     }
+    more: dict[str, Any]
     if len(services) == 1:
-        flow_name, more = "deploy-service", {"service": services[0], **({"bundle": options.bundle} if options.bundle else {})}
-    elif options.bundle:
+        flow_name, more = "deploy-service", {"service": services[0], **({"bundle": bundle} if bundle else {})}
+    elif bundle:
         raise errors.UsageError("--bundle is of one service", code="bad-target", hint="name one: @environment/service")
     else:
         flow_name, more = "deploy-environment", {"services": services if len(services) < len(found.services) else []}
@@ -200,7 +184,39 @@ def _start(options: Any) -> int:
         started = flow_runs.start(
             client, f"{flow_name}/{flow_name}-{environment}", {"environment": environment, **more, **given}, name=name
         )
-        if options.no_wait:
+        if call.values.boolean("no-wait"):
             flow_runs.tell_started(started)
             return 0
         return flow_runs.interruptible(lambda: flow_runs.follow(client, started, pool=chosen[0].work_pool))
+
+
+RETRIES = (
+    Flag("mode", "string", "", "how the migration is run", choices=("", "inline", "job")),
+    Flag("backoff-limit", "integer", None, "retries after the first attempt of a step"),
+    Flag("active-deadline-seconds", "number", None, "time for all attempts of a step together"),
+)
+"""What `deploy` and `promote` hand to the flows."""
+
+VERB = Verb(
+    "deploy",
+    run,
+    "creates work pools, concurrency limits and deployments; with a target, @environment or @environment/service: deploys it",
+    arguments="[TARGET]",
+    flags=(
+        Flag("pool-type", "string", "process", "type of work pools that are created", choices=tuple(templates.KINDS)),
+        Flag("pool-command", "string", "", "process pools: what starts the engine, where all workers share one Python"),
+        Flag("pool-image", "string", "", "Kubernetes pools: the worker image, best by digest"),
+        Flag("pool-setting", "strings", (), "Kubernetes pools: NAME=VALUE, a variable of the pods; may be repeated"),
+        Flag(
+            "close-pools",
+            "bool",
+            False,
+            "closes pools that leave command or environment to each run; with -pool-command or -pool-image: gives every pool these",
+        ),
+        Flag("bundle", "string", "", "digest that the service's files must have"),
+        Flag("approval", "string", "", "id of the approval run, for a protected environment"),
+        Flag("image", "string", "", "the release's image, whose rollout is awaited"),
+        *RETRIES,
+        Flag("no-wait", "bool", False, "start, but don't follow"),
+    ),
+)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from deployments.console import edge
+from migrator.cli import calls
+from migrator.cli.calls import Call
+from migrator.cli.verbs import Verb
 from tasks import fleet
-
-SUMMARY = "prints the fleet: services and environments, as fleet.yaml was understood"
 
 SERVICES = ("Service", "Engine", "Database", "Migrations", "Depends on", "Workload")
 ENVIRONMENTS = ("Environment", "Suffix", "Namespace", "Work pool", "Protected")
 
 
-@edge.guarded
-def run(arguments: list[str]) -> int:
-    """`greylag fleet [--json]`."""
-    parser = edge.Parser("fleet", SUMMARY)
-    options = parser.parse_args(arguments)
+def run(call: Call) -> int:
+    """Prints services and environments. Raises UsageError (`bad-fleet`) for a file that can't be understood."""
     found = fleet.load()
     services, environments = _services(found), _environments(found)
-    edge.note(file=str(found.path), services=edge.records(SERVICES, services), environments=edge.records(ENVIRONMENTS, environments))
-    if not options.json:
+    calls.note(file=str(found.path), services=edge.records(SERVICES, services), environments=edge.records(ENVIRONMENTS, environments))
+    if not call.json:
         edge.show(f"{found.path}\n\n{edge.table(SERVICES, services)}\n\n{edge.table(ENVIRONMENTS, environments)}")
     return 0
 
@@ -48,3 +46,6 @@ def _environments(found: fleet.Fleet) -> list[tuple[str, ...]]:
         also = f" ({', '.join(environment.aliases)})" if environment.aliases else ""
         rows.append((name + also, environment.suffix or "-", target.namespace, target.work_pool, "yes" if environment.protected else "no"))
     return rows
+
+
+VERB = Verb("fleet", run, "prints the fleet: services and environments, as fleet.yaml was understood")

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from deployments.console import edge
 from migrator import errors
+from migrator.cli import calls
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -77,7 +78,7 @@ def start(client: SyncPrefectClient, deployment: str, parameters: Mapping[str, A
 def tell_started(run: FlowRun) -> None:
     """Says which run was started, to a person and to a program."""
     edge.say(f"started {run.name} ({run.id})")
-    edge.note(run={"name": run.name, "id": str(run.id)})
+    calls.note(run={"name": run.name, "id": str(run.id)})
 
 
 def follow(client: SyncPrefectClient, run: FlowRun, *, pool: str = "", timeout: float | None = None) -> int:
@@ -95,7 +96,7 @@ def follow(client: SyncPrefectClient, run: FlowRun, *, pool: str = "", timeout: 
         if found.state is not None and found.state.is_final():
             time.sleep(POLL_SECONDS)  # the last lines travel in batches
             lines.show()
-            edge.note(run={"name": run.name, "id": str(run.id), "state": found.state.name, "message": found.state.message})
+            calls.note(run={"name": run.name, "id": str(run.id), "state": found.state.name, "message": found.state.message})
             endings.require_completed(found)
             edge.say(f"{found.name}: {found.state.name}{f': {found.state.message}' if found.state.message else ''}")
             return int(errors.ExitCode.DONE)

@@ -5,25 +5,30 @@ from __future__ import annotations
 from deployments.console import edge, targets
 from deployments.privileges import rendering
 from migrator import errors
+from migrator.cli import calls
+from migrator.cli.calls import Call
+from migrator.cli.verbs import Verb
 from tasks import fleet
 
-SUMMARY = "prints the least privileges of an environment: Kubernetes Roles, Vault policy, database roles and grants"
 
-
-@edge.guarded
-def run(arguments: list[str]) -> int:
-    """`greylag privileges PART @environment[/service]`."""
-    parser = edge.Parser("privileges", SUMMARY)
-    parser.add_argument("part", choices=tuple(rendering.PARTS), help="what to print")
-    parser.add_argument("target", help="@environment, or @environment/service for one service alone")
-    options = parser.parse_args(arguments)
-    chosen = targets.select(fleet.load(), options.target)
-    found = rendering.PARTS[options.part](chosen)
+def run(call: Call) -> int:
+    """Prints one part. Raises UsageError for a part or a target that there is not."""
+    part, expression = call.arguments
+    if part not in rendering.PARTS:
+        raise errors.UsageError(f'"{part}" is no part of the privileges', hint=f"one of: {', '.join(rendering.PARTS)}")
+    chosen = targets.select(fleet.load(), expression)
+    found = rendering.PARTS[part](chosen)
     if not found:
-        raise errors.UsageError(
-            f"{options.target} has no {options.part} database", code="bad-target", hint="`greylag targets` lists the engines"
-        )
-    edge.note(part=options.part, text=found.rstrip())
-    if not options.json:
+        raise errors.UsageError(f"{expression} has no {part} database", code="bad-target", hint="`greylag targets` lists the engines")
+    calls.note(part=part, text=found.rstrip())
+    if not call.json:
         edge.show(found.rstrip())
     return 0
+
+
+VERB = Verb(
+    "privileges",
+    run,
+    "prints the least privileges of an environment, PART being one of " + ", ".join(rendering.PARTS),
+    arguments="PART TARGET",
+)

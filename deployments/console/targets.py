@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING
 
 from deployments.console import edge
 from migrator import errors
+from migrator.cli import calls
+from migrator.cli.calls import Call
 from migrator.cli.invocation import Located, Observation
+from migrator.cli.verbs import Verb
 from tasks import fleet
 
 if TYPE_CHECKING:
     from tasks.credentials import Credentials
 
-SUMMARY = "lists the databases that a target stands for"
+ALL = ("@*/*",)
 
 HEAD = ("Target", "Engine", "Database", "Secret", "Directory")
 
@@ -113,16 +116,15 @@ def _observed(target: fleet.Target) -> Observation:
     return observation.observe(target)
 
 
-@edge.guarded
-def run(arguments: list[str]) -> int:
-    """`greylag targets [@…] [--json]`."""
-    parser = edge.Parser("targets", SUMMARY)
-    parser.add_argument("target", nargs="*", default=["@*/*"], help="@environment/service; both parts may hold * (default: all)")
-    options = parser.parse_args(arguments)
+def run(call: Call) -> int:
+    """Lists the databases. Raises UsageError as `select`."""
     found = fleet.load()
-    chosen = {target.label: target for expression in options.target for target in select(found, expression)}
+    chosen = {target.label: target for expression in call.arguments or ALL for target in select(found, expression)}
     rows = [(f"@{label}", str(target.engine), target.database, target.secret, target.directory) for label, target in chosen.items()]
-    edge.note(targets=edge.records(HEAD, rows))
-    if not options.json:
+    calls.note(targets=edge.records(HEAD, rows))
+    if not call.json:
         edge.show(edge.table(HEAD, rows))
     return 0
+
+
+VERB = Verb("targets", run, "lists the databases that a target stands for; both parts may hold * (default: all)", arguments="[TARGET …]")

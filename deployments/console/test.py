@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from deployments.console import edge, rehearsal, targets
 from migrator import errors
-from migrator.cli import interruption, invocation
+from migrator.cli import calls, interruption, invocation
+from migrator.cli.calls import Call
+from migrator.cli.go_flags import Flag
+from migrator.cli.verbs import Verb
 from migrator.targets import Engine
 from tasks import fleet
-
-SUMMARY = "runs all migrations up, down and up again on an embedded server and compares the schemas"
 
 ENGINES = {"postgres": Engine.POSTGRES, "pgx": Engine.POSTGRES, "clickhouse": Engine.CLICKHOUSE}
 
@@ -19,51 +19,38 @@ DATABASE = "greylag_test"
 """The database of a plain directory, which has no name of its own."""
 
 
-def arguments_of(verb: str, summary: str) -> edge.Parser:
-    """A parser with what `test` and `codegen` share."""
-    parser = edge.Parser(verb, summary)
-    parser.add_argument("--server", type=int, default=0, help="major version of PostgreSQL, 16 or 18 (default: 18)")
-    parser.add_argument("--timeout", default="", help="for the whole command, e.g. 5m")
-    return parser
+SERVER = (
+    Flag("server", "integer", 0, "major version of PostgreSQL, 16 or 18 (default 18)"),
+    Flag("timeout", "duration", 0.0, "for the whole command, e.g. 5m"),
+)
+"""What `test` and `codegen` are told of their server."""
 
 
-def seconds(text: str) -> float:
-    """The time-out. Raises UsageError."""
-    from migrator.goose import durations
-
-    return durations.parse(text) if text else 0.0
-
-
-@edge.guarded
-def run(arguments: list[str]) -> int:
-    """`greylag test @/service [@…]`, `greylag -dir DIR test postgres|clickhouse`."""
-    parser = arguments_of("test", SUMMARY)
-    parser.add_argument("target", nargs="*", help="@/service (both parts may hold *), or a driver together with -dir")
-    parser.add_argument("--dir", default="", help="directory of migration files, instead of a service's")
-    parser.add_argument("--database", default="", help=f"name of the database (default: the service's, or {DATABASE})")
-    options = parser.parse_args(arguments)
-    subjects = _subjects(options)
+def run(call: Call) -> int:
+    """Tests each target; returns the first failure's exit code."""
+    subjects = _subjects(call)
     documents, codes = [], []
-    with interruption.guard(seconds(options.timeout)):
+    with interruption.guard(call.values.seconds("timeout")):
         for subject in subjects:
-            code, document = _one(subject, quiet=options.json)
+            code, document = _one(subject, quiet=call.json)
             documents.append(document)
             codes.append(code)
-    edge.note(**(documents[0] if len(subjects) == 1 else {"targets": documents}))
+    calls.note(**(documents[0] if len(subjects) == 1 else {"targets": documents}))
     return next((code for code in codes if code), 0)
 
 
-def _subjects(options: Any) -> list[rehearsal.Subject]:
-    given = list(options.target) or [word for word in (invocation.configured(os.environ, "DRIVER"),) if word]
+def _subjects(call: Call) -> list[rehearsal.Subject]:
+    directory, database, version = call.values.string("dir"), call.values.string("database"), call.values.integer("server")
+    given = list(call.arguments) or [word for word in (invocation.configured(os.environ, "DRIVER"),) if word]
     if not given:
         raise errors.UsageError("what is to be tested?", hint="greylag test @/service, or greylag -dir DIR test postgres")
     if not given[0].startswith("@"):
-        return [_plain(given, options)]
+        return [_plain(given, directory, database, version)]
     found = fleet.load()
     chosen = {target.label: target for expression in given for target in targets.select(found, expression)}
-    if options.dir and len(chosen) > 1:
+    if directory and len(chosen) > 1:
         raise errors.UsageError("-dir is of one service", code="bad-target", hint="name one: @/service")
-    return [subject_of(target, options.dir, options.database, options.server) for target in chosen.values()]
+    return [subject_of(target, directory, database, version) for target in chosen.values()]
 
 
 def subject_of(target: fleet.Target, directory: str, database: str, version: int) -> rehearsal.Subject:
@@ -72,14 +59,14 @@ def subject_of(target: fleet.Target, directory: str, database: str, version: int
     return rehearsal.Subject(f"@{target.label}", target.engine, where, database or target.database, version, target)
 
 
-def _plain(words: list[str], options: Any) -> rehearsal.Subject:
+def _plain(words: list[str], directory: str, database: str, version: int) -> rehearsal.Subject:
     if len(words) > 1 or words[0] not in ENGINES:
         raise errors.UsageError(
             f'"{" ".join(words)}" is neither a target nor a driver',
             hint="greylag test @/service, or greylag -dir DIR test postgres (or clickhouse); no address: the server is an embedded one",
         )
-    directory = options.dir or invocation.configured(os.environ, "MIGRATION_DIR") or invocation.DEFAULT_DIRECTORY
-    return rehearsal.Subject(directory, ENGINES[words[0]], directory, options.database or DATABASE, options.server)
+    directory = directory or invocation.configured(os.environ, "MIGRATION_DIR") or invocation.DEFAULT_DIRECTORY
+    return rehearsal.Subject(directory, ENGINES[words[0]], directory, database or DATABASE, version)
 
 
 def _one(subject: rehearsal.Subject, *, quiet: bool) -> tuple[int, dict[str, object]]:
@@ -111,3 +98,16 @@ def _text(record: rehearsal.Record) -> str:
         for item in record.phases
     ]
     return f"{head}\n{edge.table(rows[0], rows[1:])}" if rows else head
+
+
+VERB = Verb(
+    "test",
+    run,
+    "runs all migrations up, down and up again on an embedded server and compares the schemas",
+    arguments="[@/SERVICE …|DRIVER]",
+    flags=(
+        Flag("dir", "string", "", "directory of migration files, instead of a service's; with a driver in place of a target"),
+        Flag("database", "string", "", f"name of the database (default: the service's, or {DATABASE})"),
+        *SERVER,
+    ),
+)

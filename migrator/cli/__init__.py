@@ -1,4 +1,4 @@
-"""The `greylag` command: goose's verbs and flags, then greylag's own; words it doesn't know go to `deployments.console`, if there is one.
+"""The `greylag` command: goose's verbs and flags, then greylag's own; words it doesn't know may be verbs that other packages bring.
 
 This file imports nothing that costs time: `greylag --help` runs through it.
 """
@@ -28,7 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     output.prepare()
     atexit.register(output.settle)  # the first to be registered is the last to be called: whatever else ends may still write
     code = _run(sys.argv[1:])
-    if "deployments.console" not in sys.modules:  # what the console starts may have something to clean up at exit
+    extensions = sys.modules.get("migrator.cli.extensions")
+    if extensions is None or not extensions.loaded():  # what another package starts may have something to clean up at exit
         _leave(code)
     return code
 
@@ -48,7 +49,9 @@ def _run(arguments: list[str]) -> int:
     try:
         at = _first_word(arguments)
         if at is not None and _is_unknown_word(arguments[at]):
-            found = console(arguments[at], arguments[:at] + arguments[at + 1 :])
+            from migrator.cli import extensions
+
+            found = extensions.run(arguments[at], arguments[:at] + arguments[at + 1 :])
             if found is not None:
                 return found
         from migrator.cli import command
@@ -63,7 +66,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _first_word(arguments: list[str]) -> int | None:
-    """Where the first word stands that is no flag: flags may come before a verb of the console, too. None when flags can't be read."""
+    """Where the first word stands that is no flag: flags may come before any verb. None when flags can't be read."""
     if not arguments or not arguments[0].startswith("-"):
         return 0 if arguments else None
     from migrator.cli import flags, go_flags
@@ -77,43 +80,9 @@ def _first_word(arguments: list[str]) -> int | None:
 
 
 def _is_unknown_word(word: str) -> bool:
-    """Whether a first word may be one of the console's verbs."""
+    """Whether a first word may be a verb of another package."""
     if not word or not word[0].isalpha():
         return False
     from migrator.cli import verbs
 
     return word not in verbs.ALL and word not in verbs.DRIVERS and word not in verbs.REFUSED_DRIVERS and word != "beta"
-
-
-def console_verbs() -> dict[str, str]:
-    """The verbs of `deployments.console` with their modules, none of them imported; empty without a checkout."""
-    from importlib import import_module
-
-    try:
-        return dict(getattr(import_module("deployments.console"), "VERBS", {}))
-    except ModuleNotFoundError:
-        return {}
-
-
-def console(verb: str, arguments: list[str]) -> int | None:
-    """Runs a verb of `deployments.console`; None when there is no console or it doesn't know the verb.
-
-    Only a checkout has one, so its absence is no error; a console whose own imports fail says which package is missing.
-    """
-    from importlib import import_module
-
-    module = console_verbs().get(verb)
-    if module is None:
-        return None
-    try:
-        return int(import_module(module).run(arguments))
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("deployments"):
-            raise
-        from migrator.cli import output
-
-        output.err(
-            f"greylag: {verb} needs the package {error.name} [missing-extra]\n"
-            'greylag: hint: pip install -e ".[flows]" in the checkout; tests and demo: ".[flows,sandbox,dev]"\n'
-        )
-        return 2

@@ -11,73 +11,73 @@ from typing import TYPE_CHECKING
 
 from migrator import errors
 from migrator.cli import invocation
+from migrator.cli.engine_calls import EngineCall
 from migrator.cli.findings import ERROR, WARNING, Finding
-from migrator.cli.session import Session
 
 if TYPE_CHECKING:
     from migrator.planning import files, history
 
 
-def find(session: Session) -> Iterator[tuple[str, str, list[Finding]]]:
+def find(call: EngineCall) -> Iterator[tuple[str, str, list[Finding]]]:
     """Per database its label, the directory that belongs to it, and what was found.
 
     With `-dir` or a target the directory is the given one; else each service's own of the fleet.
 
     Raises UsageError for a target that does not fit, and whatever opening a database raises.
     """
-    expression = _narrowed(session)
-    alone = _own_directory(session)
+    expression = _narrowed(call)
+    alone = _own_directory(call)
     some = False
     for item in invocation.located(expression):
         some = True
         directory = alone or item.directory
         found = replace(
-            session.invocation,
+            call.invocation,
             driver=item.driver,
             dbstring=item.dbstring,
             owner_role=item.owner_role,
             label=item.label,
             directory=directory,
         )
-        yield item.label, directory, _of_database(Session(found), item.label, accept_older=session.values.boolean("allow-missing"))
+        yield item.label, directory, _of_database(EngineCall(found), item.label, accept_older=call.values.boolean("allow-missing"))
     if not some:
         raise errors.UsageError(f"{expression} names no service", code="no-target", hint="fleet.yaml lists environments and services")
 
 
-def _own_directory(session: Session) -> str:
-    chosen = session.invocation
+def _own_directory(call: EngineCall) -> str:
+    chosen = call.invocation
     return chosen.directory if chosen.label or chosen.directory != invocation.DEFAULT_DIRECTORY else ""
 
 
-def _narrowed(session: Session) -> str:
+def _narrowed(call: EngineCall) -> str:
     """The target, for the one service that the directory belongs to."""
-    expression = session.values.string("against")
+    expression = call.values.string("against")
     if not expression.startswith("@"):
         raise errors.UsageError(
             f'"{expression}" is not a target', code="bad-target", hint="-against @environment/service, or @environment/*"
         )
     place, _, service = expression.partition("/")
-    if session.invocation.label and service in ("", "*"):
-        return f"{place}/{session.invocation.service}"
+    if call.invocation.label and service in ("", "*"):
+        return f"{place}/{call.invocation.service}"
     several = service in ("", "*") or any(letter in service for letter in "*?[")
-    if several and _own_directory(session):
+    if several and _own_directory(call):
         raise errors.UsageError(
-            f"{session.invocation.directory} is the directory of one service, {expression} are several",
+            f"{call.invocation.directory} is the directory of one service, {expression} are several",
             code="bad-target",
             hint=f"-against {place}/SERVICE, or leave out -dir: each service is then checked with its own directory",
         )
     return expression
 
 
-def _of_database(session: Session, label: str, *, accept_older: bool) -> list[Finding]:
+def _of_database(call: EngineCall, label: str, *, accept_older: bool) -> list[Finding]:
     try:
-        migrations = session.load()
+        migrations = call.load()
     except errors.FileError as error:
         if error.code in ("no-migration-files", "missing-directory"):
             raise
         return []  # bad names and duplicates are listed by the check of the files themselves
     try:
-        with session.open() as database:
+        with call.open() as database:
             found = database.read_history()
     except errors.GreylagError as error:
         error.message = f"{label}: {error.message}"

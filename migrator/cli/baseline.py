@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from migrator import errors
-from migrator.cli.session import Session
+from migrator.cli.engine_calls import EngineCall
 from migrator.planning import planner
 from migrator.planning.history import Fact, History
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from migrator.planning import files
 
 
-def run(session: Session) -> int:
+def run(call: EngineCall) -> int:
     """Records. Raises FileError when the directory is empty, LockUnavailable while another run works on the database."""
-    migrations = session.load()
-    limit = session.values.integer("to") if "to" in session.values.given else None
+    migrations = call.load()
+    limit = call.values.integer("to") if "to" in call.values.given else None
     if limit is not None and migrations.by_version(limit) is None:
         raise errors.UsageError(
             f"no file has the version {limit}",
@@ -31,8 +31,8 @@ def run(session: Session) -> int:
             hint=f"the newest file is {migrations.newest}; look for a typing error",
         )
     marked: list[int] = []
-    with session.open() as database:
-        with database.lock(session.listen):
+    with call.open() as database:
+        with database.lock(call.listen):
             if limit is not None:
                 marked = _mark(database, migrations, limit)
             history = database.read_history()
@@ -42,17 +42,17 @@ def run(session: Session) -> int:
     recorded = sorted({fact.version for fact in facts} | set(marked))
     go = [item.version for item in migrations.migrations if item.kind == "go" and item.version in history.applied]
     without_file = sorted(history.unproven)
-    session.document.update(
+    call.document.update(
         {"marked_as_applied": marked, "recorded": recorded, "go": go, "unproven": without_file, "current": history.current}
     )
-    session.own(f"recorded {len(recorded)} version(s)" + (f", {len(marked)} of them newly marked as applied" if marked else ""))
+    call.own(f"recorded {len(recorded)} version(s)" + (f", {len(marked)} of them newly marked as applied" if marked else ""))
     if not history.applied and limit is None:
-        session.own("nothing is applied according to the version table; a schema that another tool made is adopted with -to VERSION")
+        call.own("nothing is applied according to the version table; a schema that another tool made is adopted with -to VERSION")
     for version in go:
         file = migrations.by_version(version)
-        session.own(f"{file.path if file else version}: a Go migration: its file is recorded, what it did can't be checked or taken back")
+        call.own(f"{file.path if file else version}: a Go migration: its file is recorded, what it did can't be checked or taken back")
     if without_file:
-        session.own(f"not recorded, because this directory lacks their files: {', '.join(map(str, without_file))}")
+        call.own(f"not recorded, because this directory lacks their files: {', '.join(map(str, without_file))}")
     return 0
 
 

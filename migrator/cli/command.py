@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 USAGE = 2  # errors.ExitCode.USAGE, spelled out because the help must not import dataclasses
 
-WAIT_SECONDS = 300.0
-"""How long `wait` waits unless told: shorter than a Deployment's progress deadline (600 s), so that the pod says why before it is given up."""
-
 
 def run(arguments: list[str]) -> int:
     """Runs a command line and returns the exit code (promises.md §1)."""
@@ -27,7 +24,7 @@ def run(arguments: list[str]) -> int:
     except go_flags.HelpRequested:
         return _help(arguments)
     except go_flags.FlagError as error:
-        near = _nearest(error.name, [flag.name for flag in flags.ALL]) if isinstance(error, go_flags.UnknownFlag) else ""
+        near = go_flags.nearest(error.name, [flag.name for flag in flags.ALL]) if isinstance(error, go_flags.UnknownFlag) else ""
         output.err(f"{error}\ngreylag: {f'hint: did you mean -{near}? ' if near else ''}greylag -h shows every flag\n")
         return USAGE
     if values.boolean("version"):
@@ -46,36 +43,29 @@ def run(arguments: list[str]) -> int:
     return _resolved(values)
 
 
-def _nearest(word: str, known: list[str]) -> str:
-    """What a mistyped word most likely means, or nothing."""
-    from difflib import get_close_matches
-
-    return next(iter(get_close_matches(word, known, n=1)), "")
-
-
 def _help(words: list[str]) -> int:
     """All of it, as goose prints it wherever `-h` stands; what a named command does comes before."""
-    from migrator.cli import console_verbs, usage
+    from migrator.cli import extensions, usage
 
     named = next((word for word in words if word in verbs.ALL), "")
-    output.out(f"{usage.verb_text(named)}\n" if named else "")
-    output.out(usage.text(sorted(console_verbs())))
+    output.out(f"{usage.verb_text(verbs.ALL[named])}\n" if named else "")
+    output.out(usage.text(extensions.names()))
     return 0
 
 
 def _help_on(words: list[str]) -> int:
     """`help`, `help COMMAND`."""
-    from migrator.cli import console, console_verbs, usage
+    from migrator.cli import extensions, usage
 
     if not words:
         return _help(words)
     if words[0] in verbs.ALL:
-        output.out(usage.verb_text(words[0]))
+        output.out(usage.verb_text(verbs.ALL[words[0]]))
         return 0
-    known = sorted(console_verbs())
-    if words[0] in known:
-        return console(words[0], ["-h"]) or 0
-    near = _nearest(words[0], [*verbs.ALL, *known])
+    code = extensions.run(words[0], ["-h"])
+    if code is not None:
+        return code
+    near = go_flags.nearest(words[0], [*verbs.ALL, *extensions.names()])
     output.err(f'greylag: "{words[0]}": no such command [unknown-command]\n')
     output.err(f"greylag: hint: {f'did you mean {near}? ' if near else ''}greylag -h lists the commands\n")
     return USAGE
@@ -105,6 +95,7 @@ def _resolved(values: Values) -> int:
 def _each(invocations: Iterable[Invocation], values: Values) -> int:
     """Several targets, one after the other. A changing verb stops at the first that fails; the exit code is the first failure's."""
     from migrator import errors
+    from migrator.cli import calls
 
     documents: list[dict[str, object]] = []
     exit_code = 0
@@ -115,16 +106,14 @@ def _each(invocations: Iterable[Invocation], values: Values) -> int:
             if code and item.verb.writes:
                 break
     except errors.GreylagError as error:  # the next target could not be found out
-        documents.append({"error": _document(error), "exit_code": int(error.exit_code)})
+        documents.append({"error": calls.described(error), "exit_code": int(error.exit_code)})
         exit_code = exit_code or _refuse(error, values, document=False)
     if values.boolean("json"):
-        from migrator.cli import json_output
-
         result = {"targets": documents, "exit_code": exit_code}
         if any(word in verbs.ALL and verbs.ALL[word].streams for word in values.words):
-            json_output.write_line({"event": "result", **result})
+            output.write_line({"event": "result", **result})
         else:
-            json_output.write_document(result)
+            output.write_document(result)
     return exit_code
 
 
@@ -170,7 +159,7 @@ def _beta(words: list[str]) -> int:
 def _refuse(error: errors.GreylagError, values: Values, *, document: bool = True) -> int:
     """An error before there was anything to run."""
     from migrator.address import redaction
-    from migrator.cli import text
+    from migrator.cli import calls, text
 
     own_line = error.message.startswith(("-dbstring=", "failed to load"))
     text.log(redaction.redact(error.message if own_line else f"goose run: {error.message}"))
@@ -179,19 +168,11 @@ def _refuse(error: errors.GreylagError, values: Values, *, document: bool = True
     if place := os.environ.get("GREYLAG_TERMINATION_LOG"):
         from migrator.cli import termination
 
-        told = {"verb": "", "error": _document(error)}
+        told = {"verb": "", "error": calls.described(error)}
         termination.write(termination.outcome(told, int(error.exit_code), ()), place)
     if document and values.boolean("json"):
-        from migrator.cli import json_output
-
-        json_output.write_document({"error": _document(error), "exit_code": int(error.exit_code)})
+        output.write_document({"error": calls.described(error), "exit_code": int(error.exit_code)})
     return int(error.exit_code)
-
-
-def _document(error: errors.GreylagError) -> dict[str, object]:
-    from migrator.address import redaction
-
-    return {name: redaction.redact(value) if isinstance(value, str) else value for name, value in error.document().items()}
 
 
 def run_one(item: Invocation, documents: list[dict[str, object]] | None = None) -> int:
@@ -200,12 +181,10 @@ def run_one(item: Invocation, documents: list[dict[str, object]] | None = None) 
     Args:
         documents: takes the JSON document of one target of several, instead of standard output.
     """
-    from importlib import import_module
+    from migrator.cli import calls, interruption, text
+    from migrator.cli.engine_calls import EngineCall
 
-    from migrator.cli import faults, interruption, text
-    from migrator.cli.session import Session
-
-    session = Session(item)
+    call = EngineCall(item)
     if documents is not None:
         text.own(f"--- {item.verb.name} {item.label}")
     timeout = item.values.seconds("timeout")
@@ -214,8 +193,6 @@ def run_one(item: Invocation, documents: list[dict[str, object]] | None = None) 
 
     def action() -> int:
         with interruption.guard(timeout):
-            return int(import_module(item.verb.module).run(session))
+            return item.verb.load()(call)
 
-    code = faults.guarded(action, session.document, session.fail, lambda: item.secrets if item.dbstring else ())
-    session.finish(code, documents)
-    return code
+    return calls.run(call, action, documents)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from migrator import errors
 from migrator.address import redaction
-from migrator.cli import text
+from migrator.cli import output, text
 
 INTERNAL = "internal"
 """The error's code in a JSON document and in a termination message."""
@@ -69,9 +69,7 @@ def last(error: BaseException, arguments: Sequence[str]) -> int:
 
         termination.write(termination.outcome({"verb": "", "error": found}, int(errors.ExitCode.AS_GOOSE), ()), place)
     if any(word in ("-json", "--json") for word in arguments):
-        from migrator.cli import json_output
-
-        json_output.write_document({"error": found, "exit_code": int(errors.ExitCode.AS_GOOSE)})
+        output.write_document({"error": found, "exit_code": int(errors.ExitCode.AS_GOOSE)})
     return int(errors.ExitCode.AS_GOOSE)
 
 

@@ -72,3 +72,6 @@ OWN: tuple[Flag, ...] = (
 )
 
 ALL: tuple[Flag, ...] = GOOSE + OWN
+
+DOCUMENT = Flag("json", "bool", False, "write one JSON document to standard output, errors included")
+"""What verbs of other packages take beside their own flags."""

@@ -30,15 +30,25 @@ class HelpRequested(Exception):
 
 
 class Flag:
-    """One flag: `kind` is bool, string, duration (seconds as float), integer or strings (may be given several times).
+    """One flag: `kind` is bool, string, duration (seconds as float), integer, number (a float) or strings (may be given several times).
 
+    `choices` are the values that it takes (none: any);
     `variable` names the environment variable that stands in for the flag; `verbs` the verbs that know it (empty: all); `goose` whether goose has it.
     """
 
-    __slots__ = ("default", "goose", "kind", "name", "usage", "variable", "verbs")
+    __slots__ = ("choices", "default", "goose", "kind", "name", "usage", "variable", "verbs")
 
     def __init__(
-        self, name: str, kind: str, default: object, usage: str, *, variable: str = "", verbs: tuple[str, ...] = ALL, goose: bool = False
+        self,
+        name: str,
+        kind: str,
+        default: object,
+        usage: str,
+        *,
+        variable: str = "",
+        verbs: tuple[str, ...] = ALL,
+        goose: bool = False,
+        choices: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.kind = kind
@@ -47,6 +57,7 @@ class Flag:
         self.variable = variable
         self.verbs = verbs
         self.goose = goose
+        self.choices = choices
 
     def convert(self, text: str) -> object:
         """The value that `text` stands for. Raises FlagError with Go's words."""
@@ -69,6 +80,13 @@ class Flag:
             if not (digits.isascii() and digits.isdigit()) or abs(int(digits)) >= 1 << 63:
                 raise FlagError(f'invalid value "{text}" for flag -{self.name}: parse error')
             return int(text)
+        if self.kind == "number":
+            try:
+                return float(text)
+            except ValueError:
+                raise FlagError(f'invalid value "{text}" for flag -{self.name}: parse error') from None
+        if self.choices and text not in self.choices:
+            raise FlagError(f'invalid value "{text}" for flag -{self.name}: one of {", ".join(filter(None, self.choices))}')
         return text
 
 
@@ -81,6 +99,11 @@ class Values:
         self.values: dict[str, object] = {flag.name: flag.default for flag in flags}
         self.given: set[str] = set()
         self.words: list[str] = []
+
+    def given_value(self, name: str) -> object:
+        """The value of a flag that was on the command line and is not empty, else None."""
+        value = self.values[name] if name in self.given else None
+        return None if value == "" else value
 
     def string(self, name: str) -> str:
         """The value of a string flag."""
@@ -104,6 +127,13 @@ class Values:
         """The value of an integer flag."""
         value = self.values[name]
         return value if isinstance(value, int) else 0
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """What a mistyped word most likely means, or nothing."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word, known, n=1)), "")
 
 
 def parse(arguments: list[str], flags: tuple[Flag, ...]) -> Values:

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 DEFAULT_DIRECTORY = "."
 DEFAULT_TABLE = "goose_db_version"
 
-TARGETS_MODULE = "deployments.console.targets"
-"""Resolves `@environment/service`. Not part of the wheel: only a checkout knows a fleet."""
-
 
 class Observation(NamedTuple):
     """What surrounds a database and is not in it: how its last migration Job ended, how its workload is. `problem` is raised once everything
@@ -31,7 +28,7 @@ class Observation(NamedTuple):
 
 
 class Located(NamedTuple):
-    """One database that `@environment/service` stands for, as `deployments.console.targets` finds it. `env` is what ENVSUB reads: the service's
+    """One database that `@environment/service` stands for, as the console of a checkout finds it. `env` is what ENVSUB reads: the service's
     own names, so that a file means the same here and in a flow. `observe` looks at what surrounds it."""
 
     label: str
@@ -180,14 +177,15 @@ def _called_otherwise(name: str, values: Values) -> str:
     """How a command is called that stands where goose's stand, after driver and address, and takes none; empty for another word."""
     import shlex
 
-    from migrator.cli import console_verbs
+    from migrator.cli import extensions
 
     directory = f"-dir {shlex.quote(values.string('dir'))} " if "dir" in values.given else ""
-    if name == "test" and name in console_verbs():
+    others = () if name in verbs.ALL else extensions.names()
+    if name == "test" and name in others:
         return f"test takes no address, its server is its own: greylag {directory or '-dir DIR '}test postgres (or clickhouse), or test @/SERVICE"
     if name in verbs.ALL and verbs.ALL[name].standalone:
         return f"{name} takes no driver and no address: greylag {directory if name != 'env' else ''}{name}"
-    if name in console_verbs():
+    if name in others:
         return f"{name} takes no driver and no address: `greylag help {name}` shows how it is called"
     return ""
 
@@ -271,10 +269,12 @@ def _targets(expression: str, words: list[str], values: Values, environ: Mapping
         raise errors.UsageError(f"no command for {expression}", hint=f"greylag status {expression}")
     verb = verbs.ALL.get(words[0])
     if verb is None:
-        from migrator.cli import console_verbs
+        from migrator.cli import extensions
 
         first = (
-            f"write the command first: greylag {words[0]} {expression}" if words[0] in console_verbs() else "greylag -h lists the commands"
+            f"write the command first: greylag {words[0]} {expression}"
+            if words[0] in extensions.names()
+            else "greylag -h lists the commands"
         )
         raise errors.UsageError(f'"{words[0]}": no such command', code="unknown-command", hint=first)
     if verb.standalone:
@@ -314,16 +314,6 @@ def _resolver() -> Any:
 
 
 def _console_targets() -> Any:
-    from importlib import import_module
+    from migrator.cli import extensions
 
-    try:
-        return import_module(TARGETS_MODULE)
-    except ModuleNotFoundError as error:
-        missing = error.name or ""
-        raise errors.UsageError(
-            "targets like @environment/service need a checkout with its fleet.yaml"
-            if missing.startswith("deployments")
-            else f"targets like @environment/service need the package {missing}",
-            code="no-fleet",
-            hint='run greylag from the checkout with the extras installed: pip install -e ".[flows]"; or write DRIVER DBSTRING instead',
-        ) from None
+    return extensions.fleet("targets")

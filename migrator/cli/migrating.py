@@ -1,4 +1,7 @@
-"""What up, down and their kin have in common: plan, apply, and goose's closing line (goose.md §5.4, §6)."""
+"""The verbs that run migrations, `up`, `up-by-one`, `up-to`, `down`, `down-to`, `redo` and `reset`: one function, which plans, applies, and closes
+with goose's line (goose.md §5.4, §6). What each of them would run is decided by `planning`; `down` takes a text that the directory lacks from the
+database's records, `redo` is two transactions, and `up-by-one` ends with 1 when nothing is left.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from migrator import errors
-from migrator.cli.session import Session
+from migrator.cli.engine_calls import EngineCall
 from migrator.planning import planner, refusals
 from migrator.planning.history import History
 from migrator.targets import UPWARDS, Direction, Target, Verb
@@ -18,9 +21,9 @@ if TYPE_CHECKING:
     Finished = tuple[events.MigrationFinished, ...]
 
 
-def target(verb: Verb, session: Session, arguments: tuple[str, ...] | None = None) -> Target:
+def target(verb: Verb, call: EngineCall, arguments: tuple[str, ...] | None = None) -> Target:
     """The target of a verb with its words. Raises UsageError with goose's text for a missing or bad VERSION."""
-    words = session.invocation.arguments if arguments is None else arguments
+    words = call.invocation.arguments if arguments is None else arguments
     version = 0
     if verb in (Verb.UP_TO, Verb.DOWN_TO):
         if not words:
@@ -32,8 +35,8 @@ def target(verb: Verb, session: Session, arguments: tuple[str, ...] | None = Non
     return Target(
         verb,
         version=version,
-        allow_missing=session.values.boolean("allow-missing"),
-        versioning=not session.values.boolean("no-versioning"),
+        allow_missing=call.values.boolean("allow-missing"),
+        versioning=not call.values.boolean("no-versioning"),
     )
 
 
@@ -46,7 +49,7 @@ def parse_version(word: str) -> int:
 
 
 def make_plan(
-    session: Session, database: databases.Database, migrations: files.MigrationSet, history: History, wanted: Target
+    call: EngineCall, database: databases.Database, migrations: files.MigrationSet, history: History, wanted: Target
 ) -> plans.Plan:
     """The plan against the database as its history was read."""
     return planner.plan(
@@ -54,8 +57,8 @@ def make_plan(
         history,
         wanted,
         engine=database.engine,
-        policy=policy(session, wanted),
-        env=session.invocation.env,
+        policy=policy(call, wanted),
+        env=call.invocation.env,
         recall=database.read_down_text,
     )
 
@@ -96,44 +99,45 @@ def resuming(plan: plans.Plan, database: databases.Database, history: History, c
     return replace(plan, remarks=(*plan.remarks, *remarks))
 
 
-def policy(session: Session, wanted: Target) -> plans.Policy:
+def policy(call: EngineCall, wanted: Target) -> plans.Policy:
     """What the flags accept; `redo` exists to apply an edited file again, so its change is what is asked for."""
     if wanted.verb is Verb.REDO:
-        return replace(session.policy, accept_changed=True)
-    return session.policy
+        return replace(call.policy, accept_changed=True)
+    return call.policy
 
 
-def run(session: Session, verb: Verb) -> int:
-    """Plans, applies, prints; the body of each migrating verb."""
-    wanted = target(verb, session)
+def run(call: EngineCall) -> int:
+    """Plans, applies, prints: whichever verb of the table was called. Raises as planning and applying do."""
+    verb = Verb(call.invocation.verb.name)
+    wanted = target(verb, call)
     if verb is Verb.RESET:
-        session.error_prefix = "failed to collect migrations: "
-    migrations = session.load()
+        call.error_prefix = "failed to collect migrations: "
+    migrations = call.load()
     refusals.require_files(migrations, wanted)  # up-to looks at files up to its version; goose says so before it connects
-    session.error_prefix = ""
-    with session.open() as database:
+    call.error_prefix = ""
+    with call.open() as database:
         try:
             plan, history = _settled(database, migrations, wanted), None
             if plan is None:
                 history = database.read_history()
-                plan = make_plan(session, database, migrations, history, wanted)
+                plan = make_plan(call, database, migrations, history, wanted)
         except errors.FileError:
-            _prefix_reset(session, wanted)
+            _prefix_reset(call, wanted)
             raise
-        session.plan = plan
+        call.plan = plan
         finished: Finished = ()
         remarks = plan.remarks
         if plan.steps:  # else nothing is locked, and what executes is not even imported
             told = warned(plan)
             if history is not None and verb not in UPWARDS:
-                told = resuming(told, database, history, session.invocation.call)
+                told = resuming(told, database, history, call.invocation.call)
             remarks = told.remarks
-            plan, finished = _apply(session, database, plan)
-            session.plan = plan
-        code = _close(session, plan, finished, database)
-    session.document["remarks"] = [{"code": item.code, "message": item.message, "hint": item.hint} for item in remarks]
+            plan, finished = _apply(call, database, plan)
+            call.plan = plan
+        code = _close(call, plan, finished, database)
+    call.document["remarks"] = [{"code": item.code, "message": item.message, "hint": item.hint} for item in remarks]
     for remark in remarks:
-        session.own(f"warning: {remark.message} [{remark.code}]" + (f"\nhint: {remark.hint}" if remark.hint else ""))
+        call.own(f"warning: {remark.message} [{remark.code}]" + (f"\nhint: {remark.hint}" if remark.hint else ""))
     return code
 
 
@@ -144,76 +148,76 @@ def _settled(database: databases.Database, migrations: files.MigrationSet, wante
     return planner.settled(migrations, outline, wanted, engine=database.engine) if outline else None
 
 
-def _apply(session: Session, database: databases.Database, plan: plans.Plan) -> tuple[plans.Plan, Finished]:
+def _apply(call: EngineCall, database: databases.Database, plan: plans.Plan) -> tuple[plans.Plan, Finished]:
     """Applies; returns the plan as it was made again under the lock, and what was finished."""
     from migrator import applying
 
-    approved = session.values.string("approved-digest")
-    if session.policy.protected:
-        session.listen(database.create_restore_point(f"greylag_{session.run_id[:12]}").note())
+    approved = call.values.string("approved-digest")
+    if call.policy.protected:
+        call.listen(database.create_restore_point(f"greylag_{call.run_id[:12]}").note())
     try:
-        accepted = policy(session, plan.target)
-        report = applying.apply(database, plan, session.listen, approved_digest=approved, policy=accepted, env=session.invocation.env)
+        accepted = policy(call, plan.target)
+        report = applying.apply(database, plan, call.listen, approved_digest=approved, policy=accepted, env=call.invocation.env)
     except errors.GreylagError as error:
-        told = _with_statement(error, session, plan) if isinstance(error, errors.TimedOut) else error
+        told = _with_statement(error, call, plan) if isinstance(error, errors.TimedOut) else error
         if told.message.startswith("ERROR "):
-            _prefix_reset(session, plan.target)
+            _prefix_reset(call, plan.target)
         raise told from None
-    session.document.update(report.document())
+    call.document.update(report.document())
     return report.plan, report.finished
 
 
-def _prefix_reset(session: Session, wanted: Target) -> None:
+def _prefix_reset(call: EngineCall, wanted: Target) -> None:
     """goose says more before an error in a file when it rolls back everything that its table names."""
     if wanted.verb is Verb.RESET and wanted.versioning:
-        session.error_prefix = "failed to db-down: "
+        call.error_prefix = "failed to db-down: "
 
 
-def _close(session: Session, plan: plans.Plan, finished: Finished, database: databases.Database) -> int:
+def _close(call: EngineCall, plan: plans.Plan, finished: Finished, database: databases.Database) -> int:
     """goose's last line, and the exit code."""
     wanted = plan.target
     if not wanted.versioning:
-        _close_without_versioning(session, plan, finished)
+        _close_without_versioning(call, plan, finished)
         return 0
     if wanted.verb in (Verb.REDO, Verb.RESET, Verb.DOWN):
-        if session.json:
-            session.document["current"] = database.read_history().current
+        if call.json:
+            call.document["current"] = database.read_history().current
         return 0
     if wanted.verb is Verb.DOWN_TO:
         current = database.read_history().current
-        session.log(f"goose: no migrations to run. current version: {current}")
+        call.log(f"goose: no migrations to run. current version: {current}")
     elif finished:
         current = finished[-1].version
         if wanted.verb is not Verb.UP_BY_ONE:
-            session.log(f"goose: successfully migrated database to version: {current}")
+            call.log(f"goose: successfully migrated database to version: {current}")
     else:
         current = plan.current
-        session.log(f"goose: no migrations to run. current version: {current}")
-    session.document["current"] = current
+        call.log(f"goose: no migrations to run. current version: {current}")
+    call.document["current"] = current
     if wanted.verb is Verb.UP_BY_ONE and not finished:
         raise errors.AsGoose("no next version found", code="nothing-left", hint="every file is applied; `up` ends with 0 in that case")
     return 0
 
 
-def _close_without_versioning(session: Session, plan: plans.Plan, finished: Finished) -> None:
+def _close_without_versioning(call: EngineCall, plan: plans.Plan, finished: Finished) -> None:
     wanted = plan.target
     versions = [item.version for item in plan.migrations.migrations]
     if wanted.verb in UPWARDS:
-        session.log(f"goose: up to current file version: {finished[-1].version if finished else 0}")
+        call.log(f"goose: up to current file version: {finished[-1].version if finished else 0}")
     elif wanted.verb is not Verb.REDO:
         limit = {Verb.DOWN: versions[-1] - 1, Verb.DOWN_TO: wanted.version}.get(wanted.verb, 0)
         final = max((version for version in versions if version <= limit), default=0)
-        session.log(f"goose: down to current file version: {final}")
+        call.log(f"goose: down to current file version: {final}")
 
 
-def _with_statement(error: errors.TimedOut, session: Session, plan: plans.Plan) -> errors.TimedOut:
+def _with_statement(error: errors.TimedOut, call: EngineCall, plan: plans.Plan) -> errors.TimedOut:
     """A time-out in goose's words, which name the statement; the text is the file's own, before ENVSUB."""
-    if error.code != "deadline" or session.running is None:
+    if error.code != "deadline" or call.running is None:
         return error
     from migrator.cli import interruption
     from migrator.goose import excerpts, goquote
 
-    version, index = session.running
+    version, index = call.running
     step = next((step for step in plan.steps if step.version == version), None)
     if step is None or index > len(step.statements):
         return error

@@ -2,13 +2,19 @@
 
 A full disk, a closed pipe, a descriptor that was closed before the start and a terminal that has gone all end here. goose, written in Go, behaves
 so by itself: `log` and `fmt` drop errors, and its runtime opens closed descriptors. Kept free of other imports: `greylag --help` runs through it.
+
+With `-json` a verb writes one document on standard output; verbs that run migrations write one event per line, the last of them the result. goose's
+text stays on standard error as it is; a program reads standard output alone.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _UNWRITABLE = (OSError, ValueError, RuntimeError)
 """What a stream raises: the system's refusal; a stream that is closed, or text that it can't encode; a write from within a write."""
@@ -22,6 +28,35 @@ def out(text: str) -> None:
 def err(text: str) -> None:
     """Writes to standard error, at once."""
     _write(sys.stderr, text)
+
+
+def write_line(document: Mapping[str, object]) -> None:
+    """Writes one event of a stream, at once."""
+    out(encode(document) + "\n")
+
+
+def write_document(document: Mapping[str, object]) -> None:
+    """Writes the one document of a verb."""
+    out(encode(document, indent=2) + "\n")
+
+
+def encode(document: Mapping[str, object], *, indent: int | None = None) -> str:
+    """A document as JSON in ASCII: any terminal, log and locale takes it; lone surrogates of odd file names survive as escapes."""
+    import json
+
+    return json.dumps(document, indent=indent, default=_plain)
+
+
+def _plain(value: object) -> object:
+    import datetime
+
+    if isinstance(value, datetime.date):  # a datetime is one
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, (set, frozenset, tuple)):
+        return list(value)
+    return str(value)
 
 
 def is_terminal() -> bool:

@@ -8,35 +8,35 @@ from __future__ import annotations
 
 from migrator import errors
 from migrator.cli import migrating, output
-from migrator.cli.session import Session
+from migrator.cli.engine_calls import EngineCall
 from migrator.planning.plans import Plan, Step
 from migrator.targets import Direction, Verb
 
 
-def run(session: Session) -> int:
+def run(call: EngineCall) -> int:
     """Prints the plan on standard output. Raises as the verb would before it runs anything."""
-    words = session.invocation.arguments or ("up",)
+    words = call.invocation.arguments or ("up",)
     if words[0] not in tuple(Verb):
         raise errors.UsageError(f'"{words[0]}" can\'t be planned', code="unknown-command", hint=f"one of: {', '.join(Verb)}")
-    expand = session.values.boolean("expand")
-    if expand and (session.json or not output.is_terminal()):
+    expand = call.values.boolean("expand")
+    if expand and (call.json or not output.is_terminal()):
         raise errors.UsageError(
             "-expand shows values that may be secrets, so it prints to a terminal only",
             code="no-terminal",
             hint="leave out -expand (and -json): the plan then shows the files' own text",
         )
-    wanted = migrating.target(Verb(words[0]), session, words[1:])
-    migrations = session.load()
-    with session.open() as database:
+    wanted = migrating.target(Verb(words[0]), call, words[1:])
+    migrations = call.load()
+    with call.open() as database:
         history = database.read_history()
-        plan = migrating.warned(migrating.make_plan(session, database, migrations, history, wanted))
+        plan = migrating.warned(migrating.make_plan(call, database, migrations, history, wanted))
         database.require_fit(plan)
-        plan = migrating.resuming(plan, database, history, session.invocation.call)
-    session.document.update({**plan.document(), "verb": "plan", "planned": str(wanted.verb)})
-    if not session.json:
+        plan = migrating.resuming(plan, database, history, call.invocation.call)
+    call.document.update({**plan.document(), "verb": "plan", "planned": str(wanted.verb)})
+    if not call.json:
         output.out("\n".join([*lines(plan, expand=expand), ""]))
     for remark in plan.remarks:
-        session.own(f"warning: {remark.message} [{remark.code}]" + (f"\nhint: {remark.hint}" if remark.hint else ""))
+        call.own(f"warning: {remark.message} [{remark.code}]" + (f"\nhint: {remark.hint}" if remark.hint else ""))
     return 0
 
 

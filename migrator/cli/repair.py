@@ -6,37 +6,37 @@ from dataclasses import replace
 
 from migrator import databases, errors
 from migrator.cli import baseline, migrating
-from migrator.cli.session import Session
+from migrator.cli.engine_calls import EngineCall
 from migrator.planning.history import Fact, History
 
 
-def run(session: Session) -> int:
+def run(call: EngineCall) -> int:
     """Records the answers. Raises UsageError without an option, FileError and NotFound for a version that is not there."""
-    answers = [(*_place(word), True) for word in session.values.strings("done")]
-    answers += [(*_place(word), False) for word in session.values.strings("not-done")]
+    answers = [(*_place(word), True) for word in call.values.strings("done")]
+    answers += [(*_place(word), False) for word in call.values.strings("not-done")]
     twice = {answer[:2] for answer in answers if (*answer[:2], not answer[2]) in answers}
     if twice:
         version, index = min(twice)
         raise errors.UsageError(
             f"statement {index} of version {version} can't be both done and not done", hint="keep the one that is true: -done or -not-done"
         )
-    checksums = [migrating.parse_version(word) for word in session.values.strings("checksum")]
+    checksums = [migrating.parse_version(word) for word in call.values.strings("checksum")]
     if not answers and not checksums:
         raise errors.UsageError(
             "repair needs to know what to repair",
             hint="-done VERSION:INDEX or -not-done VERSION:INDEX answers a question (exit code 15); "
             "-checksum VERSION records a harmless change of a file",
         )
-    with session.open() as database, database.lock(session.listen):
+    with call.open() as database, database.lock(call.listen):
         for version, index, done in answers:
             database.answer(version, index, done=done)
-            session.own(f"version {version} statement {index}: recorded as {'done' if done else 'not done'}")
-        facts = _facts(session, database, checksums) if checksums else []
+            call.own(f"version {version} statement {index}: recorded as {'done' if done else 'not done'}")
+        facts = _facts(call, database, checksums) if checksums else []
         database.record_facts(facts)
         for fact in facts:
-            session.own(f"version {fact.version}: the present content of {fact.name} counts as applied (sha256 {fact.checksum[:12]})")
-    session.document["answered"] = [{"version": version, "statement": index, "done": done} for version, index, done in answers]
-    session.document["checksums"] = [{"version": fact.version, "checksum": fact.checksum} for fact in facts]
+            call.own(f"version {fact.version}: the present content of {fact.name} counts as applied (sha256 {fact.checksum[:12]})")
+    call.document["answered"] = [{"version": version, "statement": index, "done": done} for version, index, done in answers]
+    call.document["checksums"] = [{"version": fact.version, "checksum": fact.checksum} for fact in facts]
     return 0
 
 
@@ -47,8 +47,8 @@ def _place(word: str) -> tuple[int, int]:
     return int(version), int(index)
 
 
-def _facts(session: Session, database: databases.Database, versions: list[int]) -> list[Fact]:
-    migrations = session.load()
+def _facts(call: EngineCall, database: databases.Database, versions: list[int]) -> list[Fact]:
+    migrations = call.load()
     history = database.read_history()
     found = []
     for version in versions:

@@ -60,7 +60,7 @@ Each command is described in docs/commands/.
 
 
 def text(console: Sequence[str] = ()) -> str:
-    """The whole help; `console` names the verbs of the checkout, which tell more themselves."""
+    """The whole help; `console` names the verbs that other packages bring, which tell more themselves."""
     parts = [HEAD, *map(_flag, flags.GOOSE), "\nCommands:\n", *map(_verb, verbs.GOOSE)]
     parts += ["\nOptions of greylag's own:\n", *map(_flag, flags.OWN), "\nCommands of greylag's own:\n", *map(_verb, verbs.OWN)]
     if console:
@@ -78,9 +78,21 @@ _GOOSE_FLAGS_OF = {
 _LOCK_FLAGS = ("lock-budget", "lock-timeout", "lock-wait", "statement-timeout")
 
 
-def verb_text(name: str) -> str:
+def verb_text(verb: verbs.Verb) -> str:
     """The help of one command: how it is called, what it does, the options that mean something to it alone."""
-    verb = verbs.ALL[name]
+    return _engine_text(verb) if verb.name in verbs.ALL else _other_text(verb)
+
+
+def _other_text(verb: verbs.Verb) -> str:
+    """The help of a verb of another package, which has all its options itself."""
+    call = f"{verb.name} {verb.arguments}".strip()
+    lines = [f"Usage: greylag {call} [OPTIONS]\n\n{verb.summary[:1].upper()}{verb.summary[1:]}.\n\nOptions:\n"]
+    lines += [*map(_flag, (*verb.flags, flags.DOCUMENT)), f"\nExit codes: greylag -h. More about this one: docs/commands/{verb.name}.md\n"]
+    return "".join(lines)
+
+
+def _engine_text(verb: verbs.Verb) -> str:
+    name = verb.name
     call = f"{name} {verb.arguments}".strip()
     lines = [f"Usage: greylag [OPTIONS] {'' if verb.standalone else 'DRIVER DBSTRING '}{call}\n"]
     if name not in ("init", "env"):
@@ -102,12 +114,16 @@ def _means_something(flag: Flag, verb: str) -> bool:
 
 
 def _flag(flag: Flag) -> str:
-    kind = {"bool": "", "string": " string", "strings": " string", "duration": " duration", "integer": " int"}[flag.kind]
+    kind = {"bool": "", "string": " string", "strings": " string", "duration": " duration", "integer": " int", "number": " float"}[
+        flag.kind
+    ]
     notes = ""
     if flag.kind == "duration" and isinstance(flag.default, float) and flag.default:
         notes = f" (default {flag.default:g}s)"
     elif flag.kind == "string" and flag.default:
         notes = f' (default "{flag.default}")'
+    if flag.choices:
+        notes += f" ({', '.join(filter(None, flag.choices))})"
     if flag.verbs:
         notes += f" [{', '.join(flag.verbs)}]"
     if flag.variable:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from migrator import errors
 from migrator.cli import output
+from migrator.cli.engine_calls import EngineCall
 from migrator.cli.findings import ERROR, WARNING, Finding
-from migrator.cli.session import Session
 from migrator.goose import annotations, goquote, hazards
 from migrator.planning import files
 
@@ -29,22 +29,22 @@ class Row:
     name: str
 
 
-def run(session: Session) -> int:
+def run(call: EngineCall) -> int:
     """Prints findings, and goose's table with `-v`.
 
     Raises FileError with goose's message when files have errors (10), PlanRefused when only a database of `-against` stands against them (11).
     """
-    beside = _beside(session) if session.values.string("against") else None
-    directories = list(dict.fromkeys(beside[0])) if beside else [session.invocation.directory]
-    checked = [_directory(session, item) for item in directories]
+    beside = _beside(call) if call.values.string("against") else None
+    directories = list(dict.fromkeys(beside[0])) if beside else [call.invocation.directory]
+    checked = [_directory(call, item) for item in directories]
     paths = sum(count for count, _ in checked)
     found = [item for _, items in checked for item in items]
     later = beside[1] if beside else []
-    session.document["files"] = paths
-    session.document["findings"] = [item.document() for item in (*found, *later)]
+    call.document["files"] = paths
+    call.document["findings"] = [item.document() for item in (*found, *later)]
     for item in (*found, *later):
         place = f"{item.path}:{item.line}" if item.line else item.path
-        session.own(f"{item.level}: {place}: {item.message} [{item.code}]\nhint: {item.hint}")
+        call.own(f"{item.level}: {place}: {item.message} [{item.code}]\nhint: {item.hint}")
     problems = [item for item in (*found, *later) if item.level == ERROR]
     if not problems:
         return 0
@@ -58,20 +58,20 @@ def run(session: Session) -> int:
     )
 
 
-def _beside(session: Session) -> tuple[list[str], list[Finding]]:
+def _beside(call: EngineCall) -> tuple[list[str], list[Finding]]:
     """The directories of `-against`'s databases, and what was found in those."""
     from migrator.cli import against
 
     directories: list[str] = []
     found: list[Finding] = []
-    for label, directory, items in against.find(session):
+    for label, directory, items in against.find(call):
         directories.append(directory)
         found += items
-        session.document.setdefault("against", []).append(label)  # type: ignore[attr-defined]
+        call.document.setdefault("against", []).append(label)  # type: ignore[attr-defined]
     return directories, found
 
 
-def _directory(session: Session, directory: str) -> tuple[int, list[Finding]]:
+def _directory(call: EngineCall, directory: str) -> tuple[int, list[Finding]]:
     """Number of files and findings of one directory; goose's table with `-v`."""
     paths = _paths(directory)
     rows: list[Row] = []
@@ -80,7 +80,7 @@ def _directory(session: Session, directory: str) -> tuple[int, list[Finding]]:
         row, more = _check(path)
         rows += [row] if row else []
         found += more
-    if session.values.boolean("v") and not session.json and not any(item.goose for item in found):
+    if call.values.boolean("v") and not call.json and not any(item.goose for item in found):
         output.out(_table(rows))
     return len(paths), found
 

@@ -1,58 +1,92 @@
-"""The verbs: which module runs each, what it takes, one line of help. Nothing is imported here: the help needs no more than this table."""
+"""Verbs: which function runs each, what it takes, one line of help; the engine's own in one table. Nothing is imported here: the help needs no
+more. Other packages bring theirs as entry points (`migrator.cli.extensions`).
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from migrator.cli.go_flags import Flag
+
 
 class Verb:
-    """One verb. `standalone`: works without a database; `streams`: its JSON is a line per event; `writes`: it may change a database."""
+    """One verb. `function` runs it: `module:function` of this package, or the function itself; it is given the call (an engine's verb: an `EngineCall`)
+    and returns the exit code. `arguments` are its words, `[X]` may be left out, `X …` may be several.
 
-    __slots__ = ("arguments", "goose", "module", "name", "standalone", "streams", "summary", "writes")
+    `flags`: those of a verb of another package; the engine's flags say themselves whose they are. `standalone`: works without a database;
+    `streams`: its JSON is a line per event; `writes`: it may change a database.
+    """
+
+    __slots__ = ("arguments", "flags", "function", "goose", "name", "standalone", "streams", "summary", "writes")
 
     def __init__(
         self,
         name: str,
+        function: str | Callable[[Any], int],
         summary: str,
         *,
         arguments: str = "",
+        flags: tuple[Flag, ...] = (),
         goose: bool = False,
         standalone: bool = False,
         streams: bool = False,
         writes: bool = False,
     ) -> None:
         self.name = name
-        self.module = "migrator.cli." + name.replace("-", "_")
+        self.function = function
         self.summary = summary
         self.arguments = arguments
+        self.flags = flags
         self.goose = goose
         self.standalone = standalone
         self.streams = streams
         self.writes = writes
 
+    def load(self) -> Callable[[Any], int]:
+        """The function that runs the verb; imports its module."""
+        if not isinstance(self.function, str):
+            return self.function
+        from importlib import import_module
+
+        module, _, name = self.function.partition(":")
+        found: Callable[[Any], int] = getattr(import_module(f"migrator.cli.{module}"), name)
+        return found
+
 
 GOOSE: tuple[Verb, ...] = (
-    Verb("up", "Migrate the DB to the most recent version available", goose=True, streams=True, writes=True),
-    Verb("up-by-one", "Migrate the DB up by 1", goose=True, streams=True, writes=True),
-    Verb("up-to", "Migrate the DB to a specific VERSION", arguments="VERSION", goose=True, streams=True, writes=True),
-    Verb("down", "Roll back the version by 1", goose=True, streams=True, writes=True),
-    Verb("down-to", "Roll back to a specific VERSION", arguments="VERSION", goose=True, streams=True, writes=True),
-    Verb("redo", "Re-run the latest migration", goose=True, streams=True, writes=True),
-    Verb("reset", "Roll back all migrations", goose=True, streams=True, writes=True),
-    Verb("status", "Dump the migration status for the current DB", goose=True),
-    Verb("version", "Print the current version of the database", goose=True),
-    Verb("create", "Creates new migration file with the current timestamp", arguments="NAME [sql]", goose=True, standalone=True),
-    Verb("fix", "Apply sequential ordering to migrations", goose=True, standalone=True),
-    Verb("validate", "Check migration files without running them", goose=True, standalone=True),
-    Verb("init", "Create the directory `migrations` with a first file", goose=True, standalone=True),
-    Verb("env", "Print the environment variables in effect", goose=True, standalone=True),
+    Verb("up", "migrating:run", "Migrate the DB to the most recent version available", goose=True, streams=True, writes=True),
+    Verb("up-by-one", "migrating:run", "Migrate the DB up by 1", goose=True, streams=True, writes=True),
+    Verb("up-to", "migrating:run", "Migrate the DB to a specific VERSION", arguments="VERSION", goose=True, streams=True, writes=True),
+    Verb("down", "migrating:run", "Roll back the version by 1", goose=True, streams=True, writes=True),
+    Verb("down-to", "migrating:run", "Roll back to a specific VERSION", arguments="VERSION", goose=True, streams=True, writes=True),
+    Verb("redo", "migrating:run", "Re-run the latest migration", goose=True, streams=True, writes=True),
+    Verb("reset", "migrating:run", "Roll back all migrations", goose=True, streams=True, writes=True),
+    Verb("status", "reports:status", "Dump the migration status for the current DB", goose=True),
+    Verb("version", "reports:version", "Print the current version of the database", goose=True),
+    Verb(
+        "create",
+        "directory:create",
+        "Creates new migration file with the current timestamp",
+        arguments="NAME [sql]",
+        goose=True,
+        standalone=True,
+    ),
+    Verb("fix", "directory:fix", "Apply sequential ordering to migrations", goose=True, standalone=True),
+    Verb("validate", "validate:run", "Check migration files without running them", goose=True, standalone=True),
+    Verb("init", "directory:init", "Create the directory `migrations` with a first file", goose=True, standalone=True),
+    Verb("env", "reports:env", "Print the environment variables in effect", goose=True, standalone=True),
 )
 
 OWN: tuple[Verb, ...] = (
-    Verb("plan", "Show what a verb (up unless given) would run, by file and line, and run nothing", arguments="[VERB]"),
-    Verb("verify", "Check that what the files leave behind is there and valid, and that their checksums were recorded"),
-    Verb("wait", "Wait until the database has the directory's newest version"),
-    Verb("history", "Show who applied what, when, how long it took, and from which bundle"),
-    Verb("baseline", "Record checksums of versions that goose applied; with -to, mark versions as applied", writes=True),
-    Verb("repair", "Answer an open question: -done V:I, -not-done V:I, -checksum VERSION", writes=True),
+    Verb("plan", "plan:run", "Show what a verb (up unless given) would run, by file and line, and run nothing", arguments="[VERB]"),
+    Verb("verify", "reports:verify", "Check that what the files leave behind is there and valid, and that their checksums were recorded"),
+    Verb("wait", "wait:run", "Wait until the database has the directory's newest version"),
+    Verb("history", "reports:history", "Show who applied what, when, how long it took, and from which bundle"),
+    Verb("baseline", "baseline:run", "Record checksums of versions that goose applied; with -to, mark versions as applied", writes=True),
+    Verb("repair", "repair:run", "Answer an open question: -done V:I, -not-done V:I, -checksum VERSION", writes=True),
 )
 
 ALL: dict[str, Verb] = {verb.name: verb for verb in (*GOOSE, *OWN)}

@@ -9,38 +9,40 @@ from __future__ import annotations
 import time
 
 from migrator import errors
-from migrator.cli.command import WAIT_SECONDS
-from migrator.cli.session import Session
+from migrator.cli.engine_calls import EngineCall
 from migrator.planning import files, refusals
 from migrator.planning.history import History
+
+WAIT_SECONDS = 300.0
+"""How long it waits unless told: shorter than a Deployment's progress deadline (600 s), so that the pod says why before it is given up."""
 
 POLL_SECONDS = 1.0
 """Between two looks: short against a migration, and one small query per second is nothing to a server."""
 
 
-def run(session: Session) -> int:
+def run(call: EngineCall) -> int:
     """Waits. Raises NotYet (24) when the time is over, PlanRefused when a newer migration names this image as too old."""
-    limit = session.values.seconds("timeout") if "timeout" in session.values.given else session.values.seconds("timeout") or WAIT_SECONDS
-    minimum = session.values.integer("min-version") if "min-version" in session.values.given else None
-    migrations = None if minimum is not None else session.load()
+    limit = call.values.seconds("timeout") if "timeout" in call.values.given else call.values.seconds("timeout") or WAIT_SECONDS
+    minimum = call.values.integer("min-version") if "min-version" in call.values.given else None
+    migrations = None if minimum is not None else call.load()
     wanted = minimum if minimum is not None else migrations.newest if migrations else 0
     deadline = time.monotonic() + limit
     said = ""
     while True:
         try:
-            with session.open() as database:
+            with call.open() as database:
                 history = database.read_history()
             if migrations is not None:
                 refusals.require_young_enough(migrations, history)
             if _reached(history, wanted, migrations):
-                return _done(session, history, wanted, rolled_back=migrations is not None)
+                return _done(call, history, wanted, rolled_back=migrations is not None)
             state = _state(history, wanted)
         except (errors.Unavailable, errors.TimedOut) as error:
             if error.code == "deadline":
                 raise
             state = f"no answer yet: {error.message}"
         if state != said:
-            session.own(f"waiting for version {wanted}: {state}")
+            call.own(f"waiting for version {wanted}: {state}")
             said = state
         left = deadline - time.monotonic()
         if left <= 0:
@@ -67,10 +69,10 @@ def _state(history: History, wanted: int) -> str:
     return f"the database is at {history.current}"
 
 
-def _done(session: Session, history: History, wanted: int, *, rolled_back: bool) -> int:
+def _done(call: EngineCall, history: History, wanted: int, *, rolled_back: bool) -> int:
     newest = max(history.applied, default=0)
-    session.document.update({"wanted": wanted, "current": history.current, "newest": newest})
-    session.own(f"version {wanted} is applied")
+    call.document.update({"wanted": wanted, "current": history.current, "newest": newest})
+    call.own(f"version {wanted} is applied")
     if newest > wanted and rolled_back:  # with -min-version a newer database is what was asked for
-        session.own(f"note: the database is newer, at {newest}: expected after a rollback of the image [newer-database]")
+        call.own(f"note: the database is newer, at {newest}: expected after a rollback of the image [newer-database]")
     return 0

@@ -101,7 +101,7 @@ def test_the_wheel_holds_the_engine_its_licence_and_nothing_else(wheel: Path) ->
         assert len(licences) == 1
         assert archive.read(licences[0]) == (ROOT / "LICENSE").read_bytes()
         scripts = next(name for name in names if name.endswith("/entry_points.txt"))
-        assert archive.read(scripts).decode() == "[console_scripts]\ngreylag = migrator.cli:main\n"
+        assert archive.read(scripts).decode().startswith("[console_scripts]\ngreylag = migrator.cli:main\n\n[greylag.fleet]\n")
     assert {name.partition("/")[0] for name in names} == {"migrator", f"greylag-{wheel.name.split('-')[1]}.dist-info"}
     assert not [name for name in names if name.startswith("migrator/") and not name.endswith((".py", "py.typed"))]
 
@@ -159,6 +159,7 @@ def test_a_verb_of_the_checkout_is_refused_with_a_hint(installation: Installatio
         done = installation.greylag(*arguments)
         assert done.returncode == 2, (arguments, done)
         assert "greylag: hint: " in done.stderr, (arguments, done.stderr)
+        assert "needs a checkout" in done.stderr or "need a checkout" in done.stderr, (arguments, done.stderr)
         assert "Traceback" not in done.stderr
 
 

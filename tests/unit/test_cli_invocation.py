@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from migrator import errors
-from migrator.cli import flags, go_flags, invocation
+from migrator.cli import extensions, flags, go_flags, invocation
 
 URL = "postgres://u:s3cr3t@h/d"
 
@@ -123,7 +123,7 @@ def test_flags_come_from_their_variables_unless_given() -> None:
 
 
 def test_a_target_without_a_checkout_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(invocation, "TARGETS_MODULE", "deployments.console.absent")
+    monkeypatch.setattr(extensions, "find", lambda group: {"targets": "deployments.console.absent"})
     assert _refusal("status", "@release/auth-service").code == "no-fleet"
     assert _refusal("@prod/*").code == "usage"
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments import console
 from deployments.console import edge, init, targets
 from migrator import cli, errors
+from migrator.cli import extensions
 from tasks import fleet
 
 
@@ -143,19 +143,27 @@ def test_privileges_are_one_document_with_json(capsys: pytest.CaptureFixture[str
     assert found == {"verb": "privileges", "part": "postgres", "text": text.rstrip(), "exit_code": 0}
 
 
-@pytest.mark.parametrize("verb", list(console.VERBS))
+@pytest.mark.parametrize("verb", extensions.names())
 def test_every_verb_has_a_summary_and_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from importlib import import_module
-
-    module = import_module(console.VERBS[verb])
-    assert module.SUMMARY
-    with pytest.raises(SystemExit) as caught:
-        module.run(["--help"])
-    assert caught.value.code == 0
-    assert f"greylag {verb}" in capsys.readouterr().out
+    for words in (["help", verb], [verb, "-h"], [verb, "--help"], ["-h", verb], [verb, "-json", "-help"]):
+        assert cli.main(words) == 0
+        told = capsys.readouterr().out
+        usage, _, rest = told.partition("\n")
+        assert usage.startswith(f"Usage: greylag {verb} ") and "\n  -json\n" in rest and f"docs/commands/{verb}.md" in rest
+        assert len(rest.strip().splitlines()[0]) > 20, "a line that says what it does"
 
 
-@pytest.mark.parametrize("words", [["fleet", "--jsn"], ["targets", "--target"], ["approve"], ["promote", "--timeout", "soon"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["fleet", "--jsn"],
+        ["targets", "--target"],
+        ["approve"],
+        ["approve", "a", "b"],
+        ["promote", "--timeout", "soon"],
+        ["deploy", "-mode", "x"],
+    ],
+)
 def test_bad_flow_a_command_line_that_is_not_understood(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words) == 2
     assert f"hint: greylag {words[0]} -h" in capsys.readouterr().err

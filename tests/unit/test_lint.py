@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from migrator.planning import files, planner
 from migrator.planning.history import History
 from migrator.planning.plans import Plan
+from migrator.postgres import lint
 from migrator.postgres.lint import examination
 from migrator.targets import Engine, Target, Verb
 
@@ -217,3 +221,43 @@ def test_the_grammar_is_not_loaded_for_a_plan_of_new_tables(tmp_path: Path) -> N
         "assert len(plan.steps) == 1 and examination.examine(plan) == () and 'postgast' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+
+
+TOY = """
+from migrator.postgres.lint.rules import Part, Rule
+
+
+def check(part: Part) -> str | None:
+    return f"{part.table} is set" if part.kind == "AT_SetOptions" else None
+
+
+RULE = Rule("P99", "toy", check, "leave it as it is")
+"""
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Another file beside the rules, and nothing else."""
+    directory = tmp_path / "rules"
+    directory.mkdir()
+    (directory / "p99_toy.py").write_text(TOY, encoding="utf-8")
+    monkeypatch.setattr(lint, "__path__", [*lint.__path__, str(directory)])
+    importlib.reload(examination)
+    yield
+    monkeypatch.undo()
+    importlib.reload(examination)
+    sys.modules.pop("migrator.postgres.lint.p99_toy", None)
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_new_rule_is_one_file(tmp_path: Path) -> None:
+    assert [rule.id for rule in examination.RULES][-1] == "P99"
+    assert found(tmp_path, "ALTER TABLE old ALTER COLUMN a SET (n_distinct = 5);") == ["P99:2"]
+
+
+def test_only_a_rules_own_file_spells_its_id() -> None:
+    root = Path(__file__).resolve().parents[2]
+    for path in sorted((root / "migrator").rglob("*.py")):
+        own = path.stem.partition("_")[0].upper() if path.parent.name == "lint" else ""
+        spelt = set(re.findall(r"\"(P\d\d)\"", path.read_text(encoding="utf-8")))
+        assert spelt <= {own}, path

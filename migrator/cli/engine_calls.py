@@ -1,4 +1,4 @@
-"""What every verb has at hand: files, database, policy, listener, and the document that `-json` writes."""
+"""What a verb of the engine has beside what every verb has: files, database, policy, listener, goose's words, the pod's last words."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ from typing import TYPE_CHECKING
 
 from migrator import errors
 from migrator.address import redaction
-from migrator.cli import text
+from migrator.cli import output, text
+from migrator.cli.calls import Call
 from migrator.cli.invocation import Invocation
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from migrator import databases
     from migrator.planning import events, files, plans
 
 
-class Session:
-    """One run of one verb. `document` is filled by the verb and written once, at the end."""
+class EngineCall(Call):
+    """One call of one verb of the engine, on one database or none."""
 
     def __init__(self, invocation: Invocation) -> None:
+        super().__init__(invocation.verb.name, invocation.values, invocation.arguments, json=invocation.values.boolean("json"))
         self.invocation = invocation
-        self.values = invocation.values
-        self.json = invocation.values.boolean("json")
-        self.document: dict[str, object] = {"verb": invocation.verb.name}
         if invocation.label:
             self.document["target"] = invocation.label
         self.error_prefix = ""
@@ -111,24 +112,22 @@ class Session:
             self.finished.append(event)
         self._print(event)
         if self.json and self.invocation.verb.streams:
-            from migrator.cli import json_output
-
             label = {"target": self.invocation.label} if self.invocation.label else {}
-            json_output.write_line({**event.document(), **label})
+            output.write_line({**event.document(), **label})
 
     def log(self, message: str) -> None:
         """One of goose's lines."""
         text.log(message)
 
-    def own(self, message: str) -> None:
-        """One of greylag's lines."""
-        text.own(message)
+    def secrets(self) -> Iterable[str]:
+        """Returns what must not be printed: what the address holds."""
+        return self.invocation.secrets if self.invocation.dbstring else ()
 
     def fail(self, error: errors.GreylagError) -> int:
         """Prints an error: goose's line, then greylag's with place, code, excerpt and hint. Returns the exit code."""
         error.detail = error.detail or _excerpt(error.where)
         error.hint = error.hint.replace("greylag DRIVER DBSTRING", f"greylag {self.invocation.call}")
-        secrets = self.invocation.secrets if self.invocation.dbstring else ()
+        secrets = tuple(self.secrets())
         message, location, hint, detail = (
             redaction.redact(item, secrets)
             for item in (self._goose_text(error), str(error.where) if error.where else "", error.hint, error.detail)
@@ -162,17 +161,10 @@ class Session:
     def finish(self, exit_code: int, documents: list[dict[str, object]] | None = None) -> None:
         """Writes the document; one of several targets is put into `documents`, which are written together."""
         self._leave_last_words(exit_code)
-        if not self.json:
-            return
-        from migrator.cli import json_output
-
-        self.document["exit_code"] = exit_code
-        if documents is not None:
-            documents.append(self.document)
-        elif self.invocation.verb.streams:
-            json_output.write_line({"event": "result", **self.document})
+        if self.json and documents is None and self.invocation.verb.streams:
+            output.write_line({"event": "result", **self.document, "exit_code": exit_code})
         else:
-            json_output.write_document(self.document)
+            super().finish(exit_code, documents)
 
     def _leave_last_words(self, exit_code: int) -> None:
         """Leaves the outcome where the pod's status takes it from, if this is a pod that asks for it."""
