@@ -1,4 +1,4 @@
-"""`verify`: are the files' checksums recorded, and is everything there that they leave behind? Reads only.
+"""`verify`: are the files' checksums recorded, and is everything as the versions made it? Reads only.
 
 For `@environment/service` it is the recipe's whole verification section: the migration Job and its logs, the workload, the status, the tables.
 """
@@ -26,10 +26,10 @@ def run(session: Session) -> int:
     with session.open() as database:
         if session.invocation.label:
             session.document["status"] = status.show(session, database.read_history(), migrations)
-        found = verification.verify(database, migrations, session.invocation.env)
+        found = verification.verify(database, migrations, session.invocation.env, strict=session.values.boolean("strict"))
     session.document.update(found.document())
-    for item in found.not_checked:
-        session.own(f"not checked: {item}")
+    for line in found.remarks():
+        session.own(line)
     found.raise_for_failure()
     session.own(f"verified: version {found.current}, {found.checked} object(s) checked, bundle {found.bundle[:12]}")
     if problem is not None:
