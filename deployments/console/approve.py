@@ -84,7 +84,7 @@ def _shown(client: SyncPrefectClient, environment: str, *, as_json: bool) -> err
 
 
 def newest_plan(client: SyncPrefectClient, environment: str) -> list[dict[str, Any]]:
-    """The rows of the newest `plan-ENVIRONMENT` artifact, none where there is none."""
+    """Returns the rows of the newest `plan-ENVIRONMENT` artifact, none where there is none."""
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
     from prefect.client.schemas.sorting import ArtifactSort
 

@@ -33,7 +33,7 @@ PROMOTION = "promotion"
 
 
 def run(call: Call) -> int:
-    """Without a target installs what the fleet needs on the server; with one deploys it."""
+    """Installs what the fleet needs on the Prefect server; with a target deploys that instead."""
     values = call.values
     if any(call.arguments):
         return _start(call)
@@ -82,14 +82,14 @@ def install(found: fleet.Fleet, given: Pools | None = None, file: Path = FILE) -
 
 
 def pools(document: dict[str, Any], found: fleet.Fleet) -> list[str]:
-    """The work pools that fleet and deployments name."""
+    """Returns the work pools that fleet and deployments name."""
     environments = [found.target(next(iter(found.services)), name).work_pool for name in found.environments]
     named = [(item.get("work_pool") or {}).get("name") for item in document["deployments"]]
     return list(dict.fromkeys([*environments, *(name for name in named if name)]))
 
 
 def _template(pool: str, found: fleet.Fleet, given: Pools) -> dict[str, Any]:
-    """The closed template of a pool. An environment's pods are in its namespace; the promotion's, which hold no login, are told nothing of Vault."""
+    """Returns the closed template of a pool. An environment's pods are in its namespace; the promotion's, which hold no login, are told nothing of Vault."""
     if given.kind == "process":
         if given.image or given.settings:
             raise errors.UsageError(

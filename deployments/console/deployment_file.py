@@ -51,7 +51,7 @@ AT_DEPLOY_TIME = ("{{ prefect.", "{{prefect.")
 
 
 def read(file: Path) -> dict[str, Any]:
-    """prefect.yaml as data. Raises UsageError (`bad-deployments`)."""
+    """Reads prefect.yaml as data. Raises UsageError (`bad-deployments`)."""
     import yaml
 
     try:
@@ -64,7 +64,7 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def flows(document: Mapping[str, Any], found: Fleet) -> dict[str, Flow[..., Any]]:
-    """The flow of every deployment, by the deployment's name. Refuses what Prefect would let pass: entrypoints that can't be imported (it deploys them
+    """Returns the flow of every deployment, by the deployment's name. Refuses what Prefect would let pass: entrypoints that can't be imported (it deploys them
     anyway), environments that the fleet does not have.
 
     Raises UsageError (`bad-deployments`).
@@ -93,7 +93,7 @@ def _imported(name: str, entrypoint: str) -> Flow[..., Any]:
 
 
 def beyond(document: Mapping[str, Any]) -> list[str]:
-    """What in the file only Prefect's own command applies, in words; empty for greylag's own file."""
+    """Tells what in the file only Prefect's own command applies, in words; empty for greylag's own file."""
     found = [key for key in ("build", "push") if document.get(key)]
     for item in document["deployments"]:
         found += [f"{item.get('name')}: {key}" for key in item if key not in APPLIED and (key not in IDLE or item[key])]
@@ -136,7 +136,7 @@ class _PullSteps:
         self.destination = path
 
     async def pull_code(self) -> None:
-        """Nothing: workers run the steps."""
+        """Does nothing: workers run the steps."""
 
     def to_pull_step(self) -> list[dict[str, Any]]:
         return self._steps

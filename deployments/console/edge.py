@@ -26,5 +26,5 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def records(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[Mapping[str, object]]:
-    """The rows of a table as JSON-ready data."""
+    """Returns the rows of a table as JSON-ready data."""
     return [dict(zip((name.lower().replace(" ", "_") for name in head), row, strict=True)) for row in rows]

@@ -47,7 +47,7 @@ class Embedded:
 
 @contextmanager
 def started(engine: targets.Engine, database: str, *, version: int = 0, owner_role: str = "") -> Iterator[Embedded]:
-    """A server with one empty database.
+    """Starts a server with one empty database.
 
     Args:
         database: its name, as in the environment that is imitated: files may name it.
@@ -108,7 +108,7 @@ _PASSING = re.compile(r"^(?:SET default_\w+ = .*|\\(?:un)?restrict .*|--.*)\n?",
 
 
 def _postgres_snapshot(server: PostgresServer, database: str) -> Snapshot:
-    """pg_dump knows every kind of object and its canonical text; roles belong to the server, so it leaves them out."""
+    """Asks pg_dump, which knows every kind of object and its canonical text, and the server for its roles, which pg_dump leaves out."""
     from sandbox.databases import postgres
 
     excluded = [f"--exclude-table=*.{name}" for name in OWN_TABLES]
@@ -130,7 +130,7 @@ def _postgres_snapshot(server: PostgresServer, database: str) -> Snapshot:
 
 
 def dump_entries(dump: str) -> Snapshot:
-    """The objects of a `pg_dump --schema-only`, each with its statements; pure."""
+    """Returns the objects of a `pg_dump --schema-only`, each with its statements; pure."""
     heads = list(_ENTRY.finditer(dump))
     found: dict[str, str] = {}
     for number, head in enumerate(heads):
@@ -170,7 +170,7 @@ class Difference:
 
 
 def differences(before: Snapshot, after: Snapshot) -> list[Difference]:
-    """What `after` has more, less and otherwise; pure, in the order of names."""
+    """Tells what `after` has more, less and otherwise; pure, in the order of names."""
     import difflib
 
     found = []

@@ -30,7 +30,7 @@ INFO = 20
 
 @contextmanager
 def connected() -> Iterator[SyncPrefectClient]:
-    """A client of the configured Prefect server.
+    """Opens a client of the configured Prefect server.
 
     Raises Unavailable (`prefect-unavailable`), UsageError (`prefect-address`).
     """
@@ -165,7 +165,7 @@ def interruptible(action: Callable[[], int]) -> int:
 
 
 def _refused(error: Any) -> errors.GreylagError:
-    """An answer of 4xx or 5xx; the server's own detail names the parameter, not its secret value: parameters are references."""
+    """Makes an error of an answer of 4xx or 5xx; the server's own detail names the parameter, not its secret value: parameters are references."""
     status = error.response.status_code
     try:
         detail = str(error.response.json().get("detail", ""))

@@ -36,7 +36,7 @@ services:
 
 
 def fleet_path() -> Path:
-    """Where a first fleet file goes: to GREYLAG_FLEET's place, else `fleet.yaml` in the working directory."""
+    """Tells where a first fleet file goes: to GREYLAG_FLEET's place, else `fleet.yaml` in the working directory."""
     return Path(os.environ.get(fleet.ENVIRONMENT_VARIABLE) or FILE_NAME)
 
 
@@ -72,7 +72,7 @@ def write_fleet(path: str | Path | None = None, migrations: str = "migrations") 
 
 
 def _label(name: str) -> str:
-    """A directory's name as a name of a service."""
+    """Returns a directory's name as a name of a service."""
     words = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in name.lower())
     label = "-".join(part for part in words[:40].split("-") if part) or "app"
     # YAML must read it as text: neither a number nor one of its words
@@ -80,7 +80,7 @@ def _label(name: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Text as a YAML scalar."""
+    """Returns text as a YAML scalar."""
     import json
 
     return json.dumps(text)

@@ -51,7 +51,7 @@ def observe(target: Target) -> Observation:
 
 
 def look(target: Target, cluster: Cluster) -> Observation:
-    """The Job, then the workload. The first problem counts."""
+    """Looks at the Job, then at the workload. The first problem counts."""
     found = [_guarded(part, target, cluster) for part in (_job, _workload)]
     problems = [item.problem for item in found if item.problem is not None]
     return Observation(

@@ -27,7 +27,7 @@ def run(call: Call) -> int:
 
 
 def parameters(found: fleet.Fleet, values: Values) -> dict[str, Any]:
-    """The flow's parameters, only those that were given. Raises UsageError for names that the fleet does not have."""
+    """Returns the flow's parameters, only those that were given. Raises UsageError for names that the fleet does not have."""
     given: dict[str, Any] = {}
     for name in ("until", "start"):
         if values.string(name):

@@ -39,7 +39,7 @@ class Subject:
 
     @property
     def owner_role(self) -> str:
-        """The role that runs take after login."""
+        """Returns the role that runs take after login."""
         return self.target.owner_role if self.target else ""
 
 
@@ -64,7 +64,7 @@ class Record:
     phases: list[Phase] = field(default_factory=list)
 
     def document(self) -> dict[str, object]:
-        """The record as JSON-ready data."""
+        """Returns the record as JSON-ready data."""
         return {
             "target": self.subject.label,
             "engine": str(self.subject.engine),
@@ -80,7 +80,7 @@ class Record:
 
 
 def load(subject: Subject) -> files.MigrationSet:
-    """The subject's files. Raises FileError, also when there are none."""
+    """Loads the subject's files. Raises FileError, also when there are none."""
     found = files.load(subject.directory)
     if not found.migrations:
         raise errors.FileError(
@@ -94,7 +94,7 @@ def load(subject: Subject) -> files.MigrationSet:
 
 @contextmanager
 def opened(subject: Subject) -> Iterator[tuple[Embedded, databases.Database, Mapping[str, str] | None]]:
-    """A fresh server, its database opened as a run would, and what ENVSUB reads there."""
+    """Starts a fresh server, its database opened as a run would, and what ENVSUB reads there."""
     from tasks import migration
 
     with embedded.started(subject.engine, subject.database, version=subject.version, owner_role=subject.owner_role) as server:
@@ -111,7 +111,7 @@ def migrate(database: databases.Database, migrations: files.MigrationSet, wanted
 
 
 def rehearse(subject: Subject, record: Record) -> None:
-    """Up, verify, down, up again; fills the record as it goes.
+    """Runs up, verify, down, up again; fills the record as it goes.
 
     Raises:
         VerificationFailed: `down-incomplete` (something is left behind or missing after the way down), `schema-differs`, or as `verify`.
@@ -144,7 +144,7 @@ def rehearse(subject: Subject, record: Record) -> None:
 
 
 def _bottom(migrations: files.MigrationSet, record: Record) -> int:
-    """The newest version without a statement in Down, 0 where every file has one. Raises ParseError."""
+    """Finds the newest version without a statement in Down, 0 where every file has one. Raises ParseError."""
     for file in migrations.migrations:
         if file.kind != "go" and not migration_text.parse(file.read(), Direction.DOWN, path=file.path).statements:
             record.irreversible.append(file.path)
@@ -161,7 +161,7 @@ def _leg(
 
 
 def _told(record: Record, result: str) -> None:
-    """What the last leg led to."""
+    """Records what the last leg led to."""
     record.phases[-1] = replace(record.phases[-1], result=result)
 
 
@@ -196,7 +196,7 @@ def _differs(found: list[Difference]) -> errors.VerificationFailed:
 
 
 def _incomplete(subject: Subject, migrations: files.MigrationSet, base: int, left: list[Difference]) -> errors.VerificationFailed:
-    """The error for what the way down did not take back, with the first migration that is to blame."""
+    """Returns the error for what the way down did not take back, with the first migration that is to blame."""
     file, own = _culprit(subject, migrations, base) or (None, left)
     first = own[0]
     name = file.name if file else "the way down"
@@ -215,7 +215,7 @@ def _incomplete(subject: Subject, migrations: files.MigrationSet, base: int, lef
 
 
 def _culprit(subject: Subject, migrations: files.MigrationSet, base: int) -> tuple[files.MigrationFile, list[Difference]] | None:
-    """The first migration whose own Down does not lead back to where its Up began; None when only several together don't."""
+    """Finds the first migration whose own Down does not lead back to where its Up began; None when only several together don't."""
     with opened(subject) as (server, database, env):
         if base:
             migrate(database, migrations, Target(Verb.UP_TO, version=base), env)

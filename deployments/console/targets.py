@@ -30,7 +30,7 @@ HEAD = ("Target", "Engine", "Database", "Secret", "Directory")
 
 
 def resolve(expression: str) -> Iterator[Located]:
-    """The databases of a target, with their credentials; each is fetched when its turn comes, so that one that can't be read does not
+    """Yields the databases of a target, with their credentials; each is fetched when its turn comes, so that one that can't be read does not
     keep the others from running, and a password is not older than it must be. A short-lived login ends when the next one's turn comes.
 
     Raises UsageError (`bad-target`, `unknown-environment`, `unknown-service`), and as `credentials.fetch` and `database_url.encode` do.
@@ -39,7 +39,7 @@ def resolve(expression: str) -> Iterator[Located]:
 
 
 def places(expression: str) -> Iterator[Located]:
-    """The services' directories of a target, for verbs that need no database: nothing is asked of Vault. Raises UsageError as `resolve`."""
+    """Yields the services' directories of a target, for verbs that need no database: nothing is asked of Vault. Raises UsageError as `resolve`."""
     return (
         Located(f"@{target.label}", str(target.engine), "", near(target.directory), target.service)
         for target in select(fleet.load(), expression)
@@ -47,7 +47,7 @@ def places(expression: str) -> Iterator[Located]:
 
 
 def near(directory: str) -> str:
-    """A directory as people write it: relative to where they are, if it lies below."""
+    """Returns a directory as people write it: relative to where they are, if it lies below."""
     try:
         return str(Path(directory).relative_to(Path.cwd()))
     except ValueError:
@@ -55,7 +55,7 @@ def near(directory: str) -> str:
 
 
 def select(found: fleet.Fleet, expression: str) -> list[fleet.Target]:
-    """The targets that an expression stands for; pure.
+    """Returns the targets that an expression stands for; pure.
 
     Raises UsageError: `bad-target`, `unknown-environment`, `unknown-service`.
     """
@@ -79,7 +79,7 @@ def select(found: fleet.Fleet, expression: str) -> list[fleet.Target]:
 
 
 def _matching(pattern: str, names: Iterable[str], known: dict[str, str]) -> list[str] | None:
-    """The names that a part of a target means; None when it names exactly one, and that one is unknown."""
+    """Returns the names that a part of a target means; None when it names exactly one, and that one is unknown."""
     if any(letter in pattern for letter in "*?["):
         wanted = {own for spelled, own in known.items() if fnmatch.fnmatchcase(spelled, pattern)}
         return [name for name in names if name in wanted]

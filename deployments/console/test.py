@@ -54,7 +54,7 @@ def _subjects(call: Call) -> list[rehearsal.Subject]:
 
 
 def subject_of(target: fleet.Target, directory: str, database: str, version: int) -> rehearsal.Subject:
-    """A service of the fleet, as it is in its environment."""
+    """Returns a service of the fleet, as it is in its environment."""
     where = directory or targets.near(target.directory)
     return rehearsal.Subject(f"@{target.label}", target.engine, where, database or target.database, version, target)
 

@@ -66,7 +66,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _first_word(arguments: list[str]) -> int | None:
-    """Where the first word stands that is no flag: flags may come before any verb. None when flags can't be read."""
+    """Finds where the first word stands that is no flag: flags may come before any verb. None when flags can't be read."""
     if not arguments or not arguments[0].startswith("-"):
         return 0 if arguments else None
     from migrator.cli import flags, go_flags
@@ -80,7 +80,7 @@ def _first_word(arguments: list[str]) -> int | None:
 
 
 def _is_unknown_word(word: str) -> bool:
-    """Whether a first word may be a verb of another package."""
+    """Tells whether a first word may be a verb of another package."""
     if not word or not word[0].isalpha():
         return False
     from migrator.cli import verbs

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def find(call: EngineCall) -> Iterator[tuple[str, str, list[Finding]]]:
-    """Per database its label, the directory that belongs to it, and what was found.
+    """Yields for each database its label, the directory that belongs to it, and what was found.
 
     With `-dir` or a target the directory is the given one; else each service's own of the fleet.
 
@@ -50,7 +50,7 @@ def _own_directory(call: EngineCall) -> str:
 
 
 def _narrowed(call: EngineCall) -> str:
-    """The target, for the one service that the directory belongs to."""
+    """Returns the target, for the one service that the directory belongs to."""
     expression = call.values.string("against")
     if not expression.startswith("@"):
         raise errors.UsageError(
@@ -86,7 +86,7 @@ def _of_database(call: EngineCall, label: str, *, accept_older: bool) -> list[Fi
 
 
 def compare(migrations: files.MigrationSet, found: history.History, label: str, *, accept_older: bool = False) -> list[Finding]:
-    """What a deployment of these files to this database would meet; pure but for reading the files of applied versions."""
+    """Tells what a deployment of these files to this database would meet; pure but for reading the files of applied versions."""
     applied = set(found.applied)
     newest = max(applied, default=0)
     findings: list[Finding] = []

@@ -76,7 +76,7 @@ def _facts(history: History, migrations: files.MigrationSet) -> list[Fact]:
 
 
 def fact_of(history: History, file: files.MigrationFile, bundle: str, actor: str) -> Fact:
-    """The fact that ties a version's living row to the present content of its file. Raises ParseError for a note that can't be read."""
+    """Returns the fact that ties a version's living row to the present content of its file. Raises ParseError for a note that can't be read."""
     from migrator.goose import notes
 
     row = history.newest_rows[file.version]

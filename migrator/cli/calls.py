@@ -27,7 +27,7 @@ class Call:
         self.document: dict[str, object] = {"verb": verb}
 
     def own(self, message: str) -> None:
-        """One of greylag's lines."""
+        """Prints one of greylag's lines."""
         text.own(message)
 
     def secrets(self) -> Iterable[str]:
@@ -72,6 +72,6 @@ def note(**found: object) -> None:
 
 
 def described(error: errors.GreylagError, secrets: Iterable[str] = ()) -> dict[str, object]:
-    """The error as a document holds it, without secrets."""
+    """Returns the error as a document holds it, without secrets."""
     hidden = tuple(secrets)
     return {name: redaction.redact(value, hidden) if isinstance(value, str) else value for name, value in error.document().items()}

@@ -44,7 +44,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _help(words: list[str]) -> int:
-    """All of it, as goose prints it wherever `-h` stands; what a named command does comes before."""
+    """Prints all of it, as goose prints it wherever `-h` stands; what a named command does comes before."""
     from migrator.cli import extensions, usage
 
     named = next((word for word in words if word in verbs.ALL), "")
@@ -54,7 +54,7 @@ def _help(words: list[str]) -> int:
 
 
 def _help_on(words: list[str]) -> int:
-    """`help`, `help COMMAND`."""
+    """Answers `help` and `help COMMAND`."""
     from migrator.cli import extensions, usage
 
     if not words:
@@ -93,7 +93,7 @@ def _resolved(values: Values) -> int:
 
 
 def _each(invocations: Iterable[Invocation], values: Values) -> int:
-    """Several targets, one after the other. A changing verb stops at the first that fails; the exit code is the first failure's."""
+    """Runs the verb on several targets, one after the other. A changing verb stops at the first that fails; the exit code is the first failure's."""
     from migrator import errors
     from migrator.cli import calls
 
@@ -118,7 +118,7 @@ def _each(invocations: Iterable[Invocation], values: Values) -> int:
 
 
 def _load_environment(path: str) -> None:
-    """`-env`: best effort for the default file, an error for a named one (goose.md §5.2)."""
+    """Loads the variables of `-env`: best effort for the default file, an error for a named one (goose.md §5.2)."""
     if path == "none":
         return
     from migrator import errors
@@ -157,7 +157,7 @@ def _beta(words: list[str]) -> int:
 
 
 def _refuse(error: errors.GreylagError, values: Values, *, document: bool = True) -> int:
-    """An error before there was anything to run."""
+    """Tells an error that came before there was anything to run."""
     from migrator.address import redaction
     from migrator.cli import calls, text
 

@@ -46,7 +46,7 @@ class Parts(NamedTuple):
     http_port: str = ""
 
     def dbstring(self, driver: str, parameters: str = "") -> str:
-        """The address, every part percent-encoded. Raises UsageError as `addresses.build`."""
+        """Builds the address, every part percent-encoded. Raises UsageError as `addresses.build`."""
         from urllib.parse import parse_qsl
 
         query = dict(parse_qsl(parameters, keep_blank_values=True))
@@ -63,7 +63,7 @@ class Parts(NamedTuple):
         )
 
     def substitutions(self, driver: str) -> dict[str, str]:
-        """What `${NAME}` in a migration may name besides the process's own variables. The password is not among them: it is in the environment
+        """Returns what `${NAME}` in a migration may name besides the process's own variables. The password is not among them: it is in the environment
         only where somebody put it there.
         """
         prefix = _prefix(driver)
@@ -77,7 +77,7 @@ class Parts(NamedTuple):
 
 
 def find(driver: str, environ: Mapping[str, str]) -> Parts | None:
-    """The credentials for a driver; None where no source is there.
+    """Finds the credentials for a driver; None where no source is there.
 
     Raises NotFound (`secret-missing`, `key-missing`) and UsageError (`bad-secret`) as `mounted_secret.read`.
     """

@@ -42,7 +42,7 @@ def parse(text: str, path: str = ".env") -> dict[str, str]:
 
 
 def _start_of_statement(text: str, position: int) -> int:
-    """Where the next statement begins, past blank lines and comments; -1 at the end."""
+    """Finds where the next statement begins, past blank lines and comments; -1 at the end."""
     while position < len(text):
         if text[position].isspace():
             position += 1

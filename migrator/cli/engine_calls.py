@@ -39,7 +39,7 @@ class EngineCall(Call):
 
     @property
     def policy(self) -> plans.Policy:
-        """What the flags accept."""
+        """Returns what the flags accept."""
         from migrator.planning import plans
 
         return plans.Policy(
@@ -47,7 +47,7 @@ class EngineCall(Call):
         )
 
     def load(self) -> files.MigrationSet:
-        """The migrations of the directory.
+        """Loads the migrations of the directory.
 
         Raises FileError, also when there are none (goose.md §3.2); PlanRefused (`bundle-changed`) where others are asked for.
         """
@@ -116,7 +116,7 @@ class EngineCall(Call):
             output.write_line({**event.document(), **label})
 
     def log(self, message: str) -> None:
-        """One of goose's lines."""
+        """Prints one of goose's lines."""
         text.log(message)
 
     def secrets(self) -> Iterable[str]:
@@ -148,7 +148,7 @@ class EngineCall(Call):
         return int(error.exit_code)
 
     def _goose_text(self, error: errors.GreylagError) -> str:
-        """The line that goose would end with."""
+        """Returns the line that goose would end with."""
         if error.code == "unknown-driver" and error.message.startswith("-dbstring="):
             return error.message
         if self.invocation.verb.name == "validate":
@@ -183,7 +183,7 @@ class EngineCall(Call):
 
 
 def _excerpt(where: errors.Location | None) -> str:
-    """The line of the file that an error is about, with those before it; nothing where no line is known, or the file can't be read."""
+    """Returns the line of the file that an error is about, with those before it; nothing where no line is known, or the file can't be read."""
     if where is None or where.line is None:
         return ""
     from itertools import islice

@@ -30,12 +30,12 @@ _loaded = False
 
 
 def loaded() -> bool:
-    """Whether anything of another package was imported: it may have something to clean up when the process ends."""
+    """Tells whether anything of another package was imported: it may have something to clean up when the process ends."""
     return _loaded
 
 
 def find(group: str) -> dict[str, str]:
-    """The entry points of a group, name -> `module:attribute`, as they are installed; none of them is imported. The first one of a name counts."""
+    """Finds the entry points of a group, name -> `module:attribute`, as they are installed; none of them is imported. The first one of a name counts."""
     found: dict[str, str] = {}
     for text in _metadata():
         if f"[{group}]" in text:
@@ -45,7 +45,7 @@ def find(group: str) -> dict[str, str]:
 
 
 def names() -> list[str]:
-    """The verbs whose package is there, sorted. A verb of the engine's is never replaced by another one."""
+    """Lists the verbs whose package is there, sorted. A verb of the engine's is never replaced by another one."""
     from importlib.util import find_spec
 
     from migrator.cli import verbs
@@ -92,7 +92,7 @@ def _act(call: Call, name: str, value: str, arguments: list[str]) -> int:
 
 
 def _words(verb: Verb, given: Iterable[str]) -> list[str]:
-    """The words, as many as the verb's `arguments` name: `[X]` may be left out, `X …` may be several. Raises UsageError."""
+    """Returns the words, as many as the verb's `arguments` name: `[X]` may be left out, `X …` may be several. Raises UsageError."""
     from migrator import errors
 
     words = [word for word in given if word != "--"]
@@ -110,7 +110,7 @@ def _how(name: str) -> str:
 
 
 def fleet(name: str) -> Any:
-    """A module of the group `greylag.fleet`. Raises UsageError: `no-fleet` where it or a package of it is missing, `not-installed`."""
+    """Loads a module of the group `greylag.fleet`. Raises UsageError: `no-fleet` where it or a package of it is missing, `not-installed`."""
     from migrator import errors
 
     who = "targets like @environment/service need"
@@ -126,7 +126,7 @@ def fleet(name: str) -> Any:
 
 
 def _load(value: str, who: str) -> Any:
-    """What an entry point names. Raises UsageError: `not-installed` where the checkout declares it and its installation is older, `needs-checkout`
+    """Loads what an entry point names. Raises UsageError: `not-installed` where the checkout declares it and its installation is older, `needs-checkout`
     where its module is not there, `missing-extra` where a package is missing that it imports."""
     from functools import reduce
     from importlib import import_module
@@ -168,7 +168,7 @@ def _needs_checkout(who: str, code: str) -> errors.GreylagError:
 
 
 def _metadata() -> Iterator[str]:
-    """The text of each installed distribution's entry points, in the order of the search path; the first distribution of a name counts."""
+    """Yields the text of each installed distribution's entry points, in the order of the search path; the first distribution of a name counts."""
     seen: set[str] = set()
     for directory in dict.fromkeys(sys.path):
         try:
@@ -190,7 +190,7 @@ def _metadata() -> Iterator[str]:
 
 
 def _section(text: str, group: str) -> Iterator[tuple[str, str]]:
-    """The lines of one section of an `entry_points.txt` (packaging.python.org, entry points specification)."""
+    """Yields name and value of the lines of one section of an `entry_points.txt` (packaging.python.org, entry points specification)."""
     within = False
     for line in map(str.strip, text.splitlines()):
         if line.startswith("["):
@@ -205,7 +205,7 @@ def _package(value: str) -> str:
 
 
 def _is_declared(group: str, name: str) -> bool:
-    """Whether the checkout that this file lies in declares the entry point: then its installation is older than its pyproject.toml."""
+    """Tells whether the checkout that this file lies in declares the entry point: then its installation is older than its pyproject.toml."""
     path = f"{os.path.dirname(__file__)}/../../pyproject.toml"  # noqa: PTH120 - pathlib is not for what the help runs through
     try:
         with open(path, "rb") as file:  # noqa: PTH123

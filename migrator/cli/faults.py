@@ -74,7 +74,7 @@ def last(error: BaseException, arguments: Sequence[str]) -> int:
 
 
 def _cleaned(error: BaseException, secrets: Iterable[str]) -> str:
-    """The traceback without secrets; without the exceptions' own texts should even that fail."""
+    """Returns the traceback without secrets; without the exceptions' own texts should even that fail."""
     import traceback
 
     try:
@@ -84,7 +84,7 @@ def _cleaned(error: BaseException, secrets: Iterable[str]) -> str:
 
 
 def surrounding() -> Iterator[str]:
-    """The secrets that this process was started with: passwords of addresses among its arguments and variables, and variables that are secrets."""
+    """Yields the secrets that this process was started with: passwords of addresses among its arguments and variables, and variables that are secrets."""
     for word in sys.argv[1:]:
         yield from redaction.passwords(word)
     for name, value in os.environ.items():
@@ -95,6 +95,6 @@ def surrounding() -> Iterator[str]:
 
 
 def _of_thread(arguments: threading.ExceptHookArgs) -> None:
-    """What a thread that ends with an exception says; the verb goes on, as it does without this."""
+    """Says what a thread ended with, if it was an exception; the verb goes on, as it does without this."""
     if arguments.exc_value is not None and arguments.exc_type is not SystemExit:
         text.own(_cleaned(arguments.exc_value, ()))

@@ -20,5 +20,5 @@ class Finding:
     goose: str = ""
 
     def document(self) -> dict[str, object]:
-        """The finding as JSON-ready data."""
+        """Returns the finding as JSON-ready data."""
         return {"level": self.level, "code": self.code, "file": self.path, "line": self.line, "message": self.message, "hint": self.hint}

@@ -60,7 +60,7 @@ class Flag:
         self.choices = choices
 
     def convert(self, text: str) -> object:
-        """The value that `text` stands for. Raises FlagError with Go's words."""
+        """Converts to the value that `text` stands for. Raises FlagError with Go's words."""
         if self.kind == "bool":
             if text in TRUE:
                 return True
@@ -101,36 +101,36 @@ class Values:
         self.words: list[str] = []
 
     def given_value(self, name: str) -> object:
-        """The value of a flag that was on the command line and is not empty, else None."""
+        """Returns the value of a flag that was on the command line and is not empty, else None."""
         value = self.values[name] if name in self.given else None
         return None if value == "" else value
 
     def string(self, name: str) -> str:
-        """The value of a string flag."""
+        """Returns the value of a string flag."""
         return str(self.values[name])
 
     def strings(self, name: str) -> tuple[str, ...]:
-        """All values of a flag that may be repeated."""
+        """Returns all values of a flag that may be repeated."""
         value = self.values[name]
         return tuple(value) if isinstance(value, (list, tuple)) else ()
 
     def boolean(self, name: str) -> bool:
-        """The value of a boolean flag."""
+        """Returns the value of a boolean flag."""
         return self.values[name] is True
 
     def seconds(self, name: str) -> float:
-        """The value of a duration flag."""
+        """Returns the value of a duration flag."""
         value = self.values[name]
         return float(value) if isinstance(value, (int, float)) else 0.0
 
     def integer(self, name: str) -> int:
-        """The value of an integer flag."""
+        """Returns the value of an integer flag."""
         value = self.values[name]
         return value if isinstance(value, int) else 0
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """What a mistyped word most likely means, or nothing."""
+    """Guesses what a mistyped word most likely means, or nothing."""
     from difflib import get_close_matches
 
     return next(iter(get_close_matches(word, known, n=1)), "")
@@ -162,7 +162,7 @@ def leading(arguments: list[str], flags: tuple[Flag, ...], found: Values) -> lis
 
 
 def _parse_run(arguments: list[str], known: dict[str, Flag], found: Values) -> list[str]:
-    """One pass of Go's FlagSet.Parse: flags up to the first word that is none, or past a `--`. Returns what is left."""
+    """Makes one pass of Go's FlagSet.Parse: flags up to the first word that is none, or past a `--`. Returns what is left."""
     index = 0
     while index < len(arguments):
         word = arguments[index]

@@ -62,7 +62,7 @@ class Invocation:
 
     @property
     def call(self) -> str:
-        """How this database is named on a command line: what stands between `greylag` and a command. An address is not repeated."""
+        """Tells how this database is named on a command line: what stands between `greylag` and a command. An address is not repeated."""
         if self.label:
             return self.label
         import shlex
@@ -75,7 +75,7 @@ class Invocation:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not be printed."""
+        """Returns what must not be printed."""
         from migrator.address import addresses
 
         try:
@@ -87,7 +87,7 @@ class Invocation:
 
 
 def configured(environ: Mapping[str, str], name: str) -> str:
-    """A setting of the environment: greylag's own variable before goose's."""
+    """Returns a setting of the environment: greylag's own variable before goose's."""
     return environ.get(f"GREYLAG_{name}") or environ.get(f"GOOSE_{name}") or ""
 
 
@@ -105,19 +105,19 @@ def apply_environment(values: Values, environ: Mapping[str, str]) -> None:
 
 
 def target_word(words: list[str]) -> int | None:
-    """Where a `@environment/service` stands: first, or after the command; None when there is none."""
+    """Finds where a `@environment/service` stands: first, or after the command; None when there is none."""
     at = next((index for index in (0, 1) if len(words) > index and words[index].startswith("@")), None)
     return at if at == 0 or (at and words[0] in verbs.ALL) else None
 
 
 def names_several(words: list[str]) -> bool:
-    """Whether the target is a pattern or a whole environment: then output is a list, whatever it turns out to stand for."""
+    """Tells whether the target is a pattern or a whole environment: then output is a list, whatever it turns out to stand for."""
     at = target_word(words)
     return at is not None and ("/" not in words[at] or any(letter in words[at] for letter in "*?["))
 
 
 def resolve(values: Values, environ: Mapping[str, str]) -> Iterable[Invocation]:
-    """What to do, in order. A target's databases are looked up one by one, each when its turn comes: the next one's password is fetched after
+    """Returns what to do, in order. A target's databases are looked up one by one, each when its turn comes: the next one's password is fetched after
     the run before it.
 
     Raises UsageError: too few words, an unknown driver or verb, a flag that the verb does not have.
@@ -152,7 +152,7 @@ def resolve(values: Values, environ: Mapping[str, str]) -> Iterable[Invocation]:
 
 
 def _too_few(words: list[str], typed: list[str]) -> errors.UsageError:
-    """The error for a line without driver, address or command. `words`: those typed and those of the environment."""
+    """Returns the error for a line without driver, address or command. `words`: those typed and those of the environment."""
     hint = (
         "greylag -dir DIR DRIVER DBSTRING COMMAND, or GOOSE_DRIVER and GOOSE_DBSTRING in the environment, or the credentials in parts "
         "(POSTGRES_HOST and its siblings); greylag -h shows all"
@@ -174,7 +174,7 @@ def _too_few(words: list[str], typed: list[str]) -> errors.UsageError:
 
 
 def _called_otherwise(name: str, values: Values) -> str:
-    """How a command is called that stands where goose's stand, after driver and address, and takes none; empty for another word."""
+    """Tells how a command is called that stands where goose's stand, after driver and address, and takes none; empty for another word."""
     import shlex
 
     from migrator.cli import extensions
@@ -258,7 +258,7 @@ def _nearest_driver(driver: str) -> str:
 
 
 def _masked(dbstring: str) -> str:
-    """An address of any driver without its password: MySQL's are no URLs, `user:password@tcp(host)/database`."""
+    """Returns an address of any driver without its password: MySQL's are no URLs, `user:password@tcp(host)/database`."""
     head, at, tail = redaction.redact(dbstring).rpartition("@")
     user, colon, _ = head.partition(":")
     return f"{user}:{redaction.MASK}@{tail}" if at and colon and "://" not in dbstring else head + at + tail
@@ -291,7 +291,7 @@ def _targets(expression: str, words: list[str], values: Values, environ: Mapping
 
 
 def _places(verb: verbs.Verb, expression: str, words: list[str], values: Values, environ: Mapping[str, str]) -> Iterator[Invocation]:
-    """The directories of a target's services, for verbs that need files and no database; nothing is asked for a password."""
+    """Yields the directories of a target's services, for verbs that need files and no database; nothing is asked for a password."""
     if verb.name not in ("create", "fix", "validate"):
         raise errors.UsageError(f"{verb.name} has no use for {expression}", hint=f"greylag {verb.name}")
     found: dict[str, Located] = {item.directory: item for item in (Located(*item) for item in _console_targets().places(expression))}
@@ -305,7 +305,7 @@ def _places(verb: verbs.Verb, expression: str, words: list[str], values: Values,
 
 
 def located(expression: str) -> Iterator[Located]:
-    """The databases of a target, each with its password when its turn comes. Raises UsageError, and as the fleet, Vault and the URL do."""
+    """Yields the databases of a target, each with its password when its turn comes. Raises UsageError, and as the fleet, Vault and the URL do."""
     return (Located(*item) for item in _resolver()(expression))
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def target(verb: Verb, call: EngineCall, arguments: tuple[str, ...] | None = None) -> Target:
-    """The target of a verb with its words. Raises UsageError with goose's text for a missing or bad VERSION."""
+    """Returns the target of a verb with its words. Raises UsageError with goose's text for a missing or bad VERSION."""
     words = call.invocation.arguments if arguments is None else arguments
     version = 0
     if verb in (Verb.UP_TO, Verb.DOWN_TO):
@@ -41,7 +41,7 @@ def target(verb: Verb, call: EngineCall, arguments: tuple[str, ...] | None = Non
 
 
 def parse_version(word: str) -> int:
-    """A version on the command line. Raises UsageError with goose's text."""
+    """Reads a version on the command line. Raises UsageError with goose's text."""
     digits = word[1:] if word[:1] in ("+", "-") else word
     if not (digits.isascii() and digits.isdigit()) or abs(int(digits)) >= 1 << 63:
         raise errors.UsageError(f"version must be a number (got '{word}')", hint="`greylag … status` lists the versions")
@@ -51,7 +51,7 @@ def parse_version(word: str) -> int:
 def make_plan(
     call: EngineCall, database: databases.Database, migrations: files.MigrationSet, history: History, wanted: Target
 ) -> plans.Plan:
-    """The plan against the database as its history was read."""
+    """Makes the plan against the database as its history was read."""
     return planner.plan(
         migrations,
         history,
@@ -64,14 +64,14 @@ def make_plan(
 
 
 def warned(plan: plans.Plan) -> plans.Plan:
-    """The plan with the engine's warnings among its remarks."""
+    """Returns the plan with the engine's warnings among its remarks."""
     from migrator import databases
 
     return replace(plan, remarks=(*plan.remarks, *databases.warnings(plan)))
 
 
 def resuming(plan: plans.Plan, database: databases.Database, history: History, call: str) -> plans.Plan:
-    """The plan with what earlier runs left half-way among its remarks: where a step goes on, and what a rollback would leave behind.
+    """Returns the plan with what earlier runs left half-way among its remarks: where a step goes on, and what a rollback would leave behind.
 
     Args:
         call: how a command line names the database.
@@ -100,7 +100,7 @@ def resuming(plan: plans.Plan, database: databases.Database, history: History, c
 
 
 def policy(call: EngineCall, wanted: Target) -> plans.Policy:
-    """What the flags accept; `redo` exists to apply an edited file again, so its change is what is asked for."""
+    """Returns what the flags accept; `redo` exists to apply an edited file again, so its change is what is asked for."""
     if wanted.verb is Verb.REDO:
         return replace(call.policy, accept_changed=True)
     return call.policy
@@ -168,7 +168,7 @@ def _apply(call: EngineCall, database: databases.Database, plan: plans.Plan) -> 
 
 
 def _prefix_reset(call: EngineCall, wanted: Target) -> None:
-    """goose says more before an error in a file when it rolls back everything that its table names."""
+    """Puts goose's words before an error in a file, which it says when it rolls back everything that its table names."""
     if wanted.verb is Verb.RESET and wanted.versioning:
         call.error_prefix = "failed to db-down: "
 
@@ -211,7 +211,7 @@ def _close_without_versioning(call: EngineCall, plan: plans.Plan, finished: Fini
 
 
 def _with_statement(error: errors.TimedOut, call: EngineCall, plan: plans.Plan) -> errors.TimedOut:
-    """A time-out in goose's words, which name the statement; the text is the file's own, before ENVSUB."""
+    """Returns a time-out in goose's words, which name the statement; the text is the file's own, before ENVSUB."""
     if error.code != "deadline" or call.running is None:
         return error
     from migrator.cli import interruption

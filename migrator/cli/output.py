@@ -41,7 +41,7 @@ def write_document(document: Mapping[str, object]) -> None:
 
 
 def encode(document: Mapping[str, object], *, indent: int | None = None) -> str:
-    """A document as JSON in ASCII: any terminal, log and locale takes it; lone surrogates of odd file names survive as escapes."""
+    """Encodes a document as JSON in ASCII: any terminal, log and locale takes it; lone surrogates of odd file names survive as escapes."""
     import json
 
     return json.dumps(document, indent=indent, default=_plain)
@@ -60,7 +60,7 @@ def _plain(value: object) -> object:
 
 
 def is_terminal() -> bool:
-    """Whether standard output is read by a person."""
+    """Tells whether standard output is read by a person."""
     try:
         return sys.stdout.isatty()
     except (*_UNWRITABLE, AttributeError):

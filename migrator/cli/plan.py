@@ -41,7 +41,7 @@ def run(call: EngineCall) -> int:
 
 
 def lines(plan: Plan, *, expand: bool = False) -> list[str]:
-    """The plan for a person: a heading, every statement under its file and lines, then bundle and digest."""
+    """Returns the plan for a person: a heading, every statement under its file and lines, then bundle and digest."""
     if not plan.steps:
         return [f"{plan.target.verb}: nothing to run, the database is at version {plan.current}"]
     found = [f"{plan.target.verb}: {len(plan.steps)} migration(s) on a database at version {plan.current}"]

@@ -65,7 +65,7 @@ def _facts(call: EngineCall, database: databases.Database, versions: list[int]) 
 
 
 def _kept(present: Fact, history: History, version: int) -> Fact:
-    """Who applied the version, when, in which run, from which bundle: that stays what it was, only the content is another."""
+    """Keeps who applied the version, when, in which run, from which bundle: that stays what it was, only the content is another."""
     earlier = history.living_facts.get(version)
     if earlier is None:
         return present

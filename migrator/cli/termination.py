@@ -28,7 +28,7 @@ _EXCESS = "left_out"
 def outcome(
     document: Mapping[str, Any], exit_code: int, applied: Iterable[tuple[int, int, float]], *, bundle: str = "", plan: str = ""
 ) -> dict[str, Any]:
-    """The outcome out of a verb's document (`-json`'s), and what was recorded: (version, statements, seconds) per migration."""
+    """Makes the outcome out of a verb's document (`-json`'s), and what was recorded: (version, statements, seconds) per migration."""
     found: dict[str, Any] = {"greylag": FORMAT, "verb": document.get("verb", ""), "exit_code": exit_code}
     if error := document.get("error"):
         found["error"] = {key: error[key] for key in ("code", "message", "hint", "file", "line", "detail") if error.get(key)}
@@ -39,7 +39,7 @@ def outcome(
 
 
 def encode(found: Mapping[str, Any], largest: int = LARGEST) -> bytes:
-    """The outcome as ASCII JSON of at most `largest` bytes. What is too long is cut: texts in their middle, of the applied versions those after
+    """Encodes the outcome as ASCII JSON of at most `largest` bytes. What is too long is cut: texts in their middle, of the applied versions those after
     the first ones but for the last, and how many are left out is said.
     """
     text = _dump(found)
@@ -79,7 +79,7 @@ def _cut(found: Mapping[str, Any], longest: int, kept: int) -> dict[str, Any]:
 
 
 def _shortened(text: str, longest: int) -> str:
-    """The text with its middle left out so that its JSON has at most `longest` characters, escapes included."""
+    """Returns the text with its middle left out so that its JSON has at most `longest` characters, escapes included."""
     if len(json.dumps(text)) <= longest:
         return text
     half = max((longest - 2 * len(json.dumps(CUT))) // 2, 1)

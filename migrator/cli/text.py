@@ -24,7 +24,7 @@ STATUS_HEAD = ("    Applied At                  Migration", "    ===============
 
 
 def log(message: str) -> None:
-    """One line as goose logs it."""
+    """Prints one line as goose logs it."""
     output.err(f"{time.strftime('%Y/%m/%d %H:%M:%S')} {message}\n")
 
 
@@ -34,17 +34,17 @@ def own(message: str) -> None:
 
 
 def ansic(moment: datetime) -> str:
-    """A time as Go's ANSIC layout prints it, whatever the locale: `Mon Jan _2 15:04:05 2006`."""
+    """Formats a time as Go's ANSIC layout does, whatever the locale: `Mon Jan _2 15:04:05 2006`."""
     return f"{_DAYS[moment.weekday()]} {_MONTHS[moment.month - 1]} {moment.day:2d} {moment:%H:%M:%S} {moment.year:04d}"
 
 
 def status_line(applied: str, name: str) -> str:
-    """One line of `status`; `applied` is a time, `Pending` or `no versioning`."""
+    """Returns one line of `status`; `applied` is a time, `Pending` or `no versioning`."""
     return f"    {applied:<24} -- {name}"
 
 
 def finished_line(event: events.MigrationFinished) -> str:
-    """`OK   name (2.66ms)`, or `EMPTY name (…)` for a direction without statements."""
+    """Returns `OK   name (2.66ms)`, or `EMPTY name (…)` for a direction without statements."""
     from migrator.goose import durations
 
     word = "OK  " if event.statements else "EMPTY"

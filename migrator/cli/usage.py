@@ -60,7 +60,7 @@ Each command is described in docs/commands/.
 
 
 def text(console: Sequence[str] = ()) -> str:
-    """The whole help; `console` names the verbs that other packages bring, which tell more themselves."""
+    """Returns the whole help; `console` names the verbs that other packages bring, which tell more themselves."""
     parts = [HEAD, *map(_flag, flags.GOOSE), "\nCommands:\n", *map(_verb, verbs.GOOSE)]
     parts += ["\nOptions of greylag's own:\n", *map(_flag, flags.OWN), "\nCommands of greylag's own:\n", *map(_verb, verbs.OWN)]
     if console:
@@ -79,12 +79,12 @@ _LOCK_FLAGS = ("lock-budget", "lock-timeout", "lock-wait", "statement-timeout")
 
 
 def verb_text(verb: verbs.Verb) -> str:
-    """The help of one command: how it is called, what it does, the options that mean something to it alone."""
+    """Returns the help of one command: how it is called, what it does, the options that mean something to it alone."""
     return _engine_text(verb) if verb.name in verbs.ALL else _other_text(verb)
 
 
 def _other_text(verb: verbs.Verb) -> str:
-    """The help of a verb of another package, which has all its options itself."""
+    """Returns the help of a verb of another package, which has all its options itself."""
     call = f"{verb.name} {verb.arguments}".strip()
     lines = [f"Usage: greylag {call} [OPTIONS]\n\n{verb.summary[:1].upper()}{verb.summary[1:]}.\n\nOptions:\n"]
     lines += [*map(_flag, (*verb.flags, flags.DOCUMENT)), f"\nExit codes: greylag -h. More about this one: docs/commands/{verb.name}.md\n"]

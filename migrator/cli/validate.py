@@ -59,7 +59,7 @@ def run(call: EngineCall) -> int:
 
 
 def _beside(call: EngineCall) -> tuple[list[str], list[Finding]]:
-    """The directories of `-against`'s databases, and what was found in those."""
+    """Returns the directories of `-against`'s databases, and what was found in those."""
     from migrator.cli import against
 
     directories: list[str] = []
@@ -72,7 +72,7 @@ def _beside(call: EngineCall) -> tuple[list[str], list[Finding]]:
 
 
 def _directory(call: EngineCall, directory: str) -> tuple[int, list[Finding]]:
-    """Number of files and findings of one directory; goose's table with `-v`."""
+    """Returns the number of files and the findings of one directory; prints goose's table with `-v`."""
     paths = _paths(directory)
     rows: list[Row] = []
     found = list(_duplicates(paths))
@@ -86,7 +86,7 @@ def _directory(call: EngineCall, directory: str) -> tuple[int, list[Finding]]:
 
 
 def _paths(given: str) -> list[str]:
-    """The files that goose looks at: of a directory its `.sql` and `.go` files, by path; a file is taken as it is."""
+    """Returns the files that goose looks at: of a directory its `.sql` and `.go` files, by path; a file is taken as it is."""
     if Path(given).is_file():
         return [given]
     try:

@@ -46,7 +46,7 @@ class Verb:
         self.writes = writes
 
     def load(self) -> Callable[[Any], int]:
-        """The function that runs the verb; imports its module."""
+        """Returns the function that runs the verb; imports its module."""
         if not isinstance(self.function, str):
             return self.function
         from importlib import import_module

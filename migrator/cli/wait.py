@@ -55,7 +55,7 @@ def run(call: EngineCall) -> int:
 
 
 def _reached(history: History, wanted: int, migrations: files.MigrationSet | None) -> bool:
-    """With a directory its newest version itself must be applied: a higher one merged earlier proves nothing."""
+    """Tells whether the version is there. With a directory its newest version itself must be applied: a higher one merged earlier proves nothing."""
     if migrations is None:
         return history.newest >= wanted
     return wanted in history.applied
