@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from migrator.planning import journal
 
 FACTS = "greylag_migration"
+DESCRIBED = "greylag_fact"
+"""What the catalogue said of each object that a version made (`schema_facts`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,10 @@ class Place:
     @property
     def facts(self) -> str:
         return self._quoted(FACTS)
+
+    @property
+    def described(self) -> str:
+        return self._quoted(DESCRIBED)
 
     @property
     def journal(self) -> str:

@@ -1,0 +1,90 @@
+"""What a transaction notes about itself before it commits: its ids, and what it removed (facts.md §1).
+
+The rows of the catalogue that a transaction wrote carry its id (`xmin`), for as long as nobody writes them again. So the ids are enough to describe
+later what it made. What it removed has no row any more, but keeps its lock until COMMIT.
+"""
+
+from __future__ import annotations
+
+import re
+
+from migrator.planning.schema_facts import COMMENTS_REMOVED
+
+_GONE = f"""coalesce(pg_catalog.array_remove(pg_catalog.array_agg(CASE k.locktype WHEN 'object' THEN k.classid || ':' || k.objid ELSE '1259:' || k.relation END)
+  FILTER (WHERE k.mode = 'AccessExclusiveLock' AND (k.locktype = 'object'
+    OR k.locktype = 'relation' AND NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = k.relation)))
+  || CASE WHEN pg_catalog.pg_stat_get_xact_tuples_deleted(2609) > 0 THEN '{COMMENTS_REMOVED}' END, NULL), '{{}}')"""
+
+_OF_BACKEND = "k.pid = pg_catalog.pg_backend_pid() AND k.locktype IN ('transactionid', 'object', 'relation')"
+
+SHALLOW = f"""(SELECT coalesce(pg_catalog.array_agg(k.transactionid) FILTER (WHERE k.locktype = 'transactionid' AND k.mode = 'ExclusiveLock'), '{{}}') AS xids,
+  {_GONE} AS gone FROM pg_catalog.pg_locks AS k WHERE {_OF_BACKEND})"""
+"""A row of `xids` and `gone`, of a transaction that opened no subtransaction. (One that has written nothing has no id.)"""
+
+_OF_LOCKED = {
+    "pg_attribute": "attrelid",
+    "pg_attrdef": "adrelid",
+    "pg_constraint": "conrelid",
+    "pg_index": "indrelid",
+    "pg_trigger": "tgrelid",
+    "pg_rewrite": "ev_class",
+    "pg_policy": "polrelid",
+    "pg_inherits": "inhrelid",
+    "pg_sequence": "seqrelid",
+}
+"""Catalogues that grow with the tables: read of the relations only that the transaction has locked against others' changes."""
+
+_WHOLE = (
+    "pg_class",
+    "pg_proc",
+    "pg_type",
+    "pg_enum",
+    "pg_namespace",
+    "pg_extension",
+    "pg_description",
+    "pg_statistic_ext",
+    "pg_collation",
+    "pg_cast",
+    "pg_operator",
+    "pg_default_acl",
+    "pg_publication",
+    "pg_event_trigger",
+)
+
+_OWN = """pg_catalog.age(x.xmin) <= 0
+  AND pg_catalog.pg_xact_status((pg_catalog.pg_current_xact_id()::text::bigint - pg_catalog.age(x.xmin))::text::xid8) = 'in progress'"""
+"""Whether a visible row was written by this very transaction, its subtransactions included: nobody else's unfinished work is visible. (`age` counts
+from the own id, so it is a cheap filter before.)"""
+
+_LOCKED = """(SELECT k.relation FROM pg_catalog.pg_locks AS k WHERE k.pid = pg_catalog.pg_backend_pid() AND k.locktype = 'relation' AND k.relation >= 16384
+  AND k.mode IN ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))"""
+
+_ROWS = " UNION ALL ".join(
+    [f"SELECT x.xmin FROM pg_catalog.{name} AS x WHERE x.{column} IN {_LOCKED} AND {_OWN}" for name, column in _OF_LOCKED.items()]
+    + [f"SELECT x.xmin FROM pg_catalog.{name} AS x WHERE {_OWN}" for name in _WHOLE]
+)
+
+DEEP = f"""(SELECT coalesce((SELECT pg_catalog.array_agg(w.xmin) FROM (SELECT r.xmin FROM ({_ROWS}) AS r GROUP BY 1) AS w), '{{}}') AS xids,
+  {_GONE} AS gone FROM pg_catalog.pg_locks AS k WHERE {_OF_BACKEND})"""
+"""The same of a transaction that may have opened subtransactions: the ids that left a row in a catalogue. (A subtransaction's lock is given up when it
+ends, so the locks don't tell its id.)"""
+
+_PLAIN = re.compile(
+    r"""(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:
+      (?:CREATE|ALTER|DROP)\s+(?!.*\b(?:EVENT\s+TRIGGER)\b)
+        (?:OR\s+REPLACE\s+)?(?:UNIQUE\s+)?(?:UNLOGGED\s+)?
+        (?:TABLE|INDEX|SEQUENCE|VIEW|TYPE|DOMAIN|SCHEMA|FUNCTION|PROCEDURE|TRIGGER|POLICY|COMMENT)\b
+      | COMMENT\s+ON\b | GRANT\b | REVOKE\b | SET\b | RESET\b | LOCK\b )""",
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
+_RUNS_SOMETHING = re.compile(r"\bAS\s*(?:\(|SELECT\b|WITH\b|TABLE\b|VALUES\b|EXECUTE\b)|\bEXTENSION\b", re.IGNORECASE)
+
+
+def opens_subtransactions(text: str) -> bool:
+    """Whether a statement may open a subtransaction (a savepoint, a block with EXCEPTION in what it calls). Only what can't is told apart: the commands
+    that change plain objects and run nobody's code."""
+    found = _PLAIN.match(text)
+    if found is None:
+        return True
+    words = text[: found.end()].split()
+    return words[-1].upper() == "TABLE" and bool(_RUNS_SOMETHING.search(text))

@@ -1,0 +1,276 @@
+"""`greylag_fact`: what the catalogue said of each object that a version made; written when a run ends, read by `verify` (facts.md §2).
+
+Two of its rows are no facts. `home` names the database in which rows and stamps of the others hold, and how far goose's table was described when the
+last run ended. A `note` is what a Down has noted, whose own record is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from migrator.planning import schema_facts
+from migrator.postgres import describing, failures
+from migrator.postgres.pipelines import Command, command
+from migrator.postgres.places import Place
+from migrator.postgres.session import Session
+
+CREATE = """CREATE TABLE IF NOT EXISTS {described} (
+  version bigint,
+  direction text NOT NULL,
+  classid oid NOT NULL,
+  objid oid NOT NULL,
+  sub integer NOT NULL,
+  kind text NOT NULL,
+  identity text NOT NULL,
+  parent text NOT NULL,
+  definition text NOT NULL,
+  basis text NOT NULL,
+  owner text NOT NULL,
+  stamp text NOT NULL,
+  server integer NOT NULL
+)"""
+
+_INTERNAL = "('home', 'note')"
+_KEY = "classid, objid, sub, kind"
+
+_HOME = (
+    "(SELECT pg_catalog.concat(d.oid, '.', a.attrelid, '.', a.xmin) FROM pg_catalog.pg_attribute AS a, pg_catalog.pg_database AS d"
+    " WHERE d.datname = pg_catalog.current_database() AND a.attrelid = {table}::regclass AND a.attnum = 1)"
+)
+"""Tells this database from a copy: pg_dump, pg_upgrade and CREATE DATABASE … TEMPLATE each give the version table's first column another row."""
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _home(where: Place) -> str:
+    return _HOME.format(table=_literal(where.table))
+
+
+def creating(where: Place) -> list[Command]:
+    """The commands that make the table, and that give the tables of an earlier greylag their new columns."""
+    return [
+        command(CREATE.format(described=where.described)),
+        command(f"ALTER TABLE {where.facts} ADD COLUMN IF NOT EXISTS xids xid[], ADD COLUMN IF NOT EXISTS gone text[]"),
+        command(f"ALTER TABLE {where.journal} ADD COLUMN IF NOT EXISTS xids xid[], ADD COLUMN IF NOT EXISTS gone text[]"),
+        command(
+            f"INSERT INTO {where.described} SELECT NULL, 'up', 0, 0, 0, 'home', {_home(where)}, '', coalesce((SELECT pg_catalog.max(row_id)"
+            f" FROM {where.facts}), 0)::text, '', '', '', pg_catalog.current_setting('server_version_num')::integer"
+            f" WHERE NOT EXISTS (SELECT FROM {where.described} WHERE kind = 'home')"
+        ),
+    ]
+
+
+# --- describing -------------------------------------------------------------------------------------------------------------------
+
+
+def _mark(where: Place) -> str:
+    return f"(SELECT coalesce(pg_catalog.max(definition::bigint), 0) FROM {where.described} WHERE kind = 'home')"
+
+
+def _notes(where: Place) -> str:
+    """What was noted and isn't described yet: version, direction, xids, gone. A dropped column leaves its mark in its own row, and an index that became
+    a constraint's is that constraint's from then on: both are added to what is gone."""
+    noted = (
+        f"SELECT version, 'up' AS direction, xids, gone FROM {where.facts} WHERE xids IS NOT NULL AND row_id > {_mark(where)}"
+        f" UNION ALL SELECT version, direction, definition::xid[], basis::text[] FROM {where.described} WHERE kind = 'note'"
+    )
+    return (
+        "SELECT r.version, r.direction, r.xids, r.gone"
+        " || ARRAY(SELECT concat('1259:', a.attrelid, ':', a.attnum) FROM pg_attribute AS a WHERE a.attisdropped AND a.xmin = ANY (r.xids))"
+        " || ARRAY(SELECT concat('1259:', k.conindid) FROM pg_constraint AS k WHERE k.conindid <> 0 AND k.xmin = ANY (r.xids)) AS gone"
+        f" FROM ({noted}) AS r"
+    )
+
+
+def _describe(where: Place) -> str:
+    """The one statement that turns notes into facts.
+
+    Of an object whose row one of the noted ids wrote the fact is made anew; the last writer is its version. A fact ends when its object was removed by
+    a noted transaction. A fact of an object whose own rows nobody wrote gets the text that it has now: only names of others in it have changed.
+    """
+    same = " AND ".join(f"{{0}}.{column} = {{1}}.{column}" for column in ("classid", "objid", "sub", "kind"))
+    return (
+        f"{describing.with_now(where)}, noted AS MATERIALIZED ({_notes(where)}),"
+        " written AS MATERIALIZED (SELECT x::text AS xid, n.version, n.direction, age(x) AS age FROM noted AS n, unnest(n.xids) AS x),"
+        " removed AS MATERIALIZED (SELECT DISTINCT g AS place FROM noted AS n, unnest(n.gone) AS g),"
+        f" touched AS MATERIALIZED (SELECT DISTINCT ON (n.classid, n.objid, n.sub, n.kind) n.classid, n.objid, n.sub, n.kind, w.version, w.direction"
+        "   FROM now AS n CROSS JOIN LATERAL unnest(string_to_array(n.stamp, ' ')) AS s(xid) JOIN written AS w ON w.xid = s.xid"
+        "   ORDER BY n.classid, n.objid, n.sub, n.kind, w.age),"
+        # NO INHERIT deletes a row and leaves its mark on the columns alone
+        " claimed AS MATERIALIZED (SELECT * FROM touched UNION ALL SELECT DISTINCT ON (n.objid) n.classid, n.objid, 0, n.kind, t.version, t.direction"
+        f"   FROM touched AS t JOIN {where.described} AS f ON f.classid = t.classid AND f.objid = t.objid AND f.sub = 0"
+        "   JOIN now AS n ON n.classid = f.classid AND n.objid = f.objid AND n.kind = f.kind AND n.sub = 0 AND n.stamp <> f.stamp"
+        "   WHERE t.kind = 'column' AND n.kind IN ('table', 'foreign table')"
+        "   AND (n.classid, n.objid, 0, n.kind) NOT IN (SELECT classid, objid, sub, kind FROM touched)),"
+        f" gone AS MATERIALIZED (SELECT f.ctid FROM {where.described} AS f WHERE f.kind NOT IN {_INTERNAL}"
+        f"   AND NOT EXISTS (SELECT FROM now AS n WHERE {same.format('n', 'f')})"
+        "   AND (concat(f.classid, ':', f.objid) IN (SELECT place FROM removed)"
+        f"     OR f.kind = 'comment' AND EXISTS (SELECT FROM removed WHERE place = '{schema_facts.COMMENTS_REMOVED}')"
+        "     OR f.kind = 'privileges' AND (f.classid, f.objid, f.sub) IN (SELECT classid, objid, sub FROM claimed WHERE kind <> 'comment')"
+        "     OR concat(f.classid, ':', f.objid, ':', f.sub) IN (SELECT place FROM removed))),"
+        f" replaced AS MATERIALIZED (SELECT f.ctid FROM {where.described} AS f JOIN claimed AS c ON {same.format('c', 'f')}"
+        f"   UNION SELECT f.ctid FROM {where.described} AS f JOIN now AS n ON n.kind = f.kind AND n.identity = f.identity"
+        f"   JOIN claimed AS c ON {same.format('c', 'n')} WHERE f.objid = 0),"
+        f" ended AS (DELETE FROM {where.described} WHERE ctid = ANY (ARRAY(SELECT ctid FROM gone UNION ALL SELECT ctid FROM replaced))),"
+        f" refreshed AS (UPDATE {where.described} AS f SET identity = n.identity, parent = n.parent, definition = n.definition, basis = n.basis,"
+        f"   owner = n.owner FROM now AS n WHERE {same.format('n', 'f')} AND f.stamp = n.stamp"
+        "   AND (f.identity, f.parent, f.definition, f.basis, f.owner) IS DISTINCT FROM (n.identity, n.parent, n.definition, n.basis, n.owner)"
+        f"   AND (f.classid, f.objid, f.sub, f.kind) NOT IN (SELECT {_KEY} FROM claimed))"
+        f" INSERT INTO {where.described} SELECT c.version, c.direction, n.classid, n.objid, n.sub, n.kind, n.identity, n.parent, n.definition, n.basis,"
+        " n.owner, n.stamp, current_setting('server_version_num')::integer"
+        f" FROM now AS n JOIN claimed AS c ON {same.format('c', 'n')}"
+    )
+
+
+def _finish(where: Place) -> list[Command]:
+    """Says that everything noted is described."""
+    return [
+        command(f"DELETE FROM {where.described} WHERE kind = 'note'"),
+        command(
+            f"UPDATE {where.described} SET definition = coalesce((SELECT max(row_id) FROM {where.facts}), 0)::text, identity = {_home(where)},"
+            " server = current_setting('server_version_num')::integer WHERE kind = 'home'"
+        ),
+    ]
+
+
+def _settled(commands: Sequence[Command]) -> list[Command]:
+    """Commands in one transaction under the fixed settings. What the query costs is planning: compiling it would cost ten times as much."""
+    opening = [command("BEGIN"), command(describing.SETTINGS), command("SET LOCAL jit = off")]
+    return [*opening, *commands, command("COMMIT")]
+
+
+def describe(session: Session, where: Place) -> None:
+    """Describes what was noted since the last run that did. Raises what the connection raises; nothing is lost then: the next run does it."""
+    try:
+        session.batch(_settled([command(_describe(where)), *_finish(where)]))
+    except failures.ServerFailure as failure:
+        session.rollback()
+        raise failures.of_server(failure, "to read the catalogue") from None
+
+
+def come_home(session: Session, where: Place) -> None:
+    """Ties the facts of a restored copy to the rows that their objects have here; of what was noted elsewhere and not described nothing is known.
+
+    In the database where the facts were made this is one look.
+    """
+    try:
+        if session.query(f"SELECT identity = {_home(where)} FROM {where.described} WHERE kind = 'home'")[0][0] == "t":
+            return
+        tie = (
+            f"{describing.with_now(where)} UPDATE {where.described} AS f SET classid = n.classid, objid = n.objid, sub = n.sub,"
+            " stamp = CASE WHEN n.definition = f.definition AND n.kind <> 'privileges' THEN n.stamp ELSE '' END"
+            " FROM now AS n WHERE n.kind = f.kind AND n.identity = f.identity"
+        )
+        forget = f"UPDATE {where.facts} SET xids = NULL, gone = NULL WHERE row_id > {_mark(where)}"
+        untie = f"UPDATE {where.described} SET objid = 0, stamp = '' WHERE kind NOT IN {_INTERNAL}"
+        session.batch(_settled([command(untie), command(tie), command(forget), *_finish(where)]))
+    except failures.ServerFailure as failure:
+        session.rollback()
+        raise failures.of_server(failure, "to read the catalogue") from None
+
+
+def record_all(session: Session, where: Place) -> None:
+    """Makes what is there what is recorded (baseline): what no version made, and what was changed since, belongs to no version; the rest keeps its own."""
+    take = (
+        f"{describing.with_now(where)}, kept AS MATERIALIZED (SELECT f.ctid, n.classid, n.objid, n.sub, n.kind FROM {where.described} AS f"
+        " JOIN now AS n ON n.kind = f.kind AND n.identity = f.identity AND n.definition = f.definition),"
+        f" ended AS (DELETE FROM {where.described} WHERE kind <> 'home' AND ctid <> ALL (ARRAY(SELECT ctid FROM kept))),"
+        f" tied AS (UPDATE {where.described} AS f SET classid = n.classid, objid = n.objid, sub = n.sub, parent = n.parent, basis = n.basis,"
+        "   owner = n.owner, stamp = n.stamp, server = current_setting('server_version_num')::integer FROM now AS n JOIN kept AS k"
+        "   ON k.classid = n.classid AND k.objid = n.objid AND k.sub = n.sub AND k.kind = n.kind WHERE f.ctid = k.ctid)"
+        f" INSERT INTO {where.described} SELECT NULL, 'up', n.classid, n.objid, n.sub, n.kind, n.identity, n.parent, n.definition, n.basis, n.owner,"
+        f" n.stamp, current_setting('server_version_num')::integer FROM now AS n WHERE ({_KEY}) NOT IN (SELECT {_KEY} FROM kept)"
+    )
+    proven = f"UPDATE {where.facts} SET xids = '{{}}' WHERE xids IS NULL"
+    try:
+        session.batch(_settled([command(take), command(proven), *_finish(where)]))
+    except failures.ServerFailure as failure:
+        session.rollback()
+        raise failures.of_server(failure, "to record what the catalogue says") from None
+
+
+# --- reading ------------------------------------------------------------------------------------------------------------------------
+
+
+def read(session: Session, where: Place) -> schema_facts.Schema:
+    """What is recorded, and what is found. Writes nothing: what a broken run noted and did not describe is described in memory.
+
+    Raises LoginFailed (no SELECT on the tables) and what the connection raises.
+    """
+    try:
+        return _read(session, where)
+    except failures.ServerFailure as failure:
+        session.rollback()
+        raise failures.of_server(failure, "to read the facts of the schema") from None
+
+
+def _read(session: Session, where: Place) -> schema_facts.Schema:
+    there = session.query(
+        "SELECT pg_catalog.to_regclass($1) IS NOT NULL, pg_catalog.to_regclass($2) IS NOT NULL", where.described, where.table
+    )[0]
+    if there != ("t", "t"):
+        return schema_facts.Schema((), (), at_home=False, complete=False)
+    answers = session.batch(
+        [
+            command("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
+            command(describing.SETTINGS),
+            command("SET LOCAL jit = off"),
+            command(f"SELECT version, direction, {describing.COLUMNS}, server FROM {where.described} WHERE kind NOT IN {_INTERNAL}"),
+            command(f"{describing.query(where)}"),
+            command(f"SELECT identity = {_home(where)} FROM {where.described} WHERE kind = 'home'"),
+            command(f"SELECT n.version, n.direction, n.xids::text[]::text, n.gone::text FROM ({_notes(where)}) AS n"),
+            command(f"SELECT version FROM {where.facts} WHERE xids IS NULL"),
+            command("COMMIT"),
+        ]
+    )
+    recorded, found, home, notes, unproven = answers[3:8]
+    at_home = bool(home) and home[0][0] == "t"
+    known = tuple(_recorded(row) for row in recorded)
+    now = tuple(_found(row, session.server_version) for row in found)
+    undescribed = tuple(_note(row) for row in notes)
+    missing = {int(row[0] or 0) for row in unproven}
+    if not at_home:
+        missing |= {note.version for note in undescribed if note.direction == "up"}
+        undescribed = ()
+    return schema_facts.Schema(
+        recorded=schema_facts.described(known, now, undescribed) if undescribed else known,
+        found=now,
+        at_home=at_home,
+        unproven=tuple(sorted(missing)),
+        undescribed=tuple(sorted({note.version for note in undescribed})),
+    )
+
+
+def _recorded(row: Sequence[str | None]) -> schema_facts.SchemaFact:
+    version, direction, classid, objid, sub, kind, identity, parent, definition, basis, owner, stamp, server = row
+    return schema_facts.SchemaFact(
+        kind=kind or "",
+        identity=identity or "",
+        parent=parent or "",
+        definition=definition or "",
+        basis=basis or "",
+        owner=owner or "",
+        row="" if objid == "0" else f"{classid}:{objid}:{sub}",
+        stamp=stamp or "",
+        server=int(server or 0),
+        version=None if version is None else int(version),
+        direction=direction or "",
+    )
+
+
+def _found(row: Sequence[str | None], server: int) -> schema_facts.SchemaFact:
+    *described, state = row
+    fact = _recorded([None, "up", *described, str(server)])
+    return schema_facts.in_state(fact, state or "")
+
+
+def _note(row: Sequence[str | None]) -> schema_facts.Note:
+    version, direction, xids, gone = (item or "" for item in row)
+    return schema_facts.Note(int(version), direction, frozenset(_items(xids)), frozenset(_items(gone)))
+
+
+def _items(array: str) -> list[str]:
+    """The items of an array's text; none of ours needs quotes."""
+    return [item.strip('"') for item in array.strip("{}").split(",") if item]
