@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from migrator import errors
-from migrator.engines import Database, Finding, LockPolicy, Options, default_actor, stay
+from migrator.engines import Database, Finding, LockPolicy, Options, SchemaCheck, default_actor, stay
 from migrator.targets import Engine
 
 if TYPE_CHECKING:
     from migrator.planning.plans import Plan, Remark
 
-__all__ = ["Database", "Finding", "LockPolicy", "Options", "default_actor", "open_database", "stay", "warnings"]
+__all__ = ["Database", "Finding", "LockPolicy", "Options", "SchemaCheck", "default_actor", "open_database", "stay", "warnings"]
 
 
 def open_database(driver: str, dbstring: str, options: Options | None = None) -> Database:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from migrator import targets
-    from migrator.planning import events, history, journal, objects, planner
+    from migrator.planning import events, history, journal, planner
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +80,46 @@ def default_actor() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The catalogue's verdict on one expected object: missing, invalid, or impossible to check, with the reason."""
+    """An object that isn't as it should be, and why. `expected` and `found` are its definitions, where they are known, `version` is who made what is
+    expected."""
 
     subject: str
-    state: str  # "missing" | "invalid" | "not checked"
+    state: str  # "missing" | "changed" | "renamed" | "unrecorded" | "invalid" | "not checked"
     reason: str
+    expected: str = ""
+    found: str = ""
+    version: int | None = None
+
+    def __str__(self) -> str:
+        told = [f"{word} {' '.join(text.split())[:200]}" for word, text in (("expected", self.expected), ("found", self.found)) if text]
+        return f"{self.subject}: {self.state}: " + (f"{', '.join(told)} ({self.reason})" if told else self.reason)
+
+    def document(self) -> dict[str, object]:
+        """The finding as JSON-ready data."""
+        return {
+            "subject": self.subject,
+            "state": self.state,
+            "reason": self.reason,
+            "expected": self.expected or None,
+            "found": self.found or None,
+            "version": self.version,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaCheck:
+    """What the catalogue says of the objects that versions made.
+
+    `foreign` are objects that no version made, `notes` are worth a line. `unproven` are applied versions of which nothing was recorded, so that their
+    objects count as foreign; `not_checked` names statements whose effects can't be known.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    checked: int = 0
+    foreign: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    unproven: tuple[int, ...] = ()
+    not_checked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +187,15 @@ class Database(Protocol):
         """
         ...
 
-    def effects(self, statements: Iterable[str]) -> Iterable[tuple[objects.Effect, ...] | None]:
-        """Returns for each statement the objects it creates, drops or renames; None when that can't be read (dynamic SQL, unparsable)."""
+    def check_schema(self, statements: Callable[[], Iterable[tuple[str, str]]]) -> SchemaCheck:
+        """Compares what versions have made with what the catalogue holds (on every replica). Writes nothing.
+
+        `statements` gives place and text of what was applied, in order, to an engine that knows no better than to read them.
+        """
         ...
 
-    def inspect(self, expected: Iterable[objects.ObjectName]) -> list[Finding]:
-        """Looks each object up in the catalogue (on every replica); returns what is missing or invalid."""
+    def record_schema(self) -> str:
+        """Makes what the catalogue holds what is recorded (baseline); returns what there is to say about it."""
         ...
 
     def read_down_text(self, version: int) -> bytes | None:

@@ -1,27 +1,28 @@
-"""Verifies that the database has what the files say: checksums, versions and objects, read back from the database (architecture.md §3.1).
+"""Verifies that the database has what the versions made: checksums, versions and objects, read back from the database (architecture.md §3.1).
 
-It checks three things: every file has its history row; the recorded checksums digest to this directory's bundle; every object that the
-files create exists and is valid. Objects that only dynamic SQL creates can't be known from the text: they are listed as *not checked*, and never
-counted as valid.
+It checks three things: every file has its history row; the recorded checksums digest to this directory's bundle; every object that a version made
+is as it was then. PostgreSQL compares what was recorded with what is found (facts.md §3). On ClickHouse the files' statements are read: what only
+dynamic SQL makes can't be known from the text; it is listed as *not checked*, never counted as fine.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from migrator import errors
-from migrator.databases import Database, Finding
+from migrator.databases import Database, Finding, SchemaCheck
 from migrator.goose.annotations import parse
-from migrator.planning import files, objects
+from migrator.planning import files
 from migrator.planning.history import History
-from migrator.targets import Direction
+from migrator.targets import Direction, Engine
 
 
 @dataclass(frozen=True)
 class Verification:
-    """The verdict. `bundle` is the directory's digest, `recorded` the digest of what the database recorded for the same versions."""
+    """The verdict. `bundle` is the directory's digest, `recorded` the digest of what the database recorded for the same versions. `strict`: objects that
+    no version made count as findings."""
 
     bundle: str
     recorded: str
@@ -29,9 +30,37 @@ class Verification:
     pending: tuple[int, ...]
     unproven: tuple[int, ...]
     changed: tuple[int, ...]
-    findings: tuple[Finding, ...]
-    checked: int
-    not_checked: tuple[str, ...]
+    schema: SchemaCheck
+    strict: bool = False
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Objects that aren't as they should be."""
+        if not self.strict:
+            return self.schema.findings
+        return (*self.schema.findings, *(Finding(item, "foreign", "no version made it") for item in self.schema.foreign))
+
+    @property
+    def checked(self) -> int:
+        """How many objects were compared."""
+        return self.schema.checked
+
+    @property
+    def not_checked(self) -> tuple[str, ...]:
+        """Statements whose effects can't be known."""
+        return self.schema.not_checked
+
+    def remarks(self) -> list[str]:
+        """Returns one line per thing worth knowing that is no problem."""
+        lines = [f"not checked: {item}" for item in self.schema.not_checked]
+        lines += [f"note: {item}" for item in self.schema.notes]
+        if self.schema.unproven:
+            lines.append(
+                f"unproven: {_listed(self.schema.unproven)}: what they made was not recorded; `greylag baseline` records what is there"
+            )
+        if self.schema.foreign and not self.strict:
+            lines.append(f"foreign, no version made them: {_some(self.schema.foreign)}")
+        return lines
 
     @property
     def succeeded(self) -> bool:
@@ -40,7 +69,7 @@ class Verification:
 
     def problems(self) -> list[str]:
         """Returns one line per problem."""
-        lines = [f"{finding.subject}: {finding.state}: {finding.reason}" for finding in self.findings]
+        lines = [str(finding) for finding in self.findings]
         if self.pending:
             lines.append(f"not applied: {_listed(self.pending)}")
         if self.changed:
@@ -67,7 +96,7 @@ class Verification:
                 f"`greylag DRIVER DBSTRING repair -checksum {first}` records the new content"
             )
         if self.findings:
-            hint = "somebody changed the schema by hand, or an index build was broken off: mend it with a new migration"
+            hint = _hint(self.findings)
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise errors.VerificationFailed(
             f"{problems[0]}{more}", code="unproven" if only_unproven else None, hint=hint, detail="\n".join(problems) if more else ""
@@ -84,21 +113,38 @@ class Verification:
             "unproven": list(self.unproven),
             "changed": list(self.changed),
             "objects_checked": self.checked,
-            "findings": [{"subject": item.subject, "state": item.state, "reason": item.reason} for item in self.findings],
+            "findings": [item.document() for item in self.findings],
             "not_checked": list(self.not_checked),
+            "foreign": list(self.schema.foreign),
+            "notes": list(self.schema.notes),
+            "schema_unproven": list(self.schema.unproven),
         }
 
 
-def verify(database: Database, migrations: files.MigrationSet, env: Mapping[str, str] | None = None) -> Verification:
-    """Compares history and catalogue with the files. Writes nothing.
+def _hint(findings: tuple[Finding, ...]) -> str:
+    if all(item.state == "foreign" for item in findings):
+        return "put them into a migration, drop them, or leave -strict away; `greylag baseline` records them as they are"
+    if all(item.state in ("missing", "invalid") and not item.expected for item in findings):
+        return "somebody changed the schema by hand, or an index build was broken off: mend it with a new migration"
+    return "somebody changed the schema by hand: mend it with a new migration; `greylag baseline` records what is there instead"
+
+
+def verify(
+    database: Database, migrations: files.MigrationSet, env: Mapping[str, str] | None = None, *, strict: bool = False
+) -> Verification:
+    """Reads history and catalogue and compares them with the files. Writes nothing.
 
     Args:
-        env: the variables for ENVSUB, as they were when the files were applied.
+        env: what ENVSUB reads, as it was when the files were applied.
+        strict: whether objects that no version made are findings.
     """
     history = database.read_history()
     applied = frozenset(history.applied)
     ours = [item for item in migrations.migrations if item.version in applied]
-    expected, not_checked = _expected(database, _in_applied_order(ours, history), env)
+    schema = database.check_schema(lambda: _statements(_in_applied_order(ours, history), env))
+    if history.engine is Engine.CLICKHOUSE:
+        go = tuple(f"{file.path}: a Go migration" for file in ours if file.kind == "go")
+        schema = replace(schema, not_checked=(*go, *schema.not_checked))
     return Verification(
         bundle=migrations.digest(),
         recorded=recorded_digest(history, migrations),
@@ -106,9 +152,8 @@ def verify(database: Database, migrations: files.MigrationSet, env: Mapping[str,
         pending=tuple(item.version for item in migrations.migrations if item.version not in applied),
         unproven=tuple(item.version for item in ours if item.version not in history.living_facts),
         changed=migrations.changed({version: fact for version, fact in history.living_facts.items() if version in applied}),
-        findings=tuple(database.inspect(expected)),
-        checked=len(expected),
-        not_checked=tuple(not_checked),
+        schema=schema,
+        strict=strict,
     )
 
 
@@ -125,26 +170,17 @@ def _in_applied_order(ours: list[files.MigrationFile], history: History) -> list
     return sorted(ours, key=lambda item: order[item.version])
 
 
-def _expected(
-    database: Database, ours: list[files.MigrationFile], env: Mapping[str, str] | None
-) -> tuple[frozenset[objects.ObjectName], list[str]]:
-    places: list[str] = []
-    texts: list[str] = []
+def _statements(ours: list[files.MigrationFile], env: Mapping[str, str] | None) -> Iterator[tuple[str, str]]:
+    """Place and text of each statement that was applied, in order."""
     for file in ours:
-        if file.kind == "go":
-            continue
-        for statement in parse(file.read(), Direction.UP, env, path=file.path).statements:
-            places.append(f"{file.path}:{statement.first_line}")
-            texts.append(statement.text)
-    effects: list[objects.Effect] = []
-    not_checked: list[str] = [f"{file.path}: a Go migration" for file in ours if file.kind == "go"]
-    for place, found in zip(places, database.effects(texts), strict=True):
-        if found is None:
-            not_checked.append(f"{place}: dynamic SQL")
-        else:
-            effects.extend(found)
-    return objects.fold(effects), not_checked
+        if file.kind != "go":
+            for statement in parse(file.read(), Direction.UP, env, path=file.path).statements:
+                yield f"{file.path}:{statement.first_line}", statement.text
 
 
 def _listed(versions: tuple[int, ...]) -> str:
     return ", ".join(str(version) for version in versions[:5]) + (", …" if len(versions) > 5 else "")
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return "; ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,7 +1,7 @@
 """`baseline`: makes what another tool applied provable, or adopts a database that never had a version table.
 
-Without `-to`: records the checksums of the present files for versions that goose applied. With `-to VERSION`: first writes the history rows of
-all files up to VERSION that have none, running nothing.
+Without `-to`: records the checksums of the present files for versions that goose applied, and the objects that are there (PostgreSQL). With `-to
+VERSION`: first writes the history rows of all files up to VERSION that have none, running nothing.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def run(call: EngineCall) -> int:
             history = database.read_history()
             facts = _facts(history, migrations)
             database.record_facts(facts)
+            schema = database.record_schema() if history.exists else ""
         history = database.read_history()
     recorded = sorted({fact.version for fact in facts} | set(marked))
     go = [item.version for item in migrations.migrations if item.kind == "go" and item.version in history.applied]
@@ -46,6 +47,8 @@ def run(call: EngineCall) -> int:
         {"marked_as_applied": marked, "recorded": recorded, "go": go, "unproven": without_file, "current": history.current}
     )
     call.own(f"recorded {len(recorded)} version(s)" + (f", {len(marked)} of them newly marked as applied" if marked else ""))
+    if schema:
+        call.own(schema)
     if not history.applied and limit is None:
         call.own("nothing is applied according to the version table; a schema that another tool made is adopted with -to VERSION")
     for version in go:

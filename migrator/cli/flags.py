@@ -68,6 +68,7 @@ OWN: tuple[Flag, ...] = (
     Flag("role", "string", "", "role to take after login (PostgreSQL: SET ROLE)", variable="GREYLAG_ROLE"),
     Flag("service", "string", "greylag", "name shown to the server in application_name", variable="GREYLAG_SERVICE"),
     Flag("statement-timeout", "duration", 0.0, "longest run of one statement, 0 for no limit", variable="GREYLAG_STATEMENT_TIMEOUT"),
+    Flag("strict", "bool", False, "objects that no version made are a failure too", variable="GREYLAG_STRICT", verbs=("verify",)),
     Flag("to", "integer", 0, "mark versions up to VERSION as applied without running them", verbs=("baseline",)),
 )
 

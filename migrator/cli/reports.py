@@ -92,7 +92,7 @@ def history(call: EngineCall) -> int:
 
 
 def verify(call: EngineCall) -> int:
-    """Checks that the files' checksums are recorded and that everything is there which they leave behind.
+    """Checks that the files' checksums are recorded and that everything is as the versions made it.
 
     Raises VerificationFailed (16) with every problem. Where the database is as it should be, what was wrong around it is raised instead.
     """
@@ -109,10 +109,10 @@ def verify(call: EngineCall) -> int:
     with call.open() as database:
         if call.invocation.label:
             call.document["status"] = _show(call, database.read_history(), migrations)
-        found = verification.verify(database, migrations, call.invocation.env)
+        found = verification.verify(database, migrations, call.invocation.env, strict=call.values.boolean("strict"))
     call.document.update(found.document())
-    for item in found.not_checked:
-        call.own(f"not checked: {item}")
+    for line in found.remarks():
+        call.own(line)
     found.raise_for_failure()
     call.own(f"verified: version {found.current}, {found.checked} object(s) checked, bundle {found.bundle[:12]}")
     if problem is not None:

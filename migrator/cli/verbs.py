@@ -82,7 +82,7 @@ GOOSE: tuple[Verb, ...] = (
 
 OWN: tuple[Verb, ...] = (
     Verb("plan", "plan:run", "Show what a verb (up unless given) would run, by file and line, and run nothing", arguments="[VERB]"),
-    Verb("verify", "reports:verify", "Check that what the files leave behind is there and valid, and that their checksums were recorded"),
+    Verb("verify", "reports:verify", "Check that what the versions made is as it was then, and that the files' checksums were recorded"),
     Verb("wait", "wait:run", "Wait until the database has the directory's newest version"),
     Verb("history", "reports:history", "Show who applied what, when, how long it took, and from which bundle"),
     Verb("baseline", "baseline:run", "Record checksums of versions that goose applied; with -to, mark versions as applied", writes=True),

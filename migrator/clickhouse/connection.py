@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from migrator.address import addresses
 from migrator.clickhouse import failures, session
 from migrator.clickhouse import history as tables
 from migrator.clickhouse.lock import LEASE, Cell, ColumnName, MigrationLock, Times, label, prefix_of, short
-from migrator.engines import Finding, Options, RestorePoint
+from migrator.engines import Finding, Options, RestorePoint, SchemaCheck
 from migrator.goose import durations
 from migrator.planning import events, history, journal
 
@@ -223,6 +223,25 @@ class ClickHouseDatabase:
 
         with _doing("to look into the catalogue"):
             return catalog.inspect(self._session, expected)
+
+    def check_schema(self, statements: Callable[[], Iterable[tuple[str, str]]]) -> SchemaCheck:
+        """Folds what the statements create, drop and rename, and looks the result up."""
+        from migrator.planning import objects
+
+        places_and_texts = list(statements())
+        effects: list[objects.Effect] = []
+        not_checked: list[str] = []
+        for (place, _), found in zip(places_and_texts, self.effects(text for _, text in places_and_texts), strict=True):
+            if found is None:
+                not_checked.append(f"{place}: dynamic SQL")
+            else:
+                effects.extend(found)
+        expected = objects.fold(effects)
+        return SchemaCheck(tuple(self.inspect(expected)), len(expected), not_checked=tuple(not_checked))
+
+    def record_schema(self) -> str:
+        """Nothing is recorded beside the journal."""
+        return ""
 
     def read_down_text(self, version: int) -> bytes | None:
         """The recorded file of an applied version."""

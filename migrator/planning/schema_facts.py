@@ -80,7 +80,7 @@ def in_state(fact: SchemaFact, state: str) -> SchemaFact:
     return replace(fact, state=state) if state else fact
 
 
-def described(recorded: Iterable[SchemaFact], found: Iterable[SchemaFact], notes: Sequence[Note]) -> tuple[SchemaFact, ...]:
+def described(recorded: Sequence[SchemaFact], found: Iterable[SchemaFact], notes: Sequence[Note]) -> tuple[SchemaFact, ...]:
     """The facts as the next run will write them, which describes what a broken one has noted. Newer notes come last."""
     now = {(item.kind, item.row): item for item in found}
     authors = {xid: note for note in notes for xid in note.xids}
@@ -89,6 +89,12 @@ def described(recorded: Iterable[SchemaFact], found: Iterable[SchemaFact], notes
         author = next((authors[xid] for xid in reversed(item.stamp.split()) if xid in authors), None)
         if author is not None:
             claimed[key] = replace(item, version=author.version, direction=author.direction)
+    known = {(fact.kind, fact.row) for fact in recorded}
+    altered = {item.identity: item for key, item in claimed.items() if key not in known and item.kind not in (*PARTS, "privileges")}
+    for key, item in now.items():  # a table that was there before, and that a version has changed, is recorded as that version left it
+        if item.kind in PARTS and item.parent in altered and key not in claimed and key not in known:
+            owner = altered[item.parent]
+            claimed[key] = replace(item, version=owner.version, direction=owner.direction)
     gone = frozenset[str]().union(*(note.gone for note in notes))
     columns = {_place(row): item for (kind, row), item in claimed.items() if kind == "column"}
     kept = []
@@ -98,9 +104,9 @@ def described(recorded: Iterable[SchemaFact], found: Iterable[SchemaFact], notes
         if key in claimed or (current is None and _is_removed(fact, gone, claimed)):
             continue
         only_names = current is not None and current.stamp == fact.stamp
-        altered = columns.get(_place(fact.row)) if fact.kind in ("table", "foreign table") else None
-        if current is not None and (only_names or altered):  # NO INHERIT leaves its mark on the columns alone
-            written = fact if only_names or altered is None else altered
+        writer = columns.get(_place(fact.row)) if fact.kind in ("table", "foreign table") else None
+        if current is not None and (only_names or writer):  # NO INHERIT leaves its mark on the columns alone
+            written = fact if only_names or writer is None else writer
             kept.append(replace(current, version=written.version, direction=written.direction))
         else:
             kept.append(fact)
@@ -187,10 +193,28 @@ class Schema:
     unproven: tuple[int, ...] = ()
     undescribed: tuple[int, ...] = ()
     complete: bool = True
+    applied: frozenset[int] | None = None
+    """Versions with a row of goose's; None where nobody asks."""
 
     def compare(self) -> Comparison:
         """The differences between both."""
-        return _Comparing(self.recorded, self.found, at_home=self.at_home).result()
+        found = _Comparing(self.recorded, self.found, at_home=self.at_home).result()
+        if self.applied is not None:
+            undone = [item for item in found.differences if self._is_undone(item)]
+            kept = tuple(item for item in found.differences if item not in undone)
+            lines = (f"{item.subject} is gone with version {item.version}, which goose has taken back" for item in undone)
+            found = replace(found, differences=kept, notes=(*found.notes, *lines))
+        if not self.unproven:
+            return found
+        # some versions left no facts: an object without one may be theirs
+        strange = [item for item in found.differences if item.state == "unrecorded"]
+        differences = tuple(item for item in found.differences if item.state != "unrecorded")
+        return replace(found, differences=differences, foreign=(*found.foreign, *(item.subject for item in strange)))
+
+    def _is_undone(self, item: Difference) -> bool:
+        """Whether what is missing was made by a version that isn't applied any more: somebody else's Down removed it."""
+        gone = self.applied is not None and item.version is not None and item.version not in self.applied
+        return gone and item.state == "missing" and item.direction == "up"
 
 
 def _line(text: str, limit: int = 200) -> str:

@@ -8,6 +8,7 @@ what is unknown from the catalogue, and asks where that can't be.
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +16,7 @@ from migrator import errors
 from migrator.goose import gounicode
 from migrator.goose.statements import Statement
 from migrator.planning import events, journal, planner, questions
-from migrator.postgres import etiquette, execution, failures, history, journal_rows, locks, rejections, settling
+from migrator.postgres import etiquette, evidence, execution, failures, history, journal_rows, locks, recording, rejections, settling
 from migrator.postgres.pipelines import Command
 from migrator.postgres.reading import readings
 from migrator.postgres.reading.lock_classes import LockClass
@@ -49,7 +50,7 @@ def execute(run: Run, step: planner.Step) -> None:
 
 def _record(run: Run, step: planner.Step, duration: float) -> None:
     """The history row and the end of the journal, in one transaction."""
-    item = history.record(run.where, step, run.author, clear_journal=True, seconds=duration)
+    item = history.record(run.where, step, run.author, evidence.SHALLOW, clear_journal=True, seconds=duration)
     try:
         run.session.rollback()  # a file that left its own transaction open loses it, as with goose's connection
         run.session.batch([Command(b"BEGIN"), item, Command(b"COMMIT")])
@@ -87,7 +88,7 @@ def _execute(run: Run, step: planner.Step, index: int) -> None:
 
 def _with_journal_row(run: Run, step: planner.Step, index: int, reading: Reading, patience: Patience) -> None:
     """The statement and its journal row in one transaction."""
-    done = journal_rows.entry(run.where, step, index, journal.State.DONE, run.author)
+    done = journal_rows.entry(run.where, step, index, journal.State.DONE, run.author, run.note(runs=reading.runs))
     statement = step.statements[index - 1]
     opening = [
         "BEGIN",
@@ -114,7 +115,7 @@ def _by_itself(run: Run, step: planner.Step, index: int, reading: Reading) -> No
     noted = ""
     if run.versioning:
         noted = settling.before(run.session, statement.text)
-        _write(run, step, index, journal.State.STARTED, noted)
+        _write(run, step, index, journal.State.STARTED, noted, evidence.OWN_ID)
     given = _timeouts(run, step, reading)
     execution.send(run.session, _setting(given, local=False))
     try:
@@ -134,7 +135,19 @@ def _by_itself(run: Run, step: planner.Step, index: int, reading: Reading) -> No
                 usual = {"statement_timeout": run.policy.statement_timeout, "lock_timeout": run.policy.session_lock_timeout}
                 execution.send(run.session, _setting({name: usual[name] for name in given}, local=False))
     if run.versioning:
-        _write(run, step, index, journal.State.DONE, noted)
+        _write(run, step, index, journal.State.DONE, noted, _bracket(run, step, index, noted))
+
+
+def _bracket(run: Run, step: planner.Step, index: int, noted: str) -> str:
+    """What a statement that shares no transaction has written: what lies between its *started* row and now (facts.md §1)."""
+    reading = readings.of(step).statements[index - 1]
+    indexes = bool(set(reading.head[:3]) & {"INDEX", "REINDEX"})
+    if indexes:
+        known = [item[0] if isinstance(item, list) else item for item in json.loads(noted or "[]")]
+        gone = "'{" + ",".join(f"1259:{oid}" for oid in known) + "}'::text[]"
+    else:
+        gone = recording.places(run.where)
+    return evidence.between(journal_rows.since(run.where, step, index), gone, indexes=indexes)
 
 
 def _may_have_committed(reading: Reading, failure: failures.ServerFailure) -> bool:
@@ -158,11 +171,12 @@ def _not_done(run: Run, step: planner.Step, index: int, noted: str, *, sweep: bo
 def _within_own_transaction(run: Run, step: planner.Step, index: int, reading: Reading) -> None:
     """A file that begins and commits by itself: its journal rows are part of its own transaction, so they tell what was committed."""
     ends = reading.controls and reading.head[0] in _ENDS
+    note = run.note(runs=readings.of(step).runs)
     if run.versioning and ends and run.session.in_transaction:
-        _write(run, step, index, journal.State.DONE, "")
+        _write(run, step, index, journal.State.DONE, "", note)
     run.session.simple(_bytes(step.statements[index - 1]))
     if run.versioning and not ends:
-        _write(run, step, index, journal.State.DONE, "")
+        _write(run, step, index, journal.State.DONE, "", note)
 
 
 def _timeouts(run: Run, step: planner.Step, reading: Reading) -> dict[str, float]:
@@ -182,9 +196,9 @@ def _bytes(statement: Statement) -> bytes:
     return gounicode.encode(statement.text)
 
 
-def _write(run: Run, step: planner.Step, index: int, state: journal.State, noted: str) -> None:
+def _write(run: Run, step: planner.Step, index: int, state: journal.State, noted: str, note: str = evidence.SHALLOW) -> None:
     try:
-        run.session.batch([journal_rows.entry(run.where, step, index, state, run.author, noted or None)])
+        run.session.batch([journal_rows.entry(run.where, step, index, state, run.author, note, noted or None)])
     except failures.ServerFailure as failure:
         raise rejections.of_step(step, failure, f"failed to write {journal.TABLE}") from None
 
@@ -230,7 +244,10 @@ def _settled(run: Run, step: planner.Step, index: int, noted: str, *, unknown: b
         return index
     run.listener(events.StatementSettled(step.version, index, str(verdict.outcome), verdict.evidence))
     done = verdict.outcome is journal.Outcome.DONE
-    _write(run, step, index, journal.State.DONE if done else journal.State.NOT_DONE, noted)
+    if done:
+        _write(run, step, index, journal.State.DONE, noted, _bracket(run, step, index, noted))
+    else:
+        _write(run, step, index, journal.State.NOT_DONE, noted)
     return index + 1 if done else index
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -24,8 +24,9 @@ from migrator.postgres.pipelines import command, milliseconds
 from migrator.postgres.session import Session
 
 if TYPE_CHECKING:
-    from migrator.engines import Finding, RestorePoint
-    from migrator.planning import events, journal, objects, planner
+    from migrator.engines import RestorePoint, SchemaCheck
+    from migrator.planning import events, journal, planner
+    from migrator.postgres.pipelines import Rows
 
 _LONGEST_APPLICATION_NAME = 63  # bytes; the server cuts longer ones
 _CHECK_CLIENT = "SET client_connection_check_interval = '1s'"
@@ -164,6 +165,7 @@ class PostgresDatabase:
         self._name = name
         self._version = version
         self._place = place
+        self._looked: Rows | None = None  # the answer to `recording.look`, from the reading of the history under the lock
 
     @property
     def engine(self) -> targets.Engine:
@@ -192,13 +194,16 @@ class PostgresDatabase:
         return journal_rows.read_all(self._session, self._place)
 
     def ensure_history(self) -> history.History:
-        """Creates goose's table with row 0 and greylag's two, where absent, then reads."""
-        found = tables.read_complete(self._session, self._place)
-        if found is None:
-            tables.ensure(self._session, self._place)
-            self._place = replace(self._place, complete=True)
-            found = tables.read(self._session, self._place)
-        return found
+        """Creates goose's table with row 0 and greylag's, where absent, then reads."""
+        from migrator.postgres import recording
+
+        answers = tables.read_complete(self._session, self._place, recording.look(self._place))
+        if answers is not None:
+            found, (self._looked,) = answers
+            return found
+        tables.ensure(self._session, self._place)
+        self._place = replace(self._place, complete=True)
+        return tables.read(self._session, self._place)
 
     @contextlib.contextmanager
     def lock(self, listener: events.Listener) -> Iterator[None]:
@@ -227,33 +232,55 @@ class PostgresDatabase:
     def execute(self, plan: planner.Plan, steps: Sequence[planner.Step], listener: events.Listener) -> None:
         """Executes steps in order; see `postgres.execution` and `postgres.autocommit`."""
         author = tables.Author(self._options.run_id, self._options.applied_by, plan.bundle)
-        from migrator.postgres import autocommit, execution
+        from migrator.postgres import autocommit, execution, recording
         from migrator.postgres.run import Run
         from migrator.targets import Mode
 
         # without versioning nothing is recorded that another connection could go on from
         leave = self._options.leave if plan.target.versioning else stay
-        run = Run(self._session, self._place, self._policy, author, listener, plan.target.versioning, leave)
-        for number, (mode, group) in enumerate(_grouped(steps, alone=leave is not stay)):
-            if number:  # not before the first: every connection gets something done
-                run.boundary()
-            if mode is Mode.TRANSACTION:
-                execution.execute(run, group)
-            else:
-                for step in group:
-                    autocommit.execute(run, step)
+        watched = plan.target.versioning and recording.arrive(self._session, self._place, self._looked)
+        self._looked = None
+        run = Run(self._session, self._place, self._policy, author, listener, plan.target.versioning, leave, watched)
+        try:
+            for number, (mode, group) in enumerate(_grouped(steps, alone=leave is not stay)):
+                if number:  # not before the first: every connection gets something done
+                    run.boundary()
+                if mode is Mode.TRANSACTION:
+                    execution.execute(run, group)
+                else:
+                    for step in group:
+                        autocommit.execute(run, step)
+        finally:
+            if plan.target.versioning:
+                self._describe(listener)
 
-    def effects(self, statements: Iterable[str]) -> Iterable[tuple[objects.Effect, ...] | None]:
-        """Per statement what it creates, drops or renames; None for what can't be read."""
-        from migrator.postgres.reading import effects
+    def _describe(self, listener: events.Listener) -> None:
+        """Describes what the run has made, also where it has failed. A description that can't be had is no failure of the run: what was noted stays,
+        and the next run, or `verify`, describes it."""
+        from migrator.planning import events
+        from migrator.postgres import recording
 
-        return effects.read(statements)
+        if self._session.closed or self._session.stopped:
+            return
+        try:
+            recording.describe(self._session, self._place)
+        except errors.Interrupted:
+            return
+        except errors.GreylagError as error:
+            listener(events.Note("warning", "not-described", f"what this run made is noted and not described yet: {error.message}"))
 
-    def inspect(self, expected: Iterable[objects.ObjectName]) -> list[Finding]:
-        """Looks the objects up in the catalogue."""
-        from migrator.postgres import catalog
+    def check_schema(self, statements: Callable[[], Iterable[tuple[str, str]]]) -> SchemaCheck:
+        """Compares the facts of the schema with what is found; no statement is read for it."""
+        from migrator.postgres import recording
 
-        return catalog.inspect(self._session, expected)
+        return recording.check(self._session, self._place)
+
+    def record_schema(self) -> str:
+        """Makes what is there what is recorded."""
+        from migrator.postgres import recording
+
+        tables.ensure(self._session, self._place)
+        return recording.record_all(self._session, self._place)
 
     def read_down_text(self, version: int) -> bytes | None:
         """The recorded file of an applied version."""

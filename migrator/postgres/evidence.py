@@ -6,8 +6,6 @@ later what it made. What it removed has no row any more, but keeps its lock unti
 
 from __future__ import annotations
 
-import re
-
 from migrator.planning.schema_facts import COMMENTS_REMOVED
 
 _GONE = f"""coalesce(pg_catalog.array_remove(pg_catalog.array_agg(CASE k.locktype WHEN 'object' THEN k.classid || ':' || k.objid ELSE '1259:' || k.relation END)
@@ -20,6 +18,9 @@ _OF_BACKEND = "k.pid = pg_catalog.pg_backend_pid() AND k.locktype IN ('transacti
 SHALLOW = f"""(SELECT coalesce(pg_catalog.array_agg(k.transactionid) FILTER (WHERE k.locktype = 'transactionid' AND k.mode = 'ExclusiveLock'), '{{}}') AS xids,
   {_GONE} AS gone FROM pg_catalog.pg_locks AS k WHERE {_OF_BACKEND})"""
 """A row of `xids` and `gone`, of a transaction that opened no subtransaction. (One that has written nothing has no id.)"""
+
+OWN_ID = "(SELECT ARRAY[pg_catalog.pg_current_xact_id()::xid] AS xids, '{}'::text[] AS gone)"
+"""The same of a transaction that has written nothing yet, and is only to tell what came after it."""
 
 _OF_LOCKED = {
     "pg_attribute": "attrelid",
@@ -69,22 +70,23 @@ DEEP = f"""(SELECT coalesce((SELECT pg_catalog.array_agg(w.xmin) FROM (SELECT r.
 """The same of a transaction that may have opened subtransactions: the ids that left a row in a catalogue. (A subtransaction's lock is given up when it
 ends, so the locks don't tell its id.)"""
 
-_PLAIN = re.compile(
-    r"""(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:
-      (?:CREATE|ALTER|DROP)\s+(?!.*\b(?:EVENT\s+TRIGGER)\b)
-        (?:OR\s+REPLACE\s+)?(?:UNIQUE\s+)?(?:UNLOGGED\s+)?
-        (?:TABLE|INDEX|SEQUENCE|VIEW|TYPE|DOMAIN|SCHEMA|FUNCTION|PROCEDURE|TRIGGER|POLICY|COMMENT)\b
-      | COMMENT\s+ON\b | GRANT\b | REVOKE\b | SET\b | RESET\b | LOCK\b )""",
-    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+_ANYTHING = " UNION ALL ".join(f"SELECT x.xmin, true AS plain FROM pg_catalog.{name} AS x" for name in (*_OF_LOCKED, *_WHOLE))
+_INDEXES = (
+    "SELECT x.xmin, x.relkind IN ('i', 'I') AS plain FROM pg_catalog.pg_class AS x UNION ALL SELECT x.xmin, true FROM pg_catalog.pg_index AS x"
+    " UNION ALL SELECT x.xmin, true FROM pg_catalog.pg_constraint AS x"
 )
-_RUNS_SOMETHING = re.compile(r"\bAS\s*(?:\(|SELECT\b|WITH\b|TABLE\b|VALUES\b|EXECUTE\b)|\bEXTENSION\b", re.IGNORECASE)
 
 
-def opens_subtransactions(text: str) -> bool:
-    """Whether a statement may open a subtransaction (a savepoint, a block with EXCEPTION in what it calls). Only what can't is told apart: the commands
-    that change plain objects and run nobody's code."""
-    found = _PLAIN.match(text)
-    if found is None:
-        return True
-    words = text[: found.end()].split()
-    return words[-1].upper() == "TABLE" and bool(_RUNS_SOMETHING.search(text))
+def between(since: str, gone: str, *, indexes: bool) -> str:
+    """The same of work that committed by itself: every id that left a row after the transaction `since` (SQL) and before this one.
+
+    Args:
+        gone: SQL for an array of places that may have been removed.
+        indexes: whether it can only have been indexes and keys; an id that wrote a table's row is then another session's.
+    """
+    rows = _INDEXES if indexes else _ANYTHING
+    return (
+        f"(SELECT coalesce((SELECT pg_catalog.array_agg(w.xmin) FROM (SELECT r.xmin FROM ({rows}) AS r"
+        f" WHERE pg_catalog.age(r.xmin) >= 0 AND pg_catalog.age(r.xmin) < pg_catalog.age({since}) GROUP BY 1"
+        f" HAVING pg_catalog.bool_and(r.plain)) AS w), '{{}}') AS xids, coalesce({gone}, '{{}}') AS gone)"
+    )

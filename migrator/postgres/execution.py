@@ -40,7 +40,7 @@ from migrator import errors
 from migrator.goose import gounicode
 from migrator.goose.statements import Statement
 from migrator.planning import events, planner
-from migrator.postgres import blockers, etiquette, failures, history, locks, rejections
+from migrator.postgres import blockers, etiquette, evidence, failures, history, locks, recording, rejections
 from migrator.postgres.pipelines import Command, Rows, command
 from migrator.postgres.reading import readings
 from migrator.postgres.reading.lock_classes import LockClass
@@ -125,7 +125,7 @@ def _composed(run: Run, step: planner.Step, sending: _Sending, *, waits: bool) -
         for begins, last, item in commands_of(statement, reading.statements[index - 1], flush=each):
             yield _Sent(item, _Role.STATEMENT, step, index, begins, last)
     if run.versioning:
-        yield _Sent(history.record(run.where, step, run.author), _Role.RECORD, step)
+        yield _Sent(history.record(run.where, step, run.author, run.note(runs=reading.runs)), _Role.RECORD, step)
     yield _Sent(Command(b"COMMIT", flush=True), _Role.COMMIT, step)
 
 
@@ -307,6 +307,7 @@ def _try_alone(run: Run, step: planner.Step, patience: Patience, position: _Posi
     session = run.session
     began = time.monotonic()
     settings = etiquette.settings(run, step)
+    since = own_id(session) if run.versioning and readings.of(step).ends else ""
     session.simple(b"BEGIN")
     announce(run, step, started)
     if patience.assist:
@@ -325,16 +326,23 @@ def _try_alone(run: Run, step: planner.Step, patience: Patience, position: _Posi
     if run.versioning:
         position.index, position.doing = 0, rejections.recording(step)
         whole = session.in_transaction and not position.committed
-        duration = record(run, step, None if whole else time.monotonic() - began)
+        duration = record(run, step, None if whole else time.monotonic() - began, since)
     position.index, position.doing = 0, "failed to commit transaction"
     session.simple(b"COMMIT")
     run.listener(migration_finished(step, time.monotonic() - began if duration is None else duration))
 
 
-def record(run: Run, step: planner.Step, duration: float | None) -> float:
-    """Records a step; returns its seconds. `duration` is given where the open transaction isn't the whole of it."""
-    item = replace(history.record(run.where, step, run.author, seconds=duration), name=b"")  # the file may have deallocated it
+def record(run: Run, step: planner.Step, duration: float | None, since: str = "") -> float:
+    """Records a step; returns its seconds. `duration` is given where the open transaction isn't the whole of it; `since` is the id of a transaction
+    before it, where the file may have ended its own."""
+    note = evidence.between(since, recording.places(run.where), indexes=False) if since else run.note(runs=readings.of(step).runs)
+    item = replace(history.record(run.where, step, run.author, note, seconds=duration), name=b"")  # the file may have deallocated it
     return float(run.session.batch([item])[0][0][0] or 0)
+
+
+def own_id(session: Session) -> str:
+    """The id of a transaction of its own, as SQL: what is written from now on has a later one."""
+    return f"'{session.query('SELECT pg_catalog.pg_current_xact_id()::xid')[0][0]}'::xid"
 
 
 def send(session: Session, texts: Iterable[str]) -> None:

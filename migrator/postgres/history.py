@@ -1,4 +1,4 @@
-"""goose's version table and greylag's two tables beside it: how they are made, read and written (goose.md §4); `places` says where they are."""
+"""goose's version table and greylag's tables beside it: how they are made, read and written (goose.md §4); `places` says where they are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from migrator import errors, targets
 from migrator.planning import history, planner
-from migrator.postgres import failures
+from migrator.postgres import evidence, failures
 from migrator.postgres.pipelines import BIGINT, DOUBLE, Command, Rows, command
 from migrator.postgres.places import FACTS, Place, quote
 from migrator.postgres.session import Session
@@ -64,11 +64,11 @@ def read(session: Session, where: Place) -> history.History:
     return _history(where, found) if found else history.History(targets.Engine.POSTGRES, exists=False, table=where.given)
 
 
-def read_complete(session: Session, where: Place) -> history.History | None:
-    """As `read`, in one round trip; None unless all tables are there. Raises as `read`."""
+def read_complete(session: Session, where: Place, *more: Command) -> tuple[history.History, list[Rows]] | None:
+    """As `read`, in one round trip, with the answers to `more`; None unless all tables are there. Raises as `read`."""
     with _reading(where):
-        found = _read_at_once(session, where, _read_rows(where), _read_facts(where))
-    return _history(where, found) if found else None
+        found = _read_at_once(session, where, _read_rows(where), _read_facts(where), *more)
+    return (_history(where, (found[0], found[1])), found[2:]) if found else None
 
 
 def _history(where: Place, found: tuple[Rows, Rows]) -> history.History:
@@ -89,7 +89,7 @@ def _read(session: Session, where: Place, rows: str, facts: str) -> tuple[Rows, 
     with _reading(where):
         found = _read_at_once(session, where, rows, facts)
         if found:
-            return found
+            return found[0], found[1]
         table, side = session.query("SELECT pg_catalog.to_regclass($1), pg_catalog.to_regclass($2)", where.table, where.facts)[0]
         if table is None:
             return None
@@ -99,18 +99,17 @@ def _read(session: Session, where: Place, rows: str, facts: str) -> tuple[Rows, 
         return first, second
 
 
-def _read_at_once(session: Session, where: Place, rows: str, facts: str) -> tuple[Rows, Rows] | None:
-    """Both answers in one round trip, where the tables were there when the session began; None when one is gone since. (The server's log would tell of
+def _read_at_once(session: Session, where: Place, rows: str, facts: str, *more: Command) -> list[Rows] | None:
+    """All answers in one round trip, where the tables were there when the session began; None when one is gone since. (The server's log would tell of
     every query of a table that isn't there, so it isn't simply tried.)"""
     if not where.complete:
         return None
     try:
-        first, second = session.batch([command(rows), command(facts)])
+        return session.batch([command(rows), command(facts), *more])
     except failures.ServerFailure as failure:
         if failure.sqlstate != failures.UNDEFINED_TABLE:
             raise
         return None
-    return first, second
 
 
 @contextlib.contextmanager
@@ -282,7 +281,11 @@ def ensure(session: Session, where: Place) -> None:
 
 def _create_missing(session: Session, where: Place) -> None:
     tables = session.query(
-        "SELECT " + ", ".join(f"pg_catalog.to_regclass(${n})" for n in (1, 2, 3)), where.table, where.facts, where.journal
+        "SELECT " + ", ".join(f"pg_catalog.to_regclass(${n})" for n in (1, 2, 3, 4)),
+        where.table,
+        where.facts,
+        where.journal,
+        where.described,
     )
     missing = [name is None for name in tables[0]]
     wanted: list[Command] = []
@@ -293,6 +296,10 @@ def _create_missing(session: Session, where: Place) -> None:
         wanted.append(command(_CREATE_FACTS.format(facts=where.facts)))
     if missing[2]:
         wanted.append(command(_CREATE_JOURNAL.format(journal=where.journal)))
+    if any(missing[1:]):
+        from migrator.postgres import recording
+
+        wanted += recording.creating(where)
     if wanted:
         session.batch([command("BEGIN"), *wanted, command("COMMIT")])
 
@@ -320,26 +327,36 @@ class Author:
     bundle: str
 
 
-def record(where: Place, step: planner.Step, author: Author, *, clear_journal: bool = False, seconds: float | None = None) -> Command:
+def record(
+    where: Place, step: planner.Step, author: Author, note: str, *, clear_journal: bool = False, seconds: float | None = None
+) -> Command:
     """The one statement that records a step: goose's row and greylag's fact for Up, their removal for Down; it returns the seconds.
 
     Args:
-        clear_journal: whether the step has journal rows, which end here.
+        note: SQL for what the transaction notes of itself (`evidence`).
+        clear_journal: whether the step has journal rows, which end here; what they noted goes into the record.
         seconds: the duration, where it isn't that of the open transaction.
     """
     clear = f", cleared AS (DELETE FROM {where.journal} WHERE version = $1)" if clear_journal else ""
+    xids, gone = (
+        f"e.{name} || coalesce((SELECT pg_catalog.array_agg(n) FROM {where.journal} AS j, pg_catalog.unnest(j.{name}) AS n WHERE j.version = $1), '{{}}')"
+        if clear_journal
+        else f"e.{name}"
+        for name in ("xids", "gone")
+    )
     if step.direction is planner.Direction.DOWN:
         return command(
             f"WITH gone AS (DELETE FROM {where.table} WHERE version_id = $1), facts AS (DELETE FROM {where.facts} WHERE version = $1){clear}"
-            f" SELECT coalesce($2, {_SECONDS})",
+            f" INSERT INTO {where.described} (version, direction, classid, objid, sub, kind, identity, parent, definition, basis, owner, stamp, server)"
+            f" SELECT $1, 'down', 0, 0, 0, 'note', '', '', ({xids})::text, ({gone})::text, '', '', 0 FROM {note} AS e RETURNING coalesce($2, {_SECONDS})",
             step.version,
             seconds,
         )
     item = command(
         f"WITH recorded AS (INSERT INTO {where.table} (version_id, is_applied, tstamp) VALUES ($1, true, pg_catalog.clock_timestamp())"
-        f" RETURNING id){clear} INSERT INTO {where.facts} AS f ({_FACT_COLUMNS})"
-        f" SELECT $1, id, $2, $3, $4, $5, $6, $7, $8, $9, pg_catalog.clock_timestamp(), coalesce($10, {_SECONDS}), $11 FROM recorded"
-        f"{_UPSERT} RETURNING f.seconds",
+        f" RETURNING id){clear} INSERT INTO {where.facts} AS f ({_FACT_COLUMNS}, xids, gone)"
+        f" SELECT $1, id, $2, $3, $4, $5, $6, $7, $8, $9, pg_catalog.clock_timestamp(), coalesce($10, {_SECONDS}), $11, {xids}, {gone}"
+        f" FROM recorded, {note} AS e{_UPSERT}, xids = excluded.xids, gone = excluded.gone RETURNING f.seconds",
         step.version,
         step.name,
         step.checksum,
@@ -352,13 +369,15 @@ def record(where: Place, step: planner.Step, author: Author, *, clear_journal: b
         step.notes.oldest_app,
     )
     types = (*item.types[:9], DOUBLE, BIGINT)  # so that one prepared statement serves rows with and without the last two
-    return replace(item, types=types, name=_prepared_name(author) if not clear_journal and seconds is None else b"")
+    prepared = not clear_journal and seconds is None
+    return replace(item, types=types, name=_prepared_name(author, note) if prepared else b"")
 
 
-def _prepared_name(author: Author) -> bytes:
+def _prepared_name(author: Author, note: str) -> bytes:
     """Nearly every transaction of a run ends with this statement: parsed and planned once it costs the server a third. The name is the run's
     own, as a pooler of sessions may hand on a session with what an earlier run prepared."""
-    return f"greylag_record_{author.run_id[:12]}".encode()
+    depth = "deep" if note is evidence.DEEP else "plain"
+    return f"greylag_record_{depth}_{author.run_id[:12]}".encode()
 
 
 def write_facts(session: Session, where: Place, facts: Sequence[history.Fact]) -> None:

@@ -22,12 +22,14 @@ class Journalled:
     before: str
 
 
-def entry(where: Place, step: planner.Step, index: int, state: journal.State, author: Author, before: str | None = None) -> Command:
-    """Writes one entry of the journal."""
+def entry(
+    where: Place, step: planner.Step, index: int, state: journal.State, author: Author, note: str, before: str | None = None
+) -> Command:
+    """Writes one entry of the journal. `note` is SQL for what the transaction notes of itself (`evidence`)."""
     digest = journal.digest(step.statements[index - 1], step.direction)
     return command(
-        f"INSERT INTO {where.journal} (version, direction, statement, digest, state, run_id, at, before)"
-        " SELECT $1, $2, $3, $4, $5, $6, pg_catalog.clock_timestamp(), $7",
+        f"INSERT INTO {where.journal} (version, direction, statement, digest, state, run_id, at, before, xids, gone)"
+        f" SELECT $1, $2, $3, $4, $5, $6, pg_catalog.clock_timestamp(), $7, e.xids, e.gone FROM {note} AS e",
         step.version,
         str(step.direction),
         index,
@@ -35,6 +37,14 @@ def entry(where: Place, step: planner.Step, index: int, state: journal.State, au
         str(state),
         author.run_id,
         before,
+    )
+
+
+def since(where: Place, step: planner.Step, index: int) -> str:
+    """SQL for the id of the transaction that wrote a statement's *started* row."""
+    return (
+        f"coalesce((SELECT (s.xids)[1] FROM {where.journal} AS s WHERE s.version = {step.version} AND s.statement = {index}"
+        f" AND s.state = '{journal.State.STARTED}' ORDER BY s.id DESC LIMIT 1), pg_catalog.pg_current_xact_id()::xid)"
     )
 
 

@@ -1,4 +1,4 @@
-"""Where goose's version table and greylag's two tables are: found once, when the session begins.
+"""Where goose's version table and greylag's three tables are: found once, when the session begins.
 
 Every statement of greylag's own names its tables with their schema. A migration may then say `SET search_path` or be a pg_dump that empties it:
 goose's own INSERT fails after that (goose#859), ours doesn't, while later statements of the run see the setting exactly as they would with
@@ -20,7 +20,7 @@ DESCRIBED = "greylag_fact"
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where the tables are: quoted, with the schema. `given` is the name as the user wrote it, pasted unquoted as goose does; `complete`: goose's
-    table and greylag's two were there when the session began."""
+    table and greylag's three were there when the session began."""
 
     given: str
     schema: str  # "" when no schema of the search path exists and none was given
@@ -56,6 +56,7 @@ LOCATE = f"""SELECT coalesce(n.nspname, (pg_catalog.parse_ident($1))[array_lengt
   coalesce(c.relname, (pg_catalog.parse_ident($1))[array_length(pg_catalog.parse_ident($1), 1)]),
   pg_catalog.to_regclass(pg_catalog.quote_ident(n.nspname) || '.{FACTS}') IS NOT NULL
     AND pg_catalog.to_regclass(pg_catalog.quote_ident(n.nspname) || '.{journal.TABLE}') IS NOT NULL
+    AND pg_catalog.to_regclass(pg_catalog.quote_ident(n.nspname) || '.{DESCRIBED}') IS NOT NULL
 FROM (SELECT pg_catalog.to_regclass($1) AS oid) AS found
 LEFT JOIN pg_catalog.pg_class AS c ON c.oid = found.oid LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"""
 """Finds the table as goose's unquoted SQL would: through the whole search path; else where CREATE TABLE would put it."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from migrator.engines import Finding, SchemaCheck
 from migrator.planning import schema_facts
 from migrator.postgres import describing, failures
-from migrator.postgres.pipelines import Command, command
+from migrator.postgres.pipelines import Command, Rows, command
 from migrator.postgres.places import Place
 from migrator.postgres.session import Session
 
@@ -32,6 +33,9 @@ CREATE = """CREATE TABLE IF NOT EXISTS {described} (
 
 _INTERNAL = "('home', 'note')"
 _KEY = "classid, objid, sub, kind"
+
+_OWNERS = "('table', 'foreign table', 'view', 'materialized view', 'type', 'domain')"
+_PARTS = "(" + ", ".join(f"'{kind}'" for kind in sorted(schema_facts.PARTS)) + ")"
 
 _HOME = (
     "(SELECT pg_catalog.concat(d.oid, '.', a.attrelid, '.', a.xmin) FROM pg_catalog.pg_attribute AS a, pg_catalog.pg_database AS d"
@@ -70,18 +74,20 @@ def _mark(where: Place) -> str:
 
 
 def _notes(where: Place) -> str:
-    """What was noted and isn't described yet: version, direction, xids, gone. A dropped column leaves its mark in its own row, and an index that became
-    a constraint's is that constraint's from then on: both are added to what is gone."""
-    noted = (
+    """What was noted and isn't described yet: version, direction, xids, gone."""
+    return (
         f"SELECT version, 'up' AS direction, xids, gone FROM {where.facts} WHERE xids IS NOT NULL AND row_id > {_mark(where)}"
         f" UNION ALL SELECT version, direction, definition::xid[], basis::text[] FROM {where.described} WHERE kind = 'note'"
     )
-    return (
-        "SELECT r.version, r.direction, r.xids, r.gone"
-        " || ARRAY(SELECT concat('1259:', a.attrelid, ':', a.attnum) FROM pg_attribute AS a WHERE a.attisdropped AND a.xmin = ANY (r.xids))"
-        " || ARRAY(SELECT concat('1259:', k.conindid) FROM pg_constraint AS k WHERE k.conindid <> 0 AND k.xmin = ANY (r.xids)) AS gone"
-        f" FROM ({noted}) AS r"
-    )
+
+
+_LEFT_MARKS = (
+    "SELECT concat('1259:', a.attrelid, ':', a.attnum) AS place FROM pg_attribute AS a JOIN written AS w ON w.xid = a.xmin::text"
+    f" WHERE a.attisdropped AND a.attrelid >= {describing.FIRST_OWN}"
+    " UNION ALL SELECT concat('1259:', k.conindid) FROM pg_constraint AS k JOIN written AS w ON w.xid = k.xmin::text WHERE k.conindid <> 0"
+)
+"""What is gone without a lock that tells of it: a dropped column leaves its mark in its own row, and an index that became a constraint's is that
+constraint's from then on."""
 
 
 def _describe(where: Place) -> str:
@@ -94,12 +100,21 @@ def _describe(where: Place) -> str:
     return (
         f"{describing.with_now(where)}, noted AS MATERIALIZED ({_notes(where)}),"
         " written AS MATERIALIZED (SELECT x::text AS xid, n.version, n.direction, age(x) AS age FROM noted AS n, unnest(n.xids) AS x),"
-        " removed AS MATERIALIZED (SELECT DISTINCT g AS place FROM noted AS n, unnest(n.gone) AS g),"
+        " removed AS MATERIALIZED (SELECT g AS place FROM noted AS n, unnest(n.gone) AS g"
+        f"   UNION {_LEFT_MARKS}),"
         f" touched AS MATERIALIZED (SELECT DISTINCT ON (n.classid, n.objid, n.sub, n.kind) n.classid, n.objid, n.sub, n.kind, w.version, w.direction"
         "   FROM now AS n CROSS JOIN LATERAL unnest(string_to_array(n.stamp, ' ')) AS s(xid) JOIN written AS w ON w.xid = s.xid"
         "   ORDER BY n.classid, n.objid, n.sub, n.kind, w.age),"
+        # a table that was there before, and that a version has changed, is recorded as that version left it
+        " altered AS MATERIALIZED (SELECT n.identity, t.version, t.direction FROM touched AS t JOIN now AS n"
+        f"   ON {same.format('n', 't')} WHERE t.sub = 0 AND t.kind IN {_OWNERS}"
+        f"   AND (t.classid, t.objid, t.kind) NOT IN (SELECT classid, objid, kind FROM {where.described} WHERE sub = 0)),"
+        " adopted AS MATERIALIZED (SELECT p.classid, p.objid, p.sub, p.kind, a.version, a.direction FROM altered AS a JOIN now AS p"
+        f"   ON p.parent = a.identity WHERE p.kind IN {_PARTS}"
+        "   AND (p.classid, p.objid, p.sub, p.kind) NOT IN (SELECT classid, objid, sub, kind FROM touched)),"
         # NO INHERIT deletes a row and leaves its mark on the columns alone
-        " claimed AS MATERIALIZED (SELECT * FROM touched UNION ALL SELECT DISTINCT ON (n.objid) n.classid, n.objid, 0, n.kind, t.version, t.direction"
+        " claimed AS MATERIALIZED (SELECT * FROM touched UNION ALL SELECT * FROM adopted"
+        " UNION ALL SELECT DISTINCT ON (n.objid) n.classid, n.objid, 0, n.kind, t.version, t.direction"
         f"   FROM touched AS t JOIN {where.described} AS f ON f.classid = t.classid AND f.objid = t.objid AND f.sub = 0"
         "   JOIN now AS n ON n.classid = f.classid AND n.objid = f.objid AND n.kind = f.kind AND n.sub = 0 AND n.stamp <> f.stamp"
         "   WHERE t.kind = 'column' AND n.kind IN ('table', 'foreign table')"
@@ -112,7 +127,7 @@ def _describe(where: Place) -> str:
         "     OR concat(f.classid, ':', f.objid, ':', f.sub) IN (SELECT place FROM removed))),"
         f" replaced AS MATERIALIZED (SELECT f.ctid FROM {where.described} AS f JOIN claimed AS c ON {same.format('c', 'f')}"
         f"   UNION SELECT f.ctid FROM {where.described} AS f JOIN now AS n ON n.kind = f.kind AND n.identity = f.identity"
-        f"   JOIN claimed AS c ON {same.format('c', 'n')} WHERE f.objid = 0),"
+        f"   JOIN claimed AS c ON {same.format('c', 'n')}),"
         f" ended AS (DELETE FROM {where.described} WHERE ctid = ANY (ARRAY(SELECT ctid FROM gone UNION ALL SELECT ctid FROM replaced))),"
         f" refreshed AS (UPDATE {where.described} AS f SET identity = n.identity, parent = n.parent, definition = n.definition, basis = n.basis,"
         f"   owner = n.owner FROM now AS n WHERE {same.format('n', 'f')} AND f.stamp = n.stamp"
@@ -135,9 +150,14 @@ def _finish(where: Place) -> list[Command]:
     ]
 
 
+_PLANNING = "SELECT pg_catalog.set_config('jit', 'off', true), pg_catalog.set_config('enable_nestloop', 'off', true)"
+"""Compiling the query would cost ten times its execution; and how many objects there are is not known to the planner, which would go through them
+once for each of them."""
+
+
 def _settled(commands: Sequence[Command]) -> list[Command]:
-    """Commands in one transaction under the fixed settings. What the query costs is planning: compiling it would cost ten times as much."""
-    opening = [command("BEGIN"), command(describing.SETTINGS), command("SET LOCAL jit = off")]
+    """Commands in one transaction under the fixed settings."""
+    opening = [command("BEGIN"), command(describing.SETTINGS), command(_PLANNING)]
     return [*opening, *commands, command("COMMIT")]
 
 
@@ -150,14 +170,40 @@ def describe(session: Session, where: Place) -> None:
         raise failures.of_server(failure, "to read the catalogue") from None
 
 
-def come_home(session: Session, where: Place) -> None:
-    """Ties the facts of a restored copy to the rows that their objects have here; of what was noted elsewhere and not described nothing is known.
+def places(where: Place) -> str:
+    """SQL for the places of everything recorded: all that may have been removed by work whose locks are given up."""
+    return (
+        f"(SELECT pg_catalog.array_agg(DISTINCT f.classid || ':' || CASE WHEN f.sub > 0 THEN f.objid || ':' || f.sub ELSE f.objid::text END)"
+        f" FROM {where.described} AS f WHERE f.objid <> 0)"
+    )
 
-    In the database where the facts were made this is one look.
+
+def look(where: Place) -> Command:
+    """Asks whether the facts are this database's, and whether event triggers watch it: one row, for `arrive`."""
+    return command(
+        f"SELECT coalesce((SELECT identity = {_home(where)} FROM {where.described} WHERE kind = 'home'), true),"
+        " EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D')"
+    )
+
+
+def arrive(session: Session, where: Place, looked: Rows | None) -> bool:
+    """Before a run executes: sees that the facts are this database's. Returns whether event triggers watch it.
+
+    Args:
+        looked: the answer to `look`, where it was asked together with something else.
     """
     try:
-        if session.query(f"SELECT identity = {_home(where)} FROM {where.described} WHERE kind = 'home'")[0][0] == "t":
-            return
+        at_home, watched = (looked or session.batch([look(where)])[0])[0]
+    except failures.ServerFailure as failure:
+        raise failures.of_server(failure, "to read the facts of the schema") from None
+    if at_home != "t":
+        come_home(session, where)
+    return watched == "t"
+
+
+def come_home(session: Session, where: Place) -> None:
+    """Ties the facts of a restored copy to the rows that their objects have here; of what was noted elsewhere and not described nothing is known."""
+    try:
         tie = (
             f"{describing.with_now(where)} UPDATE {where.described} AS f SET classid = n.classid, objid = n.objid, sub = n.sub,"
             " stamp = CASE WHEN n.definition = f.definition AND n.kind <> 'privileges' THEN n.stamp ELSE '' END"
@@ -171,8 +217,12 @@ def come_home(session: Session, where: Place) -> None:
         raise failures.of_server(failure, "to read the catalogue") from None
 
 
-def record_all(session: Session, where: Place) -> None:
-    """Makes what is there what is recorded (baseline): what no version made, and what was changed since, belongs to no version; the rest keeps its own."""
+def record_all(session: Session, where: Place) -> str:
+    """Makes what is there what is recorded (baseline): what no version made, and what was changed since, belongs to no version; the rest keeps its own.
+
+    Returns what there is to say about it.
+    """
+    before = read(session, where).compare()
     take = (
         f"{describing.with_now(where)}, kept AS MATERIALIZED (SELECT f.ctid, n.classid, n.objid, n.sub, n.kind FROM {where.described} AS f"
         " JOIN now AS n ON n.kind = f.kind AND n.identity = f.identity AND n.definition = f.definition),"
@@ -186,12 +236,22 @@ def record_all(session: Session, where: Place) -> None:
     proven = f"UPDATE {where.facts} SET xids = '{{}}' WHERE xids IS NULL"
     try:
         session.batch(_settled([command(take), command(proven), *_finish(where)]))
+        count = session.query(f"SELECT pg_catalog.count(*) FROM {where.described} WHERE kind NOT IN {_INTERNAL}")[0][0]
     except failures.ServerFailure as failure:
         session.rollback()
         raise failures.of_server(failure, "to record what the catalogue says") from None
+    changed = f"; {len(before.differences)} difference(s) count as they are now" if before.differences else ""
+    return f"recorded {count} object(s) of the schema{changed}"
 
 
 # --- reading ------------------------------------------------------------------------------------------------------------------------
+
+
+_MOVED = frozenset({"XX000", failures.UNDEFINED_TABLE, "42704", "42883"})
+"""What the server says when another session drops an object while its definition is read ("cache lookup failed"): the functions that write definitions
+look at the newest catalogue, not at the query's."""
+
+_MOST_TRIES = 3
 
 
 def read(session: Session, where: Place) -> schema_facts.Schema:
@@ -199,47 +259,72 @@ def read(session: Session, where: Place) -> schema_facts.Schema:
 
     Raises LoginFailed (no SELECT on the tables) and what the connection raises.
     """
-    try:
-        return _read(session, where)
-    except failures.ServerFailure as failure:
-        session.rollback()
-        raise failures.of_server(failure, "to read the facts of the schema") from None
+    tried = 0
+    while True:
+        tried += 1
+        try:
+            return _read(session, where)
+        except failures.ServerFailure as failure:
+            session.rollback()
+            if failure.sqlstate not in _MOVED or tried == _MOST_TRIES:
+                raise failures.of_server(failure, "to read the facts of the schema") from None
+
+
+def check(session: Session, where: Place) -> SchemaCheck:
+    """The comparison of both, as `engines.Database.check_schema` promises."""
+    schema = read(session, where)
+    found = schema.compare()
+    return SchemaCheck(
+        findings=tuple(
+            Finding(item.subject, item.state, item.author, item.expected, item.found, item.version) for item in found.differences
+        ),
+        checked=found.checked,
+        foreign=found.foreign,
+        notes=found.notes,
+        unproven=schema.unproven,
+    )
 
 
 def _read(session: Session, where: Place) -> schema_facts.Schema:
-    there = session.query(
-        "SELECT pg_catalog.to_regclass($1) IS NOT NULL, pg_catalog.to_regclass($2) IS NOT NULL", where.described, where.table
-    )[0]
-    if there != ("t", "t"):
-        return schema_facts.Schema((), (), at_home=False, complete=False)
+    names = (where.table, where.facts, where.described)
+    there = session.query("SELECT " + ", ".join(f"pg_catalog.to_regclass(${number}) IS NOT NULL" for number in (1, 2, 3)), *names)[0]
+    if there != ("t", "t", "t"):  # an older greylag, goose, or nobody
+        applied = session.query(f"SELECT DISTINCT version_id FROM {where.table} WHERE version_id > 0 ORDER BY 1") if there[0] == "t" else []
+        return schema_facts.Schema((), (), at_home=False, unproven=tuple(int(row[0] or 0) for row in applied), complete=False)
     answers = session.batch(
         [
             command("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
             command(describing.SETTINGS),
-            command("SET LOCAL jit = off"),
+            command(_PLANNING),
             command(f"SELECT version, direction, {describing.COLUMNS}, server FROM {where.described} WHERE kind NOT IN {_INTERNAL}"),
             command(f"{describing.query(where)}"),
             command(f"SELECT identity = {_home(where)} FROM {where.described} WHERE kind = 'home'"),
             command(f"SELECT n.version, n.direction, n.xids::text[]::text, n.gone::text FROM ({_notes(where)}) AS n"),
-            command(f"SELECT version FROM {where.facts} WHERE xids IS NULL"),
+            command(f"WITH written AS (SELECT x::text AS xid FROM ({_notes(where)}) AS n, unnest(n.xids) AS x) {_LEFT_MARKS}"),
+            command(
+                f"SELECT f.version FROM {where.facts} AS f JOIN {where.table} AS t ON t.id = f.row_id AND t.version_id = f.version WHERE f.xids IS NULL"
+            ),
+            command(f"SELECT DISTINCT version_id FROM {where.table} WHERE is_applied"),
             command("COMMIT"),
         ]
     )
-    recorded, found, home, notes, unproven = answers[3:8]
+    recorded, found, home, notes, marks, unproven, applied = answers[3:10]
     at_home = bool(home) and home[0][0] == "t"
     known = tuple(_recorded(row) for row in recorded)
     now = tuple(_found(row, session.server_version) for row in found)
     undescribed = tuple(_note(row) for row in notes)
+    removed = schema_facts.Note(0, "", frozenset(), frozenset(row[0] or "" for row in marks))
     missing = {int(row[0] or 0) for row in unproven}
     if not at_home:
         missing |= {note.version for note in undescribed if note.direction == "up"}
         undescribed = ()
     return schema_facts.Schema(
-        recorded=schema_facts.described(known, now, undescribed) if undescribed else known,
+        recorded=schema_facts.described(known, now, (*undescribed, removed)) if undescribed else known,
         found=now,
         at_home=at_home,
         unproven=tuple(sorted(missing)),
         undescribed=tuple(sorted({note.version for note in undescribed})),
+        applied=frozenset(int(row[0] or 0) for row in applied),
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from migrator import engines
 from migrator.planning import events, planner
-from migrator.postgres import locks
+from migrator.postgres import evidence, locks
 from migrator.postgres.history import Author
 from migrator.postgres.places import Place
 from migrator.postgres.reading.lock_classes import LockClass
@@ -31,6 +31,12 @@ class Run:
     listener: events.Listener
     versioning: bool
     leave: Callable[[], bool] = engines.stay
+    watched: bool = False
+    """Whether the database has event triggers, which run code at any statement."""
+
+    def note(self, *, runs: bool) -> str:
+        """What a transaction notes of itself (facts.md §1). `runs`: whether its statements may run code."""
+        return evidence.DEEP if runs or self.watched else evidence.SHALLOW
 
     def boundary(self) -> None:
         """Where another connection could go on with the work. Raises `engines.Left` when this one is to be left."""

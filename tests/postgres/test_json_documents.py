@@ -56,7 +56,10 @@ def test_documents_hold_the_fields_of_the_page(playground: Playground, said: Any
     for words in (("version",), ("wait",), ("baseline",)):
         assert set(said(*words)[0]) == _documented(words[0]) | ALWAYS
     (verified,) = said("verify")
-    assert set(verified) | {"subject", "state", "reason", "job", "workload", "status"} == _documented("verify") | ALWAYS
+    assert (
+        set(verified) | {"subject", "state", "reason", "expected", "found", "version", "job", "workload", "status"}
+        == _documented("verify") | ALWAYS
+    )
     (repaired,) = said("repair", "-checksum", "1")
     assert {*repaired, *repaired["checksums"][0], "statement", "done"} == _documented("repair") | ALWAYS
 

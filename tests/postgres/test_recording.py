@@ -14,6 +14,7 @@ from migrator import errors
 from migrator.postgres import evidence, places, recording
 from migrator.postgres import history as tables
 from migrator.postgres.pipelines import command
+from migrator.postgres.reading import readings
 from migrator.postgres.session import Session
 from sandbox.databases import postgres
 
@@ -31,7 +32,7 @@ class Noting:
         self.session.batch([command("BEGIN"), *map(command, (*made, journal)), *recording.creating(PLACE), command("COMMIT")])
 
     def apply(self, version: int, text: str) -> None:
-        deep = any(evidence.opens_subtransactions(statement) for statement in text.split(";\n"))
+        deep = any(readings.of_text(statement).runs for statement in text.split(";\n"))
         self.session.simple(b"BEGIN")
         self.session.simple(text.encode())
         self.session.query(
@@ -167,11 +168,13 @@ def test_baseline_makes_what_is_there_what_is_recorded(noting: Noting) -> None:
         ("CREATE EXTENSION citext", True),
         ("CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION f()", True),
         ("WITH x AS (SELECT 1) SELECT f()", True),
-        ("", True),
+        ("(SELECT f())", True),
+        ("CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", False),
+        ("CREATE TABLE t (a int); SELECT f()", True),
     ],
 )
 def test_only_what_runs_nobodys_code_is_noted_by_its_own_id_alone(text: str, deep: bool) -> None:
-    assert evidence.opens_subtransactions(text) is deep
+    assert readings.of_text(text).runs is deep
 
 
 def test_what_a_dump_restores_compares_by_name(server: postgres.PostgresServer, noting: Noting, tmp_path: Path) -> None:

@@ -10,9 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator.planning import objects
-from migrator.planning.objects import Kind, ObjectName
-from migrator.postgres.reading import effects, readings
+from migrator.postgres.reading import readings
 from migrator.postgres.reading.lock_classes import LockClass
 
 
@@ -134,90 +132,6 @@ def test_a_chunk_is_cut_where_the_grammar_cuts_it(parts: list[str], separator: s
 def written(text: str) -> list[str]:
     """The commands of a text as the grammar cuts and writes them."""
     return [postgast.deparse(postgast.parse(item)) for item in postgast.split(text, method="parser")] if text.strip() else []
-
-
-def left(*statements: str) -> set[str]:
-    """What exists after the statements, as short texts."""
-    found = [effect for item in effects.read(statements) for effect in item or ()]
-    return {str(item) for item in objects.fold(found)}
-
-
-@pytest.mark.parametrize(
-    ("statements", "expected"),
-    [
-        (
-            ["CREATE TABLE t (id serial PRIMARY KEY, a int UNIQUE, b int REFERENCES u (id), c int CHECK (c > 0))"],
-            {
-                "table t", "column t.id", "column t.a", "column t.b", "column t.c", "sequence t.t_id_seq", "constraint t.t_pkey",
-                "constraint t.t_a_key", "constraint t.t_b_fkey", "constraint t.t_c_check",
-            },
-        ),
-        (["CREATE TABLE s.t (id int)", "CREATE INDEX ON s.t (id)"], {"table s.t", "column s.t.id", "index s.t.t_id_idx"}),
-        (
-            ["CREATE TABLE t (a int, b int)", "CREATE INDEX ON t (a)", "CREATE INDEX ON t (a)", "CREATE INDEX ON t (lower(b), a)"],
-            {"table t", "column t.a", "column t.b", "index t.t_a_idx", "index t.t_a_idx1", "index t.t_lower_a_idx"},
-        ),
-        (["CREATE TABLE t (a int, b int)", "CREATE INDEX i ON t (a)", "ALTER TABLE t DROP COLUMN a"], {"table t", "column t.b"}),
-        (["CREATE TABLE t (a int)", "CREATE INDEX i ON t (a)", "ALTER TABLE t RENAME TO u"], {"table u", "column u.a", "index u.i"}),
-        (["CREATE TABLE t (a int)", "CREATE INDEX i ON t (a)", "ALTER TABLE t RENAME COLUMN a TO b", "ALTER TABLE t DROP b"], {"table t"}),
-        (["CREATE TABLE t (a int PRIMARY KEY)", "ALTER INDEX t_pkey RENAME TO k"], {"table t", "column t.a", "constraint t.k"}),
-        (["CREATE TABLE t (a int)", "DROP TABLE public.t"], set()),
-        (["CREATE TABLE public.t (a int)", "DROP TABLE IF EXISTS t CASCADE"], set()),
-        (
-            ["CREATE TABLE u (id int)", "CREATE TABLE t (a int)", "ALTER TABLE t ADD CONSTRAINT f FOREIGN KEY (a) REFERENCES u (id)",
-             "DROP TABLE u CASCADE"],
-            {"table t", "column t.a"},
-        ),
-        (["CREATE TABLE t (a int)", "CREATE VIEW v AS SELECT * FROM t", "DROP TABLE t CASCADE"], set()),
-        (["CREATE TABLE t (a int)", "ALTER TABLE t ADD CONSTRAINT c CHECK (a > 0) NOT VALID"], {"table t", "column t.a"}),
-        (
-            ["CREATE TABLE t (a int)", "ALTER TABLE t ADD CONSTRAINT c CHECK (a > 0) NOT VALID", "ALTER TABLE t VALIDATE CONSTRAINT c"],
-            {"table t", "column t.a", "constraint t.c"},
-        ),
-        (["CREATE TABLE t (a int)", "CREATE TABLE IF NOT EXISTS t (a int, b int)"], {"table t", "column t.a"}),
-        (["CREATE TEMP TABLE t (a int)"], set()),
-        (["CREATE SCHEMA s", "CREATE TABLE s.t (a int)", "DROP SCHEMA s CASCADE"], set()),
-        (["CREATE SCHEMA s CREATE TABLE t (a int)"], {"schema s", "table s.t", "column s.t.a"}),
-        (["CREATE TABLE t (a int)", "ALTER TABLE t SET SCHEMA s"], {"table s.t", "column s.t.a"}),
-        (["CREATE TYPE mood AS ENUM ('a')", "CREATE DOMAIN d AS int", "CREATE TYPE c AS (a int)", "DROP TYPE c"], {"type mood", "type d"}),
-        (["CREATE TYPE a AS ENUM ('x')", "ALTER TYPE a RENAME TO b"], {"type b"}),
-        (
-            ["CREATE FUNCTION s.f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$", "CREATE TABLE t (a int)",
-             "CREATE TRIGGER x BEFORE INSERT ON t EXECUTE FUNCTION s.f()"],
-            {"function s.f", "table t", "column t.a", "trigger t.x"},
-        ),
-        (["CREATE MATERIALIZED VIEW m AS SELECT 1 AS a", "CREATE UNIQUE INDEX m_a ON m (a)"], {"materialized view m", "index m.m_a"}),
-        (["CREATE TABLE p (a int) PARTITION BY LIST (a)", "CREATE TABLE c PARTITION OF p DEFAULT"], {"table p", "column p.a", "table c"}),
-        (["CREATE EXTENSION IF NOT EXISTS pgcrypto", "CREATE SEQUENCE s.q", "DROP EXTENSION pgcrypto"], {"sequence s.q"}),
-        (
-            ["CREATE TABLE t (a int)", "CREATE UNIQUE INDEX i ON t (a)", "ALTER TABLE t ADD CONSTRAINT k PRIMARY KEY USING INDEX i"],
-            {"table t", "column t.a", "constraint t.k"},
-        ),
-        (["INSERT INTO t VALUES (1)", "GRANT SELECT ON t TO r", "SET search_path = app", "SELECT setval('s', 1)"], set()),
-        (["CREATE TABLE t AS SELECT 1"], {"table t"}),
-        (["CREATE TABLE t (a int); CREATE TABLE u (b int)"], {"table t", "column t.a", "table u", "column u.b"}),
-    ],
-)  # fmt: skip
-def test_the_objects_that_statements_leave_behind(statements: list[str], expected: set[str]) -> None:
-    assert left(*statements) == expected
-
-
-@pytest.mark.parametrize(
-    "text", ["DO $$ BEGIN EXECUTE 'CREATE TABLE t (a int)'; END $$", "SELECT make_tables()", "CALL p()", "SELEC 1", "\udcff"]
-)
-def test_what_only_runs_at_the_server_has_unknown_effects(text: str) -> None:
-    assert list(effects.read([text])) == [None]
-
-
-def test_a_name_that_would_be_cut_is_not_guessed() -> None:
-    long = "x" * 60
-    found = left(f"CREATE TABLE {long} (a int)", f"CREATE INDEX ON {long} (a)")
-    assert found == {f"table {long}", f"column {long}.a"}
-
-
-def test_objects_know_their_table() -> None:
-    found = [effect.subject for item in effects.read(["CREATE TABLE s.t (a int UNIQUE)"]) for effect in item or ()]
-    assert ObjectName(Kind.CONSTRAINT, "s", "t_a_key", "t") in found
 
 
 def test_usual_statements_need_no_grammar() -> None:

@@ -1,13 +1,11 @@
-"""PostgreSQL's own grammar (libpg_query): a statement's tree, and walks over it that need no knowledge of its node types.
+"""PostgreSQL's own grammar (libpg_query): a statement's tree.
 
-The only importer of the grammar, which takes 0.2 s to load: it is asked where the words of a statement don't decide (`readings`), and for what a
-statement does to objects.
+The only importer of the grammar, which takes 0.2 s to load: it is asked where the words of a statement don't decide (`readings`).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,30 +59,3 @@ def kinds() -> Any:
     import postgast
 
     return postgast.pg_query_pb2
-
-
-def relations_of(node: Any) -> Iterator[tuple[str, str]]:
-    """(schema, name) of every relation that the query reads; names of its WITH queries are among them."""
-    for item in _messages(node):
-        if item.DESCRIPTOR.name == "RangeVar":
-            yield item.schemaname, item.relname
-
-
-def functions_of(node: Any) -> Iterator[tuple[str, str]]:
-    """(schema, name) of every function that the query calls."""
-    for item in _messages(node):
-        if item.DESCRIPTOR.name == "FuncCall":
-            parts = [part.string.sval for part in item.funcname]
-            yield (parts[-2] if len(parts) > 1 else "", parts[-1] if parts else "")
-
-
-def _messages(node: Any) -> Iterator[Any]:
-    """The node and all below it; without recursion, as expressions may be nested deeply."""
-    waiting = [node]
-    while waiting:
-        item = waiting.pop()
-        yield item
-        for descriptor, value in item.ListFields():
-            if descriptor.message_type is None:
-                continue
-            waiting.extend(value if descriptor.is_repeated else [value])

@@ -40,6 +40,7 @@ class Reading:
         touches: whether it may change any time-out of the session.
         restores: whether it is a setting of the session that a later session must be given again.
         returns: whether it may return rows.
+        runs: whether it may run code that opens subtransactions: a function, a block, a savepoint. What is plain DDL doesn't.
         head: first words of its first command; none where it begins with something else, as `(SELECT 1)` does.
         creates: the table that it makes, if it is one command that does.
         changes: the table that it changes, if it is one command that concerns no other.
@@ -57,6 +58,7 @@ class Reading:
     touches: bool
     restores: bool
     returns: bool
+    runs: bool
     head: tuple[str, ...]
     creates: str = ""
     changes: str = ""
@@ -104,6 +106,16 @@ _SETS_TIMEOUT = re.compile(
     r"\bset\s+(?:local\s+|session\s+)?(lock|statement)_timeout\b|\bset_config\s*\(\s*'(lock|statement)_timeout'", re.IGNORECASE
 )
 _DURABILITY = "synchronous_commit"
+_PLAIN = frozenset({"CREATE", "ALTER", "DROP"})
+_BESIDE = frozenset({"COMMENT", "GRANT", "REVOKE", "SET", "RESET", "LOCK", "BEGIN", "START", "COMMIT", "END", "REINDEX"})
+_BETWEEN = frozenset({"OR", "REPLACE", "UNIQUE", "UNLOGGED", "CONSTRAINT"})
+# fmt: off
+_PLAIN_OBJECTS = frozenset({
+    "TABLE", "INDEX", "SEQUENCE", "VIEW", "TYPE", "DOMAIN", "SCHEMA", "FUNCTION", "PROCEDURE", "TRIGGER", "POLICY", "STATISTICS", "RULE",
+})
+# fmt: on
+_FILLED = frozenset({"TABLE", "SCHEMA"})
+_FROM_QUERY = re.compile(r"\bas\s*(?:\(|--|/\*|select\b|with\b|table\b|values\b|execute\b)", re.IGNORECASE)
 _REFERENCES = re.compile(r"\breferences\b|\bpartition\b|\binherit\b", re.IGNORECASE)
 _COMMITS = re.compile(r"\b(?:commit|rollback)\b", re.IGNORECASE)
 _CONCURRENTLY = re.compile(r"\b(?:concurrently|finalize)\b", re.IGNORECASE)
@@ -170,6 +182,7 @@ def _of_commands(text: str, outline: lexer.Outline) -> Reading:
         touches=setting and _TIMEOUTS.search(text) is not None,
         restores=single and _restores(commands[0][0], text),
         returns=not firsts.isdisjoint(_RETURNING) or "" in firsts,
+        runs=any(_runs(words, body) for words, body in commands),
         head=commands[0][0] if commands else (),
         creates=_match(_NEW_TABLE, text) if single and firsts == {"CREATE"} else "",
         changes=_match(_ON_TABLE, text) if single and lock.blocks and not _REFERENCES.search(text) else "",
@@ -179,6 +192,15 @@ def _of_commands(text: str, outline: lexer.Outline) -> Reading:
     if len(_seen) >= _SEEN_MOST:
         _seen.clear()
     return _seen.setdefault(found, found)
+
+
+def _runs(words: Sequence[str], body: str) -> bool:
+    """Whether a command may run somebody's code. Only what can't is told apart: the commands that change plain objects."""
+    first, *more = words or ("",)
+    if first not in _PLAIN:
+        return first not in _BESIDE
+    kind = next((word for word in more if word not in _BETWEEN), "")
+    return kind not in _PLAIN_OBJECTS or (kind in _FILLED and first == "CREATE" and _FROM_QUERY.search(body) is not None)
 
 
 def _is_divisible(text: str, outline: lexer.Outline) -> bool:
@@ -236,7 +258,7 @@ class StepReading:
         size: characters of all of them.
         pipelined: whether all can be sent through one pipeline.
         divided: whether a statement among them is sent as several messages.
-        sets, touches, ends: of any of them, see `Reading`.
+        sets, touches, ends, runs: of any of them, see `Reading`.
     """
 
     statements: tuple[Reading, ...]
@@ -247,6 +269,7 @@ class StepReading:
     sets: frozenset[str]
     touches: bool
     ends: bool
+    runs: bool
 
 
 def of(step: plans.Step) -> StepReading:
@@ -265,6 +288,7 @@ def _of_step(step: plans.Step) -> StepReading:
         sets=frozenset[str]().union(*{item.sets for item in found}),
         touches=any(item.touches for item in found),
         ends=any(item.ends for item in found),
+        runs=any(item.runs for item in found),
     )
 
 
