@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from migrator import targets
-    from migrator.planning import events, history, journal, planner
+    from migrator.planning import events, history, journal, plans
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +173,11 @@ class Database(Protocol):
         """Holds the migration lock. Polls, emitting LockWaiting; raises LockUnavailable after `locks.migration_wait`."""
         ...
 
-    def require_fit(self, plan: planner.Plan) -> None:
+    def require_fit(self, plan: plans.Plan) -> None:
         """Refuses a plan whose files would not mean on this server what they say; writes nothing. Raises PlanRefused (`cluster-unnamed`)."""
         ...
 
-    def execute(self, plan: planner.Plan, steps: Sequence[planner.Step], listener: events.Listener) -> None:
+    def execute(self, plan: plans.Plan, steps: Sequence[plans.Step], listener: events.Listener) -> None:
         """Executes steps in order under the lock, each recorded with its own history row (or row deletion for down; nothing is recorded when
         `plan.target.versioning` is False). Emits MigrationStarted, StatementFinished, MigrationFinished. After an error, finished migrations stay
         finished and recorded.

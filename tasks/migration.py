@@ -14,9 +14,9 @@ from contextlib import contextmanager
 
 from pydantic import SecretStr
 
-from migrator import databases, errors
+from migrator import databases, errors, targets
 from migrator.applying import Report, apply
-from migrator.planning import events, files, planner, refusals
+from migrator.planning import events, files, planner, plans, refusals
 from migrator.planning.history import History
 from migrator.planning.plans import Plan, Policy
 from tasks import commands
@@ -92,7 +92,7 @@ class Prepared:
 
     def covered_by(self, digest: str) -> bool:
         """Tells whether this plan is the one with that digest, or the rest of it."""
-        return planner.approves(digest, self.plan, self.history)
+        return plans.approves(digest, self.plan, self.history)
 
 
 def prepare(request: Request) -> Prepared:
@@ -254,7 +254,7 @@ def _cancelled_after(seconds: float | None, cancel: Callable[[], None]) -> Itera
 
 
 def _plan(migrations: files.MigrationSet, history: History, engine: Engine, env: Mapping[str, str] | None, policy: Policy) -> Plan:
-    return planner.plan(migrations, history, planner.Target(planner.Verb.UP), engine=engine, policy=policy, env=env)
+    return planner.plan(migrations, history, targets.Target(targets.Verb.UP), engine=engine, policy=policy, env=env)
 
 
 def remarks(plan: Plan) -> tuple[Remark, ...]:

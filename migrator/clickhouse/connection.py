@@ -19,7 +19,7 @@ from migrator.goose import durations
 from migrator.planning import events, history, journal
 
 if TYPE_CHECKING:
-    from migrator.planning import objects, planner
+    from migrator.planning import objects, plans
 
 _KEEPER_ENGINES = frozenset({"Replicated", "Shared"})
 """Engines of databases whose DDL is replicated by Keeper."""
@@ -184,7 +184,7 @@ class ClickHouseDatabase:
 
         return KeeperRow(self._session)
 
-    def require_fit(self, plan: planner.Plan) -> None:
+    def require_fit(self, plan: plans.Plan) -> None:
         """Refuses files that are written for a cluster where the address names none; see `topology`."""
         if self._place.profile is not tables.Profile.SINGLE or self._insisted:
             return
@@ -193,7 +193,7 @@ class ClickHouseDatabase:
         with _doing("to look at the servers' clusters"):
             topology.require_named(self._session, plan)
 
-    def execute(self, plan: planner.Plan, steps: Sequence[planner.Step], listener: events.Listener) -> None:
+    def execute(self, plan: plans.Plan, steps: Sequence[plans.Step], listener: events.Listener) -> None:
         """Executes steps in order under the lock; see `execution`.
 
         Raises StatementRejected, LockUnavailable, Unavailable, TimedOut, Interrupted, NeedsAnswer.

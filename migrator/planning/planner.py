@@ -14,26 +14,12 @@ from typing import TYPE_CHECKING
 from migrator import errors
 from migrator.planning import refusals, selection
 from migrator.planning.history import Fact, History, Outline
-from migrator.planning.plans import ACCEPT_NOTHING, Plan, Policy, Remark, Step, approves
+from migrator.planning.plans import ACCEPT_NOTHING, Plan, Policy, Remark, Step
 from migrator.targets import UPWARDS, Direction, Engine, Mode, Target, Verb
 
 if TYPE_CHECKING:
     from migrator.planning import files
 
-__all__ = [
-    "Direction",
-    "Mode",
-    "Plan",
-    "Policy",
-    "Remark",
-    "Step",
-    "Target",
-    "Verb",
-    "approves",
-    "plan",
-    "remaining",
-    "settled",
-]
 
 Recall = Callable[[int], bytes | None]
 

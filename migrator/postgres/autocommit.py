@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from migrator import errors
 from migrator.goose import gounicode
 from migrator.goose.statements import Statement
-from migrator.planning import events, journal, planner, questions
+from migrator.planning import events, journal, plans, questions
 from migrator.postgres import etiquette, evidence, execution, failures, history, journal_rows, locks, recording, rejections, settling
 from migrator.postgres.pipelines import Command
 from migrator.postgres.reading import readings
@@ -26,7 +26,7 @@ from migrator.postgres.run import Patience, Run
 _ENDS = ("COMMIT", "END")
 
 
-def execute(run: Run, step: planner.Step) -> None:
+def execute(run: Run, step: plans.Step) -> None:
     """Executes one step. Raises what `engines.Database.execute` says; NeedsAnswer when an earlier run left a question."""
     execution.refuse_nul(step)
     etiquette.note_touches(run, step)
@@ -48,7 +48,7 @@ def execute(run: Run, step: planner.Step) -> None:
     run.listener(execution.migration_finished(step, duration))
 
 
-def _record(run: Run, step: planner.Step, duration: float) -> None:
+def _record(run: Run, step: plans.Step, duration: float) -> None:
     """The history row and the end of the journal, in one transaction."""
     item = history.record(run.where, step, run.author, evidence.SHALLOW, clear_journal=True, seconds=duration)
     try:
@@ -62,7 +62,7 @@ def _record(run: Run, step: planner.Step, duration: float) -> None:
 # --- one statement ------------------------------------------------------------------------------------------------------------------
 
 
-def _execute(run: Run, step: planner.Step, index: int) -> None:
+def _execute(run: Run, step: plans.Step, index: int) -> None:
     """One statement, tried again while it doesn't get its lock."""
     reading = readings.of(step).statements[index - 1]
     patience = Patience()
@@ -86,7 +86,7 @@ def _execute(run: Run, step: planner.Step, index: int) -> None:
             execution.retry_or_raise(run, step, index, failure, patience, again=again)
 
 
-def _with_journal_row(run: Run, step: planner.Step, index: int, reading: Reading, patience: Patience) -> None:
+def _with_journal_row(run: Run, step: plans.Step, index: int, reading: Reading, patience: Patience) -> None:
     """The statement and its journal row in one transaction."""
     done = journal_rows.entry(run.where, step, index, journal.State.DONE, run.author, run.note(runs=reading.runs))
     statement = step.statements[index - 1]
@@ -109,7 +109,7 @@ def _with_journal_row(run: Run, step: planner.Step, index: int, reading: Reading
     run.session.batch([done, Command(b"COMMIT")])
 
 
-def _by_itself(run: Run, step: planner.Step, index: int, reading: Reading) -> None:
+def _by_itself(run: Run, step: plans.Step, index: int, reading: Reading) -> None:
     """A statement that can't share a transaction: journalled as started before, as done after."""
     statement = step.statements[index - 1]
     noted = ""
@@ -138,7 +138,7 @@ def _by_itself(run: Run, step: planner.Step, index: int, reading: Reading) -> No
         _write(run, step, index, journal.State.DONE, noted, _bracket(run, step, index, noted))
 
 
-def _bracket(run: Run, step: planner.Step, index: int, noted: str) -> str:
+def _bracket(run: Run, step: plans.Step, index: int, noted: str) -> str:
     """What a statement that shares no transaction has written: what lies between its *started* row and now (facts.md §1)."""
     reading = readings.of(step).statements[index - 1]
     indexes = bool(set(reading.head[:3]) & {"INDEX", "REINDEX"})
@@ -155,7 +155,7 @@ def _may_have_committed(reading: Reading, failure: failures.ServerFailure) -> bo
     return reading.commits_itself and bool(failure.context)
 
 
-def _not_done(run: Run, step: planner.Step, index: int, noted: str, *, sweep: bool) -> None:
+def _not_done(run: Run, step: plans.Step, index: int, noted: str, *, sweep: bool) -> None:
     """Writes down that the server refused the statement, and drops the invalid index that it made."""
     if not run.versioning:
         return
@@ -168,7 +168,7 @@ def _not_done(run: Run, step: planner.Step, index: int, noted: str, *, sweep: bo
                 _swept(run, step, settling.sweep(run.session, verdict.leftovers, run.policy.session_lock_timeout))
 
 
-def _within_own_transaction(run: Run, step: planner.Step, index: int, reading: Reading) -> None:
+def _within_own_transaction(run: Run, step: plans.Step, index: int, reading: Reading) -> None:
     """A file that begins and commits by itself: its journal rows are part of its own transaction, so they tell what was committed."""
     ends = reading.controls and reading.head[0] in _ENDS
     note = run.note(runs=readings.of(step).runs)
@@ -179,7 +179,7 @@ def _within_own_transaction(run: Run, step: planner.Step, index: int, reading: R
         _write(run, step, index, journal.State.DONE, "", note)
 
 
-def _timeouts(run: Run, step: planner.Step, reading: Reading) -> dict[str, float]:
+def _timeouts(run: Run, step: plans.Step, reading: Reading) -> dict[str, float]:
     """The time-outs that one statement is given, in seconds; those that the file sets itself are left to it."""
     timeouts = run.timeouts(step, reading.lock)
     own = readings.of(step).sets
@@ -196,7 +196,7 @@ def _bytes(statement: Statement) -> bytes:
     return gounicode.encode(statement.text)
 
 
-def _write(run: Run, step: planner.Step, index: int, state: journal.State, noted: str, note: str = evidence.SHALLOW) -> None:
+def _write(run: Run, step: plans.Step, index: int, state: journal.State, noted: str, note: str = evidence.SHALLOW) -> None:
     try:
         run.session.batch([journal_rows.entry(run.where, step, index, state, run.author, note, noted or None)])
     except failures.ServerFailure as failure:
@@ -206,7 +206,7 @@ def _write(run: Run, step: planner.Step, index: int, state: journal.State, noted
 # --- resuming -----------------------------------------------------------------------------------------------------------------------
 
 
-def _resume(run: Run, step: planner.Step) -> int:
+def _resume(run: Run, step: plans.Step) -> int:
     """The first statement to execute, after what an earlier run left was settled."""
     try:
         found = journal_rows.read(run.session, run.where, step.version)
@@ -228,7 +228,7 @@ def _resume(run: Run, step: planner.Step) -> int:
     return index
 
 
-def _settled(run: Run, step: planner.Step, index: int, noted: str, *, unknown: bool) -> int:
+def _settled(run: Run, step: plans.Step, index: int, noted: str, *, unknown: bool) -> int:
     """Settles one statement; returns the index to go on with."""
     statement = step.statements[index - 1]
     try:
@@ -258,7 +258,7 @@ def _replay_settings(run: Run, statements: Sequence[Statement]) -> None:
             run.session.simple(_bytes(statement))
 
 
-def _swept(run: Run, step: planner.Step, names: Sequence[str]) -> None:
+def _swept(run: Run, step: plans.Step, names: Sequence[str]) -> None:
     for name in names:
         run.listener(
             events.Note("info", "invalid-index-dropped", f"{step.name}: dropped the invalid index {name} that a failed build left")

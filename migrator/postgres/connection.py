@@ -25,7 +25,7 @@ from migrator.postgres.session import Session
 
 if TYPE_CHECKING:
     from migrator.engines import RestorePoint, SchemaCheck
-    from migrator.planning import events, journal, planner
+    from migrator.planning import events, journal, plans
     from migrator.postgres.pipelines import Rows
 
 _LONGEST_APPLICATION_NAME = 63  # bytes; the server cuts longer ones
@@ -226,10 +226,10 @@ class PostgresDatabase:
         finally:
             other.close()
 
-    def require_fit(self, plan: planner.Plan) -> None:
+    def require_fit(self, plan: plans.Plan) -> None:
         """Refuses nothing: a PostgreSQL database is one server."""
 
-    def execute(self, plan: planner.Plan, steps: Sequence[planner.Step], listener: events.Listener) -> None:
+    def execute(self, plan: plans.Plan, steps: Sequence[plans.Step], listener: events.Listener) -> None:
         """Executes steps in order; see `postgres.execution` and `postgres.autocommit`."""
         author = tables.Author(self._options.run_id, self._options.applied_by, plan.bundle)
         from migrator.postgres import autocommit, execution, recording
@@ -325,9 +325,9 @@ class PostgresDatabase:
         self.close()
 
 
-def _grouped(steps: Sequence[planner.Step], *, alone: bool) -> Iterator[tuple[planner.Mode, list[planner.Step]]]:
+def _grouped(steps: Sequence[plans.Step], *, alone: bool) -> Iterator[tuple[targets.Mode, list[plans.Step]]]:
     """Steps that are sent together: those of one mode, or each alone where there is to be a boundary behind it."""
-    group: list[planner.Step] = []
+    group: list[plans.Step] = []
     for step in steps:
         if group and (alone or step.mode is not group[0].mode):
             yield group[0].mode, group

@@ -7,7 +7,7 @@ statements only what earlier ones have left.
 
 from __future__ import annotations
 
-from migrator.planning import planner
+from migrator.planning import plans
 from migrator.postgres import locks
 from migrator.postgres.pipelines import milliseconds
 from migrator.postgres.reading import readings
@@ -28,7 +28,7 @@ def seconds(value: float) -> str:
     return str(milliseconds(value))
 
 
-def settings(run: Run, step: planner.Step) -> dict[int, list[str]]:
+def settings(run: Run, step: plans.Step) -> dict[int, list[str]]:
     """The settings of a transactional step: SQL by the index (from 1) of the statement before which it is sent.
 
     The lock time-out begins with the first statement that stalls others and holds from there on; a file that sets lock_timeout itself is left alone.
@@ -64,7 +64,7 @@ def _rest(whole: float, share: float) -> str:
     return f"SELECT pg_catalog.set_config('lock_timeout', ({rest})::integer::text, true)"
 
 
-def note_touches(run: Run, step: planner.Step) -> bool:
+def note_touches(run: Run, step: plans.Step) -> bool:
     """Whether this step, or one before it in the session, may change the session's time-outs."""
     session = run.session
     session.timeouts_touched = session.timeouts_touched or readings.of(step).touches

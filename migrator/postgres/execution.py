@@ -39,7 +39,7 @@ from dataclasses import dataclass, replace
 from migrator import errors
 from migrator.goose import gounicode
 from migrator.goose.statements import Statement
-from migrator.planning import events, planner
+from migrator.planning import events, plans
 from migrator.postgres import blockers, etiquette, evidence, failures, history, locks, recording, rejections
 from migrator.postgres.pipelines import Command, Rows, command
 from migrator.postgres.reading import readings
@@ -58,7 +58,7 @@ _LARGEST_PIPELINED = 1024 * 1024
 """Bytes of statements; a larger file goes statement by statement, so that it doesn't lie in memory twice."""
 
 
-def execute(run: Run, steps: Sequence[planner.Step]) -> None:
+def execute(run: Run, steps: Sequence[plans.Step]) -> None:
     """Executes transactional steps in order. Raises what `engines.Database.execute` says."""
     position = 0
     while position < len(steps):
@@ -69,7 +69,7 @@ def execute(run: Run, steps: Sequence[planner.Step]) -> None:
             position += 1
 
 
-def _is_pipelined(session: Session, step: planner.Step) -> bool:
+def _is_pipelined(session: Session, step: plans.Step) -> bool:
     reading = readings.of(step)
     if not session.standard_strings or not reading.pipelined or reading.size > _LARGEST_PIPELINED:
         return False
@@ -94,7 +94,7 @@ class _Sent:
 
     command: Command
     role: _Role
-    step: planner.Step
+    step: plans.Step
     index: int = 0
     begins: int = 0
     last: bool = True
@@ -105,11 +105,11 @@ class _Sending:
     """How the steps of one pipeline are sent."""
 
     bulk: bool
-    retried: planner.Step | None = None
+    retried: plans.Step | None = None
     assist: str = ""
 
 
-def _composed(run: Run, step: planner.Step, sending: _Sending, *, waits: bool) -> Iterator[_Sent]:
+def _composed(run: Run, step: plans.Step, sending: _Sending, *, waits: bool) -> Iterator[_Sent]:
     each = not sending.bulk
     yield _Sent(Command(b"BEGIN"), _Role.BEGIN, step)
     if sending.assist and step is sending.retried:
@@ -137,7 +137,7 @@ def commands_of(statement: Statement, reading: Reading, *, flush: bool = False) 
         yield begins, last, Command(gounicode.encode(part), flush=flush and last, streams=reading.returns)
 
 
-def _execute_pipelined(run: Run, steps: Sequence[planner.Step]) -> int:
+def _execute_pipelined(run: Run, steps: Sequence[plans.Step]) -> int:
     """Executes the steps up to the first one that no pipeline can carry; returns how many."""
     retries: dict[int, Patience] = {}
     started: set[int] = set()
@@ -160,12 +160,12 @@ def _execute_pipelined(run: Run, steps: Sequence[planner.Step]) -> int:
     return count
 
 
-def _pipelined_length(session: Session, steps: Sequence[planner.Step]) -> int:
+def _pipelined_length(session: Session, steps: Sequence[plans.Step]) -> int:
     """How many steps in a row a pipeline can carry. One that may change how later ones are read is never among them."""
     return next((index for index, step in enumerate(steps) if not _is_pipelined(session, step)), len(steps))
 
 
-def _doing(role: _Role, step: planner.Step) -> str:
+def _doing(role: _Role, step: plans.Step) -> str:
     return {
         _Role.BEGIN: "failed to begin transaction",
         _Role.SETTING: "failed to prepare the transaction",
@@ -185,7 +185,7 @@ class _Progress:
         self.began = self.last = time.monotonic()
         self.seconds: float | None = None
 
-    def sending(self, steps: Sequence[planner.Step], how: _Sending) -> Iterator[Command]:
+    def sending(self, steps: Sequence[plans.Step], how: _Sending) -> Iterator[Command]:
         place = 0
         for number, step in enumerate(steps, start=1):
             waits = number == len(steps) or number % _FLUSHED_EACH == 0
@@ -213,19 +213,19 @@ class _Progress:
         self.last = now
 
 
-def announce(run: Run, step: planner.Step, started: set[int]) -> None:
+def announce(run: Run, step: plans.Step, started: set[int]) -> None:
     """Emits MigrationStarted, once however often the migration is tried."""
     if step.version not in started:
         started.add(step.version)
         run.listener(events.MigrationStarted(step.version, step.name, step.direction, len(step.statements)))
 
 
-def statement_finished(step: planner.Step, index: int, duration: float) -> events.StatementFinished:
+def statement_finished(step: plans.Step, index: int, duration: float) -> events.StatementFinished:
     statement = step.statements[index - 1]
     return events.StatementFinished(step.version, index, statement.first_line, statement.last_line, duration)
 
 
-def migration_finished(step: planner.Step, duration: float) -> events.MigrationFinished:
+def migration_finished(step: plans.Step, duration: float) -> events.MigrationFinished:
     return events.MigrationFinished(step.version, step.name, step.direction, len(step.statements), duration)
 
 
@@ -233,7 +233,7 @@ def migration_finished(step: planner.Step, duration: float) -> events.MigrationF
 
 
 def retry_or_raise(
-    run: Run, step: planner.Step, index: int, failure: failures.ServerFailure, patience: Patience, doing: str = "", *, again: bool = True
+    run: Run, step: plans.Step, index: int, failure: failures.ServerFailure, patience: Patience, doing: str = "", *, again: bool = True
 ) -> None:
     """Returns when the work, which was rolled back as a whole, is to be tried again; it has waited until then.
 
@@ -280,7 +280,7 @@ def _budget_used_up(error: errors.GreylagError, blocker: blockers.Blocker, patie
 # --- one statement after the other --------------------------------------------------------------------------------------------------
 
 
-def _execute_alone(run: Run, step: planner.Step) -> None:
+def _execute_alone(run: Run, step: plans.Step) -> None:
     """One migration in a transaction over the simple protocol, as goose sends it."""
     refuse_nul(step)
     patience, started = Patience(), set[int]()
@@ -303,7 +303,7 @@ class _Position:
     doing: str = "failed to begin transaction"
 
 
-def _try_alone(run: Run, step: planner.Step, patience: Patience, position: _Position, started: set[int]) -> None:
+def _try_alone(run: Run, step: plans.Step, patience: Patience, position: _Position, started: set[int]) -> None:
     session = run.session
     began = time.monotonic()
     settings = etiquette.settings(run, step)
@@ -332,7 +332,7 @@ def _try_alone(run: Run, step: planner.Step, patience: Patience, position: _Posi
     run.listener(migration_finished(step, time.monotonic() - began if duration is None else duration))
 
 
-def record(run: Run, step: planner.Step, duration: float | None, since: str = "") -> float:
+def record(run: Run, step: plans.Step, duration: float | None, since: str = "") -> float:
     """Records a step; returns its seconds. `duration` is given where the open transaction isn't the whole of it; `since` is the id of a transaction
     before it, where the file may have ended its own."""
     note = evidence.between(since, recording.places(run.where), indexes=False) if since else run.note(runs=readings.of(step).runs)
@@ -352,7 +352,7 @@ def send(session: Session, texts: Iterable[str]) -> None:
         session.batch(commands)
 
 
-def refuse_nul(step: planner.Step) -> None:
+def refuse_nul(step: plans.Step) -> None:
     """Raises for a statement with a NUL byte, before anything is sent."""
     for statement in step.statements:
         if "\0" in statement.text:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from migrator import errors, targets
-from migrator.planning import history, planner
+from migrator.planning import history, plans
 from migrator.postgres import evidence, failures
 from migrator.postgres.pipelines import BIGINT, DOUBLE, Command, Rows, command
 from migrator.postgres.places import FACTS, Place, quote
@@ -328,7 +328,7 @@ class Author:
 
 
 def record(
-    where: Place, step: planner.Step, author: Author, note: str, *, clear_journal: bool = False, seconds: float | None = None
+    where: Place, step: plans.Step, author: Author, note: str, *, clear_journal: bool = False, seconds: float | None = None
 ) -> Command:
     """The one statement that records a step: goose's row and greylag's fact for Up, their removal for Down; it returns the seconds.
 
@@ -344,7 +344,7 @@ def record(
         else f"e.{name}"
         for name in ("xids", "gone")
     )
-    if step.direction is planner.Direction.DOWN:
+    if step.direction is targets.Direction.DOWN:
         return command(
             f"WITH gone AS (DELETE FROM {where.table} WHERE version_id = $1), facts AS (DELETE FROM {where.facts} WHERE version = $1){clear}"
             f" INSERT INTO {where.described} (version, direction, classid, objid, sub, kind, identity, parent, definition, basis, owner, stamp, server)"

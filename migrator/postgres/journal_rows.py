@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from migrator.planning import journal, planner, questions
+from migrator import targets
+from migrator.planning import journal, plans, questions
 from migrator.postgres import failures
 from migrator.postgres.history import TIME, Author
 from migrator.postgres.pipelines import Command, command
@@ -23,7 +24,7 @@ class Journalled:
 
 
 def entry(
-    where: Place, step: planner.Step, index: int, state: journal.State, author: Author, note: str, before: str | None = None
+    where: Place, step: plans.Step, index: int, state: journal.State, author: Author, note: str, before: str | None = None
 ) -> Command:
     """Writes one entry of the journal. `note` is SQL for what the transaction notes of itself (`evidence`)."""
     digest = journal.digest(step.statements[index - 1], step.direction)
@@ -40,7 +41,7 @@ def entry(
     )
 
 
-def since(where: Place, step: planner.Step, index: int) -> str:
+def since(where: Place, step: plans.Step, index: int) -> str:
     """SQL for the id of the transaction that wrote a statement's *started* row."""
     return (
         f"coalesce((SELECT (s.xids)[1] FROM {where.journal} AS s WHERE s.version = {step.version} AND s.statement = {index}"
@@ -73,7 +74,7 @@ def _journalled(row: Sequence[str | None]) -> Journalled:
     entry = journal.Entry(
         run_id=run_id,
         version=int(version),
-        direction=planner.Direction(direction),
+        direction=targets.Direction(direction),
         index=int(index),
         digest=digest,
         state=journal.State(state),

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 
-from migrator import errors
+from migrator import errors, targets
 from migrator.goose import excerpts, goquote, gounicode, lexer, statements
-from migrator.planning import planner
+from migrator.planning import plans
 from migrator.postgres import failures
 from migrator.postgres.reading import readings
 from migrator.targets import Direction
@@ -21,7 +21,7 @@ _DO = re.compile(r"\bdo\b", re.IGNORECASE)
 
 
 def of_statement(
-    step: planner.Step,
+    step: plans.Step,
     statement: statements.Statement,
     failure: failures.ServerFailure,
     *,
@@ -51,18 +51,18 @@ def of_statement(
     return kind(message, code=code, hint=hint, where=errors.Location(step.path, line), detail="\n".join(item for item in more if item))
 
 
-def _standing(step: planner.Step, statement: statements.Statement, journalled: bool) -> str:
+def _standing(step: plans.Step, statement: statements.Statement, journalled: bool) -> str:
     """What is applied of a file when one of its statements was refused."""
-    if step.mode is planner.Mode.TRANSACTION and _may_have_committed(step, statement):
+    if step.mode is targets.Mode.TRANSACTION and _may_have_committed(step, statement):
         return "what the file itself committed stays, and the next run begins at its first statement"
-    if step.mode is planner.Mode.TRANSACTION or statement is step.statements[0]:
+    if step.mode is targets.Mode.TRANSACTION or statement is step.statements[0]:
         return "nothing of this file was applied"
     if journalled:
         return "what was applied before it is recorded, the next run goes on behind it"
     return "what was applied before it stays, and without versioning the next run begins at the first statement"
 
 
-def _may_have_committed(step: planner.Step, statement: statements.Statement) -> bool:
+def _may_have_committed(step: plans.Step, statement: statements.Statement) -> bool:
     """Whether a transactional file may have committed something by itself before this statement failed."""
     for item, reading in zip(step.statements, readings.of(step).statements, strict=True):
         if item is statement:
@@ -72,7 +72,7 @@ def _may_have_committed(step: planner.Step, statement: statements.Statement) -> 
     return False
 
 
-def of_step(step: planner.Step, failure: failures.ServerFailure, doing: str) -> errors.GreylagError:
+def of_step(step: plans.Step, failure: failures.ServerFailure, doing: str) -> errors.GreylagError:
     """The error for what is around the statements: goose's "failed to commit transaction", "failed to insert new goose version"."""
     substitutions = [item for statement in step.statements for item in statement.substitutions]
     said = statements.masked(str(failure), substitutions)
@@ -91,12 +91,12 @@ def of_step(step: planner.Step, failure: failures.ServerFailure, doing: str) -> 
     return kind(message, code=code, hint=hint, where=errors.Location(step.path), detail=context)
 
 
-def recording(step: planner.Step) -> str:
+def recording(step: plans.Step) -> str:
     """goose's words for a history row that can't be written, or taken away."""
     return "failed to insert new goose version" if step.direction is Direction.UP else "failed to delete goose version"
 
 
-def nul_byte(step: planner.Step, statement: statements.Statement) -> errors.GreylagError:
+def nul_byte(step: plans.Step, statement: statements.Statement) -> errors.GreylagError:
     """The error for a statement with a NUL byte: the protocol ends a text there, so the rest would silently not be executed."""
     line = statement.line_of(statement.text.index("\0"))
     return errors.StatementRejected(

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from migrator import engines
-from migrator.planning import events, planner
+from migrator.planning import events, plans
 from migrator.postgres import evidence, locks
 from migrator.postgres.history import Author
 from migrator.postgres.places import Place
@@ -43,7 +43,7 @@ class Run:
         if self.leave():
             raise engines.Left
 
-    def timeouts(self, step: planner.Step, lock: LockClass) -> locks.Timeouts:
+    def timeouts(self, step: plans.Step, lock: LockClass) -> locks.Timeouts:
         """The time-outs of one statement; the file's own notes win over the run's."""
         return locks.timeouts(
             lock,

@@ -15,23 +15,23 @@ from typing import Any
 import clickhouse_connect
 import pytest
 
-from migrator import applying, databases, errors
+from migrator import applying, databases, errors, targets
 from migrator.clickhouse import connection
-from migrator.planning import events, files, planner
+from migrator.planning import events, files, planner, plans
 from sandbox.databases.clickhouse import ClickHouseServer
 
 LEASE = "2s"  # a killed runner's lock is free after 6 s instead of 37
 
 RUNNER = """
 import json, sys
-from migrator import applying, databases, errors
+from migrator import applying, databases, errors, targets
 from migrator.planning import files, planner
 url, directory, verb = sys.argv[1:4]
 print("ready", flush=True)
 sys.stdin.readline()
 try:
     with databases.open_database("clickhouse", url) as database:
-        plan = planner.plan(files.load(directory), database.read_history(), planner.Target(planner.Verb(verb)), engine=database.engine)
+        plan = planner.plan(files.load(directory), database.read_history(), targets.Target(targets.Verb(verb)), engine=database.engine)
         report = applying.apply(database, plan, lambda event: print(json.dumps(event.document(), default=str), flush=True))
     print(json.dumps({"event": "end", "finished": len(report.finished)}), flush=True)
 except errors.GreylagError as error:
@@ -63,16 +63,16 @@ class Playground:
         return connection.connect(self.url, databases.Options(**options))
 
     def plan(
-        self, database: databases.Database, verb: planner.Verb = planner.Verb.UP, version: int = 0, *, versioning: bool = True
-    ) -> planner.Plan:
-        target = planner.Target(verb, version, versioning=versioning)
-        policy = planner.Policy(accept_hazards=True, accept_changed=True)
+        self, database: databases.Database, verb: targets.Verb = targets.Verb.UP, version: int = 0, *, versioning: bool = True
+    ) -> plans.Plan:
+        target = targets.Target(verb, version, versioning=versioning)
+        policy = plans.Policy(accept_hazards=True, accept_changed=True)
         return planner.plan(files.load(self.directory), database.read_history(), target, engine=database.engine, policy=policy)
 
-    def run(self, verb: planner.Verb = planner.Verb.UP, version: int = 0, *, versioning: bool = True, **options: Any) -> applying.Report:
+    def run(self, verb: targets.Verb = targets.Verb.UP, version: int = 0, *, versioning: bool = True, **options: Any) -> applying.Report:
         """Opens, plans, applies and closes; events are kept in `seen`."""
         self.seen.clear()
-        policy = planner.Policy(accept_hazards=True, accept_changed=True)
+        policy = plans.Policy(accept_hazards=True, accept_changed=True)
         with self.open(**options) as database:
             return applying.apply(database, self.plan(database, verb, version, versioning=versioning), self.seen.append, policy=policy)
 

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from migrator import applying, databases, errors
+from migrator import applying, databases, errors, targets
 from migrator.address import addresses
 from migrator.clickhouse import connection
 from migrator.planning import events, planner
@@ -115,7 +115,7 @@ def test_user_that_may_only_read_sees_the_status_but_is_denied_the_rest(playgrou
     with connection.connect(_url(playground.server, user, AWKWARD_PASSWORD, playground.name), databases.Options()) as database:
         assert database.read_history().applied == (1,)
         plan = planner.plan(
-            migration_files.load(playground.directory), database.read_history(), planner.Target(planner.Verb.UP), engine=database.engine
+            migration_files.load(playground.directory), database.read_history(), targets.Target(targets.Verb.UP), engine=database.engine
         )
         error = refusal(lambda: applying.apply(database, plan))
     assert (type(error), error.code) == (errors.LoginFailed, "permission-denied")

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from migrator import applying, databases, errors, verification
+from migrator import applying, databases, errors, targets, verification
 from migrator.clickhouse import connection, exchange, execution
-from migrator.planning import events, planner
+from migrator.planning import events
 from migrator.planning import files as migration_files
 from sandbox.databases import clickhouse
 from tests.clickhouse.conftest import Playground, refusal
 
-UP, DOWN, DOWN_TO, REDO, RESET = (planner.Verb(word) for word in ("up", "down", "down-to", "redo", "reset"))
+UP, DOWN, DOWN_TO, REDO, RESET = (targets.Verb(word) for word in ("up", "down", "down-to", "redo", "reset"))
 TABLE = "CREATE TABLE {0} (id UInt64, name String) ENGINE = MergeTree ORDER BY id;"
 
 INSERTS = [

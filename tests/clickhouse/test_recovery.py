@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from migrator import applying, errors
+from migrator import applying, errors, targets
 from migrator.clickhouse import failures
-from migrator.planning import events, planner
+from migrator.planning import events
 from sandbox.databases.clickhouse import ClickHouseServer
 from tests.clickhouse.conftest import Playground, finish, has_lock, refusal, start, wait_until
 
@@ -149,8 +149,8 @@ def test_partial_migration_survives_other_runs_in_between(playground: Playground
     playground.run()
     playground.write(2, TABLE.format("two"), "SELECT broken;")
     refusal(playground.run)
-    playground.run(planner.Verb.DOWN)
-    playground.run(planner.Verb.UP_TO, 1)
+    playground.run(targets.Verb.DOWN)
+    playground.run(targets.Verb.UP_TO, 1)
     playground.write(2, TABLE.format("two"), "SELECT 1;")
     playground.run()
     assert [event.index for event in playground.of(events.StatementFinished)] == [2]
@@ -162,7 +162,7 @@ def test_partial_migration_survives_a_run_that_stops_before_it(playground: Playg
     playground.write(2, TABLE.format("two"), down="DROP TABLE two;")
     playground.write(3, "INSERT INTO t VALUES (1, 'once');", "SELECT broken;", "INSERT INTO t VALUES (2, 'later');")
     refusal(playground.run)
-    playground.run(planner.Verb.DOWN)
+    playground.run(targets.Verb.DOWN)
     playground.write(2, "SELECT broken;")
     for _ in range(2):  # what was done must not be forgotten by the second run that does not come to it either
         refusal(playground.run)
@@ -196,7 +196,7 @@ def test_broken_redo_goes_on(playground: Playground) -> None:
     playground.write(1, TABLE.format("t"), "INSERT INTO t VALUES (1, 'a');", down="DROP TABLE t;")
     playground.run()
     playground.write(1, TABLE.format("t"), "INSERT INTO t VALUES (1, 'a');", "SELECT broken;", down="DROP TABLE t;")
-    refusal(lambda: playground.run(planner.Verb.REDO))
+    refusal(lambda: playground.run(targets.Verb.REDO))
     assert playground.versions() == [0]
     playground.write(1, TABLE.format("t"), "INSERT INTO t VALUES (1, 'a');", "SELECT 1;", down="DROP TABLE t;")
     playground.run()

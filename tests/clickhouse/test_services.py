@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from migrator import verification
-from migrator.planning import files, planner
+from migrator import targets, verification
+from migrator.planning import files
 from sandbox.databases import clickhouse
 from tests.clickhouse.conftest import Playground, finish, has_lock, start
 
@@ -42,7 +42,7 @@ def test_service_is_applied_verified_rolled_back_and_applied_again(service: Play
     found = _verification(service)
     assert (found.problems(), found.not_checked) == ([], ())
     assert found.checked > 30
-    service.run(planner.Verb.RESET)
+    service.run(targets.Verb.RESET)
     assert _tables(service) == []
     service.run()
     assert _tables(service) == first

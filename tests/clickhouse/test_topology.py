@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator import cli, errors
-from migrator.planning import planner
+from migrator import cli, errors, targets
 from sandbox import ports
 from sandbox.databases import clickhouse
 from tests.clickhouse.conftest import Playground, refusal
@@ -113,7 +112,7 @@ def test_bad_flow_file_for_several_servers_is_refused_before_anything_is_written
 def test_bad_flow_the_way_down_is_refused_too(first: Playground) -> None:
     first.write(1, "CREATE TABLE t (id UInt64) ENGINE = MergeTree ORDER BY id;", down="DROP TABLE t ON CLUSTER both;")
     first.run()
-    assert refusal(lambda: first.run(planner.Verb.DOWN)).code == "cluster-unnamed"
+    assert refusal(lambda: first.run(targets.Verb.DOWN)).code == "cluster-unnamed"
     assert first.versions() == [0, 1]
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from migrator import applying, databases
-from migrator.planning import events, files, planner
+from migrator import applying, databases, targets
+from migrator.planning import events, files, planner, plans
 from migrator.postgres import connection
 
 
@@ -39,18 +39,18 @@ class Playground:
         return connection.connect(self.url, databases.Options(**options))  # type: ignore[arg-type]
 
     def plan(
-        self, database: databases.Database, verb: planner.Verb = planner.Verb.UP, *, version: int = 0, versioning: bool = True
-    ) -> planner.Plan:
-        target = planner.Target(verb, version, versioning=versioning)
-        policy = planner.Policy(accept_hazards=True)
+        self, database: databases.Database, verb: targets.Verb = targets.Verb.UP, *, version: int = 0, versioning: bool = True
+    ) -> plans.Plan:
+        target = targets.Target(verb, version, versioning=versioning)
+        policy = plans.Policy(accept_hazards=True)
         return planner.plan(files.load(self.directory), database.read_history(), target, engine=database.engine, policy=policy)
 
-    def run(self, verb: planner.Verb = planner.Verb.UP, *, version: int = 0, versioning: bool = True, **options: object) -> applying.Report:
+    def run(self, verb: targets.Verb = targets.Verb.UP, *, version: int = 0, versioning: bool = True, **options: object) -> applying.Report:
         """Opens, plans, applies and closes; events are kept in `seen`."""
         self.seen.clear()
         with self.open(**options) as database:
             plan = self.plan(database, verb, version=version, versioning=versioning)
-            return applying.apply(database, plan, self.seen.append, policy=planner.Policy(accept_hazards=True))
+            return applying.apply(database, plan, self.seen.append, policy=plans.Policy(accept_hazards=True))
 
     def sql(self, text: str) -> list[tuple[object, ...]]:
         """What another session sees."""

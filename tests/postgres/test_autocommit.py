@@ -9,8 +9,8 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from migrator import errors, registry
-from migrator.planning import events, journal, planner
+from migrator import errors, registry, targets
+from migrator.planning import events, journal
 from migrator.postgres import failures, settling
 from migrator.postgres.session import Session
 from tests.postgres.conftest import Playground
@@ -53,7 +53,7 @@ def test_statements_run_one_by_one_and_the_journal_is_cleared(playground: Playgr
     assert playground.sql("SELECT indisvalid FROM pg_index WHERE indexrelid = 't_id'::regclass") == [(True,)]
     assert journalled(playground) == []
     assert [event.index for event in playground.of(events.StatementFinished)] == [1, 2, 3, 4]  # type: ignore[attr-defined]
-    playground.run(planner.Verb.DOWN)
+    playground.run(targets.Verb.DOWN)
     assert playground.versions() == [0] and not playground.exists("t")
 
 
@@ -72,7 +72,7 @@ def test_a_resumed_file_skips_what_is_done(playground: Playground) -> None:
 def test_up_after_down_starts_from_the_first_statement(playground: Playground) -> None:
     playground.write(1, "CREATE TABLE t (id int);\nVACUUM t;", "DROP TABLE t;", head=NO_TRANSACTION)
     playground.run()
-    playground.run(planner.Verb.REDO)
+    playground.run(targets.Verb.REDO)
     assert playground.exists("t") and playground.versions() == [0, 1]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from migrator import applying
-from migrator.planning import events, planner
+from migrator.planning import events, plans
 from tests.postgres.conftest import Playground
 
 NO_TRANSACTION = "-- +goose NO TRANSACTION\n"
@@ -18,7 +18,7 @@ def leg(playground: Playground, leave: Callable[[], bool]) -> applying.Report:
     """One connection's part of a run."""
     with playground.open(leave=leave) as database:
         plan = playground.plan(database)
-        return applying.apply(database, plan, playground.seen.append, policy=planner.Policy(accept_hazards=True))
+        return applying.apply(database, plan, playground.seen.append, policy=plans.Policy(accept_hazards=True))
 
 
 def backends(playground: Playground) -> list[Any]:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
 import sys
-from migrator import applying, databases, errors
+from migrator import applying, databases, errors, targets
 from migrator.planning import files, planner
 from migrator.postgres import connection
 if sys.argv[3] == "exit":
@@ -33,7 +33,7 @@ if sys.argv[3] == "registry":
     from migrator import registry
     signal.signal(signal.SIGTERM, lambda number, frame: registry.cancel_all())
 with connection.connect(sys.argv[1], databases.Options()) as database:
-    plan = planner.plan(files.load(sys.argv[2]), database.read_history(), planner.Target(planner.Verb.UP), engine=database.engine)
+    plan = planner.plan(files.load(sys.argv[2]), database.read_history(), targets.Target(targets.Verb.UP), engine=database.engine)
     try:
         applying.apply(database, plan)
     except errors.Interrupted:

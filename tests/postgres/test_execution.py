@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
-from migrator import applying, cli, errors
-from migrator.planning import events, planner
+from migrator import applying, cli, errors, targets
+from migrator.planning import events
 from migrator.planning.history import Fact
 from migrator.postgres import flight, session
 from tests.postgres.conftest import Playground
 
-Verb = planner.Verb
+Verb = targets.Verb
 
 
 def test_up_down_and_redo_leave_gooses_rows(playground: Playground) -> None:

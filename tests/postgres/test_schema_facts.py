@@ -7,9 +7,9 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from migrator import errors, verification
+from migrator import errors, targets, verification
 from migrator.cli import baseline
-from migrator.planning import events, files, planner
+from migrator.planning import events, files
 from migrator.postgres import recording
 from tests.postgres.conftest import Playground
 
@@ -205,12 +205,12 @@ def test_down_and_redo_leave_facts_as_the_schema_is(playground: Playground) -> N
     playground.write(1, "CREATE TABLE t (a int);", "DROP TABLE t;")
     playground.write(2, "ALTER TABLE t ADD b int;\nCREATE VIEW v AS SELECT a FROM t;", "DROP VIEW v;\nALTER TABLE t DROP b;")
     playground.run()
-    playground.run(planner.Verb.REDO)
+    playground.run(targets.Verb.REDO)
     assert verified(playground, strict=True).succeeded
-    playground.run(planner.Verb.DOWN)
+    playground.run(targets.Verb.DOWN)
     found = verified(playground, strict=True)
     assert found.findings == () and found.checked == 2 and found.pending == (2,)
-    playground.run(planner.Verb.DOWN)
+    playground.run(targets.Verb.DOWN)
     assert verified(playground).checked == 0
     assert playground.sql("SELECT kind FROM greylag_fact") == [("home",)]
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from migrator import errors
+from migrator import errors, targets
 from migrator.clickhouse.reading import readings as clickhouse_readings
 from migrator.clickhouse.reading import shapes as clickhouse_shapes
-from migrator.planning import files, planner
+from migrator.planning import files, planner, plans
 from migrator.planning.history import History, Row
 from migrator.postgres.lint import examination
 from migrator.postgres.reading import readings
@@ -83,9 +83,9 @@ def test_every_text_has_a_plan_or_an_error_of_its_file(text: str, direction: str
         found = files.load(directory)
         applied = direction == "down"
         rows = History(engine, True, (Row(1, True, MOMENT, "2"), Row(0, True, MOMENT, "1"))) if applied else History(engine, False)
-        verb = planner.Verb.DOWN if applied else planner.Verb.UP
+        verb = targets.Verb.DOWN if applied else targets.Verb.UP
         try:
-            plan = planner.plan(found, rows, planner.Target(verb), engine=engine, policy=planner.Policy(accept_hazards=True))
+            plan = planner.plan(found, rows, targets.Target(verb), engine=engine, policy=plans.Policy(accept_hazards=True))
         except errors.FileError:
             return
         examination.examine(plan)

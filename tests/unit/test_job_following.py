@@ -184,7 +184,7 @@ def concluded(tmp_path: Path, pods: list[Json], left: list[int]) -> Any:
         moment = datetime(2026, 1, 1, tzinfo=UTC)
         rows = tuple(history.Row(version, True, moment, str(version)) for version in (2, 1, 0) if version not in pending)
         known = history.History(targets.Engine.POSTGRES, exists=True, rows=rows)
-        plan = planner.plan(files.load(tmp_path), known, planner.Target(planner.Verb.UP), engine=targets.Engine.POSTGRES)
+        plan = planner.plan(files.load(tmp_path), known, targets.Target(targets.Verb.UP), engine=targets.Engine.POSTGRES)
         return migration.Prepared(plan, known)
 
     def again() -> migration.Prepared:

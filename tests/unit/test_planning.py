@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from migrator import errors
-from migrator.planning import files, planner
+from migrator.planning import files, planner, plans
 from migrator.planning.history import Fact, History, Outline, Row
 from migrator.planning.plans import Policy
 from migrator.targets import Direction, Engine, Mode, Target, Verb
@@ -200,11 +200,11 @@ def test_an_approval_covers_its_plan_and_what_is_left_of_it_and_nothing_else(tmp
     past = applied(migrations, 1)
     rest = planner.plan(migrations, past, UP, engine=Engine.POSTGRES)
     assert whole.digest != rest.digest
-    assert planner.approves(whole.digest, whole, EMPTY)
-    assert planner.approves(whole.digest, rest, past)
-    assert not planner.approves(rest.digest, whole, EMPTY)
+    assert plans.approves(whole.digest, whole, EMPTY)
+    assert plans.approves(whole.digest, rest, past)
+    assert not plans.approves(rest.digest, whole, EMPTY)
     changed = written(tmp_path, v3_c=migration("SELECT 4;"))
-    assert not planner.approves(whole.digest, planner.plan(changed, past, UP, engine=Engine.POSTGRES), past)
+    assert not plans.approves(whole.digest, planner.plan(changed, past, UP, engine=Engine.POSTGRES), past)
 
 
 def test_a_plan_is_json_and_shows_the_files_own_text_only(tmp_path: Path) -> None:

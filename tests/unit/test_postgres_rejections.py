@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator import errors
+from migrator import errors, targets
 from migrator.goose import annotations, excerpts
-from migrator.planning import planner
+from migrator.planning import plans
 from migrator.postgres import failures, rejections
 
 
-def step(text: str, env: dict[str, str] | None = None) -> planner.Step:
+def step(text: str, env: dict[str, str] | None = None) -> plans.Step:
     parsed = annotations.parse(text, "up", env or {})
-    return planner.Step(1, "00001_a.sql", "dir/00001_a.sql", planner.Direction.UP, planner.Mode.TRANSACTION, parsed.statements, "", 0)
+    return plans.Step(1, "00001_a.sql", "dir/00001_a.sql", targets.Direction.UP, targets.Mode.TRANSACTION, parsed.statements, "", 0)
 
 
 def failure(position: int | None = None, context: str = "", message: str = "it failed", sqlstate: str = "42601") -> failures.ServerFailure:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from deployments.privileges import rendering
-from migrator import errors
+from migrator import errors, targets
 from migrator.planning import files, history, planner
 from migrator.targets import Engine
 from tasks import commands, credentials, database_url, fleet, redaction
@@ -263,7 +263,7 @@ def test_another_kind_is_known_to_the_privileges_and_to_the_commands(monkeypatch
     assert f"{found.vault_mount}/data/{found.vault_path}" in rendering.vault([found])
     (tmp_path / "1_x.sql").write_text("-- +goose Up\nSELECT 1;\n", encoding="utf-8")
     nothing = history.History(Engine.POSTGRES, exists=False)
-    planned = planner.plan(files.load(tmp_path), nothing, planner.Target(planner.Verb.UP), engine=Engine.POSTGRES)
+    planned = planner.plan(files.load(tmp_path), nothing, targets.Target(targets.Verb.UP), engine=Engine.POSTGRES)
     commands.check(found, planned)
     assert "GREYLAG_PREFLIGHT_SECRET" in seen.read_text() and "TOY_PASSWORD" not in seen.read_text()
 
