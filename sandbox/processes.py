@@ -28,6 +28,7 @@ DEFAULT_GRACE_SECONDS = 15.0  # ClickHouse needs 2, Prefect's server 2.3, Postgr
 _KILLED_SECONDS = 5.0  # SIGKILL takes milliseconds, unless the process waits for a disk
 _LOG_LINES = 25
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class ServerProcess:
@@ -103,7 +104,7 @@ class ServerProcess:
             env=self.environment,
             cwd=self.directory,
             process_group=0,
-            preexec_fn=_die_with_parent(self.stop_signal),
+            preexec_fn=_beginning(self.stop_signal),
         )
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
@@ -213,18 +214,24 @@ def _signal_group(group: int, number: signal.Signals) -> None:
         os.killpg(group, number)
 
 
-def _die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
-    """Returns the function to run between fork and exec: it asks the kernel for a signal on the parent's death. None where there is no prctl."""
-    if not sys.platform.startswith("linux"):
-        return None
+def _beginning(stop_signal: signal.Signals) -> Callable[[], None]:
+    """What the child does between fork and exec: hears signals again, and asks the kernel for one on its parent's death (Linux alone).
+
+    A Ctrl-C of that moment was meant for the parent, which stops its children in order: it is forgotten, not obeyed.
+    """
     parent = os.getpid()
     # PyDLL keeps the interpreter's lock: nothing else may run between fork and exec.
-    prctl = ctypes.PyDLL(None).prctl
+    prctl = ctypes.PyDLL(None).prctl if sys.platform.startswith("linux") else None
 
     def prepare() -> None:
-        prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
-        if os.getppid() != parent:  # the parent died before the request
-            os._exit(1)
+        for number in _ENDING:
+            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+        if prctl is not None:
+            prctl(_PR_SET_PDEATHSIG, int(stop_signal), 0, 0, 0)
+            if os.getppid() != parent:  # it died before the request
+                os._exit(1)
 
     return prepare
 
@@ -255,6 +262,8 @@ class _Launcher:
         return result
 
     def _serve(self) -> None:
+        # A fork copies Python's handlers: one that runs in the child before exec would raise there, and print a traceback.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         while True:
             order, answer = self._orders.get()
             try:

@@ -121,6 +121,26 @@ def test_whatever_ends_the_parent_leaves_no_process_behind(tmp_path: Path, reque
     assert not any(left.values()), left
 
 
+INTERRUPTED = """
+import os, signal, sys
+from pathlib import Path
+from sandbox import processes
+processes.exit_on_signals()
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGINT))
+server = processes.ServerProcess("sleeper", ["sleep", "600"], log=Path(sys.argv[1]))
+server.start()
+assert server.running
+server.stop()
+print(server.returncode)
+"""
+
+
+def test_ctrl_c_while_a_server_is_being_started_is_the_parents_alone(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path / "log")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+    assert (done.stdout, done.stderr) == (f"{-signal.SIGTERM}\n", ""), "it lives, hears its stop signal, and prints no traceback"
+
+
 def test_a_server_survives_the_thread_that_started_it(tmp_path: Path) -> None:
     server = sleeper(tmp_path / "log")
     thread = threading.Thread(target=server.start)
