@@ -215,7 +215,7 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 
 
 def _beginning(stop_signal: signal.Signals) -> Callable[[], None]:
-    """What the child does between fork and exec: hears signals again, and asks the kernel for one on its parent's death (Linux alone).
+    """Makes what the child does between fork and exec: it hears signals again, and asks the kernel for one on its parent's death (Linux alone).
 
     A Ctrl-C of that moment was meant for the parent, which stops its children in order: it is forgotten, not obeyed.
     """

@@ -41,7 +41,7 @@ class Administration:
     ca_file: Path | None = None  # what an https address is verified with; None: what the system trusts
 
     def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """One request below `/v1/` with the root token; the answer's JSON, empty for 204.
+        """Sends one request below `/v1/` with the root token; returns the answer's JSON, empty for 204.
 
         Raises:
             NoSuchSecret: 404.
@@ -70,7 +70,7 @@ class Administration:
         return json.loads(text) if text else {}
 
     def read_secret(self, path: str, mount: str = MOUNT) -> dict[str, Any] | None:
-        """The current version of a KV v2 secret; None where there is none, or it was deleted."""
+        """Reads the current version of a KV v2 secret; None where there is none, or it was deleted."""
         try:
             data = self.request("GET", f"{mount}/data/{path}")["data"]["data"]
         except NoSuchSecret:
@@ -82,16 +82,16 @@ class Administration:
         return int(self.request("POST", f"{mount}/data/{path}", {"data": dict(data)})["data"]["version"])
 
     def create_policy(self, name: str, rules: Mapping[str, list[str]]) -> None:
-        """A policy from path patterns and their capabilities."""
+        """Writes a policy of path patterns and their capabilities."""
         text = json.dumps({"path": {path: {"capabilities": allowed} for path, allowed in rules.items()}})
         self.request("PUT", f"sys/policies/acl/{name}", {"policy": text})
 
     def create_token(self, policy: str, **options: Any) -> str:
-        """A token with this policy; options are those of `auth/token/create` (`ttl`, `num_uses`, …)."""
+        """Makes a token with this policy; options are those of `auth/token/create` (`ttl`, `num_uses`, …)."""
         return str(self.request("POST", "auth/token/create", {"policies": [policy], **options})["auth"]["client_token"])
 
     def create_role(self, name: str, policy: str, **options: Any) -> RoleCredentials:
-        """An AppRole with this policy and one secret id; options are the role's (`token_ttl`, `secret_id_num_uses`, …)."""
+        """Makes an AppRole with this policy and one secret id; options are the role's (`token_ttl`, `secret_id_num_uses`, …)."""
         with contextlib.suppress(errors.Unavailable):  # answers 400 where the method is enabled already
             self.request("POST", "sys/auth/approle", {"type": "approle"})
         role = f"auth/approle/role/{name}"

@@ -18,7 +18,7 @@ _ADMIN = "vault_admin"
 
 
 def creation_statements(owner: str) -> list[str]:
-    """What makes a login that acts as the owner. `{{name}}`, `{{password}}` and `{{expiration}}` are the server's."""
+    """Returns what makes a login that acts as the owner. `{{name}}`, `{{password}}` and `{{expiration}}` are the server's."""
     return [
         "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}'",
         f'GRANT {identifier(owner)} TO "{{{{name}}}}"',
@@ -27,7 +27,7 @@ def creation_statements(owner: str) -> list[str]:
 
 
 def revocation_statements() -> list[str]:
-    """What ends a login with its sessions."""
+    """Returns what ends a login with its sessions."""
     return [
         'ALTER ROLE "{{name}}" NOLOGIN',
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{{name}}'",
@@ -36,7 +36,7 @@ def revocation_statements() -> list[str]:
 
 
 def prepare_database(postgres: PostgresServer, database: str, owner: str, admin_password: str) -> None:
-    """A database whose schema `public` belongs to an owner role that can't log in, and an administrator that is no superuser.
+    """Makes a database whose schema `public` belongs to an owner role that can't log in, and an administrator that is no superuser.
 
     Args:
         database: made if it is missing.
@@ -71,7 +71,7 @@ def create_role(
     mount: str = MOUNT,
     **options: Any,
 ) -> str:
-    """A role at `<mount>/creds/<name>` whose every reading is a new login; the database must be prepared. Returns that path.
+    """Makes a role at `<mount>/creds/<name>` whose every reading is a new login; the database must be prepared. Returns that path.
 
     Args:
         name: the role's.
@@ -102,5 +102,5 @@ def create_role(
 
 
 def login_policy(name: str, mount: str = MOUNT) -> dict[str, list[str]]:
-    """What a workload needs to take logins of a role and keep them alive; their end comes with the token's own."""
+    """Returns what a workload needs to take logins of a role and keep them alive; their end comes with the token's own."""
     return {f"{mount}/creds/{name}": ["read"], "sys/leases/renew": ["update"]}

@@ -6,7 +6,7 @@ import base64
 import contextlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,11 @@ class TokenIssuer:
 
     @property
     def public_key(self) -> str:
-        """What a verifier needs (PEM)."""
+        """Returns what a verifier needs (PEM)."""
         return certificates.public_pem(self._key)
 
     def token(self, subject: str, audience: str, *, seconds: float = 600, **claims: Any) -> str:
-        """A token (ES256).
+        """Signs a token (ES256).
 
         Args:
             subject, audience: its `sub` and `aud`.
@@ -71,25 +71,21 @@ def create_jwt_role(
     *,
     audience: str,
     subject: str | None = None,
-    claims: Mapping[str, Any] | None = None,
     mount: str = "jwt",
     **options: Any,
 ) -> None:
-    """A role that tokens log in as.
+    """Makes a role that tokens log in as.
 
     Args:
         name: the role's.
         policy: what it may.
         audience: the `aud` that a token must be for.
         subject: the `sub` that it must have; None leaves it open.
-        claims: more bound claims, e.g. `{"/kubernetes.io/namespace": "prod"}`.
         options: the role's (`token_ttl`, `token_max_ttl`, …).
     """
     body: dict[str, Any] = {"role_type": "jwt", "user_claim": "sub", "bound_audiences": [audience], "token_policies": [policy]}
     if subject is not None:
         body["bound_subject"] = subject
-    if claims:
-        body["bound_claims"] = dict(claims)
     server.request("POST", f"auth/{mount}/role/{name}", body | options)
 
 
@@ -119,7 +115,7 @@ def create_kubernetes_role(
     mount: str = "kubernetes",
     **options: Any,
 ) -> None:
-    """A role that service accounts log in as.
+    """Makes a role that service accounts log in as.
 
     Args:
         name: the role's.

@@ -82,7 +82,7 @@ class OpenBaoServer(administration.Administration):
 
     @property
     def running(self) -> bool:
-        """Whether the server's process is alive; it may be sealed."""
+        """Tells whether the server's process is alive; it may be sealed."""
         return self._process.running
 
     def start(self, *, sealed: bool = False) -> OpenBaoServer:
@@ -152,7 +152,7 @@ class OpenBaoServer(administration.Administration):
         self.unseal_key, self.root_token = keys["unseal_key"], keys["root_token"]
 
     def _mount(self) -> None:
-        """The first start's work; repeated, where it was interrupted."""
+        """Does the first start's work; repeated, where it was interrupted."""
         if "secret/" not in self.request("GET", "sys/mounts")["data"]:
             self.request("POST", "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}})
         wanted = self._wanted_token

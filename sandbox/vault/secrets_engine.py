@@ -156,7 +156,7 @@ class Engine:
 
 
 def parse_policy(text: str) -> Mapping[str, frozenset[str]]:
-    """The rules of a policy in JSON: a path, or the beginning of paths with `*` after it, and the capabilities there.
+    """Reads the rules of a policy in JSON: a path, or the beginning of paths with `*` after it, and the capabilities there.
 
     Raises:
         Refused: it is anything else that Vault would understand, or would not.
@@ -172,7 +172,7 @@ def parse_policy(text: str) -> Mapping[str, frozenset[str]]:
 
 
 def allowed(policies: list[Mapping[str, frozenset[str]]], path: str) -> frozenset[str]:
-    """What policies together allow on a path: the rules of the path itself, else those of the longest beginning. `deny` beats what is beside it."""
+    """Returns what policies together allow on a path: the rules of the path itself, else of the longest beginning. `deny` beats what is beside it."""
     every = {pattern for rules in policies for pattern in rules}
     matching = [each for each in every if each == path or (each.endswith("*") and path.startswith(each[:-1]))]
     best = max(matching, key=lambda each: (each == path, len(each)), default=None)

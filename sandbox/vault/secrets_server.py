@@ -57,7 +57,7 @@ class _HttpServer(http.server.ThreadingHTTPServer):
     engine: secrets_engine.Engine
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news."""
+        """Says nothing: a client that went away is no news."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -92,7 +92,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = do_LIST = _serve  # noqa: N815 - http.server's names
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing is logged: a path may name what nobody should read about."""
+        """Logs nothing: a path may name what nobody should read about."""
 
 
 class SecretsProcess(administration.Administration):
@@ -143,7 +143,7 @@ class SecretsProcess(administration.Administration):
 def open_server(
     directory: Path, *, port: int | None = None, root_token: str | None = None
 ) -> SecretsProcess | openbao_server.OpenBaoServer:
-    """The most real server there is, not yet started: OpenBao where it is built, which keeps its data, else our own. Both are ready within 0.2 s."""
+    """Makes the most real server there is, not yet started: OpenBao where it is built, which keeps its data, else our own. Both are ready within 0.2 s."""
     kind = SecretsProcess if builds.binary(builds.OPENBAO) is None else openbao_server.OpenBaoServer
     return kind(directory, port=port, root_token=root_token)
 
