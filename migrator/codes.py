@@ -171,6 +171,7 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
         "glued-comment": "goose takes `;--` for one word, and sends two commands as one",
         "hidden-semicolon": "goose takes ` --` for a comment inside a string, and misses the semicolon behind it",
         "not-alone": "a command that needs a statement of its own is sent together with others",
+        "house-rule": "a file stands against a house rule that fleet.yaml refuses (`rules`)",
         "own-transaction": "a file ends the transaction in which it is applied",
         "several-commands": "several commands are sent as one statement, which ClickHouse rejects",
         "stray-dollar": "ENVSUB leaves a single `$` where the file has two",

@@ -1,4 +1,5 @@
-"""Chooses the engine: for opening a database, and for a plan's warnings. The only module that imports both engines (architecture.md §1)."""
+"""Chooses the engine: for opening a database, for a plan's warnings, and for the house rules.
+The only module that imports both engines (architecture.md §1)."""
 
 from __future__ import annotations
 
@@ -6,12 +7,29 @@ from typing import TYPE_CHECKING
 
 from migrator import errors
 from migrator.engines import Database, Finding, LockPolicy, Options, SchemaCheck, default_actor, stay
+from migrator.house_rules import NONE, Settings
 from migrator.targets import Engine
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from migrator.house import examination
+    from migrator.house.sections import Source
     from migrator.planning.plans import Plan, Remark
 
-__all__ = ["Database", "Finding", "LockPolicy", "Options", "SchemaCheck", "default_actor", "open_database", "stay", "warnings"]
+__all__ = [
+    "Database",
+    "Finding",
+    "LockPolicy",
+    "Options",
+    "SchemaCheck",
+    "default_actor",
+    "examine_files",
+    "open_database",
+    "require_house_rules",
+    "stay",
+    "warnings",
+]
 
 
 def open_database(driver: str, dbstring: str, options: Options | None = None) -> Database:
@@ -35,11 +53,64 @@ def open_database(driver: str, dbstring: str, options: Options | None = None) ->
     )
 
 
-def warnings(plan: Plan) -> tuple[Remark, ...]:
-    """Returns warnings about the plan's upward steps for a database in use; there are none for ClickHouse. Raises nothing: a statement that can't be
-    read is left to the server to refuse."""
-    if not plan.steps or plan.engine is not Engine.POSTGRES:
+def warnings(plan: Plan, rules: Settings = NONE) -> tuple[Remark, ...]:
+    """Returns warnings about the plan's upward steps: for a PostgreSQL database in use, and of the house rules that are on. Raises nothing: a
+    statement that can't be read is left to the server to refuse."""
+    if not plan.steps:
         return ()
-    from migrator.postgres.lint import examination
+    found: tuple[Remark, ...] = ()
+    if plan.engine is Engine.POSTGRES:
+        from migrator.postgres.lint import examination as lint
 
-    return examination.examine(plan)
+        found = lint.examine(plan)
+    if not rules.on:
+        return found
+    from migrator.house import examination as house
+    from migrator.planning.plans import Remark
+
+    return (
+        *found,
+        *(
+            Remark(item.rule.id, f"{item.place}: {item.text}", item.hint)
+            for item in house.examine_plan(plan, _language(plan.engine), rules)
+        ),
+    )
+
+
+def examine_files(sources: Sequence[Source], engine: Engine | None, rules: Settings) -> tuple[examination.Finding, ...]:
+    """Returns what stands against the house rules in a directory's files, in the order in which they are applied.
+
+    Args:
+        engine: the engine that they are written for; None has it told by the files' own words.
+    """
+    from migrator.house import examination as house
+
+    return house.examine(sources, _language(engine or house.engine_of(sources)), rules)
+
+
+def _language(engine: Engine) -> examination.Language:
+    if engine is Engine.CLICKHOUSE:
+        from migrator.clickhouse import house as clickhouse_house
+
+        return clickhouse_house
+    from migrator.postgres import house as postgres_house
+
+    return postgres_house
+
+
+def require_house_rules(plan: Plan, rules: Settings) -> None:
+    """Raises PlanRefused (`house-rule`) for a pending file with a finding of a rule that the fleet refuses; all such findings are in its detail."""
+    if not rules.refused or not plan.steps:
+        return
+    from migrator.house import examination as house
+
+    found = [item for item in house.examine_plan(plan, _language(plan.engine), rules) if item.rule.id in rules.refused]
+    if found:
+        first = found[0]
+        raise errors.PlanRefused(
+            f"{first.text} [{first.rule.id}]",
+            code="house-rule",
+            where=errors.Location(first.path, first.line),
+            hint=f"{first.hint}; fleet.yaml refuses what stands against this rule (rules)",
+            detail="\n".join(f"{item.place}: {item.text} [{item.rule.id}]" for item in found[1:]),
+        )

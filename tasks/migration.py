@@ -101,7 +101,7 @@ def prepare(request: Request) -> Prepared:
     way = request.access()
     with way.watched(), opened(request.target, way.url(), request.settings) as database:
         history = database.read_history()
-        plan = _plan(migrations, history, database.engine, request.env, request.policy)
+        plan = _plan(request.target, migrations, history, request.env, request.policy)
         database.require_fit(plan)
     if request.plan:
         refusals.require_approved(request.plan, plan, history)
@@ -128,7 +128,7 @@ def preview(request: Request) -> PlanOutcome:
             )
             for step in plan.steps
         ),
-        remarks=remarks(plan),
+        remarks=remarks(target, plan),
     )
 
 
@@ -139,7 +139,7 @@ def run(request: Request, listener: events.Listener = events.ignore) -> Migratio
     that isn't one transaction) and continues with fresh ones, on a new connection, with a new lock and a new plan.
 
     Raises:
-        PlanRefused (`preflight-failed` included), ParseError, FileError, StatementRejected, NeedsAnswer, LoginFailed, NotFound: permanent.
+        PlanRefused (`preflight-failed` and `house-rule` included), ParseError, FileError, StatementRejected, NeedsAnswer, LoginFailed, NotFound: permanent.
         LockUnavailable, Unavailable, TimedOut, Interrupted: transient; what was finished before is recorded.
     """
     target, env = request.target, request.env
@@ -156,7 +156,7 @@ def run(request: Request, listener: events.Listener = events.ignore) -> Migratio
             opened(target, way.url(), request.settings, run_id, way.outlived if way.changes else databases.stay) as database,
             _deadline(target, rest, database.cancel),
         ):
-            made = _plan(migrations, database.read_history(), database.engine, env, policy)
+            made = _plan(target, migrations, database.read_history(), env, policy)
             if made.steps and not legs:
                 _before_a_change(target, made, database, listener, run_id, rest)
             legs.append(apply(database, made, listener, approved_digest=request.plan, policy=policy, env=env))
@@ -189,7 +189,7 @@ def _outcome(target: Target, legs: Sequence[Report], current: int) -> MigrationO
         ),
         current=current,
         seconds=round(sum(leg.seconds for leg in legs), 3),
-        remarks=remarks(plan),
+        remarks=remarks(target, plan),
     )
 
 
@@ -253,11 +253,13 @@ def _cancelled_after(seconds: float | None, cancel: Callable[[], None]) -> Itera
         timer.cancel()
 
 
-def _plan(migrations: files.MigrationSet, history: History, engine: Engine, env: Mapping[str, str] | None, policy: Policy) -> Plan:
-    return planner.plan(migrations, history, targets.Target(targets.Verb.UP), engine=engine, policy=policy, env=env)
+def _plan(target: Target, migrations: files.MigrationSet, history: History, env: Mapping[str, str] | None, policy: Policy) -> Plan:
+    made = planner.plan(migrations, history, targets.Target(targets.Verb.UP), engine=target.engine, policy=policy, env=env)
+    databases.require_house_rules(made, target.rules)
+    return made
 
 
-def remarks(plan: Plan) -> tuple[Remark, ...]:
-    """Returns the plan's own remarks, then the warnings for a database in use."""
-    found = (*plan.remarks, *databases.warnings(plan))
+def remarks(target: Target, plan: Plan) -> tuple[Remark, ...]:
+    """Returns the plan's own remarks, then the warnings for a database in use and of the fleet's house rules."""
+    found = (*plan.remarks, *databases.warnings(plan, target.rules))
     return tuple(Remark(code=item.code, message=item.message, hint=item.hint) for item in found)

@@ -41,7 +41,7 @@ def resolve(expression: str) -> Iterator[Located]:
 def places(expression: str) -> Iterator[Located]:
     """Yields the services' directories of a target, for verbs that need no database: nothing is asked of Vault. Raises UsageError as `resolve`."""
     return (
-        Located(f"@{target.label}", str(target.engine), "", near(target.directory), target.service)
+        Located(f"@{target.label}", str(target.engine), "", near(target.directory), target.service, rules=target.rules)
         for target in select(fleet.load(), expression)
     )
 
@@ -107,6 +107,7 @@ def _located(target: fleet.Target, found: Credentials) -> Located:
         owner_role=target.owner_role,
         env=migration.substitutions(target, found),
         observe=functools.partial(_observed, target),
+        rules=target.rules,
     )
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from migrator.planning import files, history
 
 
-def find(call: EngineCall) -> Iterator[tuple[str, str, list[Finding]]]:
-    """Yields for each database its label, the directory that belongs to it, and what was found.
+def find(call: EngineCall) -> Iterator[tuple[EngineCall, list[Finding]]]:
+    """Yields for each database the call that it would have had, with the directory that belongs to it, and what was found.
 
     With `-dir` or a target the directory is the given one; else each service's own of the fleet.
 
@@ -38,8 +38,10 @@ def find(call: EngineCall) -> Iterator[tuple[str, str, list[Finding]]]:
             owner_role=item.owner_role,
             label=item.label,
             directory=directory,
+            rules=item.rules,
         )
-        yield item.label, directory, _of_database(EngineCall(found), item.label, accept_older=call.values.boolean("allow-missing"))
+        beside = EngineCall(found)
+        yield beside, _of_database(beside, item.label, accept_older=call.values.boolean("allow-missing"))
     if not some:
         raise errors.UsageError(f"{expression} names no service", code="no-target", hint="fleet.yaml lists environments and services")
 

@@ -13,7 +13,7 @@ from migrator.cli.invocation import Invocation
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from migrator import databases
+    from migrator import databases, house_rules
     from migrator.planning import events, files, plans
 
 
@@ -45,6 +45,11 @@ class EngineCall(Call):
         return plans.Policy(
             accept_hazards=self.values.boolean("accept-hazards"), protected=self.values.boolean("protected") or self.invocation.protected
         )
+
+    @property
+    def rules(self) -> house_rules.Settings:
+        """Returns the house rules that are on: fleet.yaml's, all with `-rules`."""
+        return self.invocation.rules.with_all_on() if self.values.boolean("rules") else self.invocation.rules
 
     def load(self) -> files.MigrationSet:
         """Loads the migrations of the directory.

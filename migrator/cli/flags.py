@@ -66,6 +66,7 @@ OWN: tuple[Flag, ...] = (
     Flag("not-done", "strings", (), "answer that statement VERSION:INDEX was not executed", verbs=("repair",)),
     Flag("protected", "bool", False, "refuse to roll back", variable="GREYLAG_PROTECTED", verbs=PLANNING),
     Flag("role", "string", "", "role to take after login (PostgreSQL: SET ROLE)", variable="GREYLAG_ROLE"),
+    Flag("rules", "bool", False, "warn of what stands against the house rules", variable="GREYLAG_RULES", verbs=(*PLANNING, "validate")),
     Flag("service", "string", "greylag", "name shown to the server in application_name", variable="GREYLAG_SERVICE"),
     Flag("statement-timeout", "duration", 0.0, "longest run of one statement, 0 for no limit", variable="GREYLAG_STATEMENT_TIMEOUT"),
     Flag("strict", "bool", False, "objects that no version made are a failure too", variable="GREYLAG_STRICT", verbs=("verify",)),

@@ -10,6 +10,7 @@ from migrator import errors
 from migrator.address import redaction
 from migrator.cli import flags, verbs
 from migrator.cli.go_flags import FlagError, Values
+from migrator.house_rules import NONE, Settings
 
 if TYPE_CHECKING:
     from migrator.cli.credentials import Parts
@@ -29,7 +30,7 @@ class Observation(NamedTuple):
 
 class Located(NamedTuple):
     """One database that `@environment/service` stands for, as the console of a checkout finds it. `env` is what ENVSUB reads: the service's
-    own names, so that a file means the same here and in a flow. `observe` looks at what surrounds it."""
+    own names, so that a file means the same here and in a flow. `observe` looks at what surrounds it. `rules` are fleet.yaml's."""
 
     label: str
     driver: str
@@ -40,6 +41,7 @@ class Located(NamedTuple):
     owner_role: str = ""
     env: Mapping[str, str] | None = None
     observe: Callable[[], Observation] | None = None
+    rules: Settings = NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Invocation:
     owner_role: str = ""
     env: Mapping[str, str] | None = field(default=None, repr=False)
     observe: Callable[[], Observation] | None = field(default=None, repr=False)
+    rules: Settings = NONE
 
     @property
     def call(self) -> str:
@@ -301,7 +304,9 @@ def _places(verb: verbs.Verb, expression: str, words: list[str], values: Values,
         )
     for item in found.values():
         directory = values.string("dir") if "dir" in values.given else item.directory
-        yield _invocation(verb, words, values, environ, directory=directory, label=item.label, service=item.service)
+        yield _invocation(
+            verb, words, values, environ, directory=directory, label=item.label, service=item.service, driver=item.driver, rules=item.rules
+        )
 
 
 def located(expression: str) -> Iterator[Located]:

@@ -16,6 +16,7 @@ from migrator.targets import UPWARDS, Direction, Target, Verb
 
 if TYPE_CHECKING:
     from migrator import databases
+    from migrator.house_rules import Settings
     from migrator.planning import events, files, plans
 
     Finished = tuple[events.MigrationFinished, ...]
@@ -51,8 +52,8 @@ def parse_version(word: str) -> int:
 def make_plan(
     call: EngineCall, database: databases.Database, migrations: files.MigrationSet, history: History, wanted: Target
 ) -> plans.Plan:
-    """Makes the plan against the database as its history was read."""
-    return planner.plan(
+    """Makes the plan against the database as its history was read. Raises as `planner.plan`, and PlanRefused (`house-rule`)."""
+    plan = planner.plan(
         migrations,
         history,
         wanted,
@@ -61,13 +62,21 @@ def make_plan(
         env=call.invocation.env,
         recall=database.read_down_text,
     )
+    _require_house_rules(plan, call.rules)
+    return plan
 
 
-def warned(plan: plans.Plan) -> plans.Plan:
-    """Returns the plan with the engine's warnings among its remarks."""
+def _require_house_rules(plan: plans.Plan, rules: Settings) -> None:
     from migrator import databases
 
-    return replace(plan, remarks=(*plan.remarks, *databases.warnings(plan)))
+    databases.require_house_rules(plan, rules)
+
+
+def warned(plan: plans.Plan, rules: Settings) -> plans.Plan:
+    """Returns the plan with the engine's warnings, and those of the house rules that are on, among its remarks."""
+    from migrator import databases
+
+    return replace(plan, remarks=(*plan.remarks, *databases.warnings(plan, rules)))
 
 
 def resuming(plan: plans.Plan, database: databases.Database, history: History, call: str) -> plans.Plan:
@@ -128,7 +137,7 @@ def run(call: EngineCall) -> int:
         finished: Finished = ()
         remarks = plan.remarks
         if plan.steps:  # else nothing is locked, and what executes is not even imported
-            told = warned(plan)
+            told = warned(plan, call.rules)
             if history is not None and verb not in UPWARDS:
                 told = resuming(told, database, history, call.invocation.call)
             remarks = told.remarks

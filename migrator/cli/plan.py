@@ -29,7 +29,7 @@ def run(call: EngineCall) -> int:
     migrations = call.load()
     with call.open() as database:
         history = database.read_history()
-        plan = migrating.warned(migrating.make_plan(call, database, migrations, history, wanted))
+        plan = migrating.warned(migrating.make_plan(call, database, migrations, history, wanted), call.rules)
         database.require_fit(plan)
         plan = migrating.resuming(plan, database, history, call.invocation.call)
     call.document.update({**plan.document(), "verb": "plan", "planned": str(wanted.verb)})

@@ -4,6 +4,7 @@ goose looks at annotations and at names one by one, and stops at the first error
 duplicate versions (on which goose panics at the next `up`), hazards, a Down section without statements, Go files.
 """
 
+import contextlib
 import os
 import posixpath
 from collections.abc import Iterator
@@ -11,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from migrator import errors
-from migrator.cli import output
+from migrator.cli import invocation, output
 from migrator.cli.engine_calls import EngineCall
 from migrator.cli.findings import ERROR, WARNING, Finding
 from migrator.goose import annotations, goquote, hazards
+from migrator.house_rules import RULES
 from migrator.planning import files
+from migrator.targets import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +37,10 @@ def run(call: EngineCall) -> int:
 
     Raises FileError with goose's message when files have errors (10), PlanRefused when only a database of `-against` stands against them (11).
     """
-    beside = _beside(call) if call.values.string("against") else None
-    directories = list(dict.fromkeys(beside[0])) if beside else [call.invocation.directory]
-    checked = [_directory(call, item) for item in directories]
+    calls, later = _beside(call) if call.values.string("against") else ([call], [])
+    checked = [_directory(item) for item in {item.invocation.directory: item for item in calls}.values()]
     paths = sum(count for count, _ in checked)
     found = [item for _, items in checked for item in items]
-    later = beside[1] if beside else []
     call.document["files"] = paths
     call.document["findings"] = [item.document() for item in (*found, *later)]
     for item in (*found, *later):
@@ -48,41 +49,70 @@ def run(call: EngineCall) -> int:
     problems = [item for item in (*found, *later) if item.level == ERROR]
     if not problems:
         return 0
-    of_files = [item for item in found if item.level == ERROR]
-    first = next((item for item in of_files if item.goose), problems[0])
+    of_files = [item for item in found if item.level == ERROR and item.code not in RULES]
+    first = next((item for item in of_files if item.goose), (of_files or problems)[0])
     raise (errors.FileError if of_files else errors.PlanRefused)(
         first.goose or first.message,
-        code="lossy-hazard" if of_files and errors.CODES[first.code].exit_code is errors.ExitCode.REFUSED else first.code,
+        code=_code(first, of_files=bool(of_files)),
         where=errors.Location(first.path, first.line),
         hint=f"{len(problems)} error(s) in {paths} file(s), all listed above",
     )
 
 
-def _beside(call: EngineCall) -> tuple[list[str], list[Finding]]:
-    """Returns the directories of `-against`'s databases, and what was found in those."""
+def _code(first: Finding, *, of_files: bool) -> str:
+    if first.code in RULES:
+        return "house-rule"
+    return "lossy-hazard" if of_files and errors.CODES[first.code].exit_code is errors.ExitCode.REFUSED else first.code
+
+
+def _beside(call: EngineCall) -> tuple[list[EngineCall], list[Finding]]:
+    """Returns a call for each of `-against`'s databases, and what was found in those."""
     from migrator.cli import against
 
-    directories: list[str] = []
+    calls: list[EngineCall] = []
     found: list[Finding] = []
-    for label, directory, items in against.find(call):
-        directories.append(directory)
+    for beside, items in against.find(call):
+        calls.append(beside)
         found += items
-        call.document.setdefault("against", []).append(label)  # type: ignore[attr-defined]
-    return directories, found
+        call.document.setdefault("against", []).append(beside.invocation.label)  # type: ignore[attr-defined]
+    return calls, found
 
 
-def _directory(call: EngineCall, directory: str) -> tuple[int, list[Finding]]:
+def _directory(call: EngineCall) -> tuple[int, list[Finding]]:
     """Returns the number of files and the findings of one directory; prints goose's table with `-v`."""
-    paths = _paths(directory)
+    paths = _paths(call.invocation.directory)
     rows: list[Row] = []
     found = list(_duplicates(paths))
     for path in paths:
         row, more = _check(path)
         rows += [row] if row else []
         found += more
+    if call.rules.on:
+        if "H04" in call.rules.on:
+            found = [item for item in found if item.code != "missing-down"]
+        found += _house_rules(call, paths)
     if call.values.boolean("v") and not call.json and not any(item.goose for item in found):
         output.out(_table(rows))
     return len(paths), found
+
+
+def _house_rules(call: EngineCall, paths: list[str]) -> list[Finding]:
+    """Returns what stands against the house rules in the files that can be read, in the order in which they are applied."""
+    from migrator import databases
+    from migrator.house import sections
+
+    readable: list[tuple[int, sections.Source]] = []
+    for path in paths:
+        with contextlib.suppress(ValueError, OSError):  # both are findings of their own
+            if path.endswith(".sql"):
+                readable.append((files.version_of(posixpath.basename(path)), sections.Source(path, Path(path).read_bytes())))
+    sources = [source for _, source in sorted(readable)]
+    driver = call.invocation.driver or invocation.configured(os.environ, "DRIVER")
+    engine = (Engine.CLICKHOUSE if driver == "clickhouse" else Engine.POSTGRES) if driver else None
+    return [
+        Finding(ERROR if item.rule.id in call.rules.refused else WARNING, item.rule.id, item.path, item.line, item.text, item.hint)
+        for item in databases.examine_files(sources, engine, call.rules)
+    ]
 
 
 def _paths(given: str) -> list[str]:

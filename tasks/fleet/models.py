@@ -16,7 +16,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-from migrator import errors, targets
+from migrator import errors, house_rules, targets
 from migrator.address import naming
 from tasks.credentials import sources
 from tasks.credentials.source import Keys, Source
@@ -90,6 +90,35 @@ class VaultPaths(Model):
     mount: str = "secret"
     path: str = "{environment}/{service}/{store}"
     keys: Keys = Keys()
+
+
+class Rules(Model):
+    """Which house rules are on, by id: those that `refuse` a plan, those that are `off`; all others warn."""
+
+    refuse: tuple[str, ...] = ()
+    off: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _word(cls, value: object) -> object:
+        words: dict[object, dict[str, tuple[str, ...]]] = {"warn": {}, "refuse": {"refuse": tuple(house_rules.RULES)}}
+        if isinstance(value, str) and value not in words:
+            raise ValueError(f'"{value}" is neither `warn` nor `refuse`, nor a mapping with `refuse` and `off`')
+        return words[value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _known(self) -> Rules:
+        for item in (*self.refuse, *self.off):
+            if item not in house_rules.RULES:
+                raise ValueError(f'there is no house rule "{item}": {", ".join(house_rules.RULES)}')
+        if both := set(self.refuse) & set(self.off):
+            raise ValueError(f"{min(both)} can't be refused and off")
+        return self
+
+    @property
+    def settings(self) -> house_rules.Settings:
+        """Returns what the engine takes."""
+        return house_rules.Settings(tuple(item for item in house_rules.RULES if item not in self.off), self.refuse)
 
 
 class Environment(Model):
@@ -170,6 +199,7 @@ class Target(BaseModel):
     after_migrate: tuple[AfterMigrate, ...] = ()
     preflight: tuple[Check, ...] = ()
     job: Job = Job()
+    rules: house_rules.Settings = house_rules.NONE
 
     @property
     def database(self) -> str:
@@ -205,6 +235,7 @@ class Fleet(Model):
     vault: VaultPaths = VaultPaths()
     credentials: AnySource = sources.VAULT
     job: Job = Job()
+    rules: Rules | None = None
     environments: Annotated[Mapping[Label, Environment], Field(min_length=1)]
     services: Annotated[Mapping[Label, Service], Field(min_length=1)]
 
@@ -318,6 +349,7 @@ class Fleet(Model):
             ),
             preflight=tuple(Check(run=tuple(_filled(word, words) for word in item.run)) for item in place.preflight),
             job=self.job.overridden(found.job).filled(lambda text: _filled(text, words)),
+            rules=self.rules.settings if self.rules else house_rules.NONE,
         )
 
     def targets(self) -> tuple[Target, ...]:

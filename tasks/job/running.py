@@ -210,7 +210,7 @@ def _settled(target: Target, now: Prepared) -> MigrationOutcome:
         bundle=now.plan.bundle,
         plan=now.plan.digest,
         current=now.plan.current,
-        remarks=migration.remarks(now.plan),
+        remarks=migration.remarks(target, now.plan),
     )
 
 
@@ -245,5 +245,5 @@ def _outcome(target: Target, ended: Ended, prepared: Prepared, again: Callable[[
         applied=tuple(applied[version] for version in sorted(applied)),
         current=current,
         seconds=round(sum(float(outcome.get("seconds") or 0) for outcome in told), 3),
-        remarks=migration.remarks(prepared.plan),
+        remarks=migration.remarks(target, prepared.plan),
     )
