@@ -261,3 +261,7 @@ def test_only_a_rules_own_file_spells_its_id() -> None:
         own = path.stem.partition("_")[0].upper() if path.parent.name == "lint" else ""
         spelt = set(re.findall(r"\"(P\d\d)\"", path.read_text(encoding="utf-8")))
         assert spelt <= {own}, path
+
+
+def test_good_flow_a_statement_that_nests_deeper_than_its_tree_can_be_read_is_left_to_the_server(tmp_path: Path) -> None:
+    assert examination.examine(plan_of(tmp_path, f"ALTER TABLE old ADD COLUMN a text DEFAULT {'||'.join(['lower(x)'] * 500)};")) == ()

@@ -42,10 +42,15 @@ def _remembered(text: str) -> Tree | None:
 
 def _parse(text: str) -> Tree | None:
     import postgast  # 0.2 s
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
         parsed = postgast.parse(text)
-    except (postgast.PgQueryError, UnicodeEncodeError):  # bytes that are no UTF-8 are lone surrogates
+    except (
+        postgast.PgQueryError,
+        UnicodeEncodeError,
+        DecodeError,
+    ):  # no SQL; lone surrogates; an expression nested deeper than protobuf reads
         return None
     return Tree(
         tuple(
