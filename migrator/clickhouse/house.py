@@ -47,6 +47,10 @@ _WITH_DOT = re.compile(r"dict(?:Get|Has|IsIn)\w*|joinGet\w*|dictionary", re.IGNO
 """Functions whose first argument names a dictionary or a table, with its database before a dot."""
 
 
+_ROWS = re.compile(r"\s*INSERT\s+INTO\s[^;'()]*(?:\([^;'()]*\)\s*)?VALUES\b", re.IGNORECASE)
+"""The head of an INSERT of rows: what follows is data."""
+
+
 class Token(NamedTuple):
     """A word, quoted name, string or sign: its kind, its text without quotes, its offset."""
 
@@ -70,7 +74,9 @@ _END = Token("end", "", 0)
 
 def check(section: Section) -> Iterator[Found]:
     """Yields what one statement has against the rules, except for the order of functions."""
-    tokens = read(section.statement.text)
+    text = section.statement.text
+    rows = _ROWS.match(text)
+    tokens = read(text[: rows.end()] if rows else text)
     defines = bool(tokens) and tokens[0].upper in ("CREATE", "ALTER", "ATTACH")
     for index, token in enumerate(tokens):
         if token.upper == "GENERATEUUIDV4" and defines and _is_default(tokens, index):

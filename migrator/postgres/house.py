@@ -160,12 +160,13 @@ def _in_body(text: str, names: Set[str]) -> Iterator[tuple[str, int]]:
 
 
 def walk(node: Any) -> Iterator[Any]:
-    """Yields a node of the grammar and every node below it."""
-    yield node
-    for _, value in node.ListFields():
-        for item in value if hasattr(value, "append") else [value]:
-            if hasattr(item, "ListFields"):
-                yield from walk(item)
+    """Yields a node of the grammar and every node below it; without recursion, because an expression may nest deeper than Python's stack."""
+    waiting = [node]
+    while waiting:
+        current = waiting.pop()
+        yield current
+        for _, value in current.ListFields():
+            waiting += [item for item in (value if hasattr(value, "append") else [value]) if hasattr(item, "ListFields")]
 
 
 def blanked(text: str, pattern: re.Pattern[str]) -> str:

@@ -12,6 +12,8 @@ from pydantic import SecretStr
 
 from migrator import errors
 from migrator.address import addresses
+from migrator.house_rules import RULES
+from migrator.house_rules import Settings as HouseRules
 from migrator.planning import events
 from tasks import database_url, fleet, migration, verification
 from tasks.credentials import Credentials
@@ -249,3 +251,18 @@ class holding_the_lock:  # noqa: N801 - reads as a statement
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
+
+
+def test_bad_flow_a_fleet_that_refuses_a_house_rule_applies_nothing(postgres_url: str, directory: Path, settings: Settings) -> None:
+    target, secret = located(postgres_url, directory)
+    url = database_url.encode(secret, target)
+    warned = migration.preview(Request(target, url, settings=settings))
+    assert ("H04", f"{directory}/20250102000000_add_email.sql: no statement takes this migration back (missing-down)") in [
+        (item.code, item.message) for item in warned.remarks
+    ]
+    refusing = target.model_copy(update={"rules": HouseRules(tuple(RULES), ("H04",))})
+    for step in (migration.preview, migration.run):
+        with pytest.raises(errors.PlanRefused) as caught:
+            step(Request(refusing, url, settings=settings))
+        assert caught.value.code == "house-rule"
+    assert migration.preview(Request(target, url, settings=settings)).current == 0

@@ -111,3 +111,11 @@ def test_what_an_earlier_run_left_half_way_is_told_by_plan_status_and_down(playg
     said("up")
     assert said("status")[0]["half_applied"] == []
     assert playground.sql("SELECT id FROM t") == [(1,)]
+
+
+def test_a_plan_and_an_up_with_rules_warn_of_the_house_rules(playground: Playground, said: Any) -> None:
+    playground.write(1, "CREATE TABLE t (id uuid);", "DROP TABLE t;")
+    assert said("plan")[0]["remarks"] == []
+    assert [item["code"] for item in said("plan", "-rules")[0]["remarks"]] == ["H02"]
+    assert [item["code"] for item in said("up", "-rules")[-1]["remarks"]] == ["H02"]
+    assert said("plan", "-rules")[0]["remarks"] == []

@@ -195,6 +195,31 @@ def test_clickhouses_own_functions_too() -> None:
     assert of(made, use, engine=Engine.CLICKHOUSE) == []
 
 
+def test_what_is_deep_long_or_no_sql_at_all_raises_nothing() -> None:
+    deep = f"CREATE TABLE t (id uuid, a text DEFAULT {'||'.join(['x'] * 3000)});"
+    strange = [
+        "CREATE TABLE (uuid",
+        "ALTER TABLE t ALTER id DROP DEFAULT, ALTER uuid TYPE text;",
+        "DO LANGUAGE plpgsql 'uuid';",
+        "GRANT ON DATABASE",
+        "\udcff uuid",
+    ]
+    for engine in Engine:
+        for text in (
+            deep,
+            *strange,
+            "CREATE TABLE p PARTITION OF t (uuid WITH OPTIONS NOT NULL) DEFAULT;",
+            "RENAME TABLE",
+            "USE",
+            "ALTER (",
+            ")",
+        ):
+            source = Source("1_x.sql", f"-- +goose Up\n{text}\n{DOWN}".encode("utf-8", "surrogateescape"))
+            databases.examine_files([source], engine, ON)
+    assert of(deep.replace("||x" * 2980, "")) == ["H02:1"]
+    assert of("INSERT INTO a (x) VALUES ('FROM b.c');", "INSERT INTO a.b (x) VALUES (1);", engine=Engine.CLICKHOUSE) == ["H06:1"]
+
+
 # Exceptions.
 
 
