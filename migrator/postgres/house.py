@@ -49,10 +49,13 @@ def check(section: Section) -> Iterator[Found]:
 
 def _columns(text: str, command: grammar.Command) -> Iterator[Found]:
     kinds = grammar.kinds()
+    altered = ""  # `ALTER COLUMN a TYPE …` names its column above the definition
     for node in walk(command.node):
         kind = type(node).__name__
+        if kind == "AlterTableCmd":
+            altered = node.name
         if kind == "ColumnDef":
-            yield from _type(text, node.type_name, f"column {node.colname}", node.location)
+            yield from _type(text, node.type_name, f"column {node.colname or altered}", node.location)
             yield from _random(text, node.constraints, node.colname)
         elif kind == "CreateDomainStmt":
             name = node.domainname[-1].string.sval

@@ -147,6 +147,12 @@ def test_a_name_from_the_environment_is_not_hard_coded_and_its_fallback_is(monke
     assert of("GRANT CONNECT ON DATABASE ${POSTGRES_DATABASE} TO app;", head=ENVSUB) == []
 
 
+def test_an_altered_column_is_named() -> None:
+    text = "ALTER TABLE t ADD a int, ALTER b TYPE uuid USING b::uuid, ALTER c TYPE timestamp;"
+    found = databases.examine_files([Source("1_x.sql", f"-- +goose Up\n{text}\n{DOWN}".encode())], Engine.POSTGRES, ON)
+    assert [item.message.split(" is ")[0] for item in found] == ["column b", "column c"]
+
+
 def test_a_file_without_a_down_is_found_and_one_without_any_statement_is_not() -> None:
     bare = [Source("1_a.sql", b"-- +goose Up\nSELECT 1;\n"), Source("2_b.sql", b"-- +goose Up\nSELECT 1;\n-- +goose Down\n-- nothing\n")]
     assert [(item.rule.id, item.path, item.line) for item in databases.examine_files(bare, Engine.CLICKHOUSE, ON)] == [
