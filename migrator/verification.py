@@ -158,10 +158,14 @@ def verify(
 
 
 def recorded_digest(history: History, migrations: files.MigrationSet) -> str:
-    """Returns the bundle digest of the checksums recorded for this directory's versions; equals `migrations.digest()` when nothing differs."""
-    known = {item.version for item in migrations.migrations}
-    lines = sorted(f"{fact.name} {fact.checksum}\n" for version, fact in history.living_facts.items() if version in known)
-    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+    """Returns the bundle digest of the checksums recorded for this directory's versions; equals `migrations.digest()` when nothing differs. A checksum that
+    an earlier version recorded of other line ends counts as the file's."""
+    lines = []
+    for version, fact in history.living_facts.items():
+        file = migrations.by_version(version)
+        if file is not None:
+            lines.append(f"{fact.name} {file.checksum() if file.has(fact.checksum) else fact.checksum}\n")
+    return hashlib.sha256("".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _in_applied_order(ours: list[files.MigrationFile], history: History) -> list[files.MigrationFile]:

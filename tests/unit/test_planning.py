@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from migrator import errors
+from migrator import errors, verification
 from migrator.planning import files, planner, plans
 from migrator.planning.history import Fact, History, Outline, Row
 from migrator.planning.plans import Policy
@@ -86,6 +88,25 @@ def test_a_changed_size_is_seen_even_when_nothing_would_run(tmp_path: Path) -> N
     past = applied(written(tmp_path, v1_a=migration("SELECT 1;")), 1)
     with pytest.raises(errors.PlanRefused, match="changed after it was applied"):
         planner.plan(written(tmp_path, v1_a=migration("SELECT 1234;")), past, UP, engine=Engine.POSTGRES)
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["the text's checksum", "an earlier version's, of the bytes"])
+def test_line_ends_that_a_checkout_changed_are_no_change(tmp_path: Path, raw: bool) -> None:
+    def converted(old: bytes, new: bytes) -> files.MigrationSet:
+        for path in tmp_path.glob("*.sql"):
+            path.write_bytes(path.read_bytes().replace(old, new))
+        return files.load(tmp_path)
+
+    for old, new in ((b"\n", b"\r\n"), (b"\r\n", b"\n")):
+        before = written(tmp_path, v1_a=migration()) if old == b"\n" else files.load(tmp_path)
+        checksum = hashlib.sha256((tmp_path / "1_a.sql").read_bytes()).hexdigest()
+        past = applied(before, 1)
+        if raw:
+            past = replace(past, facts=(replace(past.facts[0], checksum=checksum),))
+        after = converted(old, new)
+        assert planner.plan(after, past, UP, engine=Engine.POSTGRES).steps == ()
+        assert after.changed(past.living_facts) == ()
+        assert verification.recorded_digest(past, after) == after.digest() == before.digest()
 
 
 def test_versions_that_goose_applied_have_no_checksum_to_compare(tmp_path: Path) -> None:
