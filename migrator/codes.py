@@ -155,6 +155,7 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
         "bundle-changed": "the files here are not the release's files",
         "checksum-changed": "an applied file is not what was applied",
         "cluster-unnamed": "ClickHouse files are for several servers, and the address names no cluster",
+        "file-renamed": "a pending file is one that was applied under another version",
         "go-migration": "a Go migration is pending; greylag runs SQL only",
         "missing-versions": "older files were never applied",
         "no-session": "a proxy before ClickHouse does not pass on the session or the database of a request",
@@ -162,6 +163,7 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
         "plan-moved": "somebody else migrated meanwhile: what is left is not part of the plan",
         "protected-environment": "a protected environment is never rolled back",
         "transaction-pooler": "the address is a PgBouncer that pools transactions or statements",
+        "version-taken": "the version was applied from another file than the one that has its number now",
         # hazards that lose something: goose would not apply the file as written
         "comment-after-semicolon": "goose sees no semicolon before such a comment, and sends two commands as one",
         "cut-statement": "goose ends a statement inside a string, a comment or a body",

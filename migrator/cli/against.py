@@ -13,6 +13,7 @@ from migrator import errors
 from migrator.cli import invocation
 from migrator.cli.engine_calls import EngineCall
 from migrator.cli.findings import ERROR, WARNING, Finding
+from migrator.planning import contradictions
 
 if TYPE_CHECKING:
     from migrator.planning import files, history
@@ -90,7 +91,11 @@ def compare(migrations: files.MigrationSet, found: history.History, label: str, 
     applied = set(found.applied)
     newest = max(applied, default=0)
     findings: list[Finding] = []
+    contradicting = contradictions.find(migrations, found)
     for file in migrations.migrations:
+        if (refusal := contradicting.get(file.version)) is not None:
+            findings.append(Finding(ERROR, str(refusal.code), file.path, 1, f"{label}: {refusal.message}", refusal.hint))
+            continue
         if file.version not in applied:
             if file.version < newest:
                 findings.append(_older(file, newest, label, WARNING if accept_older else ERROR))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from migrator import databases, errors
 from migrator.cli import baseline, migrating
 from migrator.cli.engine_calls import EngineCall
+from migrator.planning import contradictions
 from migrator.planning.history import Fact, History
 
 
@@ -59,6 +60,9 @@ def _facts(call: EngineCall, database: databases.Database, versions: list[int]) 
             raise errors.NotFound(
                 f"version {version} is not applied, so no checksum is recorded", code="not-applied", hint="`up` applies and records it"
             )
+        fact = history.living_facts.get(version)
+        if fact is not None and contradictions.is_taken(file, fact):  # the record would make the file count as applied for ever
+            raise contradictions.taken(file, fact, history)
         present = baseline.fact_of(history, file, migrations.digest(), databases.default_actor())
         found.append(_kept(present, history, version))
     return found

@@ -50,13 +50,14 @@ class Fact:
 class Outline:
     """The part of a history that shows that nothing is to be done. It is cheap enough to read ten thousand versions at every start of a pod.
 
-    `current` is as in `History`. `versions` has every version with a row, `sizes` the recorded file size of each version with a fact, `limits` tells
-    whether a fact names an oldest app.
+    `current` is as in `History`. `versions` has every version with a row, `sizes` and `names` the recorded file size and name of each version with a
+    fact, `limits` tells whether a fact names an oldest app.
     """
 
     current: int
     versions: frozenset[int]
     sizes: dict[int, int]
+    names: dict[int, str]
     limits: bool
 
 

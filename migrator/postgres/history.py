@@ -121,7 +121,7 @@ def _reading(where: Place) -> Iterator[None]:
 
 
 def read_outline(session: Session, where: Place) -> history.Outline | None:
-    """The history as two aggregates of numbers, whose reading costs a tenth of the rows'. None for the absent table and for one that holds
+    """The history as two aggregates, whose reading costs a tenth of the rows'. None for the absent table and for one that holds
     rows with `is_applied` false (goose.md §4.4): those need the whole history.
 
     Raises as `read`.
@@ -139,12 +139,16 @@ def read_outline(session: Session, where: Place) -> history.Outline | None:
     versions, all_applied, current = rows[0]
     if all_applied != "t":
         return None
-    sizes, limits = facts[0] if facts else ("", "0")
-    numbers = [int(number) for number in (sizes or "").split()]
+    recorded, limits = facts[0] if facts else ("", "0")
+    parts = recorded.split("/") if recorded else []
+    if len(parts) % 3:
+        return None
+    numbers = [int(number) for number in parts[::3]]
     return history.Outline(
         current=int(current or 0),
         versions=frozenset(map(int, (versions or "").split())),
-        sizes=dict(zip(numbers[::2], numbers[1::2], strict=True)),
+        sizes=dict(zip(numbers, map(int, parts[1::3]), strict=True)),
+        names=dict(zip(numbers, parts[2::3], strict=True)),
         limits=limits != "0",
     )
 
@@ -155,7 +159,8 @@ def _read_rows(where: Place) -> str:
 
 def _outline_of_facts(where: Place) -> str:
     return (
-        "SELECT pg_catalog.string_agg(pg_catalog.concat(f.version, ' ', f.size), ' '), pg_catalog.count(f.oldest_app)"
+        # no file's name holds a slash
+        "SELECT pg_catalog.string_agg(pg_catalog.concat(f.version, '/', f.size, '/', f.name), '/'), pg_catalog.count(f.oldest_app)"
         f" FROM {where.facts} AS f JOIN {where.table} AS t ON t.id = f.row_id AND t.version_id = f.version"
     )
 

@@ -464,3 +464,29 @@ def test_a_run_with_nothing_to_do_loads_neither_splitter_nor_executor(greylag: G
     )
     assert "no migrations to run" in done.stderr
     assert done.stdout.strip() == ""
+
+
+# --- the history's own truth ------------------------------------------------------------------------------------------------------
+
+
+def test_bad_flow_another_branchs_file_of_the_same_version_never_ran(greylag: Greylag) -> None:
+    files(greylag.directory, tables(1, 2))
+    greylag("up")
+    (greylag.directory / "00002_t2.sql").unlink()
+    (greylag.directory / "00002_t3.sql").write_text(table(3))  # of the same size
+    told = "version 2 was applied from 00002_t2.sql; 00002_t3.sql never ran: give it a new number"
+    for words, expected in (
+        (("up",), 11),
+        (("plan",), 11),
+        (("wait", "-timeout", "9s"), 11),
+        (("repair", "-checksum", "2"), 11),
+        (("verify",), 16),
+    ):
+        said = greylag(*words, expected=expected)
+        assert told in said.err, words
+        assert "repair -checksum" not in said.err.split("hint:")[-1]
+    assert told in greylag("status").err
+    (greylag.directory / "00002_t3.sql").rename(greylag.directory / "00003_t3.sql")
+    files(greylag.directory, tables(2))
+    greylag("up")
+    greylag("verify")

@@ -137,16 +137,18 @@ def test_an_outline_settles_only_what_the_whole_history_would_settle_too(verb: V
     migrations = written(tmp_path, v1_a=migration(), v2_b=migration())
     target = Target(verb, version=2)
     sizes = {item.version: item.size for item in migrations.migrations}
-    good = Outline(2, frozenset({0, 1, 2}), sizes, False)
+    names = {item.version: item.name for item in migrations.migrations}
+    good = Outline(2, frozenset({0, 1, 2}), sizes, names, False)
     plan = planner.settled(migrations, good, target, engine=Engine.POSTGRES)
     whole = planner.plan(migrations, applied(migrations, 1, 2), target, engine=Engine.POSTGRES)
     assert plan == whole
-    assert planner.settled(migrations, Outline(2, good.versions, {}, False), target, engine=Engine.POSTGRES) == whole
+    assert planner.settled(migrations, Outline(2, good.versions, {}, {}, False), target, engine=Engine.POSTGRES) == whole
     for doubt in (
-        Outline(2, frozenset({0, 1}), {1: sizes[1]}, False),
-        Outline(3, frozenset({0, 1, 2, 3}), sizes, False),
-        Outline(2, good.versions, {1: sizes[1] + 1}, False),
-        Outline(2, good.versions, sizes, True),
+        Outline(2, frozenset({0, 1}), {1: sizes[1]}, {1: names[1]}, False),
+        Outline(3, frozenset({0, 1, 2, 3}), sizes, names, False),
+        Outline(2, good.versions, {1: sizes[1] + 1}, names, False),
+        Outline(2, good.versions, sizes, {**names, 2: "2_c.sql"}, False),
+        Outline(2, good.versions, sizes, names, True),
     ):
         assert planner.settled(migrations, doubt, target, engine=Engine.POSTGRES) is None
 
