@@ -76,7 +76,8 @@ def _renamed(file: files.MigrationFile, fact: Fact) -> errors.PlanRefused:
         f"{file.name} was applied already, as version {fact.version} ({fact.name}): as version {file.version} it would run again",
         code=RENAMED,
         where=errors.Location(file.path),
-        hint=f"rename it back to {fact.name}. If the same text is to run a second time, bring the old file back, too, or put a comment into the new one",
+        hint=f"rename it back to {fact.name}; or, if the new number is meant, `greylag DRIVER DBSTRING repair -renamed {fact.version}:{file.version}` "
+        "records it and executes nothing. If the same text is to run a second time, bring the old file back, too, or put a comment into the new one",
     )
 
 

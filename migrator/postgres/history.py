@@ -410,3 +410,26 @@ def write_facts(session: Session, where: Place, facts: Sequence[history.Fact]) -
     except failures.ServerFailure as failure:
         session.rollback()
         raise failures.of_server(failure, f"to write {FACTS}") from None
+
+
+def renumber(session: Session, where: Place, version: int, fact: history.Fact) -> None:
+    """Moves all that is recorded of an applied version to the fact's number; goose's row keeps its place and its time."""
+    commands = [
+        command(f"UPDATE {where.table} SET version_id = $2 WHERE version_id = $1", version, fact.version),
+        command(f"UPDATE {where.described} SET version = $2 WHERE version = $1", version, fact.version),
+        command(f"DELETE FROM {where.facts} WHERE version = $1", fact.version),  # of a row that is gone
+        command(
+            f"UPDATE {where.facts} SET version = $2, name = $3, checksum = $4, size = $5, file_content = $6, file_encoding = $7 WHERE version = $1",
+            version,
+            fact.version,
+            fact.name,
+            fact.checksum,
+            fact.size,
+            *_stored(fact.down_text),
+        ),
+    ]
+    try:
+        session.batch([command("BEGIN"), *commands, command("COMMIT")])
+    except failures.ServerFailure as failure:
+        session.rollback()
+        raise failures.of_server(failure, f"to write {where.given} and {FACTS}") from None

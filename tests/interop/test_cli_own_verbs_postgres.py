@@ -487,6 +487,38 @@ def test_bad_flow_another_branchs_file_of_the_same_version_never_ran(greylag: Gr
         assert "repair -checksum" not in said.err.split("hint:")[-1]
     assert told in greylag("status").err
     (greylag.directory / "00002_t3.sql").rename(greylag.directory / "00003_t3.sql")
-    files(greylag.directory, tables(2))
+    (greylag.directory / "00002_t2.sql").write_text(table(2))
     greylag("up")
     greylag("verify")
+
+
+def test_an_applied_file_under_another_number_is_refused_until_its_number_is_recorded(greylag: Greylag) -> None:
+    files(greylag.directory, tables(1, 2, 4))
+    greylag("up")
+    greylag("repair", "-renamed", "2:7", expected=2)
+    (greylag.directory / "00002_t2.sql").rename(greylag.directory / "00007_t2.sql")
+    (greylag.directory / "00008_t8.sql").write_text(table(8))
+    said = greylag("up", expected=11)
+    assert "[file-renamed]" in said.err
+    assert "repair -renamed 2:7" in said.err
+    assert "00007_t2.sql was applied already, as version 2" in greylag("verify", expected=16).err
+    greylag("repair", "-renamed", "2:8", expected=11)
+    greylag("repair", "-renamed", "3:7", expected=13)
+    greylag("repair", "-renamed", "2-7", expected=2)
+    assert greylag.document("repair", "-renamed", "2:7")["renamed"] == [{"from": 2, "to": 7}]
+    assert rows(greylag.url) == [(0, True), (1, True), (7, True), (4, True)]
+    greylag("repair", "-renamed", "2:7", expected=13)
+    greylag("up")
+    greylag("verify")
+    greylag("down-to", "0")
+    assert objects(greylag.url) == []
+
+
+def test_a_copy_is_not_a_renamed_file(greylag: Greylag) -> None:
+    again = "-- +goose Up\nSELECT 1;\n"
+    files(greylag.directory, {"00001_a.sql": again})
+    greylag("up")
+    (greylag.directory / "00002_a.sql").write_text(again)
+    greylag("repair", "-renamed", "1:2", expected=11)
+    greylag("up")
+    assert rows(greylag.url) == [(0, True), (1, True), (2, True)]
