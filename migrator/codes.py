@@ -162,6 +162,7 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
         "older-app": "the database carries a version that this image is too old for",
         "plan-moved": "somebody else migrated meanwhile: what is left is not part of the plan",
         "protected-environment": "a protected environment is never rolled back",
+        "rows-hidden": "row-level security or a row policy hides rows of the version table",
         "transaction-pooler": "the address is a PgBouncer that pools transactions or statements",
         "version-taken": "the version was applied from another file than the one that has its number now",
         # hazards that lose something: goose would not apply the file as written

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from migrator import errors, targets
 from migrator.planning import history, plans
-from migrator.postgres import evidence, failures
+from migrator.postgres import evidence, failures, visibility
 from migrator.postgres.pipelines import BIGINT, DOUBLE, Command, Rows, command
 from migrator.postgres.places import FACTS, Place, quote
 from migrator.postgres.session import Session
@@ -58,7 +58,7 @@ TIME = "'YYYY-MM-DD\"T\"HH24:MI:SS.US'"
 def read(session: Session, where: Place) -> history.History:
     """Reads goose's rows, newest first, and greylag's facts. Writes nothing. `Fact.down_text` stays empty.
 
-    Raises LoginFailed (no SELECT on the table) and what the connection raises.
+    Raises LoginFailed (no SELECT on the table), PlanRefused (`rows-hidden`) and what the connection raises.
     """
     found = _read(session, where, _read_rows(where), _read_facts(where))
     return _history(where, found) if found else history.History(targets.Engine.POSTGRES, exists=False, table=where.given)
@@ -66,6 +66,7 @@ def read(session: Session, where: Place) -> history.History:
 
 def read_complete(session: Session, where: Place, *more: Command) -> tuple[history.History, list[Rows]] | None:
     """As `read`, in one round trip, with the answers to `more`; None unless all tables are there. Raises as `read`."""
+    visibility.require_all_rows(session, where)
     with _reading(where):
         found = _read_at_once(session, where, _read_rows(where), _read_facts(where), *more)
     return (_history(where, (found[0], found[1])), found[2:]) if found else None
@@ -86,6 +87,7 @@ def _read(session: Session, where: Place, rows: str, facts: str) -> tuple[Rows, 
     """The answers to a query of goose's table and to one of the facts; None when goose's table is absent."""
     if not where.schema:
         return None
+    visibility.require_all_rows(session, where)
     with _reading(where):
         found = _read_at_once(session, where, rows, facts)
         if found:
