@@ -92,6 +92,8 @@ def compare(migrations: files.MigrationSet, found: history.History, label: str, 
     newest = max(applied, default=0)
     findings: list[Finding] = []
     contradicting = contradictions.find(migrations, found)
+    if (refusal := contradicting.get(0)) is not None:
+        findings.append(Finding(ERROR, str(refusal.code), migrations.directory, None, f"{label}: {refusal.message}", refusal.hint))
     for file in migrations.migrations:
         if (refusal := contradicting.get(file.version)) is not None:
             findings.append(Finding(ERROR, str(refusal.code), file.path, 1, f"{label}: {refusal.message}", refusal.hint))

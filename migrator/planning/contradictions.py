@@ -1,4 +1,5 @@
-"""Finds what a history and a directory say that can't both be true: two files of one version, and an applied file under another number (pure).
+"""Finds what a history and a directory say that can't both be true: two files of one version, an applied file under another
+number, an empty place while another schema has the history (pure).
 
 A file is known by the checksum that was recorded when it ran. Only facts that were recorded count: of a version that goose applied nothing is known.
 """
@@ -11,19 +12,23 @@ from migrator import errors
 
 if TYPE_CHECKING:
     from migrator.planning import files
-    from migrator.planning.history import Fact, History
+    from migrator.planning.history import Elsewhere, Fact, History
 
 TAKEN = "version-taken"
 RENAMED = "file-renamed"
+ELSEWHERE = "history-elsewhere"
 
 
 def find(migrations: files.MigrationSet, history: History) -> dict[int, errors.PlanRefused]:
-    """Returns the refusal of each file that contradicts the history, by the file's version. Reads contents only of files whose name is not the recorded
-    one and, while an applied version has no file here, of pending ones.
+    """Returns the refusal of each file that contradicts the history, by the file's version; 0 stands for all files. Reads contents only of files whose
+    name is not the recorded one and, while an applied version has no file here, of pending ones.
 
     Raises FileError when such a file can't be read.
     """
     found: dict[int, errors.PlanRefused] = {}
+    if not history.exists:
+        theirs = next((item for item in history.elsewhere if item.versions and not _is_of_others(migrations, item)), None)
+        return {0: _moved(history, theirs)} if theirs else {}
     homeless = {version: fact for version, fact in history.living_facts.items() if version in history.applied}
     for file in migrations.migrations:
         fact = homeless.get(file.version)
@@ -41,7 +46,7 @@ def find(migrations: files.MigrationSet, history: History) -> dict[int, errors.P
 
 
 def require_none(migrations: files.MigrationSet, history: History) -> None:
-    """Raises PlanRefused (`version-taken`, `file-renamed`) for the first file that contradicts the history."""
+    """Raises PlanRefused (`version-taken`, `file-renamed`, `history-elsewhere`) for the first file that contradicts the history."""
     for refusal in find(migrations, history).values():
         raise refusal
 
@@ -68,6 +73,24 @@ def taken(file: files.MigrationFile, fact: Fact, history: History) -> errors.Pla
         where=errors.Location(file.path),
         hint=f"rename {file.name} to a version of its own, and bring {fact.name} back beside it; two services on one database need a version table each "
         f"(-table). If it is {fact.name} itself, renamed and changed, rename it back first",
+    )
+
+
+def _is_of_others(migrations: files.MigrationSet, elsewhere: Elsewhere) -> bool:
+    """Tells whether what was recorded there proves that other files were applied than these: two services may share a database, each with its schema. What
+    goose applied proves nothing."""
+    if not elsewhere.versions <= elsewhere.checksums.keys():
+        return False
+    return not any(file.version in elsewhere.versions and file.has(elsewhere.checksums[file.version]) for file in migrations.migrations)
+
+
+def _moved(history: History, elsewhere: Elsewhere) -> errors.PlanRefused:
+    return errors.PlanRefused(
+        f"there is no {history.table} in the search path, and {elsewhere.table} has {len(elsewhere.versions)} applied version(s) up to "
+        f"{max(elsewhere.versions)}: all files would be applied again",
+        code=ELSEWHERE,
+        hint=f"-table {elsewhere.table} (GOOSE_TABLE) names it, or correct the search_path of the address, the role or the database; if a second history is "
+        f"meant, name its place: -table SCHEMA.{history.table}",
     )
 
 

@@ -47,6 +47,16 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A version table of the same name in another schema: `table` as -table takes it, its applied versions above 0, and the checksums that greylag recorded
+    beside it."""
+
+    table: str
+    versions: frozenset[int]
+    checksums: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Outline:
     """The part of a history that shows that nothing is to be done. It is cheap enough to read ten thousand versions at every start of a pod.
 
@@ -66,7 +76,7 @@ class History:
     """The version table in the engine's own list order (goose.md §4: PostgreSQL by id, newest first; ClickHouse by version, highest
     first), with the facts. `living_facts` are those whose row still exists.
 
-    `exists` is False when the table is absent: nothing was ever applied.
+    `exists` is False when the table is absent: nothing was ever applied, unless the table is `elsewhere`.
     """
 
     engine: Engine
@@ -74,6 +84,7 @@ class History:
     rows: tuple[Row, ...] = ()
     facts: tuple[Fact, ...] = ()
     table: str = field(default="goose_db_version")
+    elsewhere: tuple[Elsewhere, ...] = ()
 
     @cached_property
     def versions(self) -> frozenset[int]:

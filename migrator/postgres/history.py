@@ -61,7 +61,9 @@ def read(session: Session, where: Place) -> history.History:
     Raises LoginFailed (no SELECT on the table), PlanRefused (`rows-hidden`) and what the connection raises.
     """
     found = _read(session, where, _read_rows(where), _read_facts(where))
-    return _history(where, found) if found else history.History(targets.Engine.POSTGRES, exists=False, table=where.given)
+    if found:
+        return _history(where, found)
+    return history.History(targets.Engine.POSTGRES, exists=False, table=where.given, elsewhere=visibility.elsewhere(session, where))
 
 
 def read_complete(session: Session, where: Place, *more: Command) -> tuple[history.History, list[Rows]] | None:

@@ -1,10 +1,12 @@
-"""Whether a role sees every row of the history: row-level security gives no error, it leaves rows out."""
+"""Whether a role sees the whole history: row-level security gives no error, it leaves rows out; another search_path leads to another schema."""
 
 from __future__ import annotations
 
 from migrator import errors
+from migrator.planning import history
 from migrator.postgres import failures
-from migrator.postgres.places import Place, quote
+from migrator.postgres.pipelines import command
+from migrator.postgres.places import FACTS, Place, quote
 from migrator.postgres.session import Session
 
 _APPLIES = (
@@ -50,3 +52,32 @@ def require_all_rows(session: Session, where: Place) -> None:
         hint=f"the owner is {owner}: {own}; or ALTER ROLE {quote(role)} BYPASSRLS; or CREATE POLICY greylag ON {table} TO {quote(role)} "
         "USING (true) WITH CHECK (true)",
     )
+
+
+_TWINS = f"""SELECT pg_catalog.quote_ident(n.nspname), pg_catalog.quote_ident(c.relname),
+  coalesce(pg_catalog.has_table_privilege(pg_catalog.to_regclass(pg_catalog.quote_ident(n.nspname) || '.{FACTS}'), 'SELECT'), false)
+FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relname = $1 AND c.relkind IN ('r', 'p') AND n.nspname <> $2 AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
+  AND (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute AS a
+       WHERE a.attrelid = c.oid AND a.attname IN ('version_id', 'is_applied') AND NOT a.attisdropped) = 2
+ORDER BY n.nspname LIMIT 50"""
+"""Version tables of that name in other schemas. A role that may not read one can't have made it."""
+
+
+def elsewhere(session: Session, where: Place) -> tuple[history.Elsewhere, ...]:
+    """Returns the histories of the same name in other schemas, where the place has none; none when the user named the schema."""
+    if where.named:
+        return ()
+    found = []
+    try:
+        for schema, name, recorded in session.query(_TWINS, where.name, where.schema):
+            asked = [command(f"SELECT DISTINCT version_id FROM {schema}.{name} WHERE version_id > 0 AND is_applied")]
+            if recorded == "t":
+                asked.append(command(f"SELECT version, checksum FROM {schema}.{FACTS}"))
+            versions, *facts = session.batch(asked)
+            checksums = {int(version or 0): checksum or "" for version, checksum in (facts[0] if facts else [])}
+            found.append(history.Elsewhere(f"{schema}.{name}", frozenset(int(row[0] or 0) for row in versions), checksums))
+    except failures.ServerFailure as failure:
+        raise failures.of_server(failure, f"to look for {where.given} in other schemas") from None
+    return tuple(found)

@@ -97,3 +97,53 @@ def test_the_owner_goes_on_unless_it_is_forced(guarded: Playground, administer: 
     assert _read(guarded) == 2
     administer("ALTER TABLE goose_db_version FORCE ROW LEVEL SECURITY")
     assert "NO FORCE ROW LEVEL SECURITY" in _refused(guarded).hint
+
+
+# --- a table in another schema ----------------------------------------------------------------------------------------------------
+
+
+def _moved(playground: Playground, *, to: str = "public") -> None:
+    """Applies a file in schema `app`, after which the database's search_path leads elsewhere."""
+    name = playground.sql("SELECT current_database()")[0][0]
+    playground.sql("CREATE SCHEMA app")
+    playground.sql(f"ALTER DATABASE {name} SET search_path TO app")
+    playground.write(1, "CREATE TABLE t1 (id int);")
+    playground.run()
+    playground.sql(f"ALTER DATABASE {name} SET search_path TO {to}")
+
+
+@pytest.mark.parametrize("facts", [True, False], ids=["greylag's", "goose's"])
+def test_bad_flow_a_history_in_another_schema_is_not_applied_again(playground: Playground, facts: bool) -> None:
+    _moved(playground)
+    if not facts:
+        playground.sql("DROP TABLE app.greylag_migration, app.greylag_journal, app.greylag_fact")
+    playground.write(2, "CREATE TABLE t2 (id int);")
+    with pytest.raises(errors.PlanRefused) as caught:
+        playground.run()
+    assert caught.value.code == "history-elsewhere"
+    assert "-table app.goose_db_version" in caught.value.hint
+    assert not playground.exists("public.goose_db_version")
+    playground.run(table="app.goose_db_version")
+    assert playground.sql("SELECT version_id FROM app.goose_db_version ORDER BY id") == [(0,), (1,), (2,)]
+
+
+def test_a_second_history_needs_its_place_named_once(playground: Playground) -> None:
+    _moved(playground)
+    assert playground.run(table="public.goose_db_version").finished
+    assert playground.run().finished == ()
+
+
+def test_another_services_schema_is_no_obstacle(playground: Playground) -> None:
+    _moved(playground)
+    playground.clear()
+    playground.write(1, "CREATE TABLE orders (id int);")
+    playground.run()
+    assert playground.exists("public.orders")
+
+
+@pytest.mark.parametrize("twin", ["(version_id bigint, is_applied boolean)", "(version text)"], ids=["without versions", "of another kind"])
+def test_a_table_of_that_name_without_applied_versions_is_no_history(playground: Playground, twin: str) -> None:
+    playground.sql(f"CREATE SCHEMA app; CREATE TABLE app.goose_db_version {twin}")
+    playground.write(1, "CREATE TABLE t1 (id int);")
+    playground.run()
+    assert playground.exists("public.t1")

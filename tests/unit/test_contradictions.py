@@ -11,7 +11,7 @@ import pytest
 from migrator import errors
 from migrator.cli import against
 from migrator.planning import contradictions, files, planner
-from migrator.planning.history import History
+from migrator.planning.history import Elsewhere, History
 from migrator.planning.plans import Policy
 from migrator.targets import Engine, Target, Verb
 from tests.unit.test_planning import UP, applied, migration, written
@@ -120,3 +120,18 @@ def test_an_older_image_on_a_newer_database_contradicts_nothing(tmp_path: Path) 
     past = applied(written(tmp_path, v1_a=migration(), v2_b=migration("SELECT 2;")), 1, 2)
     (tmp_path / "2_b.sql").unlink()
     assert contradictions.find(files.load(tmp_path), past) == {}
+
+
+def test_bad_flow_an_empty_place_is_refused_while_another_schema_may_have_these_files(tmp_path: Path) -> None:
+    migrations = written(tmp_path, v1_a=migration(), v2_b=migration("SELECT 2;"))
+    ours = {1: "other", 2: migrations.migrations[1].checksum()}
+    for checksums in (ours, {1: "other"}, {}):
+        elsewhere = Elsewhere("app.goose_db_version", frozenset({1, 2}), checksums)
+        past = History(Engine.POSTGRES, False, elsewhere=(elsewhere,))
+        refusal = _refused(migrations, past)
+        assert refusal.code == "history-elsewhere"
+        assert "-table app.goose_db_version" in refusal.hint
+        assert [item.code for item in against.compare(migrations, past, "@dev/auth")] == ["history-elsewhere"]
+    for versions, checksums in ((frozenset({1, 2}), {1: "other", 2: "other"}), (frozenset(), {})):
+        past = History(Engine.POSTGRES, False, elsewhere=(Elsewhere("app.goose_db_version", versions, checksums),))
+        assert len(planner.plan(migrations, past, UP, engine=Engine.POSTGRES).steps) == 2
