@@ -206,6 +206,11 @@ class Database(Protocol):
         """Writes facts for rows that exist (baseline)."""
         ...
 
+    def renumber(self, version: int, fact: history.Fact) -> None:
+        """Records an applied version under the fact's number, with the fact's name, checksum, size and content; executes nothing of a file. Goes on where
+        an earlier call was broken off."""
+        ...
+
     def answer(self, version: int, index: int, *, done: bool) -> None:
         """Records a person's answer to a NeedsAnswer: statement `index` (from 1) of the version was executed, or it was not.
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from migrator import errors
 from migrator.databases import Database, Finding, SchemaCheck
 from migrator.goose.annotations import parse
-from migrator.planning import files
+from migrator.planning import contradictions, files
 from migrator.planning.history import History
 from migrator.targets import Direction, Engine
 
@@ -22,7 +22,7 @@ from migrator.targets import Direction, Engine
 @dataclass(frozen=True)
 class Verification:
     """The verdict. `bundle` is the directory's digest, `recorded` the digest of what the database recorded for the same versions. `strict`: objects that
-    no version made count as findings."""
+    no version made count as findings. `contradictions`: the files that can't be what was applied, by version."""
 
     bundle: str
     recorded: str
@@ -32,6 +32,7 @@ class Verification:
     changed: tuple[int, ...]
     schema: SchemaCheck
     strict: bool = False
+    contradictions: Mapping[int, errors.PlanRefused] = field(default_factory=dict)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -69,11 +70,12 @@ class Verification:
 
     def problems(self) -> list[str]:
         """Returns one line per problem."""
-        lines = [str(finding) for finding in self.findings]
+        lines = [refusal.message for refusal in self.contradictions.values()]
+        lines += [str(finding) for finding in self.findings]
         if self.pending:
             lines.append(f"not applied: {_listed(self.pending)}")
-        if self.changed:
-            lines.append(f"applied from other content than the file has now: {_listed(self.changed)}")
+        if edited := tuple(version for version in self.changed if version not in self.contradictions):
+            lines.append(f"applied from other content than the file has now: {_listed(edited)}")
         if self.unproven:
             lines.append(f"applied by another tool, so no checksum is recorded: {_listed(self.unproven)}")
         return lines
@@ -97,6 +99,9 @@ class Verification:
             )
         if self.findings:
             hint = _hint(self.findings)
+        for refusal in self.contradictions.values():
+            hint = refusal.hint
+            break
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise errors.VerificationFailed(
             f"{problems[0]}{more}", code="unproven" if only_unproven else None, hint=hint, detail="\n".join(problems) if more else ""
@@ -154,14 +159,19 @@ def verify(
         changed=migrations.changed({version: fact for version, fact in history.living_facts.items() if version in applied}),
         schema=schema,
         strict=strict,
+        contradictions=contradictions.find(migrations, history),
     )
 
 
 def recorded_digest(history: History, migrations: files.MigrationSet) -> str:
-    """Returns the bundle digest of the checksums recorded for this directory's versions; equals `migrations.digest()` when nothing differs."""
-    known = {item.version for item in migrations.migrations}
-    lines = sorted(f"{fact.name} {fact.checksum}\n" for version, fact in history.living_facts.items() if version in known)
-    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+    """Returns the bundle digest of the checksums recorded for this directory's versions; equals `migrations.digest()` when nothing differs. A checksum that
+    an earlier version recorded of other line ends counts as the file's."""
+    lines = []
+    for version, fact in history.living_facts.items():
+        file = migrations.by_version(version)
+        if file is not None:
+            lines.append(f"{fact.name} {file.checksum() if file.has(fact.checksum) else fact.checksum}\n")
+    return hashlib.sha256("".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _in_applied_order(ours: list[files.MigrationFile], history: History) -> list[files.MigrationFile]:

@@ -13,6 +13,7 @@ from migrator import errors
 from migrator.cli import invocation
 from migrator.cli.engine_calls import EngineCall
 from migrator.cli.findings import ERROR, WARNING, Finding
+from migrator.planning import contradictions
 
 if TYPE_CHECKING:
     from migrator.planning import files, history
@@ -92,13 +93,19 @@ def compare(migrations: files.MigrationSet, found: history.History, label: str, 
     applied = set(found.applied)
     newest = max(applied, default=0)
     findings: list[Finding] = []
+    contradicting = contradictions.find(migrations, found)
+    if (refusal := contradicting.get(0)) is not None:
+        findings.append(Finding(ERROR, str(refusal.code), migrations.directory, None, f"{label}: {refusal.message}", refusal.hint))
     for file in migrations.migrations:
+        if (refusal := contradicting.get(file.version)) is not None:
+            findings.append(Finding(ERROR, str(refusal.code), file.path, 1, f"{label}: {refusal.message}", refusal.hint))
+            continue
         if file.version not in applied:
             if file.version < newest:
                 findings.append(_older(file, newest, label, WARNING if accept_older else ERROR))
             continue
         fact = found.living_facts.get(file.version)
-        if fact is not None and file.kind != "go" and (file.size != fact.size or file.checksum() != fact.checksum):
+        if fact is not None and file.kind != "go" and not file.has(fact.checksum):
             message = f"it changed after {label} applied it (recorded sha256 {fact.checksum[:12]}, now {file.checksum()[:12]})"
             hint = "restore the file and put the change into a new migration"
             findings.append(Finding(ERROR, "checksum-changed", file.path, 1, message, hint))

@@ -65,6 +65,7 @@ OWN: tuple[Flag, ...] = (
     Flag("min-version", "integer", 0, "wait for this version instead of the directory's newest", verbs=("wait",)),
     Flag("not-done", "strings", (), "answer that statement VERSION:INDEX was not executed", verbs=("repair",)),
     Flag("protected", "bool", False, "refuse to roll back", variable="GREYLAG_PROTECTED", verbs=PLANNING),
+    Flag("renamed", "strings", (), "record the applied version OLD as NEW: its file was renamed (OLD:NEW)", verbs=("repair",)),
     Flag("role", "string", "", "role to take after login (PostgreSQL: SET ROLE)", variable="GREYLAG_ROLE"),
     Flag("rules", "bool", False, "warn of what stands against the house rules", variable="GREYLAG_RULES", verbs=(*PLANNING, "validate")),
     Flag("service", "string", "greylag", "name shown to the server in application_name", variable="GREYLAG_SERVICE"),

@@ -16,7 +16,7 @@ from migrator.cli.go_flags import TRUE
 from migrator.cli.invocation import configured
 from migrator.errors import ExitCode
 from migrator.goose import durations, goquote
-from migrator.planning import journal, selection
+from migrator.planning import contradictions, journal, selection
 from migrator.planning.files import MigrationSet
 from migrator.planning.history import History
 
@@ -149,8 +149,12 @@ def _show(call: EngineCall, history: History, migrations: MigrationSet) -> dict[
         call.own(f"applied, but not in this directory: {', '.join(map(str, foreign))}")
     facts = history.living_facts
     changed = migrations.changed(facts)
-    if changed:
-        call.own(f"changed after they were applied: {', '.join(map(str, changed))} [checksum-changed]")
+    contradicting = contradictions.find(migrations, history)
+    for refusal in contradicting.values():
+        call.own(f"warning: {refusal.message} [{refusal.code}]\nhint: {refusal.hint}")
+    edited = [version for version in changed if version not in contradicting]
+    if edited:
+        call.own(f"changed after they were applied: {', '.join(map(str, edited))} [checksum-changed]")
     return {
         "current": history.current,
         "pending": [entry.version for entry in found if entry.applied_at is None],

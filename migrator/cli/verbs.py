@@ -86,7 +86,7 @@ OWN: tuple[Verb, ...] = (
     Verb("wait", "wait:run", "Wait until the database has the directory's newest version"),
     Verb("history", "reports:history", "Show who applied what, when, how long it took, and from which bundle"),
     Verb("baseline", "baseline:run", "Record checksums of versions that goose applied; with -to, mark versions as applied", writes=True),
-    Verb("repair", "repair:run", "Answer an open question: -done V:I, -not-done V:I, -checksum VERSION", writes=True),
+    Verb("repair", "repair:run", "Answer an open question: -done V:I, -not-done V:I, -checksum VERSION, -renamed OLD:NEW", writes=True),
 )
 
 ALL: dict[str, Verb] = {verb.name: verb for verb in (*GOOSE, *OWN)}

@@ -10,7 +10,7 @@ import time
 
 from migrator import errors
 from migrator.cli.engine_calls import EngineCall
-from migrator.planning import files, refusals
+from migrator.planning import contradictions, files, refusals
 from migrator.planning.history import History
 
 WAIT_SECONDS = 300.0
@@ -21,7 +21,8 @@ POLL_SECONDS = 1.0
 
 
 def run(call: EngineCall) -> int:
-    """Waits. Raises NotYet (24) when the time is over, PlanRefused when a newer migration names this image as too old."""
+    """Waits. Raises NotYet (24) when the time is over, PlanRefused when a newer migration names this image as too old, or a file contradicts the
+    history."""
     limit = call.values.seconds("timeout") if "timeout" in call.values.given else call.values.seconds("timeout") or WAIT_SECONDS
     minimum = call.values.integer("min-version") if "min-version" in call.values.given else None
     migrations = None if minimum is not None else call.load()
@@ -34,6 +35,7 @@ def run(call: EngineCall) -> int:
                 history = database.read_history()
             if migrations is not None:
                 refusals.require_young_enough(migrations, history)
+                contradictions.require_none(migrations, history)
             if _reached(history, wanted, migrations):
                 return _done(call, history, wanted, rolled_back=migrations is not None)
             state = _state(history, wanted)

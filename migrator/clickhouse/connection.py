@@ -256,6 +256,14 @@ class ClickHouseDatabase:
             tables.ensure(self._session, self._place, tables.existing(self._session, self._place))
             self._session.command(tables.facts_statement(self._place, facts))
 
+    def renumber(self, version: int, fact: history.Fact) -> None:
+        """Records an applied version under the fact's number: first its row and fact, then the old row goes; a second call finishes a broken one."""
+        with _doing("to record another number"):
+            tables.ensure(self._session, self._place, tables.existing(self._session, self._place))
+            self._session.command(tables.copy_statement(self._place, version, fact.version))
+            self._session.command(tables.facts_statement(self._place, [fact]))
+            self._session.command(tables.row_statement(self._place, version, targets.Direction.DOWN))
+
     def answer(self, version: int, index: int, *, done: bool) -> None:
         """Records a person's answer to a NeedsAnswer. Raises NotFound (`no-question`) when there is no such question."""
         from migrator.planning import questions

@@ -286,6 +286,14 @@ def row_statement(place: Place, version: int, direction: Direction) -> bytes:
     return f"ALTER TABLE {place.sql} DELETE WHERE version_id = {version:d} SETTINGS mutations_sync = 2".encode()
 
 
+def copy_statement(place: Place, version: int, number: int) -> bytes:
+    """Writes the rows of a version under another number with their times, unless that has rows."""
+    return (
+        f"INSERT INTO {place.sql} (version_id, is_applied, date, tstamp) SELECT {number:d}, is_applied, date, tstamp FROM {place.sql}"
+        f" WHERE version_id = {version:d} AND (SELECT count() FROM {place.sql} WHERE version_id = {number:d}) = 0"
+    ).encode()
+
+
 def facts_statement(place: Place, facts: Sequence[Fact]) -> bytes:
     """Writes facts, all in one insert."""
     lines = [

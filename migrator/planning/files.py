@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import os
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from migrator.planning.history import Fact
 
 _CHUNK = 1024 * 1024
+_CRLF = b"\r\n"
 _EPOCH = datetime.datetime(1970, 1, 1)
 _TIMESTAMP = "%Y%m%d%H%M%S"
 
@@ -76,7 +77,8 @@ class MigrationFile:
         import hashlib
 
         content = b"".join(self._chunks())
-        self._known["sha256"] = hashlib.sha256(content).hexdigest()
+        self._known.clear()
+        self._known["sha256"] = hashlib.sha256(content.replace(_CRLF, b"\n")).hexdigest()
         return content
 
     def _chunks(self) -> Iterator[bytes]:
@@ -88,15 +90,49 @@ class MigrationFile:
             raise _unreadable(self.path, self.name, error) from None
 
     def checksum(self) -> str:
-        """Returns the sha256 of the raw bytes, in hex, as they were at the last `read`, or at the first call of this method."""
+        """Returns the sha256 of the text with CRLF read as LF, in hex, as it was at the last `read`, or at the first call of this method: goose ends a line
+        at either, so a checkout's line ends change no statement."""
         if "sha256" not in self._known:
             import hashlib  # takes milliseconds to load, and a run with nothing to do hashes nothing
 
             digest = hashlib.sha256()
-            for chunk in self._chunks():
+            for chunk in _with_lf(self._chunks()):
                 digest.update(chunk)
             self._known["sha256"] = digest.hexdigest()
         return self._known["sha256"]
+
+    def has(self, checksum: str) -> bool:
+        """Tells whether a recorded checksum is this file's. Earlier versions recorded the sha256 of the raw bytes, so the file's own bytes and its text with
+        every line end as CRLF are accepted, too; they are read only where `checksum` differs."""
+        if checksum == self.checksum():
+            return True
+        if "raw" not in self._known:
+            self._know_other_forms()
+        return checksum in (self._known["raw"], self._known["crlf"])
+
+    def _know_other_forms(self) -> None:
+        import hashlib
+
+        raw, crlf = hashlib.sha256(), hashlib.sha256()
+
+        def chunks() -> Iterator[bytes]:
+            for chunk in self._chunks():
+                raw.update(chunk)
+                yield chunk
+
+        for chunk in _with_lf(chunks()):
+            crlf.update(chunk.replace(b"\n", _CRLF))
+        self._known.update(raw=raw.hexdigest(), crlf=crlf.hexdigest())
+
+
+def _with_lf(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yields the text with CRLF read as LF, also where a chunk ends between the two."""
+    held = b""
+    for chunk in chunks:
+        text = held + chunk
+        held = b"\r" if text.endswith(b"\r") else b""
+        yield text[: len(text) - len(held)].replace(_CRLF, b"\n")
+    yield held
 
 
 @dataclass(frozen=True)
@@ -119,8 +155,8 @@ class MigrationSet:
         return self._digest
 
     def changed(self, facts: Mapping[int, Fact]) -> tuple[int, ...]:
-        """Returns the versions whose file's checksum differs from the fact's; reads every file that has a fact."""
-        return tuple(item.version for item in self.migrations if item.version in facts and facts[item.version].checksum != item.checksum())
+        """Returns the versions whose file does not have the fact's checksum; reads every file that has a fact."""
+        return tuple(item.version for item in self.migrations if item.version in facts and not item.has(facts[item.version].checksum))
 
     @cached_property
     def _index(self) -> dict[int, MigrationFile]:

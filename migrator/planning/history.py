@@ -47,16 +47,27 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A version table of the same name in another schema: `table` as -table takes it, its applied versions above 0, and the checksums that greylag recorded
+    beside it."""
+
+    table: str
+    versions: frozenset[int]
+    checksums: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Outline:
     """The part of a history that shows that nothing is to be done. It is cheap enough to read ten thousand versions at every start of a pod.
 
-    `current` is as in `History`. `versions` has every version with a row, `sizes` the recorded file size of each version with a fact, `limits` tells
-    whether a fact names an oldest app.
+    `current` is as in `History`. `versions` has every version with a row, `sizes` and `names` the recorded file size and name of each version with a
+    fact, `limits` tells whether a fact names an oldest app.
     """
 
     current: int
     versions: frozenset[int]
     sizes: dict[int, int]
+    names: dict[int, str]
     limits: bool
 
 
@@ -65,7 +76,7 @@ class History:
     """The version table in the engine's own list order (goose.md §4: PostgreSQL by id, newest first; ClickHouse by version, highest
     first), with the facts. `living_facts` are those whose row still exists.
 
-    `exists` is False when the table is absent: nothing was ever applied.
+    `exists` is False when the table is absent: nothing was ever applied, unless the table is `elsewhere`.
     """
 
     engine: Engine
@@ -73,6 +84,7 @@ class History:
     rows: tuple[Row, ...] = ()
     facts: tuple[Fact, ...] = ()
     table: str = field(default="goose_db_version")
+    elsewhere: tuple[Elsewhere, ...] = ()
 
     @cached_property
     def versions(self) -> frozenset[int]:

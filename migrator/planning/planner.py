@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from migrator import errors
-from migrator.planning import refusals, selection
+from migrator.planning import contradictions, refusals, selection
 from migrator.planning.history import Fact, History, Outline
 from migrator.planning.plans import ACCEPT_NOTHING, Plan, Policy, Remark, Step
 from migrator.targets import UPWARDS, Direction, Engine, Mode, Target, Verb
@@ -52,6 +52,8 @@ def plan(
     refusals.require_allowed(target, policy)
     versions = [item.version for item in migrations.migrations]
     if target.versioning:
+        if target.verb in UPWARDS:
+            contradictions.require_none(migrations, history)
         refusals.require_in_order(migrations, history, target)
         refusals.require_young_enough(migrations, history)
     choices = selection.select(versions, history, target)
@@ -99,7 +101,8 @@ def settled(migrations: files.MigrationSet, outline: Outline, target: Target, *,
         return None
     refusals.require_files(migrations, target)
     sizes = {item.version: item.size for item in migrations.migrations}
-    same = outline.versions - {0} == sizes.keys() and outline.sizes.items() <= sizes.items()
+    names = {item.version: item.name for item in migrations.migrations}
+    same = outline.versions - {0} == sizes.keys() and outline.sizes.items() <= sizes.items() and outline.names.items() <= names.items()
     return Plan(migrations, target, engine, (), outline.current) if same else None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from migrator import errors
-from migrator.planning import selection
+from migrator.planning import contradictions, selection
 from migrator.planning.history import History
 from migrator.planning.plans import Plan, Policy, Step, approves
 from migrator.targets import UPWARDS, Target, Verb
@@ -66,15 +66,15 @@ def require_young_enough(migrations: files.MigrationSet, history: History) -> No
 
 
 def require_unchanged(migrations: files.MigrationSet, history: History, policy: Policy, *, thorough: bool) -> None:
-    """Raises PlanRefused when a file changed after it was applied. Sizes are always compared, contents only if something would run: a run with
-    nothing to do must not read ten thousand files; `verify` always reads them."""
-    if policy.accept_changed:
-        return
+    """Raises PlanRefused when a file changed after it was applied, or is another one than was applied, which no policy accepts. Sizes and names are always
+    compared, contents only if something would run: a run with nothing to do must not read ten thousand files; `verify` always reads them."""
     for file in migrations.migrations:
         fact = history.living_facts.get(file.version)
-        if fact is None or (file.size == fact.size and not thorough):
+        if fact is None or (file.size == fact.size and file.name == fact.name and not thorough):
             continue
-        if file.size != fact.size or file.checksum() != fact.checksum:
+        if contradictions.is_taken(file, fact):
+            raise contradictions.taken(file, fact, history)
+        if not policy.accept_changed and not file.has(fact.checksum):  # another size alone may be other line ends
             raise errors.PlanRefused(
                 f"{file.name} changed after it was applied (recorded sha256 {fact.checksum[:12]}, now {file.checksum()[:12]})",
                 code="checksum-changed",

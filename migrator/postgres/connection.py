@@ -292,6 +292,11 @@ class PostgresDatabase:
             tables.ensure(self._session, self._place)
             tables.write_facts(self._session, self._place, facts)
 
+    def renumber(self, version: int, fact: history.Fact) -> None:
+        """Records an applied version under the fact's number, in one transaction."""
+        tables.ensure(self._session, self._place)
+        tables.renumber(self._session, self._place, version, fact)
+
     def answer(self, version: int, index: int, *, done: bool) -> None:
         """Records a person's answer to a NeedsAnswer: statement `index` (from 1) was executed, or it was not.
 

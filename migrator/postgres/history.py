@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from migrator import errors, targets
 from migrator.planning import history, plans
-from migrator.postgres import evidence, failures
+from migrator.postgres import evidence, failures, visibility
 from migrator.postgres.pipelines import BIGINT, DOUBLE, Command, Rows, command
 from migrator.postgres.places import FACTS, Place, quote
 from migrator.postgres.session import Session
@@ -58,14 +58,17 @@ TIME = "'YYYY-MM-DD\"T\"HH24:MI:SS.US'"
 def read(session: Session, where: Place) -> history.History:
     """Reads goose's rows, newest first, and greylag's facts. Writes nothing. `Fact.down_text` stays empty.
 
-    Raises LoginFailed (no SELECT on the table) and what the connection raises.
+    Raises LoginFailed (no SELECT on the table), PlanRefused (`rows-hidden`) and what the connection raises.
     """
     found = _read(session, where, _read_rows(where), _read_facts(where))
-    return _history(where, found) if found else history.History(targets.Engine.POSTGRES, exists=False, table=where.given)
+    if found:
+        return _history(where, found)
+    return history.History(targets.Engine.POSTGRES, exists=False, table=where.given, elsewhere=visibility.elsewhere(session, where))
 
 
 def read_complete(session: Session, where: Place, *more: Command) -> tuple[history.History, list[Rows]] | None:
     """As `read`, in one round trip, with the answers to `more`; None unless all tables are there. Raises as `read`."""
+    visibility.require_all_rows(session, where)
     with _reading(where):
         found = _read_at_once(session, where, _read_rows(where), _read_facts(where), *more)
     return (_history(where, (found[0], found[1])), found[2:]) if found else None
@@ -86,6 +89,7 @@ def _read(session: Session, where: Place, rows: str, facts: str) -> tuple[Rows, 
     """The answers to a query of goose's table and to one of the facts; None when goose's table is absent."""
     if not where.schema:
         return None
+    visibility.require_all_rows(session, where)
     with _reading(where):
         found = _read_at_once(session, where, rows, facts)
         if found:
@@ -121,7 +125,7 @@ def _reading(where: Place) -> Iterator[None]:
 
 
 def read_outline(session: Session, where: Place) -> history.Outline | None:
-    """The history as two aggregates of numbers, whose reading costs a tenth of the rows'. None for the absent table and for one that holds
+    """The history as two aggregates, whose reading costs a tenth of the rows'. None for the absent table and for one that holds
     rows with `is_applied` false (goose.md §4.4): those need the whole history.
 
     Raises as `read`.
@@ -139,12 +143,16 @@ def read_outline(session: Session, where: Place) -> history.Outline | None:
     versions, all_applied, current = rows[0]
     if all_applied != "t":
         return None
-    sizes, limits = facts[0] if facts else ("", "0")
-    numbers = [int(number) for number in (sizes or "").split()]
+    recorded, limits = facts[0] if facts else ("", "0")
+    parts = recorded.split("/") if recorded else []
+    if len(parts) % 3:
+        return None
+    numbers = [int(number) for number in parts[::3]]
     return history.Outline(
         current=int(current or 0),
         versions=frozenset(map(int, (versions or "").split())),
-        sizes=dict(zip(numbers[::2], numbers[1::2], strict=True)),
+        sizes=dict(zip(numbers, map(int, parts[1::3]), strict=True)),
+        names=dict(zip(numbers, parts[2::3], strict=True)),
         limits=limits != "0",
     )
 
@@ -155,7 +163,8 @@ def _read_rows(where: Place) -> str:
 
 def _outline_of_facts(where: Place) -> str:
     return (
-        "SELECT pg_catalog.string_agg(pg_catalog.concat(f.version, ' ', f.size), ' '), pg_catalog.count(f.oldest_app)"
+        # no file's name holds a slash
+        "SELECT pg_catalog.string_agg(pg_catalog.concat(f.version, '/', f.size, '/', f.name), '/'), pg_catalog.count(f.oldest_app)"
         f" FROM {where.facts} AS f JOIN {where.table} AS t ON t.id = f.row_id AND t.version_id = f.version"
     )
 
@@ -405,3 +414,26 @@ def write_facts(session: Session, where: Place, facts: Sequence[history.Fact]) -
     except failures.ServerFailure as failure:
         session.rollback()
         raise failures.of_server(failure, f"to write {FACTS}") from None
+
+
+def renumber(session: Session, where: Place, version: int, fact: history.Fact) -> None:
+    """Moves all that is recorded of an applied version to the fact's number; goose's row keeps its place and its time."""
+    commands = [
+        command(f"UPDATE {where.table} SET version_id = $2 WHERE version_id = $1", version, fact.version),
+        command(f"UPDATE {where.described} SET version = $2 WHERE version = $1", version, fact.version),
+        command(f"DELETE FROM {where.facts} WHERE version = $1", fact.version),  # of a row that is gone
+        command(
+            f"UPDATE {where.facts} SET version = $2, name = $3, checksum = $4, size = $5, file_content = $6, file_encoding = $7 WHERE version = $1",
+            version,
+            fact.version,
+            fact.name,
+            fact.checksum,
+            fact.size,
+            *_stored(fact.down_text),
+        ),
+    ]
+    try:
+        session.batch([command("BEGIN"), *commands, command("COMMIT")])
+    except failures.ServerFailure as failure:
+        session.rollback()
+        raise failures.of_server(failure, f"to write {where.given} and {FACTS}") from None

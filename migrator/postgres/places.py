@@ -20,12 +20,15 @@ DESCRIBED = "greylag_fact"
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where the tables are: quoted, with the schema. `given` is the name as the user wrote it, pasted unquoted as goose does; `complete`: goose's
-    table and greylag's three were there when the session began."""
+    table and greylag's three were there when the session began; `guarded`: row-level security applies to this role on goose's table or the facts;
+    `named`: the user gave the schema, too."""
 
     given: str
     schema: str  # "" when no schema of the search path exists and none was given
     name: str
     complete: bool = False
+    guarded: bool = False
+    named: bool = False
 
     @property
     def table(self) -> str:
@@ -56,7 +59,10 @@ LOCATE = f"""SELECT coalesce(n.nspname, (pg_catalog.parse_ident($1))[array_lengt
   coalesce(c.relname, (pg_catalog.parse_ident($1))[array_length(pg_catalog.parse_ident($1), 1)]),
   pg_catalog.to_regclass(pg_catalog.quote_ident(n.nspname) || '.{FACTS}') IS NOT NULL
     AND pg_catalog.to_regclass(pg_catalog.quote_ident(n.nspname) || '.{journal.TABLE}') IS NOT NULL
-    AND pg_catalog.to_regclass(pg_catalog.quote_ident(n.nspname) || '.{DESCRIBED}') IS NOT NULL
+    AND pg_catalog.to_regclass(pg_catalog.quote_ident(n.nspname) || '.{DESCRIBED}') IS NOT NULL,
+  coalesce(pg_catalog.row_security_active(found.oid), false)
+    OR coalesce(pg_catalog.row_security_active(pg_catalog.to_regclass(pg_catalog.quote_ident(n.nspname) || '.{FACTS}')), false),
+  array_length(pg_catalog.parse_ident($1), 1) > 1
 FROM (SELECT pg_catalog.to_regclass($1) AS oid) AS found
 LEFT JOIN pg_catalog.pg_class AS c ON c.oid = found.oid LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"""
 """Finds the table as goose's unquoted SQL would: through the whole search path; else where CREATE TABLE would put it."""
@@ -64,5 +70,5 @@ LEFT JOIN pg_catalog.pg_class AS c ON c.oid = found.oid LEFT JOIN pg_catalog.pg_
 
 def place(given: str, rows: Sequence[Sequence[str | None]]) -> Place:
     """The answer to LOCATE."""
-    schema, name, complete = rows[0]
-    return Place(given, schema or "", name or given, complete == "t")
+    schema, name, complete, guarded, named = rows[0]
+    return Place(given, schema or "", name or given, complete == "t", guarded == "t", named == "t")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -387,3 +388,25 @@ def test_a_migration_costs_two_requests_however_many_there_are(
 
     few, many = requests(3), requests(23)
     assert many - few == 2 * 20, "the statement and goose's row"
+
+
+def test_an_applied_file_gets_another_number_and_keeps_its_time(playground: Playground) -> None:
+    old = playground.write(2, "CREATE TABLE t2 (id Int32) ENGINE = MergeTree ORDER BY id;", down="DROP TABLE t2;")
+    playground.write(1, "CREATE TABLE t1 (id Int32) ENGINE = MergeTree ORDER BY id;")
+    playground.run()
+    before = playground.sql("SELECT tstamp FROM goose_db_version WHERE version_id = 2")
+    old.rename(old.with_name("00003_step.sql"))
+    with pytest.raises(errors.PlanRefused, match="was applied already, as version 2"):
+        playground.run()
+    file = migration_files.load(playground.directory).by_version(3)
+    assert file is not None
+    with playground.open() as database, database.lock(events.ignore):
+        fact = replace(database.read_history().living_facts[2], version=3, name=file.name, down_text=file.read())
+        database.renumber(2, fact)
+        database.renumber(2, fact)  # as after a kill
+    assert playground.sql("SELECT version_id FROM goose_db_version ORDER BY version_id") == [[0], [1], [3]]
+    assert playground.sql("SELECT tstamp FROM goose_db_version WHERE version_id = 3") == before
+    with playground.open() as database:
+        assert database.read_history().living_facts[3].name == "00003_step.sql"
+        assert database.read_down_text(3) == file.read()
+    assert playground.run().finished == ()

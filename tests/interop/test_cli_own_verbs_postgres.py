@@ -464,3 +464,61 @@ def test_a_run_with_nothing_to_do_loads_neither_splitter_nor_executor(greylag: G
     )
     assert "no migrations to run" in done.stderr
     assert done.stdout.strip() == ""
+
+
+# --- the history's own truth ------------------------------------------------------------------------------------------------------
+
+
+def test_bad_flow_another_branchs_file_of_the_same_version_never_ran(greylag: Greylag) -> None:
+    files(greylag.directory, tables(1, 2))
+    greylag("up")
+    (greylag.directory / "00002_t2.sql").unlink()
+    (greylag.directory / "00002_t3.sql").write_text(table(3))  # of the same size
+    told = "version 2 was applied from 00002_t2.sql; 00002_t3.sql never ran: give it a new number"
+    for words, expected in (
+        (("up",), 11),
+        (("plan",), 11),
+        (("wait", "-timeout", "9s"), 11),
+        (("repair", "-checksum", "2"), 11),
+        (("verify",), 16),
+    ):
+        said = greylag(*words, expected=expected)
+        assert told in said.err, words
+        assert "repair -checksum" not in said.err.split("hint:")[-1]
+    assert told in greylag("status").err
+    (greylag.directory / "00002_t3.sql").rename(greylag.directory / "00003_t3.sql")
+    (greylag.directory / "00002_t2.sql").write_text(table(2))
+    greylag("up")
+    greylag("verify")
+
+
+def test_an_applied_file_under_another_number_is_refused_until_its_number_is_recorded(greylag: Greylag) -> None:
+    files(greylag.directory, tables(1, 2, 4))
+    greylag("up")
+    greylag("repair", "-renamed", "2:7", expected=2)
+    (greylag.directory / "00002_t2.sql").rename(greylag.directory / "00007_t2.sql")
+    (greylag.directory / "00008_t8.sql").write_text(table(8))
+    said = greylag("up", expected=11)
+    assert "[file-renamed]" in said.err
+    assert "repair -renamed 2:7" in said.err
+    assert "00007_t2.sql was applied already, as version 2" in greylag("verify", expected=16).err
+    greylag("repair", "-renamed", "2:8", expected=11)
+    greylag("repair", "-renamed", "3:7", expected=13)
+    greylag("repair", "-renamed", "2-7", expected=2)
+    assert greylag.document("repair", "-renamed", "2:7")["renamed"] == [{"from": 2, "to": 7}]
+    assert rows(greylag.url) == [(0, True), (1, True), (7, True), (4, True)]
+    greylag("repair", "-renamed", "2:7", expected=13)
+    greylag("up")
+    greylag("verify")
+    greylag("down-to", "0")
+    assert objects(greylag.url) == []
+
+
+def test_a_copy_is_not_a_renamed_file(greylag: Greylag) -> None:
+    again = "-- +goose Up\nSELECT 1;\n"
+    files(greylag.directory, {"00001_a.sql": again})
+    greylag("up")
+    (greylag.directory / "00002_a.sql").write_text(again)
+    greylag("repair", "-renamed", "1:2", expected=11)
+    greylag("up")
+    assert rows(greylag.url) == [(0, True), (1, True), (2, True)]

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrator import errors
+from migrator.goose.annotations import parse
 from migrator.planning import files
+from migrator.targets import Direction
 
 NOW = datetime.datetime(2026, 11, 23, 16, 4, 5, tzinfo=datetime.timezone(datetime.timedelta(hours=9)))
 
@@ -142,13 +144,50 @@ def test_the_digest_of_a_bundle_follows_names_and_contents_and_nothing_else(tmp_
     assert files.load(one).digest() != files.load(two).digest()
 
 
-def test_a_checksum_is_of_the_raw_bytes_and_read_once(tmp_path: Path) -> None:
+def test_a_checksum_is_of_the_text_with_lf_and_read_once(tmp_path: Path) -> None:
     (tmp_path / "1_a.sql").write_bytes(b"-- +goose Up\r\n\xff")
     item = files.load(tmp_path).migrations[0]
-    expected = hashlib.sha256(b"-- +goose Up\r\n\xff").hexdigest()
+    expected = hashlib.sha256(b"-- +goose Up\n\xff").hexdigest()
     assert item.checksum() == expected
     (tmp_path / "1_a.sql").unlink()
     assert item.checksum() == expected
+
+
+LINES = (b"-- +goose Up", b"-- greylag: lock-budget 2s", b"SELECT 'a", b"b', '\rc';", b"-- +goose Down", b"SELECT 2;", b"")
+
+
+def _forms(tmp_path: Path) -> tuple[files.MigrationSet, files.MigrationSet]:
+    for name, end in (("lf", b"\n"), ("crlf", b"\r\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1_a.sql").write_bytes(end.join(LINES))
+    return files.load(tmp_path / "lf"), files.load(tmp_path / "crlf")
+
+
+def test_line_ends_change_neither_checksum_nor_bundle_nor_statement(tmp_path: Path) -> None:
+    lf, crlf = _forms(tmp_path)
+    assert lf.digest() == crlf.digest()
+    assert lf.migrations[0].checksum() == crlf.migrations[0].checksum() == hashlib.sha256(b"\n".join(LINES)).hexdigest()
+    texts = [parse(item.migrations[0].read(), Direction.UP).statements for item in (lf, crlf)]
+    assert texts[0] == texts[1]
+    assert crlf.migrations[0].checksum() == lf.migrations[0].checksum(), "the same after `read`"
+
+
+def test_records_of_raw_bytes_stay_valid_for_every_form_of_the_line_ends(tmp_path: Path) -> None:
+    for item in (found.migrations[0] for found in _forms(tmp_path)):
+        for end in (b"\n", b"\r\n"):
+            assert item.has(hashlib.sha256(end.join(LINES)).hexdigest())
+        assert not item.has(hashlib.sha256(b"\r".join(LINES)).hexdigest())
+        assert not item.has("")
+    (tmp_path / "lf" / "1_a.sql").write_bytes(b"a\nb\r\n")
+    mixed = files.load(tmp_path / "lf").migrations[0]
+    assert mixed.has(hashlib.sha256(b"a\nb\r\n").hexdigest())
+
+
+@given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"x"])), st.integers(1, 4))
+def test_a_chunk_may_end_inside_a_line_end(parts: list[bytes], size: int) -> None:
+    text = b"".join(parts)
+    chunks = (text[at : at + size] for at in range(0, len(text), size))
+    assert b"".join(files._with_lf(chunks)) == text.replace(b"\r\n", b"\n")
 
 
 @pytest.mark.parametrize(

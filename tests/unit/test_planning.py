@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from migrator import errors
+from migrator import errors, verification
 from migrator.planning import files, planner, plans
 from migrator.planning.history import Fact, History, Outline, Row
 from migrator.planning.plans import Policy
@@ -88,6 +90,25 @@ def test_a_changed_size_is_seen_even_when_nothing_would_run(tmp_path: Path) -> N
         planner.plan(written(tmp_path, v1_a=migration("SELECT 1234;")), past, UP, engine=Engine.POSTGRES)
 
 
+@pytest.mark.parametrize("raw", [False, True], ids=["the text's checksum", "an earlier version's, of the bytes"])
+def test_line_ends_that_a_checkout_changed_are_no_change(tmp_path: Path, raw: bool) -> None:
+    def converted(old: bytes, new: bytes) -> files.MigrationSet:
+        for path in tmp_path.glob("*.sql"):
+            path.write_bytes(path.read_bytes().replace(old, new))
+        return files.load(tmp_path)
+
+    for old, new in ((b"\n", b"\r\n"), (b"\r\n", b"\n")):
+        before = written(tmp_path, v1_a=migration()) if old == b"\n" else files.load(tmp_path)
+        checksum = hashlib.sha256((tmp_path / "1_a.sql").read_bytes()).hexdigest()
+        past = applied(before, 1)
+        if raw:
+            past = replace(past, facts=(replace(past.facts[0], checksum=checksum),))
+        after = converted(old, new)
+        assert planner.plan(after, past, UP, engine=Engine.POSTGRES).steps == ()
+        assert after.changed(past.living_facts) == ()
+        assert verification.recorded_digest(past, after) == after.digest() == before.digest()
+
+
 def test_versions_that_goose_applied_have_no_checksum_to_compare(tmp_path: Path) -> None:
     migrations = written(tmp_path, v1_a=migration(), v2_b=migration())
     plan = planner.plan(migrations, applied(migrations, 1, facts=False), UP, engine=Engine.POSTGRES)
@@ -116,16 +137,18 @@ def test_an_outline_settles_only_what_the_whole_history_would_settle_too(verb: V
     migrations = written(tmp_path, v1_a=migration(), v2_b=migration())
     target = Target(verb, version=2)
     sizes = {item.version: item.size for item in migrations.migrations}
-    good = Outline(2, frozenset({0, 1, 2}), sizes, False)
+    names = {item.version: item.name for item in migrations.migrations}
+    good = Outline(2, frozenset({0, 1, 2}), sizes, names, False)
     plan = planner.settled(migrations, good, target, engine=Engine.POSTGRES)
     whole = planner.plan(migrations, applied(migrations, 1, 2), target, engine=Engine.POSTGRES)
     assert plan == whole
-    assert planner.settled(migrations, Outline(2, good.versions, {}, False), target, engine=Engine.POSTGRES) == whole
+    assert planner.settled(migrations, Outline(2, good.versions, {}, {}, False), target, engine=Engine.POSTGRES) == whole
     for doubt in (
-        Outline(2, frozenset({0, 1}), {1: sizes[1]}, False),
-        Outline(3, frozenset({0, 1, 2, 3}), sizes, False),
-        Outline(2, good.versions, {1: sizes[1] + 1}, False),
-        Outline(2, good.versions, sizes, True),
+        Outline(2, frozenset({0, 1}), {1: sizes[1]}, {1: names[1]}, False),
+        Outline(3, frozenset({0, 1, 2, 3}), sizes, names, False),
+        Outline(2, good.versions, {1: sizes[1] + 1}, names, False),
+        Outline(2, good.versions, sizes, {**names, 2: "2_c.sql"}, False),
+        Outline(2, good.versions, sizes, names, True),
     ):
         assert planner.settled(migrations, doubt, target, engine=Engine.POSTGRES) is None
 
