@@ -98,7 +98,7 @@ def _failed_dictionaries(session: Session, items: Sequence[ObjectName]) -> list[
 
 
 def exists(session: Session, item: ObjectName) -> bool | None:
-    """Whether one object is there; None when only some of a cluster's replicas have it."""
+    """Tells whether an object exists; None when only some of a cluster's replicas have it."""
     found = _hosts_by_object(session, item.kind, [item]).get(item, frozenset())
     if found and session.cluster and found != _all_hosts(session):
         return None

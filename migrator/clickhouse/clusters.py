@@ -36,7 +36,7 @@ def entry_of(refusal: failures.Refusal) -> str | None:
 
 
 def failed_on_one_host(refusal: failures.Refusal) -> bool:
-    """Whether the error is one host's, so that others may have executed the statement."""
+    """Tells whether the error came from one host of the cluster, so that others may have executed the statement."""
     return bool(_HOST_FAILED.search(refusal.message))
 
 

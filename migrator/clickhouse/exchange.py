@@ -140,7 +140,7 @@ class _Source:
         self._ready = bytearray()
 
     def until(self, end: bytes, longest: int = _PIECE) -> bytes:
-        """What comes before `end`, which is taken off too."""
+        """Reads up to `end` and returns what stands before it; `end` itself is dropped."""
         searched = 0
         while (found := self._ready.find(end, searched)) < 0:
             if len(self._ready) > longest:

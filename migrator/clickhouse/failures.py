@@ -88,7 +88,7 @@ class Refusal(Exception):
 
     @property
     def had_no_effect(self) -> bool:
-        """Whether it is certain that nothing was done."""
+        """Tells whether it is certain that nothing was done."""
         return self.code in _BEFORE_START
 
     @property
@@ -113,7 +113,7 @@ class Lost(Exception):
 
 
 def of_connection(error: Exception, proxy: str = "", *, sent: bool = True) -> Lost:
-    """What an exception of a socket, or of urllib3 while it connects, means.
+    """Turns an exception of a socket, or of urllib3 while it connects, into a lost request.
 
     Args:
         proxy: where the proxy is that the address names.
@@ -123,7 +123,7 @@ def of_connection(error: Exception, proxy: str = "", *, sent: bool = True) -> Lo
 
 
 def of_answer(status: int, code: str | None, body: bytes, proxy: str = "") -> Refusal | Lost:
-    """What an HTTP answer means that isn't a success.
+    """Turns an HTTP answer that isn't a success into a refusal by ClickHouse, or a lost request if something in between answered.
 
     Args:
         code: the server's error code as its header gives it; a proxy may have dropped the header.

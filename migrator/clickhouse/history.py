@@ -88,7 +88,7 @@ def _plain(identifier: str) -> str:
 
 
 def existing(session: Session, place: Place) -> frozenset[str]:
-    """Which of the three tables are there."""
+    """Returns the names of those of the three tables that exist."""
     names = array((place.name, FACTS, journal.TABLE))
     rows = session.rows(f"SELECT name FROM system.tables WHERE database = {literal(place.database)} AND has({names}, name)")
     return frozenset(str(row[0]) for row in rows)
@@ -175,7 +175,7 @@ def identified(session: Session, place: Place, facts: Sequence[Fact]) -> list[Fa
 
 
 def moment_of(identity: str) -> datetime:
-    """When a row was written, by the server's clock, from its identity."""
+    """Returns when a row was written, by the server's clock; its identity says so."""
     return datetime.fromtimestamp(int(identity), UTC)
 
 
@@ -280,7 +280,7 @@ def _history_ddl(place: Place, name: str) -> str:
 
 
 def row_statement(place: Place, version: int, direction: Direction) -> bytes:
-    """What records a finished migration, as goose writes it (goose.md §4.2)."""
+    """Returns the statement that records a finished migration, as goose writes it (goose.md §4.2)."""
     if direction is Direction.UP:
         return f"INSERT INTO {place.sql} (version_id, is_applied) VALUES ({version:d}, 1)".encode()
     return f"ALTER TABLE {place.sql} DELETE WHERE version_id = {version:d} SETTINGS mutations_sync = 2".encode()

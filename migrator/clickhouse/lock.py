@@ -116,7 +116,7 @@ class Holder:
 
 
 def is_free(state: str) -> bool:
-    """Whether nobody holds the lock in this state."""
+    """Tells whether nobody holds the lock in this state."""
     return state == FREE or state.startswith(f"{FREE} ")
 
 
@@ -349,10 +349,10 @@ def short(run_id: str) -> str:
 
 
 def prefix_of(run_id: str) -> str:
-    """How the query ids of a run begin."""
+    """Returns the prefix of a run's query ids."""
     return f"greylag-{short(run_id)}-"
 
 
 def label(service: str, applied_by: str) -> str:
-    """Who holds the lock, in characters that may stand in a column's name."""
+    """Names the lock's holder in characters that may stand in a column's name."""
     return re.sub(r"[^\w@.,:/+ -]", "_", f"{service} {applied_by}")[:200]

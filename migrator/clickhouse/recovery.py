@@ -107,7 +107,7 @@ def _any_done(of_run: Sequence[Planned], position: int) -> bool:
 
 
 def _is_repeated(steps: Sequence[Step], position: int) -> bool:
-    """Whether an earlier step of this very run undoes what this one is about: then nothing of it can be done yet."""
+    """Tells whether an earlier step of this run is about the same version: then nothing of this step can be done yet."""
     return any(step.version == steps[position].version for step in steps[:position])
 
 

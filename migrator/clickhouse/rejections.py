@@ -60,7 +60,7 @@ def _message(step: Step, statement: Statement, said: str) -> str:
 
 
 def place(statement: Statement, refusal: failures.Refusal) -> excerpts.Place | None:
-    """Where the server found the error, as far as it said. It counts in bytes."""
+    """Returns the position at which the server found the error; None when it didn't say. (The server counts bytes.)"""
     if refusal.offset is None:
         return None
     before = gounicode.decode(gounicode.encode(statement.text)[: refusal.offset - 1])

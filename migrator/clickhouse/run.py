@@ -34,5 +34,5 @@ class Run:
     journal_is_new: bool
 
     def query_id(self, step: Step, index: int) -> str:
-        """How `system.processes` and the query log know a statement: greylag-<12 of the run>-<version>-<direction>-<statement>."""
+        """Returns a statement's id in `system.processes` and the query log: greylag-<12 of the run>-<version>-<direction>-<statement>."""
         return f"{self.session.prefix}{step.version}-{step.direction}-{index}"

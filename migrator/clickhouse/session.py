@@ -117,7 +117,7 @@ class Session:
         self.transport.write(body, urlencode(self._beside(sent)))
 
     def _beside(self, sent: Mapping[str, str | int]) -> dict[str, str | int]:
-        """What goes with a request outside of the run's HTTP session."""
+        """Returns the parameters of a request outside of the run's HTTP session."""
         return self._always | ({"database": self.database} if self.database else {}) | dict(sent)
 
     @property

@@ -40,7 +40,7 @@ class Host:
 
     @property
     def elsewhere(self) -> bool:
-        """Whether it would be another machine: a loopback address never is."""
+        """Tells whether the host is another machine: a loopback address never is."""
         try:
             return not self.is_local and not ipaddress.ip_address(self.address).is_loopback
         except ValueError:  # a name that could not be resolved

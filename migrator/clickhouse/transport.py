@@ -75,7 +75,7 @@ class Transport:
 
     @property
     def native(self) -> bool:
-        """Whether goose would speak the native protocol to this address."""
+        """Tells whether goose would speak the native protocol to this address."""
         return self.address.scheme not in ("http", "https")
 
     def read(self, sql: str, parameters: Mapping[str, str | int]) -> list[list[Any]]:
@@ -141,7 +141,7 @@ class Transport:
 
     @staticmethod
     def _tells(answer: exchange.Answer, query_id: str, names: frozenset[str] | set[str]) -> bool:
-        """Whether the headers that these names stand for prove the answer to be this request's."""
+        """Tells whether the named headers prove that the answer is this request's."""
         return all(answer.headers.get(_QUERY_ID) == query_id if name == _QUERY_ID else name in answer.headers for name in names)
 
     def _require_success(self, answer: exchange.Answer) -> None:
@@ -283,7 +283,7 @@ def _basic(user: str, password: str) -> str:
 
 
 def _written_rows(summary: str | None) -> int | None:
-    """How many rows a failed INSERT had written; the server tells only in a header."""
+    """Returns how many rows a failed INSERT had written, which the server tells only in a header; None without it."""
     try:
         return int(json.loads(summary or "{}").get("written_rows"))
     except (TypeError, ValueError):

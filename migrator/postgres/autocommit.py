@@ -139,7 +139,7 @@ def _by_itself(run: Run, step: plans.Step, index: int, reading: Reading) -> None
 
 
 def _bracket(run: Run, step: plans.Step, index: int, noted: str) -> str:
-    """What a statement that shares no transaction has written: what lies between its *started* row and now (facts.md §1)."""
+    """Returns SQL for what a statement without a shared transaction wrote and removed between its *started* row and now (facts.md §1)."""
     reading = readings.of(step).statements[index - 1]
     indexes = bool(set(reading.head[:3]) & {"INDEX", "REINDEX"})
     if indexes:
@@ -151,7 +151,7 @@ def _bracket(run: Run, step: plans.Step, index: int, noted: str) -> str:
 
 
 def _may_have_committed(reading: Reading, failure: failures.ServerFailure) -> bool:
-    """Whether a part of a statement's work stays after an error of the server: one without a context came before the statement's body ran."""
+    """Tells whether part of a statement's work may stay after an error. An error without a context came before the statement's body ran."""
     return reading.commits_itself and bool(failure.context)
 
 

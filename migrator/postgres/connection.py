@@ -73,7 +73,7 @@ def _open(address: addresses.PostgresAddress, options: Options) -> Session:
 
 
 def application_name(options: Options) -> str:
-    """How the run calls itself to the server: `greylag/<service>/<12 hex of the run id>`."""
+    """Returns the name under which the run appears on the server: `greylag/<service>/<12 hex of the run id>`."""
     run = options.run_id.replace("-", "")[:12]
     room = _LONGEST_APPLICATION_NAME - len(f"greylag//{run}")
     service = "".join(character if character.isascii() and character.isprintable() else "?" for character in options.service)
@@ -127,7 +127,7 @@ def _unprepared(failure: failures.ServerFailure, options: Options, *, located: b
 
 
 def _own_timeouts(address: addresses.PostgresAddress, given: LockPolicy) -> tuple[bool, bool]:
-    """Whether the DBSTRING sets lock_timeout and statement_timeout: the user's own wish (goose.md §7.1), which replaces a default of the run."""
+    """Tells whether the DBSTRING sets lock_timeout, and statement_timeout: the user's value (goose.md §7.1) replaces the run's default."""
     text = str(psycopg_conninfo.conninfo_to_dict(address.conninfo).get("options") or os.environ.get("PGOPTIONS", ""))
     usual = LockPolicy()
     return (

@@ -39,7 +39,8 @@ _OF_RELATION = f"JOIN pg_class AS c ON c.oid = {{}} JOIN pg_namespace AS s ON s.
 
 
 def _no_member(catalogue: str, column: str) -> str:
-    """Whether an object is no part of an extension. (A hashed list is planned in a fifth of an anti-join's time, and planning is most of the cost.)"""
+    """Returns the SQL condition that an object is no part of an extension. (A hashed list is planned in a fifth of an anti-join's time, and planning is
+    most of the cost.)"""
     return f"{column} NOT IN (SELECT objid FROM members WHERE classid = '{catalogue}'::regclass)"
 
 
@@ -301,7 +302,8 @@ def _comments() -> str:
 
 
 def _privileges() -> str:
-    """Who may do what beside the owner, whose name is another in each environment; nothing where that is what every new object has."""
+    """Returns the query for the privileges of others than the owner, whose name differs between environments. An object with the default privileges has
+    no row."""
     rows = " UNION ALL ".join(
         f"SELECT '{catalogue}'::regclass::oid AS classid, {oid} AS oid, {sub} AS sub, {acl} AS acl, {letter} AS letter, {owner} AS owner, x.xmin"
         f" FROM {source} WHERE {oid} >= {FIRST_OWN} AND {acl} IS NOT NULL"
@@ -345,7 +347,7 @@ def _privileges() -> str:
 
 
 def _visible(oid: str) -> str:
-    """Whether an identified object is the files' own: neither the server's nor greylag's."""
+    """Returns the SQL condition that an identified object belongs to the files: it is neither the server's nor greylag's."""
     return f"coalesce(o.schema, '') !~ '^pg_' AND o.schema IS DISTINCT FROM 'information_schema' AND {oid} NOT IN (SELECT oid FROM hidden)"
 
 

@@ -65,7 +65,7 @@ def _rest(whole: float, share: float) -> str:
 
 
 def note_touches(run: Run, step: plans.Step) -> bool:
-    """Whether this step, or one before it in the session, may change the session's time-outs."""
+    """Notes in the session whether this step may change its time-outs, and returns whether this step or an earlier one may."""
     session = run.session
     session.timeouts_touched = session.timeouts_touched or readings.of(step).touches
     return session.timeouts_touched

@@ -161,7 +161,7 @@ def _execute_pipelined(run: Run, steps: Sequence[plans.Step]) -> int:
 
 
 def _pipelined_length(session: Session, steps: Sequence[plans.Step]) -> int:
-    """How many steps in a row a pipeline can carry. One that may change how later ones are read is never among them."""
+    """Counts the steps at the beginning that a pipeline can carry. A step that may change how later ones are read ends the count."""
     return next((index for index, step in enumerate(steps) if not _is_pipelined(session, step)), len(steps))
 
 

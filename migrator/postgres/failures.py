@@ -82,18 +82,18 @@ def from_result(result: pq.abc.PGresult) -> ServerFailure:
 
 
 def is_of_libpq(result: pq.abc.PGresult) -> bool:
-    """Whether libpq made up an error result by itself, because no answer came: every error of a server has an SQLSTATE."""
+    """Tells whether libpq itself made an error result because no answer came: every error of a server has an SQLSTATE."""
     return result.error_field(pq.DiagnosticField.SQLSTATE) is None
 
 
 def ends_session(result: pq.abc.PGresult) -> bool:
-    """Whether the server closes the connection after this error (severity FATAL or PANIC; PostgreSQL documentation, "Message Severity Levels")."""
+    """Tells whether the server closes the connection after this error (severity FATAL or PANIC; PostgreSQL documentation, "Message Severity Levels")."""
     wanted = (pq.DiagnosticField.SEVERITY_NONLOCALIZED, pq.DiagnosticField.SEVERITY)
     return any(result.error_field(field) in (b"FATAL", b"PANIC") for field in wanted)
 
 
 def text_of(result: pq.abc.PGresult) -> str:
-    """What libpq itself says about a result."""
+    """Returns libpq's own message about a result."""
     return (result.error_message or b"").decode("utf-8", "replace").strip()
 
 

@@ -74,7 +74,7 @@ def _mark(where: Place) -> str:
 
 
 def _notes(where: Place) -> str:
-    """What was noted and isn't described yet: version, direction, xids, gone."""
+    """Returns the query for what was noted and isn't described yet: version, direction, xids, gone."""
     return (
         f"SELECT version, 'up' AS direction, xids, gone FROM {where.facts} WHERE xids IS NOT NULL AND row_id > {_mark(where)}"
         f" UNION ALL SELECT version, direction, definition::xid[], basis::text[] FROM {where.described} WHERE kind = 'note'"
@@ -255,7 +255,7 @@ _MOST_TRIES = 3
 
 
 def read(session: Session, where: Place) -> schema_facts.Schema:
-    """What is recorded, and what is found. Writes nothing: what a broken run noted and did not describe is described in memory.
+    """Reads the recorded facts and the schema as found. Writes nothing: what a broken run noted and did not describe is described in memory.
 
     Raises LoginFailed (no SELECT on the tables) and what the connection raises.
     """

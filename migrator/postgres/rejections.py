@@ -52,7 +52,7 @@ def of_statement(
 
 
 def _standing(step: plans.Step, statement: statements.Statement, journalled: bool) -> str:
-    """What is applied of a file when one of its statements was refused."""
+    """Says which part of a file is applied after one of its statements was refused."""
     if step.mode is targets.Mode.TRANSACTION and _may_have_committed(step, statement):
         return "what the file itself committed stays, and the next run begins at its first statement"
     if step.mode is targets.Mode.TRANSACTION or statement is step.statements[0]:
@@ -63,7 +63,7 @@ def _standing(step: plans.Step, statement: statements.Statement, journalled: boo
 
 
 def _may_have_committed(step: plans.Step, statement: statements.Statement) -> bool:
-    """Whether a transactional file may have committed something by itself before this statement failed."""
+    """Tells whether a transactional file may have committed something by itself before this statement failed."""
     for item, reading in zip(step.statements, readings.of(step).statements, strict=True):
         if item is statement:
             return reading.ends and reading.commands > 1
@@ -108,7 +108,7 @@ def nul_byte(step: plans.Step, statement: statements.Statement) -> errors.Greyla
 
 
 def place(statement: statements.Statement, failure: failures.ServerFailure, *, characters: bool = True) -> excerpts.Place | None:
-    """Where in the file the server found the error; None when it didn't say."""
+    """Returns the position in the file at which the server found the error; None when it didn't say."""
     text = statement.text
     if failure.position is not None:
         return excerpts.place_of(statement, failure.position - 1 if characters else len(_prefix(text, failure.position - 1)))

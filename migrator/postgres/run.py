@@ -35,11 +35,11 @@ class Run:
     """Whether the database has event triggers, which run code at any statement."""
 
     def note(self, *, runs: bool) -> str:
-        """What a transaction notes of itself (facts.md §1). `runs`: whether its statements may run code."""
+        """Returns SQL for what a transaction notes about itself (facts.md §1). `runs`: whether its statements may run code."""
         return evidence.DEEP if runs or self.watched else evidence.SHALLOW
 
     def boundary(self) -> None:
-        """Where another connection could go on with the work. Raises `engines.Left` when this one is to be left."""
+        """Marks a point at which another connection could continue the work. Raises `engines.Left` when this connection is to be left."""
         if self.leave():
             raise engines.Left
 

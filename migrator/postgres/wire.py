@@ -85,17 +85,17 @@ class Wire:
 
     @property
     def counts_characters(self) -> bool:
-        """Whether error positions count characters of UTF-8 (else bytes: SQL_ASCII and single-byte encodings)."""
+        """Tells whether error positions count characters of UTF-8 (else bytes: SQL_ASCII and single-byte encodings)."""
         return self.pgconn.parameter_status(b"client_encoding") == b"UTF8"
 
     @property
     def standard_strings(self) -> bool:
-        """Whether a backslash in a plain string is an ordinary character, as `migrator.goose.lexer` takes it."""
+        """Tells whether a backslash in a plain string is an ordinary character, as `migrator.goose.lexer` takes it."""
         return self.pgconn.parameter_status(b"standard_conforming_strings") == b"on"
 
     @property
     def stopped(self) -> bool:
-        """Whether `cancel` was called."""
+        """Tells whether `cancel` was called."""
         return self._stop.is_set()
 
     # --- talking -----------------------------------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ class Wire:
         return result
 
     def _handle(self, result: pq.abc.PGresult, status: int) -> None:
-        """What a result other than a finished command asks for."""
+        """Acts on a result other than a finished command. Raises ServerFailure for an error, Unavailable when the connection is gone."""
         if status == pq.ExecStatus.PIPELINE_SYNC:
             self._sync = _Sync.ANSWERED
         elif status == pq.ExecStatus.COPY_IN:

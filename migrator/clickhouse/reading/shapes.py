@@ -363,7 +363,7 @@ def _alter_commands(tokens: list[str]) -> list[list[str]]:
 
 
 def repeats(command: Command) -> bool:
-    """Whether a command may run again without another result."""
+    """Tells whether a command may run again without changing the result."""
     return command.conditional or command.words.split(" ")[0] in _SAME_AGAIN
 
 

@@ -37,8 +37,8 @@ LARGEST = 1 << 20
 
 
 def examine(plan: Plan) -> tuple[Remark, ...]:
-    """What to know before the plan's upward steps run on a database in use; empty on ClickHouse. Raises nothing: a statement that can't be
-    read is the server's to refuse."""
+    """Returns warnings about the plan's upward steps on a database in use; none on ClickHouse. Raises nothing: a statement that can't be read is left
+    for the server to refuse."""
     if plan.engine is not Engine.POSTGRES:
         return ()
     looked_at = [

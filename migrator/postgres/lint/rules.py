@@ -61,7 +61,7 @@ SERIAL = frozenset({"serial", "serial2", "serial4", "serial8", "bigserial", "sma
 
 
 def is_serial(part: Part) -> bool:
-    """Whether an ADD COLUMN has one of the types that number rows."""
+    """Tells whether an ADD COLUMN has a serial type, which numbers the rows."""
     if part.kind != "AT_AddColumn":
         return False
     names = getattr(part.node, "def").column_def.type_name.names
@@ -69,7 +69,7 @@ def is_serial(part: Part) -> bool:
 
 
 def fills(part: Part) -> bool:
-    """Whether an ADD COLUMN says what the rows that are there get: a default, a number, a generated value."""
+    """Tells whether an ADD COLUMN gives existing rows a value: a default, a number, a generated value."""
     kinds = {kind for kind, _ in column_constraints(part)}
     return is_serial(part) or not kinds.isdisjoint(("CONSTR_DEFAULT", "CONSTR_IDENTITY", "CONSTR_GENERATED"))
 
@@ -83,7 +83,7 @@ def added_constraint(part: Part) -> tuple[str, Any]:
 
 
 def builds_index(part: Part, kind: str) -> bool:
-    """Whether a constraint of this kind is added, to the table or with a new column, whose index is built from the table's rows."""
+    """Tells whether a constraint of this kind is added, to the table or with a new column, and its index is built from the table's rows."""
     added, node = added_constraint(part)
     return (added == kind and not node.indexname) or any(name == kind for name, _ in column_constraints(part))
 

@@ -40,12 +40,12 @@ def created(text: str) -> Iterator[Name]:
 
 
 def concerns_old(text: str, new: set[Name]) -> bool:
-    """Whether a statement may change a table that is not among the new ones."""
+    """Tells whether a statement may change a table that is not among the new ones."""
     return any(found[5] or not is_new(name_of(next(filter(None, found.groups()))), new) for found in _CHANGED.finditer(text))
 
 
 def is_new(name: Name, new: set[Name]) -> bool:
-    """Whether a table was made in the same plan; a schema counts where both names have one."""
+    """Tells whether a table was made in the same plan. Schemas are compared only if both names have one."""
     return any(other[1] == name[1] and (not other[0] or not name[0] or other[0] == name[0]) for other in _alike(name, new))
 
 
