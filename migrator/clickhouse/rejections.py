@@ -1,6 +1,6 @@
-"""The error for a statement of a migration: goose's words, the place in the file, an excerpt of the file's own text.
+"""The error for a statement of a migration: goose's words, the position in the file, an excerpt of the file's own text.
 
-The server names line and column of the statement for syntax errors; otherwise the statement's first line is the place, never a guess. The
+The server names line and column of the statement for syntax errors; otherwise the statement's first line is given, never a guess. The
 excerpt holds no value that ENVSUB filled in, and the server's words are masked where they repeat one.
 """
 
@@ -19,7 +19,7 @@ def of_statement(step: Step, statement: Statement, refusal: failures.Refusal, *,
     Args:
         partly: whether it may have had some effect before it failed.
     """
-    found = place(statement, refusal)
+    found = position(statement, refusal)
     kind, code, hint = failures.classify(refusal)
     if kind is errors.NotFound:  # a database that the statement names
         kind, code, hint = errors.StatementRejected, None, ""
@@ -59,9 +59,9 @@ def _message(step: Step, statement: Statement, said: str) -> str:
     return f"ERROR {step.name}: failed to run SQL migration: failed to execute SQL query {goquote.quote(shown)}: {said}"
 
 
-def place(statement: Statement, refusal: failures.Refusal) -> excerpts.Place | None:
+def position(statement: Statement, refusal: failures.Refusal) -> excerpts.Position | None:
     """Returns the position at which the server found the error; None when it didn't say. (The server counts bytes.)"""
     if refusal.offset is None:
         return None
     before = gounicode.decode(gounicode.encode(statement.text)[: refusal.offset - 1])
-    return excerpts.place_of(statement, len(before))
+    return excerpts.position_of(statement, len(before))

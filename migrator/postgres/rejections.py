@@ -1,4 +1,4 @@
-"""The error for a statement that the server refused: goose's words, the place in the file, an excerpt of the file's own text.
+"""The error for a statement that the server refused: goose's words, the position in the file, an excerpt of the file's own text.
 
 Where the error was: the server's position if it gives one, the `line N` of a DO block's context, else the statement's lines. Never a guess. The
 excerpt and the quoted query hold no value that ENVSUB filled in, and the server's words are masked where they repeat one.
@@ -34,7 +34,7 @@ def of_statement(
         characters: whether the server's position counts characters (else bytes).
         journalled: whether the next run of a file without a transaction knows what this one has executed.
     """
-    found = place(statement, failure, characters=characters)
+    found = position(statement, failure, characters=characters)
     shown = statements.masked(statement.text, statement.substitutions)
     said = statements.masked(str(failure), statement.substitutions)
     message = (
@@ -107,17 +107,17 @@ def nul_byte(step: plans.Step, statement: statements.Statement) -> errors.Greyla
     )
 
 
-def place(statement: statements.Statement, failure: failures.ServerFailure, *, characters: bool = True) -> excerpts.Place | None:
+def position(statement: statements.Statement, failure: failures.ServerFailure, *, characters: bool = True) -> excerpts.Position | None:
     """Returns the position in the file at which the server found the error; None when it didn't say."""
     text = statement.text
     if failure.position is not None:
-        return excerpts.place_of(statement, failure.position - 1 if characters else len(_prefix(text, failure.position - 1)))
+        return excerpts.position_of(statement, failure.position - 1 if characters else len(_prefix(text, failure.position - 1)))
     inside = _INLINE_BLOCK.findall(failure.context)
     opening = _QUOTE.search(text)
     if not inside or opening is None or len(_DO.findall(text[: opening.start()])) != 1 or readings.read(statement).commands != 1:
         return None
     row = text.count("\n", 0, opening.end()) + int(inside[-1]) - 1
-    return excerpts.place_of_row(statement, row) if row <= text.count("\n") else None
+    return excerpts.position_of_row(statement, row) if row <= text.count("\n") else None
 
 
 def _prefix(text: str, size: int) -> str:
