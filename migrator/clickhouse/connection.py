@@ -42,13 +42,13 @@ def connect(dbstring: str, options: Options) -> ClickHouseDatabase:
             opened.settings["role"] = options.owner_role
         profile, cluster = _profile(address, opened)
         opened.cluster = cluster
-        place = tables.place(options.table, opened.database, profile, cluster)
+        where = tables.located(options.table, opened.database, profile, cluster)
         times = _times(address)
     except BaseException:
         opened.close()
         raise
     insisted = address.own.get("profile") == tables.Profile.SINGLE
-    database = ClickHouseDatabase(opened, options, place, times, _notes(address, opened, profile), insisted=insisted)
+    database = ClickHouseDatabase(opened, options, where, times, _notes(address, opened, profile), insisted=insisted)
     registry.register(database)
     return database
 
@@ -106,7 +106,7 @@ class ClickHouseDatabase:
         self,
         opened: session.Session,
         options: Options,
-        place: tables.Place,
+        where: tables.HistoryTables,
         times: Times,
         notes: Sequence[events.Note],
         *,
@@ -115,7 +115,7 @@ class ClickHouseDatabase:
         self.notes = tuple(notes)
         self._session = opened
         self._options = options
-        self._place = place
+        self._where = where
         self._times = times
         self._insisted = insisted
         self._lock: MigrationLock | None = None
@@ -139,7 +139,7 @@ class ClickHouseDatabase:
     def read_history(self) -> history.History:
         """Reads goose's rows and greylag's facts; writes nothing, also when no table exists."""
         with _doing("to read the history"):
-            return tables.read(self._session, self._place)
+            return tables.read(self._session, self._where)
 
     def read_outline(self) -> history.Outline | None:
         """None: the history is read as a whole."""
@@ -148,24 +148,24 @@ class ClickHouseDatabase:
     def read_journal(self) -> tuple[journal.Entry, ...]:
         """The journal's entries that nothing has made void."""
         with _doing("to read the journal"):
-            if journal.TABLE not in tables.existing(self._session, self._place):
+            if journal.TABLE not in tables.existing(self._session, self._where):
                 return ()
-            return tuple(item.entry for item in tables.read_journal(self._session, self._place))
+            return tuple(item.entry for item in tables.read_journal(self._session, self._where))
 
     def ensure_history(self) -> history.History:
         """Creates goose's table with row 0 and the side tables where they are absent, then reads."""
         with _doing("to create the history tables"):
-            found = tables.existing(self._session, self._place)
-            tables.ensure(self._session, self._place, found)
+            found = tables.existing(self._session, self._where)
+            tables.ensure(self._session, self._where, found)
             self._journal_is_new = journal.TABLE not in found
-            return tables.read(self._session, self._place, found | {self._place.name})  # what was just made holds nothing yet
+            return tables.read(self._session, self._where, found | {self._where.name})  # what was just made holds nothing yet
 
     @contextlib.contextmanager
     def lock(self, listener: events.Listener) -> Iterator[None]:
         """Holds the migration lock; see `lock` for how, and for the proof."""
         for note in self.notes:
             listener(note)
-        fenced = self._place.profile is not tables.Profile.REPLICATED
+        fenced = self._where.profile is not tables.Profile.REPLICATED
         by = label(self._options.service, self._options.applied_by)
         held = MigrationLock(self._session, self._cell(), short(self._options.run_id), by, fenced, self._times)
         with contextlib.ExitStack() as stack:
@@ -178,7 +178,7 @@ class ClickHouseDatabase:
                 self._lock = None
 
     def _cell(self) -> Cell:
-        if self._place.profile is not tables.Profile.ON_CLUSTER:
+        if self._where.profile is not tables.Profile.ON_CLUSTER:
             return ColumnName(self._session)
         from migrator.clickhouse.keeper import KeeperRow
 
@@ -186,7 +186,7 @@ class ClickHouseDatabase:
 
     def require_fit(self, plan: plans.Plan) -> None:
         """Refuses files that are written for a cluster where the address names none; see `topology`."""
-        if self._place.profile is not tables.Profile.SINGLE or self._insisted:
+        if self._where.profile is not tables.Profile.SINGLE or self._insisted:
             return
         from migrator.clickhouse import topology
 
@@ -203,7 +203,7 @@ class ClickHouseDatabase:
 
         held = self._held()
         began = held.server_time(datetime.now(UTC))
-        Execution(Run(self._session, self._place, held, self._options, plan, steps, listener, began, self._journal_is_new)).execute()
+        Execution(Run(self._session, self._where, held, self._options, plan, steps, listener, began, self._journal_is_new)).execute()
 
     def _held(self) -> MigrationLock:
         if self._lock is None:
@@ -246,23 +246,23 @@ class ClickHouseDatabase:
     def read_down_text(self, version: int) -> bytes | None:
         """The recorded file of an applied version."""
         with _doing("to read the recorded file"):
-            return tables.down_text(self._session, self._place, version)
+            return tables.down_text(self._session, self._where, version)
 
     def record_facts(self, facts: Sequence[history.Fact]) -> None:
         """Writes facts for rows that exist (baseline)."""
         if not facts:
             return
         with _doing("to record facts"):
-            tables.ensure(self._session, self._place, tables.existing(self._session, self._place))
-            self._session.command(tables.facts_statement(self._place, facts))
+            tables.ensure(self._session, self._where, tables.existing(self._session, self._where))
+            self._session.command(tables.facts_statement(self._where, facts))
 
     def answer(self, version: int, index: int, *, done: bool) -> None:
         """Records a person's answer to a NeedsAnswer. Raises NotFound (`no-question`) when there is no such question."""
         from migrator.planning import questions
 
         with _doing("to record the answer"):
-            known = journal.TABLE in tables.existing(self._session, self._place)
-            journalled = tables.read_journal(self._session, self._place) if known else ()
+            known = journal.TABLE in tables.existing(self._session, self._where)
+            journalled = tables.read_journal(self._session, self._where) if known else ()
             entries = [item.entry for item in journalled]
             open_entries = [
                 item
@@ -274,7 +274,7 @@ class ClickHouseDatabase:
             if not open_entries:
                 raise questions.none_open(version, index)
             answered = tables.answered(open_entries[-1], journal.State.DONE if done else journal.State.NOT_DONE)
-            self._session.command(tables.journal_statement(self._place, [answered]))
+            self._session.command(tables.journal_statement(self._where, [answered]))
 
     def create_restore_point(self, name: str) -> RestorePoint:
         """ClickHouse has no log to mark."""

@@ -232,7 +232,7 @@ class Execution:
         """goose's row, in goose's words; then the fact, at the latest with the next batch."""
         doing = "failed to insert new goose version" if step.direction is Direction.UP else "failed to delete goose version"
         try:
-            row = tables.row_statement(self.run.place, step.version, step.direction)
+            row = tables.row_statement(self.run.where, step.version, step.direction)
             journalling.write(self.run, row, f"{self.run.session.prefix}{step.version}-{step.direction}-row")
         except (failures.Refusal, failures.Lost) as failure:
             raise rejections.of_step(step, failure, doing) from None
@@ -261,7 +261,7 @@ class Execution:
     def _flush_facts(self) -> None:
         self._flushed = time.monotonic()
         facts, self.facts = self.facts, []
-        journalling.write_facts(self.run, tables.identified(self.run.session, self.run.place, facts))
+        journalling.write_facts(self.run, tables.identified(self.run.session, self.run.where, facts))
 
     def _note(self, position: int, step: Step, index: int, state: journal.State) -> None:
         with self._owned("to write the journal"):

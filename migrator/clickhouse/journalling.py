@@ -22,13 +22,13 @@ def entry(run: Run, step: Step, index: int, state: journal.State) -> journal.Ent
 def write_entries(run: Run, entries: Sequence[Planned]) -> None:
     """Writes entries, in one insert. Raises as `write`."""
     if entries:
-        write(run, tables.journal_statement(run.place, entries), f"{run.session.prefix}journal")
+        write(run, tables.journal_statement(run.where, entries), f"{run.session.prefix}journal")
 
 
 def write_facts(run: Run, facts: Sequence[Fact]) -> None:
     """Writes facts, in one insert. Raises as `write`."""
     if facts:
-        write(run, tables.facts_statement(run.place, facts), f"{run.session.prefix}facts")
+        write(run, tables.facts_statement(run.where, facts), f"{run.session.prefix}facts")
 
 
 def write(run: Run, body: bytes, query_id: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from migrator.clickhouse.history import Place
+from migrator.clickhouse.history import HistoryTables
 from migrator.clickhouse.lock import MigrationLock
 from migrator.clickhouse.session import Session
 from migrator.engines import Options
@@ -24,7 +24,7 @@ class Run:
     """
 
     session: Session
-    place: Place
+    where: HistoryTables
     lock: MigrationLock
     options: Options
     plan: Plan

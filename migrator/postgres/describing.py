@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from migrator.planning import journal
-from migrator.postgres.places import DESCRIBED, FACTS, Place
+from migrator.postgres.history_tables import DESCRIBED, FACTS, HistoryTables
 
 SETTINGS = (
     "SELECT pg_catalog.set_config('search_path', '', true), pg_catalog.set_config('TimeZone', 'UTC', true),"
@@ -44,17 +44,17 @@ def _no_member(catalogue: str, column: str) -> str:
     return f"{column} NOT IN (SELECT objid FROM members WHERE classid = '{catalogue}'::regclass)"
 
 
-def query(where: Place) -> str:
+def query(where: HistoryTables) -> str:
     """The whole query; its rows are `COLUMNS` and, last, `state`: `invalid` or `waits` for an index that can't be used. To be run under `SETTINGS`."""
     return f"WITH {_prelude(where)} " + " UNION ALL ".join(_branches())
 
 
-def with_now(where: Place) -> str:
+def with_now(where: HistoryTables) -> str:
     """The same as the beginning of a longer query: `WITH … now AS (…)`."""
     return f"WITH {_prelude(where)}, now AS MATERIALIZED ({' UNION ALL '.join(_branches())})"
 
 
-def _prelude(where: Place) -> str:
+def _prelude(where: HistoryTables) -> str:
     own = ", ".join(_literal(name) for name in (FACTS, DESCRIBED, journal.TABLE))
     return (
         "members AS MATERIALIZED (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'),"

@@ -1,4 +1,4 @@
-"""goose's version table and greylag's tables beside it: how they are made, read and written (goose.md §4); `places` says where they are."""
+"""goose's version table and greylag's tables beside it: how they are made, read and written (goose.md §4); `history_tables` says where they are."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from migrator import errors, targets
 from migrator.planning import history, plans
 from migrator.postgres import evidence, failures
+from migrator.postgres.history_tables import FACTS, HistoryTables, quote
 from migrator.postgres.pipelines import BIGINT, DOUBLE, Command, Rows, command
-from migrator.postgres.places import FACTS, Place, quote
 from migrator.postgres.session import Session
 
 _CREATE_HISTORY = """CREATE TABLE {table} (
@@ -55,7 +55,7 @@ TIME = "'YYYY-MM-DD\"T\"HH24:MI:SS.US'"
 # --- reading ----------------------------------------------------------------------------------------------------------------------
 
 
-def read(session: Session, where: Place) -> history.History:
+def read(session: Session, where: HistoryTables) -> history.History:
     """Reads goose's rows, newest first, and greylag's facts. Writes nothing. `Fact.down_text` stays empty.
 
     Raises LoginFailed (no SELECT on the table) and what the connection raises.
@@ -64,14 +64,14 @@ def read(session: Session, where: Place) -> history.History:
     return _history(where, found) if found else history.History(targets.Engine.POSTGRES, exists=False, table=where.given)
 
 
-def read_complete(session: Session, where: Place, *more: Command) -> tuple[history.History, list[Rows]] | None:
+def read_complete(session: Session, where: HistoryTables, *more: Command) -> tuple[history.History, list[Rows]] | None:
     """As `read`, in one round trip, with the answers to `more`; None unless all tables are there. Raises as `read`."""
     with _reading(where):
         found = _read_at_once(session, where, _read_rows(where), _read_facts(where), *more)
     return (_history(where, (found[0], found[1])), found[2:]) if found else None
 
 
-def _history(where: Place, found: tuple[Rows, Rows]) -> history.History:
+def _history(where: HistoryTables, found: tuple[Rows, Rows]) -> history.History:
     rows, facts = found
     return history.History(
         targets.Engine.POSTGRES,
@@ -82,7 +82,7 @@ def _history(where: Place, found: tuple[Rows, Rows]) -> history.History:
     )
 
 
-def _read(session: Session, where: Place, rows: str, facts: str) -> tuple[Rows, Rows] | None:
+def _read(session: Session, where: HistoryTables, rows: str, facts: str) -> tuple[Rows, Rows] | None:
     """The answers to a query of goose's table and to one of the facts; None when goose's table is absent."""
     if not where.schema:
         return None
@@ -99,7 +99,7 @@ def _read(session: Session, where: Place, rows: str, facts: str) -> tuple[Rows, 
         return first, second
 
 
-def _read_at_once(session: Session, where: Place, rows: str, facts: str, *more: Command) -> list[Rows] | None:
+def _read_at_once(session: Session, where: HistoryTables, rows: str, facts: str, *more: Command) -> list[Rows] | None:
     """All answers in one round trip, where the tables were there when the session began; None when one is gone since. (The server's log would tell of
     every query of a table that isn't there, so it isn't simply tried.)"""
     if not where.complete:
@@ -113,14 +113,14 @@ def _read_at_once(session: Session, where: Place, rows: str, facts: str, *more: 
 
 
 @contextlib.contextmanager
-def _reading(where: Place) -> Iterator[None]:
+def _reading(where: HistoryTables) -> Iterator[None]:
     try:
         yield
     except failures.ServerFailure as failure:
         raise failures.of_server(failure, f"to read {where.given}") from None
 
 
-def read_outline(session: Session, where: Place) -> history.Outline | None:
+def read_outline(session: Session, where: HistoryTables) -> history.Outline | None:
     """The history as two aggregates of numbers, whose reading costs a tenth of the rows'. None for the absent table and for one that holds
     rows with `is_applied` false (goose.md §4.4): those need the whole history.
 
@@ -149,18 +149,18 @@ def read_outline(session: Session, where: Place) -> history.Outline | None:
     )
 
 
-def _read_rows(where: Place) -> str:
+def _read_rows(where: HistoryTables) -> str:
     return f"SELECT version_id, is_applied, pg_catalog.to_char(tstamp, {TIME}), id FROM {where.table} ORDER BY id DESC"
 
 
-def _outline_of_facts(where: Place) -> str:
+def _outline_of_facts(where: HistoryTables) -> str:
     return (
         "SELECT pg_catalog.string_agg(pg_catalog.concat(f.version, ' ', f.size), ' '), pg_catalog.count(f.oldest_app)"
         f" FROM {where.facts} AS f JOIN {where.table} AS t ON t.id = f.row_id AND t.version_id = f.version"
     )
 
 
-def _read_facts(where: Place) -> str:
+def _read_facts(where: HistoryTables) -> str:
     return (
         "SELECT version, row_id, name, checksum, size, bundle, run_id, applied_by,"
         f" pg_catalog.to_char(applied_at AT TIME ZONE 'UTC', {TIME}), seconds, oldest_app FROM {where.facts}"
@@ -195,7 +195,7 @@ def _fact(row: Sequence[str | None]) -> history.Fact:
     )
 
 
-def read_content(session: Session, where: Place, version: int) -> bytes | None:
+def read_content(session: Session, where: HistoryTables, version: int) -> bytes | None:
     """The recorded file of an applied version."""
     try:
         if session.query("SELECT pg_catalog.to_regclass($1)", where.facts)[0][0] is None:
@@ -229,7 +229,7 @@ WHERE NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') LIMIT 1"""
 """A schema of the search path that exists and may not be used: PostgreSQL passes it over as if it did not exist."""
 
 
-def _without_schema(session: Session, where: Place) -> errors.GreylagError:
+def _without_schema(session: Session, where: HistoryTables) -> errors.GreylagError:
     try:
         unusable = session.query(_UNUSABLE)
     except failures.ServerFailure as failure:
@@ -254,7 +254,7 @@ _RACES = frozenset({failures.UNIQUE_VIOLATION, failures.DUPLICATE_TABLE})
 _MOST_TRIES = 5  # each lost race leaves one table less to make
 
 
-def ensure(session: Session, where: Place) -> None:
+def ensure(session: Session, where: HistoryTables) -> None:
     """Creates goose's table with row 0, and greylag's tables, in one transaction; what exists stays as it is, also where goose, which knows no lock
     by default, makes its table at the same moment.
 
@@ -279,7 +279,7 @@ def ensure(session: Session, where: Place) -> None:
             raise failures.of_server(failure, f"to create {where.given} and greylag's tables in schema {where.schema}") from None
 
 
-def _create_missing(session: Session, where: Place) -> None:
+def _create_missing(session: Session, where: HistoryTables) -> None:
     tables = session.query(
         "SELECT " + ", ".join(f"pg_catalog.to_regclass(${n})" for n in (1, 2, 3, 4)),
         where.table,
@@ -328,7 +328,7 @@ class Author:
 
 
 def record(
-    where: Place, step: plans.Step, author: Author, note: str, *, clear_journal: bool = False, seconds: float | None = None
+    where: HistoryTables, step: plans.Step, author: Author, note: str, *, clear_journal: bool = False, seconds: float | None = None
 ) -> Command:
     """The one statement that records a step: goose's row and greylag's fact for Up, their removal for Down; it returns the seconds.
 
@@ -380,7 +380,7 @@ def _prepared_name(author: Author, note: str) -> bytes:
     return f"greylag_record_{depth}_{author.run_id[:12]}".encode()
 
 
-def write_facts(session: Session, where: Place, facts: Sequence[history.Fact]) -> None:
+def write_facts(session: Session, where: HistoryTables, facts: Sequence[history.Fact]) -> None:
     """Writes facts for rows that exist (baseline), all or none."""
     commands = [
         command(

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from migrator.engines import Finding, SchemaCheck
 from migrator.planning import schema_facts
 from migrator.postgres import describing, failures
+from migrator.postgres.history_tables import HistoryTables
 from migrator.postgres.pipelines import Command, Rows, command
-from migrator.postgres.places import Place
 from migrator.postgres.session import Session
 
 CREATE = """CREATE TABLE IF NOT EXISTS {described} (
@@ -48,11 +48,11 @@ def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _home(where: Place) -> str:
+def _home(where: HistoryTables) -> str:
     return _HOME.format(table=_literal(where.table))
 
 
-def creating(where: Place) -> list[Command]:
+def creating(where: HistoryTables) -> list[Command]:
     """The commands that make the table, and that give the tables of an earlier greylag their new columns."""
     return [
         command(CREATE.format(described=where.described)),
@@ -69,11 +69,11 @@ def creating(where: Place) -> list[Command]:
 # --- describing -------------------------------------------------------------------------------------------------------------------
 
 
-def _mark(where: Place) -> str:
+def _mark(where: HistoryTables) -> str:
     return f"(SELECT coalesce(pg_catalog.max(definition::bigint), 0) FROM {where.described} WHERE kind = 'home')"
 
 
-def _notes(where: Place) -> str:
+def _notes(where: HistoryTables) -> str:
     """Returns the query for what was noted and isn't described yet: version, direction, xids, gone."""
     return (
         f"SELECT version, 'up' AS direction, xids, gone FROM {where.facts} WHERE xids IS NOT NULL AND row_id > {_mark(where)}"
@@ -90,7 +90,7 @@ _LEFT_MARKS = (
 constraint's from then on."""
 
 
-def _describe(where: Place) -> str:
+def _describe(where: HistoryTables) -> str:
     """The one statement that turns notes into facts.
 
     Of an object whose row one of the noted ids wrote the fact is made anew; the last writer is its version. A fact ends when its object was removed by
@@ -139,7 +139,7 @@ def _describe(where: Place) -> str:
     )
 
 
-def _finish(where: Place) -> list[Command]:
+def _finish(where: HistoryTables) -> list[Command]:
     """Says that everything noted is described."""
     return [
         command(f"DELETE FROM {where.described} WHERE kind = 'note'"),
@@ -161,7 +161,7 @@ def _settled(commands: Sequence[Command]) -> list[Command]:
     return [*opening, *commands, command("COMMIT")]
 
 
-def describe(session: Session, where: Place) -> None:
+def describe(session: Session, where: HistoryTables) -> None:
     """Describes what was noted since the last run that did. Raises what the connection raises; nothing is lost then: the next run does it."""
     try:
         session.batch(_settled([command(_describe(where)), *_finish(where)]))
@@ -170,7 +170,7 @@ def describe(session: Session, where: Place) -> None:
         raise failures.of_server(failure, "to read the catalogue") from None
 
 
-def places(where: Place) -> str:
+def places(where: HistoryTables) -> str:
     """SQL for the places of everything recorded: all that may have been removed by work whose locks are given up."""
     return (
         f"(SELECT pg_catalog.array_agg(DISTINCT f.classid || ':' || CASE WHEN f.sub > 0 THEN f.objid || ':' || f.sub ELSE f.objid::text END)"
@@ -178,7 +178,7 @@ def places(where: Place) -> str:
     )
 
 
-def look(where: Place) -> Command:
+def look(where: HistoryTables) -> Command:
     """Asks whether the facts are this database's, and whether event triggers watch it: one row, for `arrive`."""
     return command(
         f"SELECT coalesce((SELECT identity = {_home(where)} FROM {where.described} WHERE kind = 'home'), true),"
@@ -186,7 +186,7 @@ def look(where: Place) -> Command:
     )
 
 
-def arrive(session: Session, where: Place, looked: Rows | None) -> bool:
+def arrive(session: Session, where: HistoryTables, looked: Rows | None) -> bool:
     """Before a run executes: sees that the facts are this database's. Returns whether event triggers watch it.
 
     Args:
@@ -201,7 +201,7 @@ def arrive(session: Session, where: Place, looked: Rows | None) -> bool:
     return watched == "t"
 
 
-def come_home(session: Session, where: Place) -> None:
+def come_home(session: Session, where: HistoryTables) -> None:
     """Ties the facts of a restored copy to the rows that their objects have here; of what was noted elsewhere and not described nothing is known."""
     try:
         tie = (
@@ -217,7 +217,7 @@ def come_home(session: Session, where: Place) -> None:
         raise failures.of_server(failure, "to read the catalogue") from None
 
 
-def record_all(session: Session, where: Place) -> str:
+def record_all(session: Session, where: HistoryTables) -> str:
     """Makes what is there what is recorded (baseline): what no version made, and what was changed since, belongs to no version; the rest keeps its own.
 
     Returns what there is to say about it.
@@ -254,7 +254,7 @@ look at the newest catalogue, not at the query's."""
 _MOST_TRIES = 3
 
 
-def read(session: Session, where: Place) -> schema_facts.Schema:
+def read(session: Session, where: HistoryTables) -> schema_facts.Schema:
     """Reads the recorded facts and the schema as found. Writes nothing: what a broken run noted and did not describe is described in memory.
 
     Raises LoginFailed (no SELECT on the tables) and what the connection raises.
@@ -270,7 +270,7 @@ def read(session: Session, where: Place) -> schema_facts.Schema:
                 raise failures.of_server(failure, "to read the facts of the schema") from None
 
 
-def check(session: Session, where: Place) -> SchemaCheck:
+def check(session: Session, where: HistoryTables) -> SchemaCheck:
     """The comparison of both, as `engines.Database.check_schema` promises."""
     schema = read(session, where)
     found = schema.compare()
@@ -285,7 +285,7 @@ def check(session: Session, where: Place) -> SchemaCheck:
     )
 
 
-def _read(session: Session, where: Place) -> schema_facts.Schema:
+def _read(session: Session, where: HistoryTables) -> schema_facts.Schema:
     names = (where.table, where.facts, where.described)
     there = session.query("SELECT " + ", ".join(f"pg_catalog.to_regclass(${number}) IS NOT NULL" for number in (1, 2, 3)), *names)[0]
     if there != ("t", "t", "t"):  # an older greylag, goose, or nobody

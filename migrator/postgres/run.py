@@ -15,7 +15,7 @@ from migrator import engines
 from migrator.planning import events, plans
 from migrator.postgres import evidence, locks
 from migrator.postgres.history import Author
-from migrator.postgres.places import Place
+from migrator.postgres.history_tables import HistoryTables
 from migrator.postgres.reading.lock_classes import LockClass
 from migrator.postgres.session import Session
 
@@ -25,7 +25,7 @@ class Run:
     """One `execute` of `engines.Database`."""
 
     session: Session
-    where: Place
+    where: HistoryTables
     policy: engines.LockPolicy
     author: Author
     listener: events.Listener
