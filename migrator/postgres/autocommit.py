@@ -17,7 +17,7 @@ from migrator.goose import gounicode
 from migrator.goose.statements import Statement
 from migrator.planning import events, journal, plans, questions
 from migrator.postgres import etiquette, evidence, execution, failures, history, journal_rows, locks, recording, rejections, settling
-from migrator.postgres.pipelines import Command
+from migrator.postgres.pipelines import Message
 from migrator.postgres.reading import readings
 from migrator.postgres.reading.lock_classes import LockClass
 from migrator.postgres.reading.readings import Reading
@@ -53,7 +53,7 @@ def _record(run: Run, step: plans.Step, duration: float) -> None:
     item = history.record(run.where, step, run.author, evidence.SHALLOW, clear_journal=True, seconds=duration)
     try:
         run.session.rollback()  # a file that left its own transaction open loses it, as with goose's connection
-        run.session.batch([Command(b"BEGIN"), item, Command(b"COMMIT")])
+        run.session.batch([Message(b"BEGIN"), item, Message(b"COMMIT")])
     except failures.ServerFailure as failure:
         run.session.rollback()
         raise rejections.of_step(step, failure, rejections.recording(step)) from None
@@ -96,17 +96,17 @@ def _with_journal_row(run: Run, step: plans.Step, index: int, reading: Reading, 
         *_setting(_timeouts(run, step, reading), local=True),
     ]
     if reading.pipelined and run.session.standard_strings and (run.session.counts_characters or reading.commands <= 1):
-        parts = list(execution.commands_of(statement, reading))
-        commands = [*(Command(text.encode()) for text in opening), *(item for _, _, item in parts), done, Command(b"COMMIT")]
+        parts = list(execution.messages_of(statement, reading))
+        messages = [*(Message(text.encode()) for text in opening), *(item for _, _, item in parts), done, Message(b"COMMIT")]
         try:
-            run.session.batch(commands)
+            run.session.batch(messages)
         except failures.ServerFailure as failure:
             at = failure.index - len(opening)
             raise failure.behind(parts[at][0]) if 0 <= at < len(parts) else failure from None
         return
     execution.send(run.session, opening)
     run.session.simple(_bytes(statement))
-    run.session.batch([done, Command(b"COMMIT")])
+    run.session.batch([done, Message(b"COMMIT")])
 
 
 def _by_itself(run: Run, step: plans.Step, index: int, reading: Reading) -> None:

@@ -20,7 +20,7 @@ from migrator.engines import LockPolicy, Options, stay
 from migrator.planning import history
 from migrator.postgres import failures, history_tables
 from migrator.postgres import history as tables
-from migrator.postgres.pipelines import command, milliseconds
+from migrator.postgres.pipelines import message, milliseconds
 from migrator.postgres.session import Session
 
 if TYPE_CHECKING:
@@ -90,9 +90,9 @@ def _prepared(session: Session, address: addresses.PostgresAddress, options: Opt
     if not own_statement:
         closing.append(f"SET statement_timeout = {milliseconds(options.locks.statement_timeout)}")
     while True:
-        commands = [*map(command, opening), command(_IDENTIFY), command(history_tables.LOCATE, options.table), *map(command, closing)]
+        messages = [*map(message, opening), message(_IDENTIFY), message(history_tables.LOCATE, options.table), *map(message, closing)]
         try:
-            answers = session.batch(commands)
+            answers = session.batch(messages)
             break
         except failures.ServerFailure as failure:
             if _CHECK_CLIENT in opening and failure.index == opening.index(_CHECK_CLIENT):

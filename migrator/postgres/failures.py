@@ -39,7 +39,7 @@ _GONE = frozenset({"57P01", "57P02", "57P03", "57P05", "08000", "08001", "08003"
 
 @dataclass(eq=False)
 class ServerFailure(Exception):
-    """An error that the server reported. `position` counts from 1; `index` is the command's place in its pipeline."""
+    """An error that the server reported. `position` counts from 1; `index` is the message's position in its pipeline, from 0."""
 
     sqlstate: str
     severity: str

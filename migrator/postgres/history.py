@@ -12,7 +12,7 @@ from migrator import errors, targets
 from migrator.planning import history, plans
 from migrator.postgres import evidence, failures
 from migrator.postgres.history_tables import FACTS, HistoryTables, quote
-from migrator.postgres.pipelines import BIGINT, DOUBLE, Command, Rows, command
+from migrator.postgres.pipelines import BIGINT, DOUBLE, Message, Rows, message
 from migrator.postgres.session import Session
 
 _CREATE_HISTORY = """CREATE TABLE {table} (
@@ -64,7 +64,7 @@ def read(session: Session, where: HistoryTables) -> history.History:
     return _history(where, found) if found else history.History(targets.Engine.POSTGRES, exists=False, table=where.given)
 
 
-def read_complete(session: Session, where: HistoryTables, *more: Command) -> tuple[history.History, list[Rows]] | None:
+def read_complete(session: Session, where: HistoryTables, *more: Message) -> tuple[history.History, list[Rows]] | None:
     """As `read`, in one round trip, with the answers to `more`; None unless all tables are there. Raises as `read`."""
     with _reading(where):
         found = _read_at_once(session, where, _read_rows(where), _read_facts(where), *more)
@@ -95,17 +95,17 @@ def _read(session: Session, where: HistoryTables, rows: str, facts: str) -> tupl
             return None
         if side is None:
             return session.query(rows), []
-        first, second = session.batch([command(rows), command(facts)])
+        first, second = session.batch([message(rows), message(facts)])
         return first, second
 
 
-def _read_at_once(session: Session, where: HistoryTables, rows: str, facts: str, *more: Command) -> list[Rows] | None:
+def _read_at_once(session: Session, where: HistoryTables, rows: str, facts: str, *more: Message) -> list[Rows] | None:
     """All answers in one round trip, where the tables were there when the session began; None when one is gone since. (The server's log would tell of
     every query of a table that isn't there, so it isn't simply tried.)"""
     if not where.complete:
         return None
     try:
-        return session.batch([command(rows), command(facts), *more])
+        return session.batch([message(rows), message(facts), *more])
     except failures.ServerFailure as failure:
         if failure.sqlstate != failures.UNDEFINED_TABLE:
             raise
@@ -288,20 +288,20 @@ def _create_missing(session: Session, where: HistoryTables) -> None:
         where.described,
     )
     missing = [name is None for name in tables[0]]
-    wanted: list[Command] = []
+    wanted: list[Message] = []
     if missing[0]:
-        wanted.append(command(_CREATE_HISTORY.format(table=where.table)))
-        wanted.append(command(f"INSERT INTO {where.table} (version_id, is_applied) VALUES ($1, true)", 0))
+        wanted.append(message(_CREATE_HISTORY.format(table=where.table)))
+        wanted.append(message(f"INSERT INTO {where.table} (version_id, is_applied) VALUES ($1, true)", 0))
     if missing[1]:
-        wanted.append(command(_CREATE_FACTS.format(facts=where.facts)))
+        wanted.append(message(_CREATE_FACTS.format(facts=where.facts)))
     if missing[2]:
-        wanted.append(command(_CREATE_JOURNAL.format(journal=where.journal)))
+        wanted.append(message(_CREATE_JOURNAL.format(journal=where.journal)))
     if any(missing[1:]):
         from migrator.postgres import recording
 
         wanted += recording.creating(where)
     if wanted:
-        session.batch([command("BEGIN"), *wanted, command("COMMIT")])
+        session.batch([message("BEGIN"), *wanted, message("COMMIT")])
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------------------
@@ -329,7 +329,7 @@ class Author:
 
 def record(
     where: HistoryTables, step: plans.Step, author: Author, note: str, *, clear_journal: bool = False, seconds: float | None = None
-) -> Command:
+) -> Message:
     """The one statement that records a step: goose's row and greylag's fact for Up, their removal for Down; it returns the seconds.
 
     Args:
@@ -345,14 +345,14 @@ def record(
         for name in ("xids", "gone")
     )
     if step.direction is targets.Direction.DOWN:
-        return command(
+        return message(
             f"WITH gone AS (DELETE FROM {where.table} WHERE version_id = $1), facts AS (DELETE FROM {where.facts} WHERE version = $1){clear}"
             f" INSERT INTO {where.described} (version, direction, classid, objid, sub, kind, identity, parent, definition, basis, owner, stamp, server)"
             f" SELECT $1, 'down', 0, 0, 0, 'note', '', '', ({xids})::text, ({gone})::text, '', '', 0 FROM {note} AS e RETURNING coalesce($2, {_SECONDS})",
             step.version,
             seconds,
         )
-    item = command(
+    item = message(
         f"WITH recorded AS (INSERT INTO {where.table} (version_id, is_applied, tstamp) VALUES ($1, true, pg_catalog.clock_timestamp())"
         f" RETURNING id){clear} INSERT INTO {where.facts} AS f ({_FACT_COLUMNS}, xids, gone)"
         f" SELECT $1, id, $2, $3, $4, $5, $6, $7, $8, $9, pg_catalog.clock_timestamp(), coalesce($10, {_SECONDS}), $11, {xids}, {gone}"
@@ -382,8 +382,8 @@ def _prepared_name(author: Author, note: str) -> bytes:
 
 def write_facts(session: Session, where: HistoryTables, facts: Sequence[history.Fact]) -> None:
     """Writes facts for rows that exist (baseline), all or none."""
-    commands = [
-        command(
+    messages = [
+        message(
             f"INSERT INTO {where.facts} ({_FACT_COLUMNS}) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::timestamptz, $12, $13::bigint{_UPSERT}",
             item.version,
             int(item.row_identity),
@@ -401,7 +401,7 @@ def write_facts(session: Session, where: HistoryTables, facts: Sequence[history.
         for item in facts
     ]
     try:
-        session.batch([command("BEGIN"), *commands, command("COMMIT")])
+        session.batch([message("BEGIN"), *messages, message("COMMIT")])
     except failures.ServerFailure as failure:
         session.rollback()
         raise failures.of_server(failure, f"to write {FACTS}") from None

@@ -11,7 +11,7 @@ from migrator.planning import journal, plans, questions
 from migrator.postgres import failures
 from migrator.postgres.history import TIME, Author
 from migrator.postgres.history_tables import HistoryTables
-from migrator.postgres.pipelines import Command, command
+from migrator.postgres.pipelines import Message, message
 from migrator.postgres.session import Session
 
 
@@ -25,10 +25,10 @@ class Journalled:
 
 def entry(
     where: HistoryTables, step: plans.Step, index: int, state: journal.State, author: Author, note: str, before: str | None = None
-) -> Command:
+) -> Message:
     """Writes one entry of the journal. `note` is SQL for what the transaction notes of itself (`evidence`)."""
     digest = journal.digest(step.statements[index - 1], step.direction)
-    return command(
+    return message(
         f"INSERT INTO {where.journal} (version, direction, statement, digest, state, run_id, at, before, xids, gone)"
         f" SELECT $1, $2, $3, $4, $5, $6, pg_catalog.clock_timestamp(), $7, e.xids, e.gone FROM {note} AS e",
         step.version,

@@ -12,7 +12,7 @@ from migrator.engines import Finding, SchemaCheck
 from migrator.planning import schema_facts
 from migrator.postgres import describing, failures
 from migrator.postgres.history_tables import HistoryTables
-from migrator.postgres.pipelines import Command, Rows, command
+from migrator.postgres.pipelines import Message, Rows, message
 from migrator.postgres.session import Session
 
 CREATE = """CREATE TABLE IF NOT EXISTS {described} (
@@ -52,13 +52,13 @@ def _home(where: HistoryTables) -> str:
     return _HOME.format(table=_literal(where.table))
 
 
-def creating(where: HistoryTables) -> list[Command]:
-    """The commands that make the table, and that give the tables of an earlier greylag their new columns."""
+def creating(where: HistoryTables) -> list[Message]:
+    """Returns the messages that create the table, and give the tables of an earlier greylag their new columns."""
     return [
-        command(CREATE.format(described=where.described)),
-        command(f"ALTER TABLE {where.facts} ADD COLUMN IF NOT EXISTS xids xid[], ADD COLUMN IF NOT EXISTS gone text[]"),
-        command(f"ALTER TABLE {where.journal} ADD COLUMN IF NOT EXISTS xids xid[], ADD COLUMN IF NOT EXISTS gone text[]"),
-        command(
+        message(CREATE.format(described=where.described)),
+        message(f"ALTER TABLE {where.facts} ADD COLUMN IF NOT EXISTS xids xid[], ADD COLUMN IF NOT EXISTS gone text[]"),
+        message(f"ALTER TABLE {where.journal} ADD COLUMN IF NOT EXISTS xids xid[], ADD COLUMN IF NOT EXISTS gone text[]"),
+        message(
             f"INSERT INTO {where.described} SELECT NULL, 'up', 0, 0, 0, 'home', {_home(where)}, '', coalesce((SELECT pg_catalog.max(row_id)"
             f" FROM {where.facts}), 0)::text, '', '', '', pg_catalog.current_setting('server_version_num')::integer"
             f" WHERE NOT EXISTS (SELECT FROM {where.described} WHERE kind = 'home')"
@@ -139,11 +139,11 @@ def _describe(where: HistoryTables) -> str:
     )
 
 
-def _finish(where: HistoryTables) -> list[Command]:
+def _finish(where: HistoryTables) -> list[Message]:
     """Says that everything noted is described."""
     return [
-        command(f"DELETE FROM {where.described} WHERE kind = 'note'"),
-        command(
+        message(f"DELETE FROM {where.described} WHERE kind = 'note'"),
+        message(
             f"UPDATE {where.described} SET definition = coalesce((SELECT max(row_id) FROM {where.facts}), 0)::text, identity = {_home(where)},"
             " server = current_setting('server_version_num')::integer WHERE kind = 'home'"
         ),
@@ -155,16 +155,16 @@ _PLANNING = "SELECT pg_catalog.set_config('jit', 'off', true), pg_catalog.set_co
 once for each of them."""
 
 
-def _settled(commands: Sequence[Command]) -> list[Command]:
+def _settled(messages: Sequence[Message]) -> list[Message]:
     """Commands in one transaction under the fixed settings."""
-    opening = [command("BEGIN"), command(describing.SETTINGS), command(_PLANNING)]
-    return [*opening, *commands, command("COMMIT")]
+    opening = [message("BEGIN"), message(describing.SETTINGS), message(_PLANNING)]
+    return [*opening, *messages, message("COMMIT")]
 
 
 def describe(session: Session, where: HistoryTables) -> None:
     """Describes what was noted since the last run that did. Raises what the connection raises; nothing is lost then: the next run does it."""
     try:
-        session.batch(_settled([command(_describe(where)), *_finish(where)]))
+        session.batch(_settled([message(_describe(where)), *_finish(where)]))
     except failures.ServerFailure as failure:
         session.rollback()
         raise failures.of_server(failure, "to read the catalogue") from None
@@ -178,9 +178,9 @@ def places(where: HistoryTables) -> str:
     )
 
 
-def look(where: HistoryTables) -> Command:
+def look(where: HistoryTables) -> Message:
     """Asks whether the facts are this database's, and whether event triggers watch it: one row, for `arrive`."""
-    return command(
+    return message(
         f"SELECT coalesce((SELECT identity = {_home(where)} FROM {where.described} WHERE kind = 'home'), true),"
         " EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D')"
     )
@@ -211,7 +211,7 @@ def come_home(session: Session, where: HistoryTables) -> None:
         )
         forget = f"UPDATE {where.facts} SET xids = NULL, gone = NULL WHERE row_id > {_mark(where)}"
         untie = f"UPDATE {where.described} SET objid = 0, stamp = '' WHERE kind NOT IN {_INTERNAL}"
-        session.batch(_settled([command(untie), command(tie), command(forget), *_finish(where)]))
+        session.batch(_settled([message(untie), message(tie), message(forget), *_finish(where)]))
     except failures.ServerFailure as failure:
         session.rollback()
         raise failures.of_server(failure, "to read the catalogue") from None
@@ -235,7 +235,7 @@ def record_all(session: Session, where: HistoryTables) -> str:
     )
     proven = f"UPDATE {where.facts} SET xids = '{{}}' WHERE xids IS NULL"
     try:
-        session.batch(_settled([command(take), command(proven), *_finish(where)]))
+        session.batch(_settled([message(take), message(proven), *_finish(where)]))
         count = session.query(f"SELECT pg_catalog.count(*) FROM {where.described} WHERE kind NOT IN {_INTERNAL}")[0][0]
     except failures.ServerFailure as failure:
         session.rollback()
@@ -293,19 +293,19 @@ def _read(session: Session, where: HistoryTables) -> schema_facts.Schema:
         return schema_facts.Schema((), (), at_home=False, unproven=tuple(int(row[0] or 0) for row in applied), complete=False)
     answers = session.batch(
         [
-            command("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
-            command(describing.SETTINGS),
-            command(_PLANNING),
-            command(f"SELECT version, direction, {describing.COLUMNS}, server FROM {where.described} WHERE kind NOT IN {_INTERNAL}"),
-            command(f"{describing.query(where)}"),
-            command(f"SELECT identity = {_home(where)} FROM {where.described} WHERE kind = 'home'"),
-            command(f"SELECT n.version, n.direction, n.xids::text[]::text, n.gone::text FROM ({_notes(where)}) AS n"),
-            command(f"WITH written AS (SELECT x::text AS xid FROM ({_notes(where)}) AS n, unnest(n.xids) AS x) {_LEFT_MARKS}"),
-            command(
+            message("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
+            message(describing.SETTINGS),
+            message(_PLANNING),
+            message(f"SELECT version, direction, {describing.COLUMNS}, server FROM {where.described} WHERE kind NOT IN {_INTERNAL}"),
+            message(f"{describing.query(where)}"),
+            message(f"SELECT identity = {_home(where)} FROM {where.described} WHERE kind = 'home'"),
+            message(f"SELECT n.version, n.direction, n.xids::text[]::text, n.gone::text FROM ({_notes(where)}) AS n"),
+            message(f"WITH written AS (SELECT x::text AS xid FROM ({_notes(where)}) AS n, unnest(n.xids) AS x) {_LEFT_MARKS}"),
+            message(
                 f"SELECT f.version FROM {where.facts} AS f JOIN {where.table} AS t ON t.id = f.row_id AND t.version_id = f.version WHERE f.xids IS NULL"
             ),
-            command(f"SELECT DISTINCT version_id FROM {where.table} WHERE is_applied"),
-            command("COMMIT"),
+            message(f"SELECT DISTINCT version_id FROM {where.table} WHERE is_applied"),
+            message("COMMIT"),
         ]
     )
     recorded, found, home, notes, marks, unproven, applied = answers[3:10]

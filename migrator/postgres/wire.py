@@ -1,7 +1,7 @@
 """The wire to one PostgreSQL server, at the level of libpq: one conversation at a time, waits that can be broken, cancelling.
 
 Statements are bytes and go out as they are: no parameters are filled in, nothing is prepared, `%` and `$1` mean what they mean to the
-server. psycopg's own cursor is not used because it doesn't tell which command of a pipeline a result or an error belongs to, and because a
+server. psycopg's own cursor is not used because it doesn't tell which message of a pipeline a result or an error belongs to, and because a
 migration's statement may be of any encoding.
 
 A wait polls the socket. Whatever breaks it (a signal's exception, Prefect's, a time-out of the command) is handled before it goes on: the server is told
@@ -23,7 +23,7 @@ from psycopg import pq
 
 from migrator import errors
 from migrator.postgres import failures
-from migrator.postgres.pipelines import Command, Rows
+from migrator.postgres.pipelines import Message, Rows
 
 _POLL_MILLISECONDS = 100
 """How long one poll lasts: an exception that another thread throws into this one (Prefect does) is seen between two polls."""
@@ -191,8 +191,8 @@ class Wire:
         self.pgconn.pipeline_sync()
         self._sync = _Sync.SENT
 
-    def results(self, item: Command | None = None) -> Rows:
-        """All results of one command of a pipeline (None: of its Sync). Rows that nobody wants are thrown away as they come."""
+    def results(self, item: Message | None = None) -> Rows:
+        """Reads all results of one message of a pipeline (None: of its Sync). Rows that nobody wants are thrown away as they come."""
         wanted = item is not None and item.wants_rows
         streamed = item is not None and item.streams
         rows: Rows = []

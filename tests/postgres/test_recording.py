@@ -13,7 +13,7 @@ import pytest
 from migrator import errors
 from migrator.postgres import evidence, history_tables, recording
 from migrator.postgres import history as tables
-from migrator.postgres.pipelines import command
+from migrator.postgres.pipelines import message
 from migrator.postgres.reading import readings
 from migrator.postgres.session import Session
 from sandbox.databases import postgres
@@ -29,7 +29,7 @@ class Noting:
         self.session = Session(psycopg.connect(url, autocommit=True, prepare_threshold=None))
         made = (tables._CREATE_HISTORY.format(table=WHERE.table), tables._CREATE_FACTS.format(facts=WHERE.facts))
         journal = tables._CREATE_JOURNAL.format(journal=WHERE.journal)
-        self.session.batch([command("BEGIN"), *map(command, (*made, journal)), *recording.creating(WHERE), command("COMMIT")])
+        self.session.batch([message("BEGIN"), *map(message, (*made, journal)), *recording.creating(WHERE), message("COMMIT")])
 
     def apply(self, version: int, text: str) -> None:
         deep = any(readings.of_text(statement).runs for statement in text.split(";\n"))
@@ -135,7 +135,7 @@ def test_the_tables_of_an_earlier_greylag_get_what_they_lack_and_nothing_is_prov
         b"DROP TABLE greylag_fact; ALTER TABLE greylag_migration DROP COLUMN xids, DROP COLUMN gone; ALTER TABLE greylag_journal DROP xids, DROP gone"
     )
     assert not recording.read(noting.session, WHERE).complete
-    noting.session.batch([command("BEGIN"), *recording.creating(WHERE), command("COMMIT")])
+    noting.session.batch([message("BEGIN"), *recording.creating(WHERE), message("COMMIT")])
     found = recording.read(noting.session, WHERE)
     assert found.complete and found.at_home and found.recorded == ()
 
