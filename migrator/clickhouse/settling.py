@@ -182,7 +182,7 @@ def _settle_alter(session: Session, shape: shapes.Shape, since: datetime) -> Ver
     return Verdict(Outcome.UNKNOWN, "; ".join(verdict.evidence for verdict in telling))
 
 
-def _settle_command(session: Session, shape: shapes.Shape, command: shapes.Command, since: datetime) -> Verdict | None:
+def _settle_command(session: Session, shape: shapes.Shape, command: shapes.AlterCommand, since: datetime) -> Verdict | None:
     """The verdict on one command of an ALTER; None when running it again makes no difference."""
     if shapes.repeats(command):
         return None
@@ -207,7 +207,7 @@ def _settle_part(session: Session, effect: Effect) -> Verdict:
     return Verdict(Outcome.DONE if renamed else Outcome.NOT_DONE, f"{effect.renamed if renamed else effect.subject} exists")
 
 
-def _settle_mutation(session: Session, table: ObjectName, command: shapes.Command, since: datetime) -> Verdict:
+def _settle_mutation(session: Session, table: ObjectName, command: shapes.AlterCommand, since: datetime) -> Verdict:
     """A mutation is written down before anything else happens, and the last hundred are kept."""
     killed = "is_killed" if _knows_killed(session) else "0"
     rows = session.rows(

@@ -24,7 +24,7 @@ class Sort(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class AlterCommand:
     """One command of an ALTER TABLE. `mutates`: it becomes an entry of `system.mutations` that rewrites data."""
 
     words: str
@@ -41,7 +41,7 @@ class Shape:
     sort: Sort
     effects: tuple[Effect, ...] = ()
     subject: ObjectName | None = None
-    commands: tuple[Command, ...] = ()
+    commands: tuple[AlterCommand, ...] = ()
     cluster: str = ""
     conditional: bool = False  # IF EXISTS, IF NOT EXISTS
     replaces: bool = False  # OR REPLACE
@@ -272,7 +272,7 @@ def _index(reader: _Reader, action: Action) -> Shape:
     database, table = reader.qualified()
     effect = Effect(action, ObjectName(Kind.INDEX, database, name, table))
     subject = ObjectName(Kind.TABLE, database, table)
-    command = Command(f"{'ADD' if action is Action.CREATE else 'DROP'} INDEX", effect, conditional=conditional)
+    command = AlterCommand(f"{'ADD' if action is Action.CREATE else 'DROP'} INDEX", effect, conditional=conditional)
     return Shape(Sort.ALTER, (effect,), subject, (command,), _cluster(reader), conditional)
 
 
@@ -344,7 +344,7 @@ def _altered(reader: _Reader) -> Shape:
     database, name = reader.qualified()
     table = ObjectName(Kind.TABLE, database, name)
     cluster = _cluster(reader)
-    commands = tuple(_command(table, tokens) for tokens in _alter_commands(reader.rest()))
+    commands = tuple(_alter_command(table, tokens) for tokens in _alter_commands(reader.rest()))
     effects = tuple(command.effect for command in commands if command.effect)
     return Shape(Sort.ALTER, effects, table, commands, cluster)
 
@@ -362,12 +362,12 @@ def _alter_commands(tokens: list[str]) -> list[list[str]]:
     return commands
 
 
-def repeats(command: Command) -> bool:
+def repeats(command: AlterCommand) -> bool:
     """Tells whether a command may run again without changing the result."""
     return command.conditional or command.words.split(" ")[0] in _SAME_AGAIN
 
 
-def _command(table: ObjectName, tokens: list[str]) -> Command:
+def _alter_command(table: ObjectName, tokens: list[str]) -> AlterCommand:
     reader = _Reader(tokens, table.schema)
     verb = reader.take().upper()
     kind = _COLUMN_KINDS.get(reader.peek().upper())
@@ -375,7 +375,7 @@ def _command(table: ObjectName, tokens: list[str]) -> Command:
     mutates = verb in _MUTATING
     text = " ".join(tokens)
     if kind is None or verb not in ("ADD", "DROP", "RENAME"):
-        return Command(words, None, mutates, text)
+        return AlterCommand(words, None, mutates, text)
     reader.take()
     conditional = reader.accept("IF NOT EXISTS") or reader.accept("IF EXISTS")
     name = plain(reader.take())
@@ -385,8 +385,8 @@ def _command(table: ObjectName, tokens: list[str]) -> Command:
     subject = _part(kind, table, name)
     if verb == "ADD":
         nested = kind is Kind.COLUMN and reader.peek() == "Nested"
-        return Command(words, None if nested else Effect(Action.CREATE, subject), False, text, conditional)
+        return AlterCommand(words, None if nested else Effect(Action.CREATE, subject), False, text, conditional)
     if verb == "DROP":
-        return Command(words, Effect(Action.DROP, subject), False, text, conditional)
+        return AlterCommand(words, Effect(Action.DROP, subject), False, text, conditional)
     reader.accept("TO")
-    return Command(words, Effect(Action.RENAME, subject, _part(kind, table, reader.name())), False, text, conditional)
+    return AlterCommand(words, Effect(Action.RENAME, subject, _part(kind, table, reader.name())), False, text, conditional)
