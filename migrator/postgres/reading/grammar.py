@@ -15,8 +15,8 @@ _REMEMBERED_LENGTH = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """One command of a statement: the grammar's name of its kind (`alter_table_stmt`), its node, and where it begins, in bytes from 0."""
+class ParsedCommand:
+    """A command as the grammar parsed it: the grammar's name of its kind (`alter_table_stmt`), its node, and where it begins, in bytes from 0."""
 
     kind: str
     node: Any
@@ -27,7 +27,7 @@ class Command:
 class Tree:
     """The commands of a statement. Trees are shared: whoever reads one leaves it as it is."""
 
-    commands: tuple[Command, ...]
+    commands: tuple[ParsedCommand, ...]
 
 
 def parse(text: str) -> Tree | None:
@@ -49,7 +49,9 @@ def _parse(text: str) -> Tree | None:
         return None
     return Tree(
         tuple(
-            Command(kind, getattr(item.stmt, kind), item.stmt_location) for item in parsed.stmts if (kind := item.stmt.WhichOneof("node"))
+            ParsedCommand(kind, getattr(item.stmt, kind), item.stmt_location)
+            for item in parsed.stmts
+            if (kind := item.stmt.WhichOneof("node"))
         )
     )
 
