@@ -63,8 +63,8 @@ class Owner(Protocol):
     def event(self, kind: str, reason: str, message: str) -> None: ...
 
 
-class Run:
-    """A container's life.
+class ContainerRunner:
+    """Starts a container, probes it, notices its ends, and restarts it.
 
     Args:
         pod: its owner.
