@@ -123,17 +123,17 @@ class ClickHouseDatabase:
 
     @property
     def engine(self) -> targets.Engine:
-        """ClickHouse."""
+        """Returns ClickHouse."""
         return targets.Engine.CLICKHOUSE
 
     @property
     def name(self) -> str:
-        """The name of the connected database, as the server tells it."""
+        """Returns the name of the connected database, as the server tells it."""
         return self._session.database
 
     @property
     def server_version(self) -> str:
-        """The server's version, such as 26.9.2.1."""
+        """Returns the server's version, such as 26.9.2.1."""
         return self._session.version
 
     def read_history(self) -> history.History:
@@ -142,11 +142,11 @@ class ClickHouseDatabase:
             return tables.read(self._session, self._where)
 
     def read_outline(self) -> history.Outline | None:
-        """None: the history is read as a whole."""
+        """Returns None: the history is read as a whole."""
         return None
 
     def read_journal(self) -> tuple[journal.Entry, ...]:
-        """The journal's entries that nothing has made void."""
+        """Returns the journal's entries that nothing has made void."""
         with _doing("to read the journal"):
             if journal.TABLE not in tables.existing(self._session, self._where):
                 return ()
@@ -211,7 +211,7 @@ class ClickHouseDatabase:
         return self._lock
 
     def effects(self, statements: Iterable[str]) -> Iterable[tuple[objects.Effect, ...] | None]:
-        """Per statement the objects it creates, drops or renames; None when that can't be read."""
+        """Returns per statement the objects that it creates, drops or renames; None when that can't be read."""
         from migrator.clickhouse.reading import effects
 
         with _doing("to have the statements read"):
@@ -240,11 +240,11 @@ class ClickHouseDatabase:
         return SchemaCheck(tuple(self.inspect(expected)), len(expected), not_checked=tuple(not_checked))
 
     def record_schema(self) -> str:
-        """Nothing is recorded beside the journal."""
+        """Does nothing: beside the journal nothing is recorded."""
         return ""
 
     def read_down_text(self, version: int) -> bytes | None:
-        """The recorded file of an applied version."""
+        """Returns the recorded file of an applied version."""
         with _doing("to read the recorded file"):
             return tables.down_text(self._session, self._where, version)
 
@@ -277,7 +277,7 @@ class ClickHouseDatabase:
             self._session.command(tables.journal_statement(self._where, [answered]))
 
     def create_restore_point(self, name: str) -> RestorePoint:
-        """ClickHouse has no log to mark."""
+        """Makes none: ClickHouse has no log to mark."""
         return RestorePoint(name, reason="ClickHouse has none: BACKUP DATABASE before the run is its like")
 
     def cancel(self) -> None:

@@ -53,7 +53,7 @@ class Answer:
 
 
 def rest_of_head(headers: Mapping[str, str]) -> str:
-    """The head of a POST behind its target, up to the number that tells the body's length."""
+    """Returns the head of a POST behind its target, up to the number that tells the body's length."""
     return " HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "Content-Length: "
 
 
@@ -152,7 +152,7 @@ class _Source:
         return taken
 
     def exactly(self, size: int) -> bytes:
-        """So many bytes."""
+        """Reads so many bytes."""
         while len(self._ready) < size:
             self._more()
         taken = bytes(self._ready[:size])
@@ -160,7 +160,7 @@ class _Source:
         return taken
 
     def rest(self) -> bytes:
-        """Everything up to the connection's end."""
+        """Reads everything up to the connection's end."""
         while piece := self._socket.recv(_PIECE):
             self._ready += piece
         return bytes(self._ready)

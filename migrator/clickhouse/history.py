@@ -50,20 +50,20 @@ class HistoryTables:
 
     @property
     def sql(self) -> str:
-        """The version table, qualified: a file's USE must not lead elsewhere."""
+        """Returns the version table, qualified: a file's USE must not lead elsewhere."""
         return f"{quote(self.database)}.{quote(self.name)}"
 
     def side(self, name: str) -> str:
-        """A side table, qualified."""
+        """Returns a side table, qualified."""
         return f"{quote(self.database)}.{name}"
 
     @property
     def on_cluster(self) -> str:
-        """The clause behind a table's name."""
+        """Returns the clause behind a table's name."""
         return f" ON CLUSTER {quote(self.cluster)}" if self.profile is Profile.ON_CLUSTER else ""
 
     def engine(self, name: str) -> str:
-        """The engine of a table; a Replicated database fills in the path itself."""
+        """Returns the engine of a table; a Replicated database fills in the path itself."""
         if self.profile is Profile.ON_CLUSTER:  # one log for all shards: every node knows the whole history
             return f"ReplicatedMergeTree('/clickhouse/greylag/{{database}}/{name}', '{{shard}}-{{replica}}')"
         return "ReplicatedMergeTree" if self.profile is Profile.REPLICATED else "MergeTree()"
@@ -95,7 +95,7 @@ def existing(session: Session, where: HistoryTables) -> frozenset[str]:
 
 
 def read(session: Session, where: HistoryTables, tables: frozenset[str] | None = None) -> History:
-    """Rows and facts. Writes nothing. The order is goose's, by version (goose.md §4.2); rows of one version newest first."""
+    """Reads rows and facts. Writes nothing. The order is goose's, by version (goose.md §4.2); rows of one version newest first."""
     found = existing(session, where) if tables is None else tables
     if where.name not in found:
         return History(Engine.CLICKHOUSE, exists=False, table=where.table)
@@ -144,7 +144,7 @@ def _facts(session: Session, where: HistoryTables) -> tuple[Fact, ...]:
 
 
 def down_text(session: Session, where: HistoryTables, version: int) -> bytes | None:
-    """The recorded file of a version that is applied; None without a fact that belongs to a living row."""
+    """Returns the recorded file of a version that is applied; None without a fact that belongs to a living row."""
     if FACTS not in existing(session, where):
         return None
     rows = session.rows(
@@ -155,7 +155,7 @@ def down_text(session: Session, where: HistoryTables, version: int) -> bytes | N
 
 
 def identities(session: Session, where: HistoryTables, versions: Iterable[int]) -> dict[int, str]:
-    """Per version the identity of its newest row."""
+    """Returns per version the identity of its newest row."""
     numbers = ", ".join(str(version) for version in versions)
     rows = session.rows(
         f"SELECT version_id, toString(toUnixTimestamp(max(tstamp))) FROM {where.sql} WHERE version_id IN ({numbers}) GROUP BY version_id",
@@ -188,7 +188,7 @@ class Planned:
 
 
 def answered(asked: Planned, state: journal.State) -> Planned:
-    """The entry that answers a question: it holds for whatever text the file has."""
+    """Returns the entry that answers a question: it holds for whatever text the file has."""
     return replace(asked, entry=replace(asked.entry, state=state, digest=""))
 
 
@@ -263,7 +263,7 @@ def _create_history(session: Session, where: HistoryTables) -> None:
 
 
 def _drop_old_drafts(session: Session, where: HistoryTables) -> None:
-    """A run killed between creating a draft and renaming it leaves it behind."""
+    """Drops drafts of the version table that a run left behind when it was killed between creating and renaming one."""
     rows = session.rows(
         f"SELECT name FROM system.tables WHERE database = {literal(where.database)} AND startsWith(name, '{_DRAFT}')"
         f" AND metadata_modification_time < now() - {_DRAFT_SECONDS}"
@@ -341,7 +341,7 @@ _SPECIAL = re.compile(rb"[\\\t\n\r\0]")
 
 
 def _line(*values: object) -> bytes:
-    """One line of TabSeparated."""
+    """Returns one line of TabSeparated."""
     fields = []
     for value in values:
         raw = value if isinstance(value, bytes) else b"\\N" if value is None else str(value).encode("utf-8", "surrogateescape")

@@ -14,7 +14,7 @@ from migrator.planning.plans import Step
 
 
 def entry(run: Run, step: Step, index: int, state: journal.State) -> journal.Entry:
-    """A journal entry of this run; index 0 makes the version's earlier entries void."""
+    """Returns a journal entry of this run; index 0 makes the version's earlier entries void."""
     digest = journal.digest(step.statements[index - 1], step.direction) if 0 < index <= len(step.statements) else ""
     return journal.Entry(run.options.run_id, step.version, step.direction, index, digest, state, run.began)
 

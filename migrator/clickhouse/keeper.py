@@ -50,7 +50,7 @@ class KeeperRow:
             ) from None
 
     def read(self) -> tuple[str | None, int]:
-        """The state (None when this server has no such table), and this server's clock in milliseconds."""
+        """Returns the state (None when this server has no such table), and this server's clock in milliseconds."""
         try:
             now, states = self.session.row(
                 f"SELECT toUnixTimestamp64Milli(now64(3)), (SELECT groupArray(state) FROM {self._table} WHERE name = '{_KEY}')"

@@ -163,7 +163,7 @@ def _await_end(run: Run, step: Step, earlier: str, since: datetime, line: str | 
 
 
 def _opening(run: Run, left: Left, starts: Sequence[int]) -> list[Planned]:
-    """The journal's insert at the beginning of a run: what is void, and the plan, in which statements that are known to be done stay so."""
+    """Returns the journal's insert at the beginning of a run: what is void, and the plan, in which statements that are known to be done stay so."""
     planned = {step.version for step in run.steps}
     opening: list[Planned] = []
     for version in dict.fromkeys(item.entry.version for item in left.entries):

@@ -14,7 +14,7 @@ from migrator.planning.plans import Step
 
 
 def of_statement(step: Step, statement: Statement, refusal: failures.Refusal, *, partly: bool = False) -> errors.GreylagError:
-    """The error for a statement that the server refused.
+    """Returns the error for a statement that the server refused.
 
     Args:
         partly: whether it may have had some effect before it failed.
@@ -37,14 +37,14 @@ def of_statement(step: Step, statement: Statement, refusal: failures.Refusal, *,
 
 
 def of_lost(step: Step, statement: Statement, lost: failures.Lost) -> errors.GreylagError:
-    """The error for a statement whose answer never came."""
+    """Returns the error for a statement whose answer never came."""
     error = failures.connection_lost(lost, f"during a statement of {step.name}")
     error.where = errors.Location(step.path, statement.first_line)
     return error
 
 
 def of_step(step: Step, failure: failures.Refusal | failures.Lost, doing: str) -> errors.GreylagError:
-    """The error for what is around the statements: goose's "failed to insert new goose version"."""
+    """Returns the error for what is around the statements: goose's "failed to insert new goose version"."""
     if isinstance(failure, failures.Lost):
         error = failures.connection_lost(failure, f"({doing})")
     else:

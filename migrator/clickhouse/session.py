@@ -96,7 +96,7 @@ class Session:
         return self.transport.read(sql, self._beside({"wait_end_of_query": 1, **(settings or {})}))
 
     def row(self, sql: str, settings: Mapping[str, str | int] | None = None) -> list[Any]:
-        """The one row of a query that always has one, an aggregate above all.
+        """Returns the one row of a query that always has one, an aggregate above all.
 
         Raises:
             failures.Refusal, failures.Lost.
@@ -107,7 +107,7 @@ class Session:
         return rows[0]
 
     def command(self, sql: str | bytes, settings: Mapping[str, str | int] | None = None) -> None:
-        """A writing command of greylag's own, outside of the run's HTTP session.
+        """Executes a writing command of greylag's own, outside of the run's HTTP session.
 
         Raises:
             failures.Refusal, failures.Lost.
@@ -205,7 +205,7 @@ class Session:
         return {"session_id": self.fence or "", "session_timeout": self.fence_seconds, "session_check": 1}
 
     def _note_settings(self, body: bytes) -> None:
-        """A file's own SET must win over what is sent with each statement."""
+        """Notes which settings a file's own SET changes, so that they aren't overridden by those sent with each statement."""
         if body[:200].lstrip()[:3].upper() == b"SET" and (found := _SET.match(body.decode("utf-8", "replace"))):
             self.overridden.update(name for name in _ASSIGNMENT.findall(found[1]) if name not in _TRANSPORT)
             self._prepared.clear()
@@ -244,7 +244,7 @@ class Session:
         return [(str(row[0]), float(row[1])) for row in rows]
 
     def everywhere(self, table: str) -> str:
-        """A system table of this server, or of every replica where a cluster is configured."""
+        """Returns a system table of this server, or of every replica where a cluster is configured."""
         return f"clusterAllReplicas({literal(self.cluster)}, {table})" if self.cluster else table
 
     def close(self) -> None:
@@ -306,17 +306,17 @@ def _no_session(place: str, why: str) -> errors.PlanRefused:
 
 
 def literal(text: str) -> str:
-    """Text as a string literal of ClickHouse's SQL."""
+    """Returns text as a string literal of ClickHouse's SQL."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\0", "\\0")
     return f"'{escaped}'"
 
 
 def quote(name: str) -> str:
-    """A name as a quoted identifier."""
+    """Returns a name as a quoted identifier."""
     escaped = name.replace("\\", "\\\\").replace("`", "\\`")
     return f"`{escaped}`"
 
 
 def array(items: Iterable[str]) -> str:
-    """An array literal of strings."""
+    """Returns an array literal of strings."""
     return f"[{', '.join(literal(item) for item in items)}]"

@@ -91,7 +91,7 @@ def _from_catalogue(session: Session, shape: shapes.Shape, since: datetime) -> V
 
 
 def _from_query_log(session: Session, query_id: str, since: datetime) -> Verdict | None:
-    """The query log's word, where the server keeps one and this user may read it. That nothing is logged proves nothing."""
+    """Returns what the query log says, where the server keeps one and this user may read it. That nothing is logged proves nothing."""
     with contextlib.suppress(failures.Refusal):  # not allowed, or no log: what was written long ago is there anyway
         session.command("SYSTEM FLUSH LOGS")
     try:
@@ -183,7 +183,7 @@ def _settle_alter(session: Session, shape: shapes.Shape, since: datetime) -> Ver
 
 
 def _settle_command(session: Session, shape: shapes.Shape, command: shapes.AlterCommand, since: datetime) -> Verdict | None:
-    """The verdict on one command of an ALTER; None when running it again makes no difference."""
+    """Returns the verdict on one command of an ALTER; None when running it again makes no difference."""
     if shapes.repeats(command):
         return None
     if command.effect is not None:
@@ -208,7 +208,7 @@ def _settle_part(session: Session, effect: Effect) -> Verdict:
 
 
 def _settle_mutation(session: Session, table: ObjectName, command: shapes.AlterCommand, since: datetime) -> Verdict:
-    """A mutation is written down before anything else happens, and the last hundred are kept."""
+    """Settles a mutation from `system.mutations`: the server records it there before anything else happens, and keeps the last hundred."""
     killed = "is_killed" if _knows_killed(session) else "0"
     rows = session.rows(
         f"SELECT command, is_done, {killed}, latest_fail_reason, mutation_id FROM {session.everywhere('system.mutations')}"

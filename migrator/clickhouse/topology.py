@@ -101,7 +101,7 @@ def _clusters_of_this_server(session: Session) -> list[str]:
 
 
 def _hosts_if_several(session: Session, cluster: str) -> list[Host]:
-    """The hosts of a cluster that is more than one server; none where it is one server, or where the server knows no such cluster.
+    """Returns the hosts of a cluster that is more than one server; none where it is one server, or where the server knows no such cluster.
 
     The hosts are asked who they are. A host that does not answer is nobody if it would be on this machine, and somebody if it would be elsewhere.
     """

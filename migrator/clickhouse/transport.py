@@ -70,7 +70,7 @@ class Transport:
 
     @property
     def proxy(self) -> str:
-        """Host and port of the proxy that the address names, without its user and password; nothing where it names none."""
+        """Returns host and port of the proxy that the address names, without its user and password; nothing where it names none."""
         return urlsplit(self.address.http_proxy).netloc.rpartition("@")[2]
 
     @property
@@ -159,7 +159,7 @@ class Transport:
     # --- connections --------------------------------------------------------------------------------------------------------------
 
     def _post(self, body: bytes, parameters: str, query_id: str, rest_of_head: str) -> exchange.Answer:
-        """One exchange. Raises failures.Refusal, failures.Lost for an answer that is no success."""
+        """Makes one exchange. Raises failures.Refusal, failures.Lost for an answer that is no success."""
         connection = self._connection()
         keep = False
         try:
@@ -179,7 +179,7 @@ class Transport:
         return answer
 
     def _connection(self) -> Any:
-        """An open connection that nobody else uses. Raises failures.Lost, with `sent` False."""
+        """Returns an open connection that nobody else uses. Raises failures.Lost, with `sent` False."""
         while self._idle:
             try:
                 connection = self._idle.pop()
@@ -204,7 +204,7 @@ class Transport:
         return connection
 
     def _new_connection(self) -> Any:
-        """A connection that is still to be opened: to the server, to the proxy that forwards to it, or through one that tunnels."""
+        """Returns a connection that is still to be opened: to the server, to the proxy that forwards to it, or through one that tunnels."""
         from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
         from urllib3.util import parse_url
 
@@ -249,7 +249,7 @@ class Transport:
 
     @cached_property
     def _target(self) -> str:
-        """The path, or the whole URL for a proxy that forwards plain HTTP (RFC 9112 §3.2.2)."""
+        """Returns the path, or the whole URL for a proxy that forwards plain HTTP (RFC 9112 §3.2.2)."""
         path = quote("/" + self.address.http_path.lstrip("/"), safe="/%:@!$&'()*+,;=~")
         return f"http://{self._authority}{path}" if self.address.http_proxy and not self._secure else path
 

@@ -140,7 +140,7 @@ _UNITS = {"us": 1e-6, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 8640
 
 
 def _seconds(setting: str) -> float:
-    """A time-out as SHOW prints it ("1234ms", "5s", "2min", "0")."""
+    """Returns a time-out as SHOW prints it ("1234ms", "5s", "2min", "0")."""
     found = re.fullmatch(r"(\d+)(us|ms|s|min|h|d|)", setting)
     return int(found[1]) * _UNITS[found[2]] if found else 0.0
 
@@ -184,11 +184,11 @@ class PostgresDatabase:
         return tables.read(self._session, self._where)
 
     def read_outline(self) -> history.Outline | None:
-        """The history in two aggregates; None when there is no table, or a row that is not applied."""
+        """Returns the history in two aggregates; None when there is no table, or a row that is not applied."""
         return tables.read_outline(self._session, self._where)
 
     def read_journal(self) -> tuple[journal.Entry, ...]:
-        """The journal's entries; a migration that is finished has none."""
+        """Returns the journal's entries; a migration that is finished has none."""
         from migrator.postgres import journal_rows
 
         return journal_rows.read_all(self._session, self._where)
@@ -214,7 +214,7 @@ class PostgresDatabase:
             yield
 
     def _probe(self) -> int:
-        """The backend that a second connection is given, inside a transaction, while ours is open; 0 where no transaction may begin."""
+        """Returns the backend that a second connection is given, inside a transaction, while ours is open; 0 where no transaction may begin."""
         other = _open(self._address, self._options)
         try:
             other.simple(b"BEGIN")
@@ -283,7 +283,7 @@ class PostgresDatabase:
         return recording.record_all(self._session, self._where)
 
     def read_down_text(self, version: int) -> bytes | None:
-        """The recorded file of an applied version."""
+        """Returns the recorded file of an applied version."""
         return tables.read_content(self._session, self._where, version)
 
     def record_facts(self, facts: Sequence[history.Fact]) -> None:
@@ -304,7 +304,7 @@ class PostgresDatabase:
         journal_rows.answer(self._session, self._where, version, index, state, self._options.run_id)
 
     def create_restore_point(self, name: str) -> RestorePoint:
-        """`pg_create_restore_point`, where the role may call it."""
+        """Calls `pg_create_restore_point`, if the role may."""
         from migrator.postgres import restore_points
 
         return restore_points.create(self._session, name)

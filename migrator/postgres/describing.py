@@ -45,12 +45,12 @@ def _no_member(catalogue: str, column: str) -> str:
 
 
 def query(where: HistoryTables) -> str:
-    """The whole query; its rows are `COLUMNS` and, last, `state`: `invalid` or `waits` for an index that can't be used. To be run under `SETTINGS`."""
+    """Returns the whole query; its rows are `COLUMNS` and, last, `state`: `invalid` or `waits` for an index that can't be used. To be run under `SETTINGS`."""
     return f"WITH {_prelude(where)} " + " UNION ALL ".join(_branches())
 
 
 def with_now(where: HistoryTables) -> str:
-    """The same as the beginning of a longer query: `WITH … now AS (…)`."""
+    """Returns the query as the beginning of a longer one: `WITH … now AS (…)`."""
     return f"WITH {_prelude(where)}, now AS MATERIALIZED ({' UNION ALL '.join(_branches())})"
 
 

@@ -78,7 +78,7 @@ _INDEXES = (
 
 
 def between(since: str, gone: str, *, indexes: bool) -> str:
-    """The same of work that committed by itself: every id that left a row after the transaction `since` (SQL) and before this one.
+    """Returns SQL for the same of work that committed by itself: every id that left a row after the transaction `since` (SQL) and before this one.
 
     Args:
         gone: SQL for an array of places that may have been removed.

@@ -130,7 +130,7 @@ def _composed(run: Run, step: plans.Step, sending: _Sending, *, waits: bool) -> 
 
 
 def messages_of(statement: Statement, reading: Reading, *, flush: bool = False) -> Iterator[tuple[int, bool, Message]]:
-    """A statement's messages: where in its text each one's part begins, and whether it is the last. Each command is sent by itself, so that it has its
+    """Returns a statement's messages: where in its text each one's part begins, and whether it is the last. Each command is sent by itself, so that it has its
     own result and stands in pg_stat_activity with its own text."""
     for number, (begins, part) in enumerate(reading.messages(statement.text), start=1):
         last = number > len(reading.separators)
@@ -281,7 +281,7 @@ def _budget_used_up(error: errors.GreylagError, blocker: blockers.Blocker, patie
 
 
 def _execute_alone(run: Run, step: plans.Step) -> None:
-    """One migration in a transaction over the simple protocol, as goose sends it."""
+    """Executes one migration in a transaction over the simple protocol, as goose does."""
     refuse_nul(step)
     patience, started = Patience(), set[int]()
     while True:
@@ -341,12 +341,12 @@ def record(run: Run, step: plans.Step, duration: float | None, since: str = "") 
 
 
 def own_id(session: Session) -> str:
-    """The id of a transaction of its own, as SQL: what is written from now on has a later one."""
+    """Takes a transaction id and returns it as SQL: everything that is written from now on has a later one."""
     return f"'{session.query('SELECT pg_catalog.pg_current_xact_id()::xid')[0][0]}'::xid"
 
 
 def send(session: Session, texts: Iterable[str]) -> None:
-    """Commands of greylag's own without a result, in one round trip."""
+    """Sends commands of greylag's own without a result, in one round trip."""
     messages = [replace(message(text), wants_rows=False) for text in texts]
     if messages:
         session.batch(messages)

@@ -57,7 +57,7 @@ class ServerFailure(Exception):
         return replace(self, index=index)
 
     def behind(self, characters: int) -> ServerFailure:
-        """The failure of a part of a text, as one of the whole text, in which the part begins behind so many characters."""
+        """Returns a part's failure as a failure of the whole text, in which the part begins behind so many characters."""
         return self if self.position is None or not characters else replace(self, position=self.position + characters)
 
 
@@ -98,14 +98,14 @@ def text_of(result: pq.abc.PGresult) -> str:
 
 
 def interrupted() -> errors.Interrupted:
-    """The error of a run that was told to stop."""
+    """Returns the error of a run that was told to stop."""
     return errors.Interrupted(
         "the run was cancelled", hint="run the same command again: what was finished is recorded, what was not was rolled back"
     )
 
 
 def connection_lost(said: str) -> errors.Unavailable:
-    """The error of a session that ended under a run."""
+    """Returns the error of a session that ended under a run."""
     first = redaction.redact(said.strip().split("\n")[0])
     return errors.Unavailable(
         f"the connection to PostgreSQL was lost: {first or 'no reason given'}",
@@ -115,7 +115,7 @@ def connection_lost(said: str) -> errors.Unavailable:
 
 
 def of_server(failure: ServerFailure, doing: str) -> errors.GreylagError:
-    """The error for a failure of a command of greylag's own; `doing` says what it was for ("to read the history")."""
+    """Returns the error for a failure of a command of greylag's own; `doing` says what it was for ("to read the history")."""
     message = f"failed {doing}: {failure}"
     kind, code, hint = classify(failure)
     if failure.sqlstate == _UNDEFINED_COLUMN:  # the table was there before, and is not goose's
@@ -176,7 +176,7 @@ def said_without(raw: str, secrets: tuple[str, ...]) -> str:
 
 
 def of_connect(raw: str, hosts: str, database: str, secrets: tuple[str, ...]) -> errors.GreylagError:
-    """The error of a connection that was not made. libpq hands on the server's text only, without its SQLSTATE, so the text decides; an
+    """Returns the error of a connection that was not made. libpq hands on the server's text only, without its SQLSTATE, so the text decides; an
     unknown text (a server that speaks another language) counts as unavailable, which a retry may cure."""
     text = said_without(raw, secrets)
     if _MISUNDERSTOOD.search(text):

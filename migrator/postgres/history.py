@@ -83,7 +83,7 @@ def _history(where: HistoryTables, found: tuple[Rows, Rows]) -> history.History:
 
 
 def _read(session: Session, where: HistoryTables, rows: str, facts: str) -> tuple[Rows, Rows] | None:
-    """The answers to a query of goose's table and to one of the facts; None when goose's table is absent."""
+    """Returns the answers to a query of goose's table and to one of the facts; None when goose's table is absent."""
     if not where.schema:
         return None
     with _reading(where):
@@ -100,7 +100,7 @@ def _read(session: Session, where: HistoryTables, rows: str, facts: str) -> tupl
 
 
 def _read_at_once(session: Session, where: HistoryTables, rows: str, facts: str, *more: Message) -> list[Rows] | None:
-    """All answers in one round trip, where the tables were there when the session began; None when one is gone since. (The server's log would tell of
+    """Returns all answers in one round trip, where the tables were there when the session began; None when one is gone since. (The server's log would tell of
     every query of a table that isn't there, so it isn't simply tried.)"""
     if not where.complete:
         return None
@@ -121,7 +121,7 @@ def _reading(where: HistoryTables) -> Iterator[None]:
 
 
 def read_outline(session: Session, where: HistoryTables) -> history.Outline | None:
-    """The history as two aggregates of numbers, whose reading costs a tenth of the rows'. None for the absent table and for one that holds
+    """Returns the history as two aggregates of numbers, whose reading costs a tenth of the rows'. None for the absent table and for one that holds
     rows with `is_applied` false (goose.md §4.4): those need the whole history.
 
     Raises as `read`.
@@ -196,7 +196,7 @@ def _fact(row: Sequence[str | None]) -> history.Fact:
 
 
 def read_content(session: Session, where: HistoryTables, version: int) -> bytes | None:
-    """The recorded file of an applied version."""
+    """Returns the recorded file of an applied version."""
     try:
         if session.query("SELECT pg_catalog.to_regclass($1)", where.facts)[0][0] is None:
             return None
@@ -216,7 +216,7 @@ _COMPRESSED_FROM = 64 * 1024
 
 
 def _stored(content: bytes) -> tuple[bytes, str]:
-    """A file's content as it is stored, and its encoding."""
+    """Returns a file's content as it is stored, and its encoding."""
     return (zlib.compress(content, 1), _ZLIB) if len(content) >= _COMPRESSED_FROM else (content, "")
 
 
@@ -330,7 +330,7 @@ class Author:
 def record(
     where: HistoryTables, step: plans.Step, author: Author, note: str, *, clear_journal: bool = False, seconds: float | None = None
 ) -> Message:
-    """The one statement that records a step: goose's row and greylag's fact for Up, their removal for Down; it returns the seconds.
+    """Returns the one statement that records a step: goose's row and greylag's fact for Up, their removal for Down; it returns the seconds.
 
     Args:
         note: SQL for what the transaction notes of itself (`evidence`).
@@ -374,8 +374,8 @@ def record(
 
 
 def _prepared_name(author: Author, note: str) -> bytes:
-    """Nearly every transaction of a run ends with this statement: parsed and planned once it costs the server a third. The name is the run's
-    own, as a pooler of sessions may hand on a session with what an earlier run prepared."""
+    """Names the statement that ends nearly every transaction of a run: parsed and planned once, it costs the server a third. Each run has names
+    of its own, because a session pooler may hand on a session with the statements that an earlier run prepared."""
     depth = "deep" if note is evidence.DEEP else "plain"
     return f"greylag_record_{depth}_{author.run_id[:12]}".encode()
 

@@ -54,7 +54,7 @@ class HistoryTables:
 
 
 def quote(name: str) -> str:
-    """An identifier in double quotes."""
+    """Returns an identifier in double quotes."""
     return '"' + name.replace('"', '""') + '"'
 
 

@@ -42,7 +42,7 @@ def entry(
 
 
 def since(where: HistoryTables, step: plans.Step, index: int) -> str:
-    """SQL for the id of the transaction that wrote a statement's *started* row."""
+    """Returns SQL for the id of the transaction that wrote a statement's *started* row."""
     return (
         f"coalesce((SELECT (s.xids)[1] FROM {where.journal} AS s WHERE s.version = {step.version} AND s.statement = {index}"
         f" AND s.state = '{journal.State.STARTED}' ORDER BY s.id DESC LIMIT 1), pg_catalog.pg_current_xact_id()::xid)"
@@ -50,12 +50,12 @@ def since(where: HistoryTables, step: plans.Step, index: int) -> str:
 
 
 def read(session: Session, where: HistoryTables, version: int) -> list[Journalled]:
-    """The journal's entries of one migration, oldest first."""
+    """Returns the journal's entries of one migration, oldest first."""
     return [_journalled(row) for row in session.query(f"{_selected(where)} WHERE version = $1 ORDER BY id", version)]
 
 
 def read_all(session: Session, where: HistoryTables) -> tuple[journal.Entry, ...]:
-    """The entries of every migration, oldest first; none without the table. Raises as `failures.of_server`."""
+    """Returns the entries of every migration, oldest first; none without the table. Raises as `failures.of_server`."""
     try:
         if session.query("SELECT pg_catalog.to_regclass($1)", where.journal)[0][0] is None:
             return ()

@@ -25,7 +25,7 @@ class Timeouts:
 
 
 def timeouts(lock_class: LockClass, file: notes.Notes, *, lock_timeout: float, statement_timeout: float, budget: float) -> Timeouts:
-    """The time-outs for one statement; the file's own notes win over the run's.
+    """Returns the time-outs for one statement; the file's own notes win over the run's.
 
     Work that stalls nobody gets no lock time-out: CREATE INDEX CONCURRENTLY under a short one leaves an invalid index behind (postgresql.md §3).
     """

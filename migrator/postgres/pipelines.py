@@ -55,7 +55,7 @@ def _type_of(value: str | int | float | None) -> int:
 
 
 def milliseconds(seconds: float) -> int:
-    """A time-out as the server takes it: whole milliseconds, at least one unless it is 0 for none."""
+    """Returns a time-out as the server takes it: whole milliseconds, at least one unless it is 0 for none."""
     return max(round(seconds * 1000), 1) if seconds > 0 else 0
 
 

@@ -91,7 +91,7 @@ constraint's from then on."""
 
 
 def _describe(where: HistoryTables) -> str:
-    """The one statement that turns notes into facts.
+    """Returns the one statement that turns notes into facts.
 
     Of an object whose row one of the noted ids wrote the fact is made anew; the last writer is its version. A fact ends when its object was removed by
     a noted transaction. A fact of an object whose own rows nobody wrote gets the text that it has now: only names of others in it have changed.
@@ -171,7 +171,7 @@ def describe(session: Session, where: HistoryTables) -> None:
 
 
 def places(where: HistoryTables) -> str:
-    """SQL for the places of everything recorded: all that may have been removed by work whose locks are given up."""
+    """Returns SQL for the places of everything recorded: work that has already given up its locks may have removed any of it."""
     return (
         f"(SELECT pg_catalog.array_agg(DISTINCT f.classid || ':' || CASE WHEN f.sub > 0 THEN f.objid || ':' || f.sub ELSE f.objid::text END)"
         f" FROM {where.described} AS f WHERE f.objid <> 0)"
@@ -187,7 +187,7 @@ def look(where: HistoryTables) -> Message:
 
 
 def arrive(session: Session, where: HistoryTables, looked: Rows | None) -> bool:
-    """Before a run executes: sees that the facts are this database's. Returns whether event triggers watch it.
+    """Makes sure, before a run executes, that the facts are this database's. Returns whether the database has event triggers.
 
     Args:
         looked: the answer to `look`, where it was asked together with something else.
@@ -271,7 +271,7 @@ def read(session: Session, where: HistoryTables) -> schema_facts.Schema:
 
 
 def check(session: Session, where: HistoryTables) -> SchemaCheck:
-    """The comparison of both, as `engines.Database.check_schema` promises."""
+    """Compares what is recorded with what is found, as `engines.Database.check_schema` promises."""
     schema = read(session, where)
     found = schema.compare()
     return SchemaCheck(
@@ -357,5 +357,5 @@ def _note(row: Sequence[str | None]) -> schema_facts.Note:
 
 
 def _items(array: str) -> list[str]:
-    """The items of an array's text; none of ours needs quotes."""
+    """Returns the items of an array's text; none of ours needs quotes."""
     return [item.strip('"') for item in array.strip("{}").split(",") if item]

@@ -28,7 +28,7 @@ def of_statement(
     characters: bool = True,
     journalled: bool = True,
 ) -> errors.GreylagError:
-    """The error for one statement of a migration.
+    """Returns the error for one statement of a migration.
 
     Args:
         characters: whether the server's position counts characters (else bytes).
@@ -73,7 +73,7 @@ def _may_have_committed(step: plans.Step, statement: statements.Statement) -> bo
 
 
 def of_step(step: plans.Step, failure: failures.ServerFailure, doing: str) -> errors.GreylagError:
-    """The error for what is around the statements: goose's "failed to commit transaction", "failed to insert new goose version"."""
+    """Returns the error for what is around the statements: goose's "failed to commit transaction", "failed to insert new goose version"."""
     substitutions = [item for statement in step.statements for item in statement.substitutions]
     said = statements.masked(str(failure), substitutions)
     context = "\n".join(
@@ -97,7 +97,7 @@ def recording(step: plans.Step) -> str:
 
 
 def nul_byte(step: plans.Step, statement: statements.Statement) -> errors.GreylagError:
-    """The error for a statement with a NUL byte: the protocol ends a text there, so the rest would silently not be executed."""
+    """Returns the error for a statement with a NUL byte: the protocol ends a text there, so the rest would silently not be executed."""
     line = statement.line_of(statement.text.index("\0"))
     return errors.StatementRejected(
         f"ERROR {step.name}: failed to run SQL migration: the statement holds a NUL byte",

@@ -44,7 +44,7 @@ class Run:
             raise engines.Left
 
     def timeouts(self, step: plans.Step, lock: LockClass) -> locks.Timeouts:
-        """The time-outs of one statement; the file's own notes win over the run's."""
+        """Returns the time-outs of one statement; the file's own notes win over the run's."""
         return locks.timeouts(
             lock,
             step.notes,

@@ -71,12 +71,12 @@ class Wire:
 
     @property
     def login_pid(self) -> int:
-        """The backend's process id as the login told it; a connection pooler tells another one."""
+        """Returns the backend's process id as the login told it; a connection pooler tells another one."""
         return self.pgconn.backend_pid
 
     @property
     def server_version(self) -> int:
-        """The server's version as a number: 160004 is 16.4."""
+        """Returns the server's version as a number: 160004 is 16.4."""
         return self.pgconn.server_version
 
     @property
@@ -119,7 +119,7 @@ class Wire:
 
     @contextlib.contextmanager
     def cleaning(self) -> Iterator[None]:
-        """Within it commands are sent although `cancel` was called: to roll back, to give back the lock."""
+        """Allows commands although `cancel` was called: to roll back, to give back the lock."""
         self._cleaning += 1
         try:
             yield
@@ -145,7 +145,7 @@ class Wire:
 
     @contextlib.contextmanager
     def conversation(self) -> Iterator[None]:
-        """Around a conversation with the server: whatever breaks the wait from outside, the server is cancelled and waited for.
+        """Guards a conversation with the server: whatever breaks the wait from outside, the server is told to cancel and is waited for.
 
         A connection may end while something is being sent as well as while an answer is awaited; libpq then refuses the next call, whichever it is.
         """
@@ -169,7 +169,7 @@ class Wire:
             raise
 
     def _last_words(self, said: str) -> str:
-        """Why the connection ended: what the server said before it closed, else libpq's own words, else the driver's."""
+        """Says why the connection ended: what the server said before it closed, else libpq's own words, else the driver's."""
         if self.parting is not None:
             return str(self.parting)
         return self.pgconn.error_message.decode("utf-8", "replace").strip() or said

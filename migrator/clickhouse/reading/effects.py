@@ -17,7 +17,7 @@ _CREATES = frozenset({"CREATE", "REPLACE", "ATTACH", "UNDROP", "DROP", "DETACH",
 
 
 def read(session: Session, statements: Iterable[str]) -> list[tuple[Effect, ...] | None]:
-    """Per statement its effects; None when they can't be read.
+    """Returns per statement its effects; None when they can't be read.
 
     Raises:
         failures.Refusal, failures.Lost.

@@ -96,7 +96,7 @@ class _Reader:
         return plain(self.take())
 
     def qualified(self) -> tuple[str, str]:
-        """`database.name` or `name` with the default database."""
+        """Returns `database.name`, or `name` with the default database."""
         first = self.name()
         if self.peek() == ".":
             self.take()
@@ -108,12 +108,12 @@ class _Reader:
 
 
 def plain(token: str) -> str:
-    """An identifier without its quotes."""
+    """Returns an identifier without its quotes."""
     return re.sub(r"\\(.)", r"\1", token[1:-1], flags=re.DOTALL) if token[:1] in ("`", '"') else token
 
 
 def read(line: str, database: str) -> Shape:
-    """The shape of a statement from its canonical line; `database` is what unqualified names belong to."""
+    """Returns the shape of a statement from its canonical line; `database` is what unqualified names belong to."""
     tokens = [token for token in _TOKEN.findall(line) if not token.isspace()]
     shape = _read(_Reader(tokens, database))
     if shape.cluster or shape.sort not in (Sort.REPEATABLE, Sort.OTHER) or "".join(tokens[:1]).upper() in QUERIES:
@@ -208,7 +208,7 @@ def _cluster(reader: _Reader) -> str:
 
 
 def _elements(reader: _Reader) -> list[list[str]]:
-    """The comma-separated elements inside the parentheses that begin here."""
+    """Returns the comma-separated elements inside the parentheses that begin here."""
     elements: list[list[str]] = [[]]
     depth = 0
     while reader.at < len(reader.tokens):

@@ -51,7 +51,7 @@ class Rule:
 
 
 def column_constraints(part: Part) -> list[tuple[str, Any]]:
-    """The constraints of an ADD COLUMN: kind (`CONSTR_DEFAULT`) and node; none for other parts."""
+    """Returns the constraints of an ADD COLUMN: kind (`CONSTR_DEFAULT`) and node; none for other parts."""
     if part.kind != "AT_AddColumn":
         return []
     return [(_kind(item.constraint), item.constraint) for item in getattr(part.node, "def").column_def.constraints]
@@ -75,7 +75,7 @@ def fills(part: Part) -> bool:
 
 
 def added_constraint(part: Part) -> tuple[str, Any]:
-    """Kind and node of the constraint that an ADD CONSTRAINT adds; an empty kind for other parts."""
+    """Returns kind and node of the constraint that an ADD CONSTRAINT adds; an empty kind for other parts."""
     if part.kind != "AT_AddConstraint":
         return "", None
     node = getattr(part.node, "def").constraint

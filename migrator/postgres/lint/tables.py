@@ -32,7 +32,7 @@ _CHANGED = re.compile(
 
 
 def created(text: str) -> Iterator[Name]:
-    """The tables, materialized views and domains that a statement creates, and the names that new ones are given later."""
+    """Returns the tables, materialized views and domains that a statement creates, and the names that new ones are given later."""
     for found in _NEW.finditer(text):
         yield name_of(found[1])
     for found in _RENAMED.finditer(text):
@@ -50,7 +50,7 @@ def is_new(name: Name, new: set[Name]) -> bool:
 
 
 def _alike(name: Name, new: set[Name]) -> Iterator[Name]:
-    """Set look-ups where they decide; only a name without a schema must look at all."""
+    """Yields the new names that may mean the same table: one look-up in the set decides, unless the name has no schema; then every one is yielded."""
     if name in new or ("", name[1]) in new:
         yield ("", name[1])
     elif not name[0]:
@@ -58,6 +58,6 @@ def _alike(name: Name, new: set[Name]) -> Iterator[Name]:
 
 
 def name_of(text: str) -> Name:
-    """Schema and name of an identifier as a file writes it."""
+    """Returns schema and name of an identifier as a file writes it."""
     parts = [part[1:-1].replace('""', '"') if part.startswith('"') else part.lower() for part in re.findall(r'"(?:[^"]|"")+"|[\w$]+', text)]
     return (parts[0], parts[1]) if len(parts) > 1 else ("", parts[0])

@@ -31,7 +31,7 @@ class Tree:
 
 
 def parse(text: str) -> Tree | None:
-    """The tree of a statement; None where the grammar doesn't take it, which is the server's to judge: it may be newer."""
+    """Returns the tree of a statement; None where the grammar refuses it. A newer server may accept it, so that is left to the server."""
     return _remembered(text) if len(text) <= _REMEMBERED_LENGTH else _parse(text)
 
 
@@ -57,7 +57,7 @@ def _parse(text: str) -> Tree | None:
 
 
 def kinds() -> Any:
-    """The grammar's enumerations, by which nodes name their kinds."""
+    """Returns the grammar's enumerations, by which nodes name their kinds."""
     import postgast
 
     return postgast.pg_query_pb2

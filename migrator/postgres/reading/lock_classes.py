@@ -62,7 +62,7 @@ _GLOBAL_OBJECTS = frozenset({
 
 
 def of_command(words: Sequence[str], text: str) -> LockClass:
-    """The class of one command.
+    """Returns the class of one command.
 
     Args:
         words: its first words in capitals (`lexer.Command.words`).

@@ -64,7 +64,7 @@ class Reading:
     changes: str = ""
 
     def messages(self, text: str) -> Iterator[tuple[int, str]]:
-        """The statement's text cut at its separators, comments included: where each command's part begins, and the part."""
+        """Returns the statement's text cut at its separators, comments included: where each command's part begins, and the part."""
         start = 0
         for end in self.separators:
             yield start, text[start:end]
@@ -275,7 +275,7 @@ class StepReading:
 
 
 def of(step: plans.Step) -> StepReading:
-    """The reading of a step; made once, and kept with it."""
+    """Returns the reading of a step; made once, and kept with it."""
     return step.kept(_of_step)
 
 
@@ -295,7 +295,7 @@ def _of_step(step: plans.Step) -> StepReading:
 
 
 def locks_in_order(statements: Sequence[Reading]) -> Iterator[LockClass]:
-    """The class of each statement of one transaction: work on a table that the same transaction created stalls nobody."""
+    """Returns the class of each statement of one transaction: work on a table that the same transaction created stalls nobody."""
     created: set[str] = set()
     for found in statements:
         if found.creates:
