@@ -100,7 +100,7 @@ def receive(socket: Socket) -> Answer:
 
 
 def _head(raw: bytes) -> tuple[int, bool, dict[str, str]]:
-    """Status, whether the connection stays open by itself, headers."""
+    """Reads a head: the status, whether the connection stays open by itself, the headers."""
     first, *lines = raw.decode("latin-1").split("\r\n")
     version, _, rest = first.partition(" ")
     if not version.startswith("HTTP/1.") or not rest[:3].isdigit():

@@ -229,7 +229,7 @@ class Execution:
     # --- writing down -------------------------------------------------------------------------------------------------------------
 
     def _record(self, step: Step, seconds: float) -> None:
-        """goose's row, in goose's words; then the fact, at the latest with the next batch."""
+        """Writes goose's row, with goose's SQL; then the fact, at the latest with the next batch."""
         doing = "failed to insert new goose version" if step.direction is Direction.UP else "failed to delete goose version"
         try:
             row = tables.row_statement(self.run.where, step.version, step.direction)

@@ -83,7 +83,7 @@ class Refusal(Exception):
     native: bool = False
 
     def __str__(self) -> str:
-        """As clickhouse-go, and so goose, prints it: the native protocol leaves out the code's name, which ends a message that came by HTTP."""
+        """Prints it as clickhouse-go does, and so goose: the native protocol leaves out the code's name, which ends a message that came by HTTP."""
         return f"code: {self.code}, message: {_NAME.sub('', self.message) if self.native else self.message}"
 
     @property
@@ -195,7 +195,7 @@ def connection_lost(failure: Lost, doing: str) -> errors.GreylagError:
 
 
 def classify(failure: Refusal) -> tuple[type[errors.GreylagError], str | None, str]:
-    """Class, code and hint of a server's refusal, by its error code."""
+    """Returns class, code and hint of a server's refusal, by its error code."""
     code = failure.code
     if code in _LOGIN:
         return errors.LoginFailed, None, "check user and password of the address; a password must be percent-encoded in a URL"

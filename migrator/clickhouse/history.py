@@ -165,7 +165,7 @@ def identities(session: Session, where: HistoryTables, versions: Iterable[int]) 
 
 
 def identified(session: Session, where: HistoryTables, facts: Sequence[Fact]) -> list[Fact]:
-    """Facts with the identity and the time of the rows that they belong to; those without a row are left out."""
+    """Returns facts with the identity and the time of the rows that they belong to; those without a row are left out."""
     found = identities(session, where, {fact.version for fact in facts}) if facts else {}
     return [
         replace(fact, row_identity=found[fact.version], applied_at=moment_of(found[fact.version]))
@@ -193,7 +193,7 @@ def answered(asked: Planned, state: journal.State) -> Planned:
 
 
 def read_journal(session: Session, where: HistoryTables) -> tuple[Planned, ...]:
-    """Entries that no finished or abandoned migration has made void, oldest first.
+    """Reads the entries that no finished or abandoned migration has made void, oldest first.
 
     A version's entry of index 0 voids what was written before it, not what was written with it.
     """
@@ -245,7 +245,7 @@ def ensure(session: Session, where: HistoryTables, tables: frozenset[str]) -> No
 
 
 def _create_history(session: Session, where: HistoryTables) -> None:
-    """goose's own DDL, under another name until row 0 is in; the renaming is atomic."""
+    """Creates the version table by goose's own DDL, under another name until row 0 is in; the renaming is atomic."""
     if where.profile is not Profile.SINGLE:
         session.command(_history_ddl(where, where.sql))
         session.command(f"INSERT INTO {where.sql} (version_id, is_applied) SELECT 0, 1 WHERE (SELECT count() FROM {where.sql}) = 0")

@@ -226,5 +226,5 @@ def _repaid(run: Run, file: files.MigrationFile, entry: journal.Entry, identity:
         run_id=entry.run_id,
         applied_by=run.lock.broke.by if run.lock.broke else "",
         applied_at=tables.moment_of(identity),
-        seconds=0.0,  # nobody is left who knows
+        seconds=0.0,  # only the killed run knew
     )

@@ -1,4 +1,4 @@
-"""What all parts of one run under the lock share."""
+"""The data that all parts of one run under the lock share: the session, the tables, the lock, the plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Was a statement executed whose run was broken off? Never a guess.
+"""Finds out whether a statement was executed whose run was broken off. Without evidence the outcome stays unknown; nothing is guessed.
 
 The evidence, in this order: the statement still runs (`system.processes`), or its mutation does (`system.mutations`): wait. Then the query log by
 query id, where it is kept: the only witness for INSERT. Then the catalogue: the object is there, or gone, as the statement would leave it. What
@@ -92,7 +92,7 @@ def _from_catalogue(session: Session, shape: shapes.Shape, since: datetime) -> V
 
 def _from_query_log(session: Session, query_id: str, since: datetime) -> Verdict | None:
     """Returns what the query log says, where the server keeps one and this user may read it. That nothing is logged proves nothing."""
-    with contextlib.suppress(failures.Refusal):  # not allowed, or no log: what was written long ago is there anyway
+    with contextlib.suppress(failures.Refusal):  # not allowed, or no log; entries of a while ago were flushed by the server itself
         session.command("SYSTEM FLUSH LOGS")
     try:
         rows = session.rows(
@@ -107,7 +107,7 @@ def _from_query_log(session: Session, query_id: str, since: datetime) -> Verdict
         return Verdict(Outcome.DONE, "the query log says that it finished")
     if rows[0][0] == "ExceptionBeforeStart":
         return Verdict(Outcome.NOT_DONE, "the query log says that it failed before it started")
-    return None  # it failed on its way: what it left is to be looked up
+    return None  # it failed after it had started: the catalogue tells what it left
 
 
 def _settle_create(session: Session, shape: shapes.Shape, since: datetime) -> Verdict:

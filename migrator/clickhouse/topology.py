@@ -93,7 +93,7 @@ def _wanted(session: Session, steps: Sequence[Step]) -> Iterator[Wanted]:
 
 
 def _clusters_of_this_server(session: Session) -> list[str]:
-    """Clusters that declare this server as one of several replicas, the largest first."""
+    """Returns the clusters that declare this server as one of several replicas, the largest first."""
     rows = session.rows(
         "SELECT cluster FROM system.clusters GROUP BY cluster HAVING count() > 1 AND max(is_local) ORDER BY count() DESC, cluster"
     )

@@ -62,7 +62,7 @@ class Transport:
     timeout: float
     _idle: deque[Any] = field(
         default_factory=deque, init=False, repr=False
-    )  # open connections; a lock could be wanted twice, by a signal's handler
+    )  # open connections; without a lock, on which a signal's handler could block for ever
     _closed: bool = field(default=False, init=False, repr=False)
     _told: frozenset[str] | None = field(
         default=None, init=False, repr=False

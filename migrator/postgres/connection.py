@@ -326,7 +326,7 @@ class PostgresDatabase:
 
 
 def _grouped(steps: Sequence[plans.Step], *, alone: bool) -> Iterator[tuple[targets.Mode, list[plans.Step]]]:
-    """Steps that are sent together: those of one mode, or each alone where there is to be a boundary behind it."""
+    """Yields steps that are sent together: those of one mode, or each alone where there is to be a boundary behind it."""
     group: list[plans.Step] = []
     for step in steps:
         if group and (alone or step.mode is not group[0].mode):

@@ -27,7 +27,7 @@ LONGEST_TEXT = 8192
 """Characters of a function's text that are kept; of a longer one its digest and its beginning tell whether it is the same."""
 
 COLUMNS = "classid, objid, sub, kind, identity, parent, definition, basis, owner, stamp"
-"""What every branch yields. `stamp`: the transactions that wrote the rows which the text was made of, the proof of who wrote it."""
+"""The columns of every branch. `stamp` holds the ids of the transactions that wrote the catalogue rows from which the text is made: proof of who made it."""
 
 _KINDS = (
     "CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table' WHEN 'c' THEN 'type'"
@@ -131,7 +131,7 @@ def _relations() -> str:
 
 
 def _views() -> str:
-    """Views with the columns that they yield and what they depend on: their text differs between major versions, these don't (facts.md §4)."""
+    """Returns the query for views with their columns and what they depend on: a view's text differs between major versions, these don't (facts.md §4)."""
     return (
         f"SELECT 'pg_class'::regclass::oid, c.oid, 0, {_KINDS}, {_RELATION}, quote_ident(s.nspname),"
         " concat_ws('; ', 'WITH (' || array_to_string(c.reloptions, ', ') || ')', btrim(rtrim(pg_get_viewdef(c.oid), ';'))),"
@@ -176,8 +176,11 @@ def _columns() -> str:
 
 
 def _constraints() -> str:
-    """Constraints with the index that belongs to them. Those of NOT NULL are the column's (PostgreSQL 18 alone has rows for them), and the copies
-    that foreign keys have at partitions are named and numbered differently by each version."""
+    """Returns the query for constraints with the index that belongs to them.
+
+    Those of NOT NULL count as the column's (PostgreSQL 18 alone has rows for them); the copies that foreign keys have at partitions are left out, as
+    each version names and numbers them differently.
+    """
     return (
         "SELECT 'pg_constraint'::regclass::oid, k.oid, 0, 'constraint', format('%I.%I.%I', s.nspname, c.relname, k.conname),"
         f" {_RELATION}, concat(pg_get_constraintdef(k.oid),"
@@ -212,7 +215,7 @@ _POLICY = (
 
 
 def _hanging() -> str:
-    """Triggers, rules and policies."""
+    """Returns the query for triggers, rules and policies."""
     each = (
         ("pg_trigger", "trigger", "tgname", "tgrelid", _TRIGGER, "NOT x.tgisinternal AND x.tgparentid = 0"),
         ("pg_rewrite", "rule", "rulename", "ev_class", _RULE, "x.rulename <> '_RETURN'"),
@@ -286,7 +289,8 @@ def _extensions() -> str:
 
 
 def _comments() -> str:
-    """Comments on relations and their columns, constraints, functions, types and schemas; those of other objects by the server's own words."""
+    """Returns the query for comments on relations and their columns, constraints, functions, types and schemas; those of other objects by the server's
+    own words."""
     return (
         "SELECT d.classoid, d.objoid, d.objsubid, 'comment', concat(o.type, ' ', o.identity),"
         " CASE WHEN d.objsubid > 0 THEN d.objoid::regclass::text WHEN d.classoid IN ('pg_constraint'::regclass, 'pg_trigger'::regclass,"

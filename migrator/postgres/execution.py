@@ -73,7 +73,7 @@ def _is_pipelined(session: Session, step: plans.Step) -> bool:
     reading = readings.of(step)
     if not session.standard_strings or not reading.pipelined or reading.size > _LARGEST_PIPELINED:
         return False
-    return session.counts_characters or not reading.divided  # in an encoding with other rules, where commands end is the server's to say
+    return session.counts_characters or not reading.divided  # in other encodings only the server can tell where commands end
 
 
 # --- pipelines --------------------------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def _execute_pipelined(run: Run, steps: Sequence[plans.Step]) -> int:
             failed = progress.sent[failure.index]
             run.session.rollback()
             if failure.sqlstate == failures.NO_SUCH_STATEMENT and failed.role is _Role.RECORD:
-                continue  # a file deallocated it; the session knows, and prepares it again
+                continue  # a file deallocated the prepared statement; the session has noted that, and prepares it again
             patience = retries.setdefault(failed.step.version, Patience())
             retry_or_raise(run, failed.step, failed.index, failure.behind(failed.begins), patience, _doing(failed.role, failed.step))
             sending = replace(sending, retried=failed.step, assist=patience.assist)

@@ -31,7 +31,7 @@ NOT_IN_TRANSACTION = frozenset({"25001", "2D000"})
 """What the server answers to VACUUM and its like inside a transaction, and to a procedure that commits there."""
 
 RETRIED = frozenset({LOCK_NOT_AVAILABLE, DEADLOCK, SERIALIZATION})
-"""Failures that another moment cures; the transaction was rolled back as a whole, so it can simply be sent again."""
+"""Failures that don't happen again when tried later; the transaction was rolled back as a whole, so it can simply be sent again."""
 
 _GONE = frozenset({"57P01", "57P02", "57P03", "57P05", "08000", "08001", "08003", "08004", "08006"})
 """The server shuts down, starts up or dropped the connection. (08P01 is a fault of the statement: `$1` without a parameter.)"""
@@ -124,7 +124,7 @@ def of_server(failure: ServerFailure, doing: str) -> errors.GreylagError:
 
 
 def classify(failure: ServerFailure) -> tuple[type[errors.GreylagError], str | None, str]:
-    """Class, code and hint of a server's failure, by its SQLSTATE."""
+    """Returns class, code and hint of a server's failure, by its SQLSTATE."""
     state = failure.sqlstate
     if state == INSUFFICIENT_PRIVILEGE:
         return errors.LoginFailed, "permission-denied", "grant the role what it needs, or name the owning role (owner_role) to SET ROLE to"
@@ -170,7 +170,7 @@ ENCODE = "a password with @ : / ? # % or a space must be percent-encoded in a UR
 
 
 def said_without(raw: str, secrets: tuple[str, ...]) -> str:
-    """libpq's words in one line, without secrets."""
+    """Returns libpq's words in one line, without secrets."""
     lines = [line.strip() for line in redaction.redact(raw, secrets).splitlines() if line.strip()]
     return re.sub(r"^connection (?:failed|is bad): ", "", "; ".join(lines))
 

@@ -17,7 +17,7 @@ from migrator.postgres.pipelines import Message, OnResult
 from migrator.postgres.wire import Wire
 
 _WINDOW = 512
-"""Commands that are sent ahead of their results: enough that no round trip is waited for, few enough to be held in memory."""
+"""Messages that are sent ahead of their results: enough that no round trip is waited for, few enough to be held in memory."""
 
 _PREPARING = Message(b"")
 """Stands for the preparing of a statement, which has no rows."""

@@ -65,7 +65,7 @@ def read(session: Session, where: HistoryTables) -> history.History:
 
 
 def read_complete(session: Session, where: HistoryTables, *more: Message) -> tuple[history.History, list[Rows]] | None:
-    """As `read`, in one round trip, with the answers to `more`; None unless all tables are there. Raises as `read`."""
+    """Reads as `read` does, in one round trip, with the answers to `more`; None unless all tables are there. Raises as `read`."""
     with _reading(where):
         found = _read_at_once(session, where, _read_rows(where), _read_facts(where), *more)
     return (_history(where, (found[0], found[1])), found[2:]) if found else None

@@ -86,8 +86,8 @@ _LEFT_MARKS = (
     f" WHERE a.attisdropped AND a.attrelid >= {describing.FIRST_OWN}"
     " UNION ALL SELECT concat('1259:', k.conindid) FROM pg_constraint AS k JOIN written AS w ON w.xid = k.xmin::text WHERE k.conindid <> 0"
 )
-"""What is gone without a lock that tells of it: a dropped column leaves its mark in its own row, and an index that became a constraint's is that
-constraint's from then on."""
+"""Finds what was removed although no lock tells of it: a dropped column stays as a row that is marked as dropped, and an index that was given to a
+constraint (USING INDEX) is recorded with that constraint from then on."""
 
 
 def _describe(where: HistoryTables) -> str:
@@ -156,7 +156,7 @@ once for each of them."""
 
 
 def _settled(messages: Sequence[Message]) -> list[Message]:
-    """Commands in one transaction under the fixed settings."""
+    """Puts messages into one transaction under the fixed settings."""
     opening = [message("BEGIN"), message(describing.SETTINGS), message(_PLANNING)]
     return [*opening, *messages, message("COMMIT")]
 

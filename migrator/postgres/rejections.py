@@ -92,7 +92,7 @@ def of_step(step: plans.Step, failure: failures.ServerFailure, doing: str) -> er
 
 
 def recording(step: plans.Step) -> str:
-    """goose's words for a history row that can't be written, or taken away."""
+    """Returns goose's words for a history row that can't be written, or taken away."""
     return "failed to insert new goose version" if step.direction is Direction.UP else "failed to delete goose version"
 
 

@@ -232,7 +232,7 @@ _PART_KINDS = {"INDEX": Kind.INDEX, "PROJECTION": Kind.PROJECTION}
 
 
 def _parts(table: ObjectName, elements: list[list[str]]) -> tuple[tuple[ObjectName, ...], tuple[str, ...]]:
-    """Columns, indexes and projections of a CREATE TABLE. A Nested column appears under other names, so it is left out."""
+    """Returns columns, indexes and projections of a CREATE TABLE. A Nested column appears under other names, so it is left out."""
     found: list[ObjectName] = []
     for element in elements:
         first = element[0]
@@ -350,7 +350,7 @@ def _altered(reader: _Reader) -> Shape:
 
 
 def _alter_commands(tokens: list[str]) -> list[list[str]]:
-    """Commands with or without parentheses around each (servers before 24.10 print none); a comma inside one doesn't begin another."""
+    """Splits commands with or without parentheses around each (servers before 24.10 print none); a comma inside one doesn't begin another."""
     reader = _Reader(["(", *tokens, ")"], "")
     commands: list[list[str]] = []
     for element in _elements(reader):

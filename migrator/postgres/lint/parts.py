@@ -94,7 +94,7 @@ def _of_alter(node: Any, known: Known, location: int) -> Iterator[Part]:
                 proven=(subject[1], _column(command, definition)) in known.proven,
                 held=subject in known.held,
             )
-        if kind != "AT_ValidateConstraint":  # the mildest of them: what comes behind it is not made worse
+        if kind != "AT_ValidateConstraint":  # its lock is weak: work behind it keeps nobody out for longer
             known.held.add(subject)
 
 
