@@ -14,7 +14,7 @@ from migrator import databases, errors
 from migrator.cli import calls, output
 from migrator.cli.calls import Call
 from migrator.cli.go_flags import Flag
-from migrator.cli.verbs import Verb
+from migrator.cli.verbs import VerbEntry
 from tasks import approval, fleet
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def newest_plan(client: SyncPrefectClient, environment: str) -> list[dict[str, A
     return [row for row in rows if isinstance(row, dict) and row.get("service")] if isinstance(rows, list) else []
 
 
-VERB = Verb(
+VERB = VerbEntry(
     "approve",
     run,
     "approves one release for one environment: exactly this bundle, exactly this plan",

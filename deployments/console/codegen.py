@@ -13,7 +13,7 @@ from migrator import errors
 from migrator import targets as planned
 from migrator.cli import calls, interruption
 from migrator.cli.calls import Call
-from migrator.cli.verbs import Verb
+from migrator.cli.verbs import VerbEntry
 from tasks import commands, fleet
 
 
@@ -53,7 +53,7 @@ def _generate(target: fleet.Target, version: int, *, stream: bool) -> None:
             )
 
 
-VERB = Verb(
+VERB = VerbEntry(
     "codegen",
     run,
     "runs a service's after_migrate commands against an embedded server with all its migrations",

@@ -18,7 +18,7 @@ from migrator import errors
 from migrator.cli import calls
 from migrator.cli.calls import Call
 from migrator.cli.go_flags import Flag
-from migrator.cli.verbs import Verb
+from migrator.cli.verbs import VerbEntry
 from tasks import fleet, limits
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ RETRIES = (
 )
 """What `deploy` and `promote` hand to the flows."""
 
-VERB = Verb(
+VERB = VerbEntry(
     "deploy",
     run,
     "creates work pools, concurrency limits and deployments; with a target, @environment or @environment/service: deploys it",

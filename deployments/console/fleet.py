@@ -5,7 +5,7 @@ from __future__ import annotations
 from deployments.console import edge
 from migrator.cli import calls
 from migrator.cli.calls import Call
-from migrator.cli.verbs import Verb
+from migrator.cli.verbs import VerbEntry
 from tasks import fleet
 
 SERVICES = ("Service", "Engine", "Database", "Migrations", "Depends on", "Workload")
@@ -48,4 +48,4 @@ def _environments(found: fleet.Fleet) -> list[tuple[str, ...]]:
     return rows
 
 
-VERB = Verb("fleet", run, "prints the fleet: services and environments, as fleet.yaml was understood")
+VERB = VerbEntry("fleet", run, "prints the fleet: services and environments, as fleet.yaml was understood")

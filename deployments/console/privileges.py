@@ -7,7 +7,7 @@ from deployments.privileges import rendering
 from migrator import errors
 from migrator.cli import calls
 from migrator.cli.calls import Call
-from migrator.cli.verbs import Verb
+from migrator.cli.verbs import VerbEntry
 from tasks import fleet
 
 
@@ -26,7 +26,7 @@ def run(call: Call) -> int:
     return 0
 
 
-VERB = Verb(
+VERB = VerbEntry(
     "privileges",
     run,
     "prints the least privileges of an environment, PART being one of " + ", ".join(rendering.PARTS),

@@ -7,7 +7,7 @@ from typing import Any
 from deployments.console import deploy, flow_runs
 from migrator.cli.calls import Call
 from migrator.cli.go_flags import Flag, Values
-from migrator.cli.verbs import Verb
+from migrator.cli.verbs import VerbEntry
 from tasks import fleet
 
 DEPLOYMENT = "promote-release/promote"
@@ -44,7 +44,7 @@ def parameters(found: fleet.Fleet, values: Values) -> dict[str, Any]:
     return given
 
 
-VERB = Verb(
+VERB = VerbEntry(
     "promote",
     run,
     "promotes this checkout's migrations from environment to environment, and follows the run",

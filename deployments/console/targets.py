@@ -18,7 +18,7 @@ from migrator import errors
 from migrator.cli import calls
 from migrator.cli.calls import Call
 from migrator.cli.invocation import Located, Observation
-from migrator.cli.verbs import Verb
+from migrator.cli.verbs import VerbEntry
 from tasks import fleet
 
 if TYPE_CHECKING:
@@ -128,4 +128,6 @@ def run(call: Call) -> int:
     return 0
 
 
-VERB = Verb("targets", run, "lists the databases that a target stands for; both parts may hold * (default: all)", arguments="[TARGET …]")
+VERB = VerbEntry(
+    "targets", run, "lists the databases that a target stands for; both parts may hold * (default: all)", arguments="[TARGET …]"
+)

@@ -9,7 +9,7 @@ from migrator import errors
 from migrator.cli import calls, interruption, invocation
 from migrator.cli.calls import Call
 from migrator.cli.go_flags import Flag
-from migrator.cli.verbs import Verb
+from migrator.cli.verbs import VerbEntry
 from migrator.targets import Engine
 from tasks import fleet
 
@@ -100,7 +100,7 @@ def _text(record: rehearsal.Record) -> str:
     return f"{head}\n{edge.table(rows[0], rows[1:])}" if rows else head
 
 
-VERB = Verb(
+VERB = VerbEntry(
     "test",
     run,
     "runs all migrations up, down and up again on an embedded server and compares the schemas",

@@ -1,4 +1,4 @@
-"""Verbs that other packages bring: the entry points of the group `greylag.verbs`, each a `verbs.Verb`. The console of a checkout brings those that
+"""Verbs that other packages bring: the entry points of the group `greylag.verbs`, each a `verbs.VerbEntry`. The console of a checkout brings those that
 need a fleet; in the group `greylag.fleet` it brings what `@environment/service` stands for.
 
 The wheel's metadata name the console's verbs as well, and its modules are not in it. The metadata are read here, file by file, and only when a word
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from migrator import errors
     from migrator.cli.calls import Call
-    from migrator.cli.verbs import Verb
+    from migrator.cli.verbs import VerbEntry
 
 VERBS = "greylag.verbs"
 
@@ -75,7 +75,7 @@ def _act(call: Call, name: str, value: str, arguments: list[str]) -> int:
     from migrator import errors
     from migrator.cli import flags, go_flags, output, usage
 
-    verb: Verb = _load(value, f"{name} needs")
+    verb: VerbEntry = _load(value, f"{name} needs")
     taken = (*verb.flags, flags.DOCUMENT)
     try:
         values = go_flags.parse(arguments, taken)
@@ -91,7 +91,7 @@ def _act(call: Call, name: str, value: str, arguments: list[str]) -> int:
     return verb.load()(call)
 
 
-def _words(verb: Verb, given: Iterable[str]) -> list[str]:
+def _words(verb: VerbEntry, given: Iterable[str]) -> list[str]:
     """Returns the words, as many as the verb's `arguments` name: `[X]` may be left out, `X …` may be several. Raises UsageError."""
     from migrator import errors
 

@@ -48,7 +48,7 @@ class Located(NamedTuple):
 class Invocation:
     """One verb on one database (or none). `label` is the target as `@environment/service`, empty for `driver URL`."""
 
-    verb: verbs.Verb
+    verb: verbs.VerbEntry
     arguments: tuple[str, ...]
     values: Values = field(repr=False)
     directory: str = DEFAULT_DIRECTORY
@@ -200,7 +200,7 @@ def _commands(word: str) -> str:
     return f"did you mean {near[0]}? greylag -h lists the commands" if near else "greylag -h lists the commands"
 
 
-def _invocation(verb: verbs.Verb, arguments: list[str], values: Values, environ: Mapping[str, str], **more: Any) -> Invocation:
+def _invocation(verb: verbs.VerbEntry, arguments: list[str], values: Values, environ: Mapping[str, str], **more: Any) -> Invocation:
     for flag in flags.OWN:
         if flag.name in values.given and flag.verbs and verb.name not in flag.verbs:
             raise errors.UsageError(
@@ -293,7 +293,7 @@ def _targets(expression: str, words: list[str], values: Values, environ: Mapping
         raise errors.UsageError(f"{expression} names no service", code="no-target", hint="fleet.yaml lists environments and services")
 
 
-def _places(verb: verbs.Verb, expression: str, words: list[str], values: Values, environ: Mapping[str, str]) -> Iterator[Invocation]:
+def _places(verb: verbs.VerbEntry, expression: str, words: list[str], values: Values, environ: Mapping[str, str]) -> Iterator[Invocation]:
     """Yields the directories of a target's services, for verbs that need files and no database; nothing is asked for a password."""
     if verb.name not in ("create", "fix", "validate"):
         raise errors.UsageError(f"{verb.name} has no use for {expression}", hint=f"greylag {verb.name}")

@@ -78,12 +78,12 @@ _GOOSE_FLAGS_OF = {
 _LOCK_FLAGS = ("lock-budget", "lock-timeout", "lock-wait", "statement-timeout")
 
 
-def verb_text(verb: verbs.Verb) -> str:
+def verb_text(verb: verbs.VerbEntry) -> str:
     """Returns the help of one command: how it is called, what it does, the options that mean something to it alone."""
     return _engine_text(verb) if verb.name in verbs.ALL else _other_text(verb)
 
 
-def _other_text(verb: verbs.Verb) -> str:
+def _other_text(verb: verbs.VerbEntry) -> str:
     """Returns the help of a verb of another package, which has all its options itself."""
     call = f"{verb.name} {verb.arguments}".strip()
     lines = [f"Usage: greylag {call} [OPTIONS]\n\n{verb.summary[:1].upper()}{verb.summary[1:]}.\n\nOptions:\n"]
@@ -91,7 +91,7 @@ def _other_text(verb: verbs.Verb) -> str:
     return "".join(lines)
 
 
-def _engine_text(verb: verbs.Verb) -> str:
+def _engine_text(verb: verbs.VerbEntry) -> str:
     name = verb.name
     call = f"{name} {verb.arguments}".strip()
     lines = [f"Usage: greylag [OPTIONS] {'' if verb.standalone else 'DRIVER DBSTRING '}{call}\n"]
@@ -131,6 +131,6 @@ def _flag(flag: Flag) -> str:
     return f"  -{flag.name}{kind}\n    \t{flag.usage}{notes}\n"
 
 
-def _verb(verb: verbs.Verb) -> str:
+def _verb(verb: verbs.VerbEntry) -> str:
     call = f"{verb.name} {verb.arguments}".strip()
     return f"    {call:<20} {verb.summary}\n"

@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from migrator.cli.go_flags import Flag
 
 
-class Verb:
-    """One verb. `function` runs it: `module:function` of this package, or the function itself; it is given the call (an engine's verb: an `EngineCall`)
-    and returns the exit code. `arguments` are its words, `[X]` may be left out, `X …` may be several.
+class VerbEntry:
+    """A verb, as an entry of the command's table.
+
+    `function` runs it: `module:function` of this package, or the function itself; it is given the call (an engine's verb: an `EngineCall`) and
+    returns the exit code. `arguments` are its words, `[X]` may be left out, `X …` may be several.
 
     `flags`: those of a verb of another package; the engine's flags say themselves whose they are. `standalone`: works without a database;
     `streams`: its JSON is a line per event; `writes`: it may change a database.
@@ -56,17 +58,17 @@ class Verb:
         return found
 
 
-GOOSE: tuple[Verb, ...] = (
-    Verb("up", "migrating:run", "Migrate the DB to the most recent version available", goose=True, streams=True, writes=True),
-    Verb("up-by-one", "migrating:run", "Migrate the DB up by 1", goose=True, streams=True, writes=True),
-    Verb("up-to", "migrating:run", "Migrate the DB to a specific VERSION", arguments="VERSION", goose=True, streams=True, writes=True),
-    Verb("down", "migrating:run", "Roll back the version by 1", goose=True, streams=True, writes=True),
-    Verb("down-to", "migrating:run", "Roll back to a specific VERSION", arguments="VERSION", goose=True, streams=True, writes=True),
-    Verb("redo", "migrating:run", "Re-run the latest migration", goose=True, streams=True, writes=True),
-    Verb("reset", "migrating:run", "Roll back all migrations", goose=True, streams=True, writes=True),
-    Verb("status", "reports:status", "Dump the migration status for the current DB", goose=True),
-    Verb("version", "reports:version", "Print the current version of the database", goose=True),
-    Verb(
+GOOSE: tuple[VerbEntry, ...] = (
+    VerbEntry("up", "migrating:run", "Migrate the DB to the most recent version available", goose=True, streams=True, writes=True),
+    VerbEntry("up-by-one", "migrating:run", "Migrate the DB up by 1", goose=True, streams=True, writes=True),
+    VerbEntry("up-to", "migrating:run", "Migrate the DB to a specific VERSION", arguments="VERSION", goose=True, streams=True, writes=True),
+    VerbEntry("down", "migrating:run", "Roll back the version by 1", goose=True, streams=True, writes=True),
+    VerbEntry("down-to", "migrating:run", "Roll back to a specific VERSION", arguments="VERSION", goose=True, streams=True, writes=True),
+    VerbEntry("redo", "migrating:run", "Re-run the latest migration", goose=True, streams=True, writes=True),
+    VerbEntry("reset", "migrating:run", "Roll back all migrations", goose=True, streams=True, writes=True),
+    VerbEntry("status", "reports:status", "Dump the migration status for the current DB", goose=True),
+    VerbEntry("version", "reports:version", "Print the current version of the database", goose=True),
+    VerbEntry(
         "create",
         "directory:create",
         "Creates new migration file with the current timestamp",
@@ -74,22 +76,28 @@ GOOSE: tuple[Verb, ...] = (
         goose=True,
         standalone=True,
     ),
-    Verb("fix", "directory:fix", "Apply sequential ordering to migrations", goose=True, standalone=True),
-    Verb("validate", "validate:run", "Check migration files without running them", goose=True, standalone=True),
-    Verb("init", "directory:init", "Create the directory `migrations` with a first file", goose=True, standalone=True),
-    Verb("env", "reports:env", "Print the environment variables in effect", goose=True, standalone=True),
+    VerbEntry("fix", "directory:fix", "Apply sequential ordering to migrations", goose=True, standalone=True),
+    VerbEntry("validate", "validate:run", "Check migration files without running them", goose=True, standalone=True),
+    VerbEntry("init", "directory:init", "Create the directory `migrations` with a first file", goose=True, standalone=True),
+    VerbEntry("env", "reports:env", "Print the environment variables in effect", goose=True, standalone=True),
 )
 
-OWN: tuple[Verb, ...] = (
-    Verb("plan", "plan:run", "Show what a verb (up unless given) would run, by file and line, and run nothing", arguments="[VERB]"),
-    Verb("verify", "reports:verify", "Check that what the versions made is as it was then, and that the files' checksums were recorded"),
-    Verb("wait", "wait:run", "Wait until the database has the directory's newest version"),
-    Verb("history", "reports:history", "Show who applied what, when, how long it took, and from which bundle"),
-    Verb("baseline", "baseline:run", "Record checksums of versions that goose applied; with -to, mark versions as applied", writes=True),
-    Verb("repair", "repair:run", "Answer an open question: -done V:I, -not-done V:I, -checksum VERSION, -renamed OLD:NEW", writes=True),
+OWN: tuple[VerbEntry, ...] = (
+    VerbEntry("plan", "plan:run", "Show what a verb (up unless given) would run, by file and line, and run nothing", arguments="[VERB]"),
+    VerbEntry(
+        "verify", "reports:verify", "Check that what the versions made is as it was then, and that the files' checksums were recorded"
+    ),
+    VerbEntry("wait", "wait:run", "Wait until the database has the directory's newest version"),
+    VerbEntry("history", "reports:history", "Show who applied what, when, how long it took, and from which bundle"),
+    VerbEntry(
+        "baseline", "baseline:run", "Record checksums of versions that goose applied; with -to, mark versions as applied", writes=True
+    ),
+    VerbEntry(
+        "repair", "repair:run", "Answer an open question: -done V:I, -not-done V:I, -checksum VERSION, -renamed OLD:NEW", writes=True
+    ),
 )
 
-ALL: dict[str, Verb] = {verb.name: verb for verb in (*GOOSE, *OWN)}
+ALL: dict[str, VerbEntry] = {verb.name: verb for verb in (*GOOSE, *OWN)}
 
 DRIVERS = ("postgres", "pgx", "clickhouse")
 

@@ -85,7 +85,7 @@ def _all_hosts(session: Session) -> frozenset[str]:
 
 
 def _failed_dictionaries(session: Session, items: Sequence[ObjectName]) -> list[Finding]:
-    """A dictionary that exists but can't be loaded; one that nobody has asked for yet is loaded lazily and counts as fine."""
+    """Finds dictionaries that exist but can't be loaded. One that was never asked for is loaded lazily and counts as fine."""
     wanted = {(item.schema or session.database, item.name): item for item in items}
     rows = session.rows(
         f"SELECT {_HOST}, database, name, last_exception FROM {session.everywhere('system.dictionaries')} WHERE status LIKE 'FAILED%'"
@@ -98,7 +98,7 @@ def _failed_dictionaries(session: Session, items: Sequence[ObjectName]) -> list[
 
 
 def exists(session: Session, item: ObjectName) -> bool | None:
-    """Whether one object is there; None when only some of a cluster's replicas have it."""
+    """Tells whether an object exists; None when only some of a cluster's replicas have it."""
     found = _hosts_by_object(session, item.kind, [item]).get(item, frozenset())
     if found and session.cluster and found != _all_hosts(session):
         return None

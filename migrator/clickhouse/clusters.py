@@ -30,13 +30,13 @@ class HostResult:
 
 
 def entry_of(refusal: failures.Refusal) -> str | None:
-    """The queue's entry that a time-out tells about."""
+    """Returns the entry of the DDL queue that a time-out names; None for other errors."""
     found = _ENTRY.search(refusal.message) if refusal.code == failures.TIMEOUT_EXCEEDED else None
     return found[1] if found else None
 
 
 def failed_on_one_host(refusal: failures.Refusal) -> bool:
-    """Whether the error is one host's, so that others may have executed the statement."""
+    """Tells whether the error came from one host of the cluster, so that others may have executed the statement."""
     return bool(_HOST_FAILED.search(refusal.message))
 
 
@@ -55,7 +55,7 @@ def await_end(session: Session, entry: str, seconds: float) -> list[HostResult]:
 
 
 def read(session: Session, entry: str) -> list[HostResult]:
-    """The queue's word on an entry."""
+    """Reads from the DDL queue what became of an entry on each host."""
     rows = session.rows(
         "SELECT concat(host, ':', toString(port)), toString(status), exception_code, exception_text FROM system.distributed_ddl_queue"
         f" WHERE entry = {literal(entry)} ORDER BY host, port"
@@ -64,7 +64,7 @@ def read(session: Session, entry: str) -> list[HostResult]:
 
 
 def verdict(results: Sequence[HostResult], refusal: failures.Refusal) -> failures.Refusal | None:
-    """None when every host did it; a host's error; or the time-out, with the hosts that are still to do it."""
+    """Returns None when every host did it; a host's error; or the time-out, with the hosts that are still to do it."""
     failed = [result for result in results if result.code]
     if failed:
         named = ", ".join(result.host for result in failed)

@@ -42,13 +42,13 @@ def connect(dbstring: str, options: Options) -> ClickHouseDatabase:
             opened.settings["role"] = options.owner_role
         profile, cluster = _profile(address, opened)
         opened.cluster = cluster
-        place = tables.place(options.table, opened.database, profile, cluster)
+        where = tables.located(options.table, opened.database, profile, cluster)
         times = _times(address)
     except BaseException:
         opened.close()
         raise
     insisted = address.own.get("profile") == tables.Profile.SINGLE
-    database = ClickHouseDatabase(opened, options, place, times, _notes(address, opened, profile), insisted=insisted)
+    database = ClickHouseDatabase(opened, options, where, times, _notes(address, opened, profile), insisted=insisted)
     registry.register(database)
     return database
 
@@ -106,7 +106,7 @@ class ClickHouseDatabase:
         self,
         opened: session.Session,
         options: Options,
-        place: tables.Place,
+        where: tables.HistoryTables,
         times: Times,
         notes: Sequence[events.Note],
         *,
@@ -115,7 +115,7 @@ class ClickHouseDatabase:
         self.notes = tuple(notes)
         self._session = opened
         self._options = options
-        self._place = place
+        self._where = where
         self._times = times
         self._insisted = insisted
         self._lock: MigrationLock | None = None
@@ -123,49 +123,49 @@ class ClickHouseDatabase:
 
     @property
     def engine(self) -> targets.Engine:
-        """ClickHouse."""
+        """Returns ClickHouse."""
         return targets.Engine.CLICKHOUSE
 
     @property
     def name(self) -> str:
-        """The name of the connected database, as the server tells it."""
+        """Returns the name of the connected database, as the server tells it."""
         return self._session.database
 
     @property
     def server_version(self) -> str:
-        """The server's version, such as 26.9.2.1."""
+        """Returns the server's version, such as 26.9.2.1."""
         return self._session.version
 
     def read_history(self) -> history.History:
         """Reads goose's rows and greylag's facts; writes nothing, also when no table exists."""
         with _doing("to read the history"):
-            return tables.read(self._session, self._place)
+            return tables.read(self._session, self._where)
 
     def read_outline(self) -> history.Outline | None:
-        """None: the history is read as a whole."""
+        """Returns None: the history is read as a whole."""
         return None
 
     def read_journal(self) -> tuple[journal.Entry, ...]:
-        """The journal's entries that nothing has made void."""
+        """Returns the journal's entries that nothing has made void."""
         with _doing("to read the journal"):
-            if journal.TABLE not in tables.existing(self._session, self._place):
+            if journal.TABLE not in tables.existing(self._session, self._where):
                 return ()
-            return tuple(item.entry for item in tables.read_journal(self._session, self._place))
+            return tuple(item.entry for item in tables.read_journal(self._session, self._where))
 
     def ensure_history(self) -> history.History:
         """Creates goose's table with row 0 and the side tables where they are absent, then reads."""
         with _doing("to create the history tables"):
-            found = tables.existing(self._session, self._place)
-            tables.ensure(self._session, self._place, found)
+            found = tables.existing(self._session, self._where)
+            tables.ensure(self._session, self._where, found)
             self._journal_is_new = journal.TABLE not in found
-            return tables.read(self._session, self._place, found | {self._place.name})  # what was just made holds nothing yet
+            return tables.read(self._session, self._where, found | {self._where.name})  # what was just made holds nothing yet
 
     @contextlib.contextmanager
     def lock(self, listener: events.Listener) -> Iterator[None]:
         """Holds the migration lock; see `lock` for how, and for the proof."""
         for note in self.notes:
             listener(note)
-        fenced = self._place.profile is not tables.Profile.REPLICATED
+        fenced = self._where.profile is not tables.Profile.REPLICATED
         by = label(self._options.service, self._options.applied_by)
         held = MigrationLock(self._session, self._cell(), short(self._options.run_id), by, fenced, self._times)
         with contextlib.ExitStack() as stack:
@@ -178,7 +178,7 @@ class ClickHouseDatabase:
                 self._lock = None
 
     def _cell(self) -> Cell:
-        if self._place.profile is not tables.Profile.ON_CLUSTER:
+        if self._where.profile is not tables.Profile.ON_CLUSTER:
             return ColumnName(self._session)
         from migrator.clickhouse.keeper import KeeperRow
 
@@ -186,7 +186,7 @@ class ClickHouseDatabase:
 
     def require_fit(self, plan: plans.Plan) -> None:
         """Refuses files that are written for a cluster where the address names none; see `topology`."""
-        if self._place.profile is not tables.Profile.SINGLE or self._insisted:
+        if self._where.profile is not tables.Profile.SINGLE or self._insisted:
             return
         from migrator.clickhouse import topology
 
@@ -203,7 +203,7 @@ class ClickHouseDatabase:
 
         held = self._held()
         began = held.server_time(datetime.now(UTC))
-        Execution(Run(self._session, self._place, held, self._options, plan, steps, listener, began, self._journal_is_new)).execute()
+        Execution(Run(self._session, self._where, held, self._options, plan, steps, listener, began, self._journal_is_new)).execute()
 
     def _held(self) -> MigrationLock:
         if self._lock is None:
@@ -211,7 +211,7 @@ class ClickHouseDatabase:
         return self._lock
 
     def effects(self, statements: Iterable[str]) -> Iterable[tuple[objects.Effect, ...] | None]:
-        """Per statement the objects it creates, drops or renames; None when that can't be read."""
+        """Returns per statement the objects that it creates, drops or renames; None when that can't be read."""
         from migrator.clickhouse.reading import effects
 
         with _doing("to have the statements read"):
@@ -240,37 +240,37 @@ class ClickHouseDatabase:
         return SchemaCheck(tuple(self.inspect(expected)), len(expected), not_checked=tuple(not_checked))
 
     def record_schema(self) -> str:
-        """Nothing is recorded beside the journal."""
+        """Does nothing: beside the journal nothing is recorded."""
         return ""
 
     def read_down_text(self, version: int) -> bytes | None:
-        """The recorded file of an applied version."""
+        """Returns the recorded file of an applied version."""
         with _doing("to read the recorded file"):
-            return tables.down_text(self._session, self._place, version)
+            return tables.down_text(self._session, self._where, version)
 
     def record_facts(self, facts: Sequence[history.Fact]) -> None:
         """Writes facts for rows that exist (baseline)."""
         if not facts:
             return
         with _doing("to record facts"):
-            tables.ensure(self._session, self._place, tables.existing(self._session, self._place))
-            self._session.command(tables.facts_statement(self._place, facts))
+            tables.ensure(self._session, self._where, tables.existing(self._session, self._where))
+            self._session.command(tables.facts_statement(self._where, facts))
 
     def renumber(self, version: int, fact: history.Fact) -> None:
         """Records an applied version under the fact's number: first its row and fact, then the old row goes; a second call finishes a broken one."""
         with _doing("to record another number"):
-            tables.ensure(self._session, self._place, tables.existing(self._session, self._place))
-            self._session.command(tables.copy_statement(self._place, version, fact.version))
-            self._session.command(tables.facts_statement(self._place, [fact]))
-            self._session.command(tables.row_statement(self._place, version, targets.Direction.DOWN))
+            tables.ensure(self._session, self._where, tables.existing(self._session, self._where))
+            self._session.command(tables.copy_statement(self._where, version, fact.version))
+            self._session.command(tables.facts_statement(self._where, [fact]))
+            self._session.command(tables.row_statement(self._where, version, targets.Direction.DOWN))
 
     def answer(self, version: int, index: int, *, done: bool) -> None:
         """Records a person's answer to a NeedsAnswer. Raises NotFound (`no-question`) when there is no such question."""
         from migrator.planning import questions
 
         with _doing("to record the answer"):
-            known = journal.TABLE in tables.existing(self._session, self._place)
-            journalled = tables.read_journal(self._session, self._place) if known else ()
+            known = journal.TABLE in tables.existing(self._session, self._where)
+            journalled = tables.read_journal(self._session, self._where) if known else ()
             entries = [item.entry for item in journalled]
             open_entries = [
                 item
@@ -282,10 +282,10 @@ class ClickHouseDatabase:
             if not open_entries:
                 raise questions.none_open(version, index)
             answered = tables.answered(open_entries[-1], journal.State.DONE if done else journal.State.NOT_DONE)
-            self._session.command(tables.journal_statement(self._place, [answered]))
+            self._session.command(tables.journal_statement(self._where, [answered]))
 
     def create_restore_point(self, name: str) -> RestorePoint:
-        """ClickHouse has no log to mark."""
+        """Makes none: ClickHouse has no log to mark."""
         return RestorePoint(name, reason="ClickHouse has none: BACKUP DATABASE before the run is its like")
 
     def cancel(self) -> None:

@@ -53,7 +53,7 @@ class Answer:
 
 
 def rest_of_head(headers: Mapping[str, str]) -> str:
-    """The head of a POST behind its target, up to the number that tells the body's length."""
+    """Returns the head of a POST behind its target, up to the number that tells the body's length."""
     return " HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "Content-Length: "
 
 
@@ -100,7 +100,7 @@ def receive(socket: Socket) -> Answer:
 
 
 def _head(raw: bytes) -> tuple[int, bool, dict[str, str]]:
-    """Status, whether the connection stays open by itself, headers."""
+    """Reads a head: the status, whether the connection stays open by itself, the headers."""
     first, *lines = raw.decode("latin-1").split("\r\n")
     version, _, rest = first.partition(" ")
     if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
@@ -140,7 +140,7 @@ class _Source:
         self._ready = bytearray()
 
     def until(self, end: bytes, longest: int = _PIECE) -> bytes:
-        """What comes before `end`, which is taken off too."""
+        """Reads up to `end` and returns what stands before it; `end` itself is dropped."""
         searched = 0
         while (found := self._ready.find(end, searched)) < 0:
             if len(self._ready) > longest:
@@ -152,7 +152,7 @@ class _Source:
         return taken
 
     def exactly(self, size: int) -> bytes:
-        """So many bytes."""
+        """Reads so many bytes."""
         while len(self._ready) < size:
             self._more()
         taken = bytes(self._ready[:size])
@@ -160,7 +160,7 @@ class _Source:
         return taken
 
     def rest(self) -> bytes:
-        """Everything up to the connection's end."""
+        """Reads everything up to the connection's end."""
         while piece := self._socket.recv(_PIECE):
             self._ready += piece
         return bytes(self._ready)

@@ -106,7 +106,7 @@ class Execution:
         self.run.listener(events.MigrationFinished(step.version, step.name, step.direction, len(step.statements), seconds))
 
     def _replay_session(self, step: Step, first: int) -> None:
-        """SET, USE and temporary tables of the statements that are done: they ended with the session of the run that executed them."""
+        """Repeats SET, USE and temporary tables of the statements that are done: they ended with the session of the run that executed them."""
         for index, statement in enumerate(step.statements[: first - 1], start=1):
             if readings.of(step)[index - 1].belongs_to_session:
                 self._send(step, index, statement)
@@ -157,7 +157,7 @@ class Execution:
         return limits
 
     def _host_by_host(self, step: Step, refusal: failures.Refusal) -> failures.Refusal | None:
-        """For an ON CLUSTER statement that the server stopped waiting for: what its hosts did. None when all of them did it."""
+        """Finds out what the hosts did with an ON CLUSTER statement for which the server stopped waiting. Returns None when all of them did it."""
         entry = clusters.entry_of(refusal)
         if entry is None:
             return refusal
@@ -185,7 +185,7 @@ class Execution:
         return rejections.of_statement(step, statement, refusal, partly=not nothing_done)
 
     def _survived(self, step: Step, index: int, statement: Statement, lost: failures.Lost) -> bool:
-        """After a connection broke under a statement: whether the server went on with it and finished it.
+        """Tells, after a connection broke under a statement, whether the server went on with it and finished it.
 
         A proxy that drops silent connections is the usual cause. While the lock is ours, it is simply looked up.
         """
@@ -229,10 +229,10 @@ class Execution:
     # --- writing down -------------------------------------------------------------------------------------------------------------
 
     def _record(self, step: Step, seconds: float) -> None:
-        """goose's row, in goose's words; then the fact, at the latest with the next batch."""
+        """Writes goose's row, with goose's SQL; then the fact, at the latest with the next batch."""
         doing = "failed to insert new goose version" if step.direction is Direction.UP else "failed to delete goose version"
         try:
-            row = tables.row_statement(self.run.place, step.version, step.direction)
+            row = tables.row_statement(self.run.where, step.version, step.direction)
             journalling.write(self.run, row, f"{self.run.session.prefix}{step.version}-{step.direction}-row")
         except (failures.Refusal, failures.Lost) as failure:
             raise rejections.of_step(step, failure, doing) from None
@@ -261,14 +261,14 @@ class Execution:
     def _flush_facts(self) -> None:
         self._flushed = time.monotonic()
         facts, self.facts = self.facts, []
-        journalling.write_facts(self.run, tables.identified(self.run.session, self.run.place, facts))
+        journalling.write_facts(self.run, tables.identified(self.run.session, self.run.where, facts))
 
     def _note(self, position: int, step: Step, index: int, state: journal.State) -> None:
         with self._owned("to write the journal"):
             journalling.write_entries(self.run, [Planned(position, journalling.entry(self.run, step, index, state))])
 
     def _close(self) -> None:
-        """However the run ends: facts that are owed, and what the journal is to say. A server that is gone keeps the journal as it is."""
+        """Writes the facts that are still owed and closes the journal, however the run ends. If the server is gone, the journal stays as it is."""
         if not self._journalled:
             return
         with contextlib.suppress(failures.Refusal, failures.Lost, errors.GreylagError):

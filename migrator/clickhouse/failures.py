@@ -83,17 +83,17 @@ class Refusal(Exception):
     native: bool = False
 
     def __str__(self) -> str:
-        """As clickhouse-go, and so goose, prints it: the native protocol leaves out the code's name, which ends a message that came by HTTP."""
+        """Prints it as clickhouse-go does, and so goose: the native protocol leaves out the code's name, which ends a message that came by HTTP."""
         return f"code: {self.code}, message: {_NAME.sub('', self.message) if self.native else self.message}"
 
     @property
     def had_no_effect(self) -> bool:
-        """Whether it is certain that nothing was done."""
+        """Tells whether it is certain that nothing was done."""
         return self.code in _BEFORE_START
 
     @property
     def offset(self) -> int | None:
-        """Position in the statement's bytes, from 1, where the server names it."""
+        """Returns the position in the statement's bytes, from 1, where the server names it."""
         found = _POSITION.search(self.message)
         return int(found[1]) if found else None
 
@@ -113,7 +113,7 @@ class Lost(Exception):
 
 
 def of_connection(error: Exception, proxy: str = "", *, sent: bool = True) -> Lost:
-    """What an exception of a socket, or of urllib3 while it connects, means.
+    """Turns an exception of a socket, or of urllib3 while it connects, into a lost request.
 
     Args:
         proxy: where the proxy is that the address names.
@@ -123,7 +123,7 @@ def of_connection(error: Exception, proxy: str = "", *, sent: bool = True) -> Lo
 
 
 def of_answer(status: int, code: str | None, body: bytes, proxy: str = "") -> Refusal | Lost:
-    """What an HTTP answer means that isn't a success.
+    """Turns an HTTP answer that isn't a success into a refusal by ClickHouse, or a lost request if something in between answered.
 
     Args:
         code: the server's error code as its header gives it; a proxy may have dropped the header.
@@ -138,7 +138,7 @@ def of_answer(status: int, code: str | None, body: bytes, proxy: str = "") -> Re
 
 
 def _refusal(code: int | None, text: str) -> Refusal | None:
-    """The server's refusal, by the code that came beside its text or that the text names; None for a text that is not ClickHouse's."""
+    """Returns the server's refusal, by the code that came beside its text or that the text names; None for a text that is not ClickHouse's."""
     named = _RECEIVED.match(text)
     if code is None and named is not None and named[1]:
         code = int(named[1])
@@ -149,7 +149,7 @@ def _refusal(code: int | None, text: str) -> Refusal | None:
 
 
 def _root(error: BaseException) -> BaseException:
-    """The innermost exception that says something: urllib3 wraps the reason in several layers."""
+    """Returns the innermost exception that says something: urllib3 wraps the reason in several layers."""
     reason = getattr(error, "reason", None)
     following = reason if isinstance(reason, BaseException) else error.__cause__
     return _root(following) if following is not None and following is not error else error
@@ -170,7 +170,7 @@ def _plain(root: BaseException) -> str:
 
 
 def of_server(failure: Refusal | Lost, doing: str) -> errors.GreylagError:
-    """The error for a failure of a command of greylag's own; `doing` says what it was for ("to read the history")."""
+    """Returns the error for a failure of a command of greylag's own; `doing` says what it was for ("to read the history")."""
     if isinstance(failure, Lost):
         return connection_lost(failure, doing)
     kind, code, hint = classify(failure)
@@ -181,7 +181,7 @@ def of_server(failure: Refusal | Lost, doing: str) -> errors.GreylagError:
 
 
 def connection_lost(failure: Lost, doing: str) -> errors.GreylagError:
-    """The error of a server that does not answer."""
+    """Returns the error of a server that does not answer."""
     through = f" through the proxy {failure.proxy}" if failure.proxy else ""
     if failure.reason == TIMED_OUT:
         return errors.TimedOut(
@@ -195,7 +195,7 @@ def connection_lost(failure: Lost, doing: str) -> errors.GreylagError:
 
 
 def classify(failure: Refusal) -> tuple[type[errors.GreylagError], str | None, str]:
-    """Class, code and hint of a server's refusal, by its error code."""
+    """Returns class, code and hint of a server's refusal, by its error code."""
     code = failure.code
     if code in _LOGIN:
         return errors.LoginFailed, None, "check user and password of the address; a password must be percent-encoded in a URL"
@@ -227,7 +227,7 @@ def classify(failure: Refusal) -> tuple[type[errors.GreylagError], str | None, s
 
 
 def at_login(failure: Refusal | Lost, place: str, guessed: str, username: str, proxy: str = "") -> errors.GreylagError:
-    """The error of a connection that could not be opened. Never holds a password.
+    """Returns the error of a connection that could not be opened. Never holds a password.
 
     Args:
         place: `host:port` as it was tried.

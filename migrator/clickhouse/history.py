@@ -39,8 +39,8 @@ _NAME = re.compile(rf"\s*(?:({_IDENTIFIER})\s*\.\s*)?({_IDENTIFIER})\s*", re.ASC
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where the history is: `table` as it was given, which goose pastes unquoted into its SQL, and its parts."""
+class HistoryTables:
+    """goose's version table and greylag's two: `table` as it was given, which goose pastes unquoted into its SQL, and its parts."""
 
     table: str
     database: str
@@ -50,34 +50,34 @@ class Place:
 
     @property
     def sql(self) -> str:
-        """The version table, qualified: a file's USE must not lead elsewhere."""
+        """Returns the version table, qualified: a file's USE must not lead elsewhere."""
         return f"{quote(self.database)}.{quote(self.name)}"
 
     def side(self, name: str) -> str:
-        """A side table, qualified."""
+        """Returns a side table, qualified."""
         return f"{quote(self.database)}.{name}"
 
     @property
     def on_cluster(self) -> str:
-        """The clause behind a table's name."""
+        """Returns the clause behind a table's name."""
         return f" ON CLUSTER {quote(self.cluster)}" if self.profile is Profile.ON_CLUSTER else ""
 
     def engine(self, name: str) -> str:
-        """The engine of a table; a Replicated database fills in the path itself."""
+        """Returns the engine of a table; a Replicated database fills in the path itself."""
         if self.profile is Profile.ON_CLUSTER:  # one log for all shards: every node knows the whole history
             return f"ReplicatedMergeTree('/clickhouse/greylag/{{database}}/{name}', '{{shard}}-{{replica}}')"
         return "ReplicatedMergeTree" if self.profile is Profile.REPLICATED else "MergeTree()"
 
 
-def place(table: str, database: str, profile: Profile, cluster: str) -> Place:
-    """The place of a history by goose's -table.
+def located(table: str, database: str, profile: Profile, cluster: str) -> HistoryTables:
+    """Returns where a history lies, by goose's -table.
 
     Raises UsageError for a text that is no table's name.
     """
     found = _NAME.fullmatch(table)
     if found is None:
         raise errors.UsageError(f'"{table}" is not the name of a table', code="bad-table", hint="write table or database.table")
-    return Place(table, _plain(found[1]) if found[1] else database, _plain(found[2]), profile, cluster)
+    return HistoryTables(table, _plain(found[1]) if found[1] else database, _plain(found[2]), profile, cluster)
 
 
 def _plain(identifier: str) -> str:
@@ -87,42 +87,42 @@ def _plain(identifier: str) -> str:
 # --- reading ----------------------------------------------------------------------------------------------------------------------
 
 
-def existing(session: Session, place: Place) -> frozenset[str]:
-    """Which of the three tables are there."""
-    names = array((place.name, FACTS, journal.TABLE))
-    rows = session.rows(f"SELECT name FROM system.tables WHERE database = {literal(place.database)} AND has({names}, name)")
+def existing(session: Session, where: HistoryTables) -> frozenset[str]:
+    """Returns the names of those of the three tables that exist."""
+    names = array((where.name, FACTS, journal.TABLE))
+    rows = session.rows(f"SELECT name FROM system.tables WHERE database = {literal(where.database)} AND has({names}, name)")
     return frozenset(str(row[0]) for row in rows)
 
 
-def read(session: Session, place: Place, tables: frozenset[str] | None = None) -> History:
-    """Rows and facts. Writes nothing. The order is goose's, by version (goose.md §4.2); rows of one version newest first."""
-    found = existing(session, place) if tables is None else tables
-    if place.name not in found:
-        return History(Engine.CLICKHOUSE, exists=False, table=place.table)
+def read(session: Session, where: HistoryTables, tables: frozenset[str] | None = None) -> History:
+    """Reads rows and facts. Writes nothing. The order is goose's, by version (goose.md §4.2); rows of one version newest first."""
+    found = existing(session, where) if tables is None else tables
+    if where.name not in found:
+        return History(Engine.CLICKHOUSE, exists=False, table=where.table)
     rows = session.rows(
         "SELECT version_id, is_applied, toString(tstamp), toString(toUnixTimestamp(tstamp))"
-        f" FROM {place.sql} ORDER BY version_id DESC, tstamp DESC",
-        _consistent(place),
+        f" FROM {where.sql} ORDER BY version_id DESC, tstamp DESC",
+        _consistent(where),
     )
     return History(
         Engine.CLICKHOUSE,
         exists=True,
         rows=tuple(Row(int(row[0]), bool(row[1]), datetime.fromisoformat(row[2]), str(row[3])) for row in rows),
-        facts=_facts(session, place) if FACTS in found else (),
-        table=place.table,
+        facts=_facts(session, where) if FACTS in found else (),
+        table=where.table,
     )
 
 
-def _consistent(place: Place) -> dict[str, str | int]:
-    return {} if place.profile is Profile.SINGLE else {"select_sequential_consistency": 1}
+def _consistent(where: HistoryTables) -> dict[str, str | int]:
+    return {} if where.profile is Profile.SINGLE else {"select_sequential_consistency": 1}
 
 
-def _facts(session: Session, place: Place) -> tuple[Fact, ...]:
+def _facts(session: Session, where: HistoryTables) -> tuple[Fact, ...]:
     rows = session.rows(
         "SELECT version, row_identity, name, checksum, size, bundle, run_id, applied_by, toUnixTimestamp64Micro(applied_at), seconds, oldest_app"
-        f" FROM {place.side(FACTS)} WHERE history_table = {literal(place.name)}"
+        f" FROM {where.side(FACTS)} WHERE history_table = {literal(where.name)}"
         " ORDER BY recorded_at DESC LIMIT 1 BY version, row_identity",
-        _consistent(place),
+        _consistent(where),
     )
     return tuple(
         Fact(
@@ -143,30 +143,30 @@ def _facts(session: Session, place: Place) -> tuple[Fact, ...]:
     )
 
 
-def down_text(session: Session, place: Place, version: int) -> bytes | None:
-    """The recorded file of a version that is applied; None without a fact that belongs to a living row."""
-    if FACTS not in existing(session, place):
+def down_text(session: Session, where: HistoryTables, version: int) -> bytes | None:
+    """Returns the recorded file of a version that is applied; None without a fact that belongs to a living row."""
+    if FACTS not in existing(session, where):
         return None
     rows = session.rows(
-        f"SELECT hex(down_text) FROM {place.side(FACTS)} WHERE history_table = {literal(place.name)} AND version = {version:d} AND row_identity IN"
-        f" (SELECT toString(toUnixTimestamp(tstamp)) FROM {place.sql} WHERE version_id = {version:d}) ORDER BY recorded_at DESC LIMIT 1"
+        f"SELECT hex(down_text) FROM {where.side(FACTS)} WHERE history_table = {literal(where.name)} AND version = {version:d} AND row_identity IN"
+        f" (SELECT toString(toUnixTimestamp(tstamp)) FROM {where.sql} WHERE version_id = {version:d}) ORDER BY recorded_at DESC LIMIT 1"
     )
     return bytes.fromhex(rows[0][0]) if rows else None
 
 
-def identities(session: Session, place: Place, versions: Iterable[int]) -> dict[int, str]:
-    """Per version the identity of its newest row."""
+def identities(session: Session, where: HistoryTables, versions: Iterable[int]) -> dict[int, str]:
+    """Returns per version the identity of its newest row."""
     numbers = ", ".join(str(version) for version in versions)
     rows = session.rows(
-        f"SELECT version_id, toString(toUnixTimestamp(max(tstamp))) FROM {place.sql} WHERE version_id IN ({numbers}) GROUP BY version_id",
-        _consistent(place),
+        f"SELECT version_id, toString(toUnixTimestamp(max(tstamp))) FROM {where.sql} WHERE version_id IN ({numbers}) GROUP BY version_id",
+        _consistent(where),
     )
     return {int(row[0]): str(row[1]) for row in rows}
 
 
-def identified(session: Session, place: Place, facts: Sequence[Fact]) -> list[Fact]:
-    """Facts with the identity and the time of the rows that they belong to; those without a row are left out."""
-    found = identities(session, place, {fact.version for fact in facts}) if facts else {}
+def identified(session: Session, where: HistoryTables, facts: Sequence[Fact]) -> list[Fact]:
+    """Returns facts with the identity and the time of the rows that they belong to; those without a row are left out."""
+    found = identities(session, where, {fact.version for fact in facts}) if facts else {}
     return [
         replace(fact, row_identity=found[fact.version], applied_at=moment_of(found[fact.version]))
         for fact in facts
@@ -175,35 +175,35 @@ def identified(session: Session, place: Place, facts: Sequence[Fact]) -> list[Fa
 
 
 def moment_of(identity: str) -> datetime:
-    """When a row was written, by the server's clock, from its identity."""
+    """Returns when a row was written, by the server's clock; its identity says so."""
     return datetime.fromtimestamp(int(identity), UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A journal entry with its place in the run's order."""
+    """A journal entry with its where in the run's order."""
 
     position: int
     entry: journal.Entry
 
 
 def answered(asked: Planned, state: journal.State) -> Planned:
-    """The entry that answers a question: it holds for whatever text the file has."""
+    """Returns the entry that answers a question: it holds for whatever text the file has."""
     return replace(asked, entry=replace(asked.entry, state=state, digest=""))
 
 
-def read_journal(session: Session, place: Place) -> tuple[Planned, ...]:
-    """Entries that no finished or abandoned migration has made void, oldest first.
+def read_journal(session: Session, where: HistoryTables) -> tuple[Planned, ...]:
+    """Reads the entries that no finished or abandoned migration has made void, oldest first.
 
     A version's entry of index 0 voids what was written before it, not what was written with it.
     """
-    table = place.side(journal.TABLE)
+    table = where.side(journal.TABLE)
     rows = session.rows(
         "SELECT run_id, position, version, direction, statement, digest, state, toUnixTimestamp64Micro(at)"
         f" FROM {table} AS entry LEFT JOIN (SELECT version, max(at) AS void FROM {table}"
-        f" WHERE history_table = {literal(place.name)} AND statement = 0 GROUP BY version) AS closed USING (version)"
-        f" WHERE history_table = {literal(place.name)} AND statement > 0 AND at >= void ORDER BY at, position, statement",
-        _consistent(place),
+        f" WHERE history_table = {literal(where.name)} AND statement = 0 GROUP BY version) AS closed USING (version)"
+        f" WHERE history_table = {literal(where.name)} AND statement > 0 AND at >= void ORDER BY at, position, statement",
+        _consistent(where),
     )
     return tuple(
         Planned(
@@ -225,80 +225,80 @@ def read_journal(session: Session, place: Place) -> tuple[Planned, ...]:
 # --- writing ----------------------------------------------------------------------------------------------------------------------
 
 
-def ensure(session: Session, place: Place, tables: frozenset[str]) -> None:
+def ensure(session: Session, where: HistoryTables, tables: frozenset[str]) -> None:
     """Creates what is absent. The version table appears with row 0 in it: an empty one would stop goose for good (goose.md §4.3)."""
-    if place.name not in tables:
-        _create_history(session, place)
+    if where.name not in tables:
+        _create_history(session, where)
     if FACTS not in tables:
         session.command(
-            f"CREATE TABLE IF NOT EXISTS {place.side(FACTS)}{place.on_cluster} (history_table String, version Int64, row_identity String,"
+            f"CREATE TABLE IF NOT EXISTS {where.side(FACTS)}{where.on_cluster} (history_table String, version Int64, row_identity String,"
             " name String, checksum String, size UInt64, bundle String, down_text String CODEC(ZSTD), run_id String, applied_by String,"
             " applied_at DateTime64(6), seconds Float64, oldest_app Nullable(Int64), recorded_at DateTime64(6) DEFAULT now64(6))"
-            f" ENGINE = {place.engine(FACTS)} ORDER BY (history_table, version, recorded_at)"
+            f" ENGINE = {where.engine(FACTS)} ORDER BY (history_table, version, recorded_at)"
         )
     if journal.TABLE not in tables:
         session.command(
-            f"CREATE TABLE IF NOT EXISTS {place.side(journal.TABLE)}{place.on_cluster} (history_table String, run_id String, position UInt32,"
+            f"CREATE TABLE IF NOT EXISTS {where.side(journal.TABLE)}{where.on_cluster} (history_table String, run_id String, position UInt32,"
             " version Int64, direction String, statement UInt32, digest String, state String, at DateTime64(6) DEFAULT now64(6))"
-            f" ENGINE = {place.engine(journal.TABLE)} ORDER BY (history_table, version, at)"
+            f" ENGINE = {where.engine(journal.TABLE)} ORDER BY (history_table, version, at)"
         )
 
 
-def _create_history(session: Session, place: Place) -> None:
-    """goose's own DDL, under another name until row 0 is in; the renaming is atomic."""
-    if place.profile is not Profile.SINGLE:
-        session.command(_history_ddl(place, place.sql))
-        session.command(f"INSERT INTO {place.sql} (version_id, is_applied) SELECT 0, 1 WHERE (SELECT count() FROM {place.sql}) = 0")
+def _create_history(session: Session, where: HistoryTables) -> None:
+    """Creates the version table by goose's own DDL, under another name until row 0 is in; the renaming is atomic."""
+    if where.profile is not Profile.SINGLE:
+        session.command(_history_ddl(where, where.sql))
+        session.command(f"INSERT INTO {where.sql} (version_id, is_applied) SELECT 0, 1 WHERE (SELECT count() FROM {where.sql}) = 0")
         return
-    _drop_old_drafts(session, place)
-    draft = f"{quote(place.database)}.{_DRAFT}{secrets.token_hex(4)}"
-    session.command(_history_ddl(place, draft))
+    _drop_old_drafts(session, where)
+    draft = f"{quote(where.database)}.{_DRAFT}{secrets.token_hex(4)}"
+    session.command(_history_ddl(where, draft))
     try:
         session.command(f"INSERT INTO {draft} (version_id, is_applied) VALUES (0, 1)")
-        session.command(f"RENAME TABLE {draft} TO {place.sql}")
+        session.command(f"RENAME TABLE {draft} TO {where.sql}")
     except failures.Refusal as refusal:
         session.command(f"DROP TABLE IF EXISTS {draft}")
         if refusal.code != failures.TABLE_EXISTS:  # somebody else was first
             raise
 
 
-def _drop_old_drafts(session: Session, place: Place) -> None:
-    """A run killed between creating a draft and renaming it leaves it behind."""
+def _drop_old_drafts(session: Session, where: HistoryTables) -> None:
+    """Drops drafts of the version table that a run left behind when it was killed between creating and renaming one."""
     rows = session.rows(
-        f"SELECT name FROM system.tables WHERE database = {literal(place.database)} AND startsWith(name, '{_DRAFT}')"
+        f"SELECT name FROM system.tables WHERE database = {literal(where.database)} AND startsWith(name, '{_DRAFT}')"
         f" AND metadata_modification_time < now() - {_DRAFT_SECONDS}"
     )
     for row in rows:
-        session.command(f"DROP TABLE IF EXISTS {quote(place.database)}.{quote(str(row[0]))}")
+        session.command(f"DROP TABLE IF EXISTS {quote(where.database)}.{quote(str(row[0]))}")
 
 
-def _history_ddl(place: Place, name: str) -> str:
+def _history_ddl(where: HistoryTables, name: str) -> str:
     return (
-        f"CREATE TABLE IF NOT EXISTS {name}{place.on_cluster} (version_id Int64, is_applied UInt8, date Date default now(),"
-        f" tstamp DateTime default now()) ENGINE = {place.engine(place.name)} ORDER BY (date)"
+        f"CREATE TABLE IF NOT EXISTS {name}{where.on_cluster} (version_id Int64, is_applied UInt8, date Date default now(),"
+        f" tstamp DateTime default now()) ENGINE = {where.engine(where.name)} ORDER BY (date)"
     )
 
 
-def row_statement(place: Place, version: int, direction: Direction) -> bytes:
-    """What records a finished migration, as goose writes it (goose.md §4.2)."""
+def row_statement(where: HistoryTables, version: int, direction: Direction) -> bytes:
+    """Returns the statement that records a finished migration, as goose writes it (goose.md §4.2)."""
     if direction is Direction.UP:
-        return f"INSERT INTO {place.sql} (version_id, is_applied) VALUES ({version:d}, 1)".encode()
-    return f"ALTER TABLE {place.sql} DELETE WHERE version_id = {version:d} SETTINGS mutations_sync = 2".encode()
+        return f"INSERT INTO {where.sql} (version_id, is_applied) VALUES ({version:d}, 1)".encode()
+    return f"ALTER TABLE {where.sql} DELETE WHERE version_id = {version:d} SETTINGS mutations_sync = 2".encode()
 
 
-def copy_statement(place: Place, version: int, number: int) -> bytes:
+def copy_statement(where: HistoryTables, version: int, number: int) -> bytes:
     """Writes the rows of a version under another number with their times, unless that has rows."""
     return (
-        f"INSERT INTO {place.sql} (version_id, is_applied, date, tstamp) SELECT {number:d}, is_applied, date, tstamp FROM {place.sql}"
-        f" WHERE version_id = {version:d} AND (SELECT count() FROM {place.sql} WHERE version_id = {number:d}) = 0"
+        f"INSERT INTO {where.sql} (version_id, is_applied, date, tstamp) SELECT {number:d}, is_applied, date, tstamp FROM {where.sql}"
+        f" WHERE version_id = {version:d} AND (SELECT count() FROM {where.sql} WHERE version_id = {number:d}) = 0"
     ).encode()
 
 
-def facts_statement(place: Place, facts: Sequence[Fact]) -> bytes:
+def facts_statement(where: HistoryTables, facts: Sequence[Fact]) -> bytes:
     """Writes facts, all in one insert."""
     lines = [
         _line(
-            place.name,
+            where.name,
             fact.version,
             fact.row_identity,
             fact.name,
@@ -317,14 +317,14 @@ def facts_statement(place: Place, facts: Sequence[Fact]) -> bytes:
     columns = (
         "history_table, version, row_identity, name, checksum, size, bundle, down_text, run_id, applied_by, applied_at, seconds, oldest_app"
     )
-    return f"INSERT INTO {place.side(FACTS)} ({columns}) FORMAT TabSeparated\n".encode() + b"".join(lines)
+    return f"INSERT INTO {where.side(FACTS)} ({columns}) FORMAT TabSeparated\n".encode() + b"".join(lines)
 
 
-def journal_statement(place: Place, entries: Iterable[Planned]) -> bytes:
+def journal_statement(where: HistoryTables, entries: Iterable[Planned]) -> bytes:
     """Writes journal entries, all in one insert: they share one time, the server's."""
     lines = [
         _line(
-            place.name,
+            where.name,
             item.entry.run_id,
             item.position,
             item.entry.version,
@@ -336,7 +336,7 @@ def journal_statement(place: Place, entries: Iterable[Planned]) -> bytes:
         for item in entries
     ]
     columns = "history_table, run_id, position, version, direction, statement, digest, state"
-    return f"INSERT INTO {place.side(journal.TABLE)} ({columns}) FORMAT TabSeparated\n".encode() + b"".join(lines)
+    return f"INSERT INTO {where.side(journal.TABLE)} ({columns}) FORMAT TabSeparated\n".encode() + b"".join(lines)
 
 
 def _moment(at: datetime) -> str:
@@ -349,7 +349,7 @@ _SPECIAL = re.compile(rb"[\\\t\n\r\0]")
 
 
 def _line(*values: object) -> bytes:
-    """One line of TabSeparated."""
+    """Returns one line of TabSeparated."""
     fields = []
     for value in values:
         raw = value if isinstance(value, bytes) else b"\\N" if value is None else str(value).encode("utf-8", "surrogateescape")

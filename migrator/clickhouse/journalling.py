@@ -14,7 +14,7 @@ from migrator.planning.plans import Step
 
 
 def entry(run: Run, step: Step, index: int, state: journal.State) -> journal.Entry:
-    """A journal entry of this run; index 0 makes the version's earlier entries void."""
+    """Returns a journal entry of this run; index 0 makes the version's earlier entries void."""
     digest = journal.digest(step.statements[index - 1], step.direction) if 0 < index <= len(step.statements) else ""
     return journal.Entry(run.options.run_id, step.version, step.direction, index, digest, state, run.began)
 
@@ -22,13 +22,13 @@ def entry(run: Run, step: Step, index: int, state: journal.State) -> journal.Ent
 def write_entries(run: Run, entries: Sequence[Planned]) -> None:
     """Writes entries, in one insert. Raises as `write`."""
     if entries:
-        write(run, tables.journal_statement(run.place, entries), f"{run.session.prefix}journal")
+        write(run, tables.journal_statement(run.where, entries), f"{run.session.prefix}journal")
 
 
 def write_facts(run: Run, facts: Sequence[Fact]) -> None:
     """Writes facts, in one insert. Raises as `write`."""
     if facts:
-        write(run, tables.facts_statement(run.place, facts), f"{run.session.prefix}facts")
+        write(run, tables.facts_statement(run.where, facts), f"{run.session.prefix}facts")
 
 
 def write(run: Run, body: bytes, query_id: str) -> None:

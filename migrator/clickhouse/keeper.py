@@ -50,7 +50,7 @@ class KeeperRow:
             ) from None
 
     def read(self) -> tuple[str | None, int]:
-        """The state (None when this server has no such table), and this server's clock in milliseconds."""
+        """Returns the state (None when this server has no such table), and this server's clock in milliseconds."""
         try:
             now, states = self.session.row(
                 f"SELECT toUnixTimestamp64Milli(now64(3)), (SELECT groupArray(state) FROM {self._table} WHERE name = '{_KEY}')"
@@ -64,7 +64,7 @@ class KeeperRow:
     def swap(self, old: str, new: str) -> bool:
         """Replaces `old` by `new` if it is the state; whether it was."""
         written = f"{new} {secrets.token_hex(6)}" if new == FREE else new  # no two swaps write the same state
-        with contextlib.suppress(failures.Refusal):  # somebody else was first; the state tells
+        with contextlib.suppress(failures.Refusal):  # another run was first; the state read below tells
             if old == FREE:
                 self.session.command(f"INSERT INTO {self._table} VALUES ('{_KEY}', {literal(written)})", _STRICT)
             else:

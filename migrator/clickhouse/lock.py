@@ -69,17 +69,17 @@ class Times:
 
     @property
     def heartbeat(self) -> float:
-        """Between two renewals: three may fail before the lease ends."""
+        """Returns the time between two renewals: three may fail before the lease ends."""
         return self.lease / 4
 
     @property
     def fence(self) -> int:
-        """After which the server drops an idle HTTP session: more than two heartbeats, which keep it in use."""
+        """Returns the time after which the server drops an idle HTTP session: more than two heartbeats, which keep it in use."""
         return max(1, round(self.lease * 2 / 3))
 
     @property
     def grace(self) -> float:
-        """After the end of a lease, before anybody may take over."""
+        """Returns the time from the end of a lease until another run may take over."""
         return 2 * self.fence + _PUNCTUALITY
 
 
@@ -110,18 +110,18 @@ class Holder:
         return f"held run={self.run} token={self.token} until={self.until} since={self.since} by={self.by}"
 
     def describe(self) -> str:
-        """For a person."""
+        """Names the holder for a person."""
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.since / 1000))
         return f"{self.by} (run {self.run}) since {since}"
 
 
 def is_free(state: str) -> bool:
-    """Whether nobody holds the lock in this state."""
+    """Tells whether nobody holds the lock in this state."""
     return state == FREE or state.startswith(f"{FREE} ")
 
 
 def parse(state: str) -> Holder | None:
-    """The holder in a state; None for a free lock. What can't be read (a later version's state) is a holder whose lease never ends."""
+    """Returns the holder in a state; None for a free lock. What can't be read (a later version's state) is a holder whose lease never ends."""
     if is_free(state):
         return None
     found = _HELD.fullmatch(state)
@@ -138,7 +138,7 @@ class Cell(Protocol):
         ...
 
     def read(self) -> tuple[str | None, int]:
-        """The state (None when the place is gone) and the server's clock in milliseconds."""
+        """Returns the state (None when the place is gone) and the server's clock in milliseconds."""
         ...
 
     def swap(self, old: str, new: str) -> bool:
@@ -164,7 +164,7 @@ class ColumnName:
         )
 
     def read(self) -> tuple[str | None, int]:
-        """The state (None when the table is gone) and the server's clock in milliseconds."""
+        """Returns the state (None when the table is gone) and the server's clock in milliseconds."""
         now, names = self.session.row(
             "SELECT toUnixTimestamp64Milli(now64(3)), (SELECT groupArray(name) FROM system.columns"
             f" WHERE database = {literal(self.session.database)} AND table = '{TABLE}' AND name != 'lock')"
@@ -184,7 +184,7 @@ class ColumnName:
         return True
 
     def _settled(self, new: str, error: failures.Refusal | failures.Lost) -> bool:
-        """After an unclear answer the state itself tells: no two swaps write the same one."""
+        """Tells from the state itself, after an unclear answer, that the swap was made: no two swaps write the same state. Else raises the error."""
         state, _ = self.read()
         if state == new and new != FREE:
             return True
@@ -237,7 +237,7 @@ class MigrationLock:
 
     @contextlib.contextmanager
     def using(self) -> Iterator[None]:
-        """Around every statement of the run: the lease is looked at, then the HTTP session is this thread's."""
+        """Encloses every statement of the run: checks the lease, then keeps the HTTP session for this thread."""
         with self._mutex:
             self.require()
             yield
@@ -252,7 +252,7 @@ class MigrationLock:
             )
 
     def server_time(self, moment: datetime) -> datetime:
-        """A moment of this machine's clock on the server's, as it was when the lock was taken."""
+        """Returns a moment of this machine's clock on the server's, as it was when the lock was taken."""
         return moment + timedelta(seconds=self._clock)
 
     # --- taking it ----------------------------------------------------------------------------------------------------------------
@@ -344,15 +344,15 @@ class MigrationLock:
 
 
 def short(run_id: str) -> str:
-    """A run's id as query ids and the lock show it: its first twelve letters and digits."""
+    """Returns a run's id as query ids and the lock show it: its first twelve letters and digits."""
     return re.sub(r"[^A-Za-z0-9]", "", run_id)[:12] or "run"
 
 
 def prefix_of(run_id: str) -> str:
-    """How the query ids of a run begin."""
+    """Returns the prefix of a run's query ids."""
     return f"greylag-{short(run_id)}-"
 
 
 def label(service: str, applied_by: str) -> str:
-    """Who holds the lock, in characters that may stand in a column's name."""
+    """Names the lock's holder in characters that may stand in a column's name."""
     return re.sub(r"[^\w@.,:/+ -]", "_", f"{service} {applied_by}")[:200]

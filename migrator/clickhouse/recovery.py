@@ -68,10 +68,10 @@ def look(run: Run) -> Left:
     A step is finished when goose's table shows it: a row after an Up, none after a Down. The first step of a run that isn't is where it
     stopped; those behind it were not begun by that run, but may carry what an earlier one had done of them.
     """
-    entries = () if run.journal_is_new else tables.read_journal(run.session, run.place)
+    entries = () if run.journal_is_new else tables.read_journal(run.session, run.where)
     if not entries:
         return Left((), frozenset(), frozenset(), frozenset())
-    rows = tables.identities(run.session, run.place, sorted({item.entry.version for item in entries}))
+    rows = tables.identities(run.session, run.where, sorted({item.entry.version for item in entries}))
     stopped: set[tuple[int, Direction]] = set()
     partial: set[tuple[int, Direction]] = set()
     for run_id in dict.fromkeys(item.entry.run_id for item in entries):
@@ -107,7 +107,7 @@ def _any_done(of_run: Sequence[Planned], position: int) -> bool:
 
 
 def _is_repeated(steps: Sequence[Step], position: int) -> bool:
-    """Whether an earlier step of this very run undoes what this one is about: then nothing of it can be done yet."""
+    """Tells whether an earlier step of this run is about the same version: then nothing of this step can be done yet."""
     return any(step.version == steps[position].version for step in steps[:position])
 
 
@@ -163,7 +163,7 @@ def _await_end(run: Run, step: Step, earlier: str, since: datetime, line: str | 
 
 
 def _opening(run: Run, left: Left, starts: Sequence[int]) -> list[Planned]:
-    """The journal's insert at the beginning of a run: what is void, and the plan, in which statements that are known to be done stay so."""
+    """Returns the journal's insert at the beginning of a run: what is void, and the plan, in which statements that are known to be done stay so."""
     planned = {step.version for step in run.steps}
     opening: list[Planned] = []
     for version in dict.fromkeys(item.entry.version for item in left.entries):
@@ -191,9 +191,9 @@ def _repay_facts(run: Run, left: Left) -> None:
     if dead is None:
         return
     owed = [item.entry for item in left.entries if short(item.entry.run_id) == dead.run and item.entry.direction is Direction.UP]
-    known = {fact.version for fact in tables.read(run.session, run.place).living_facts.values()}
+    known = {fact.version for fact in tables.read(run.session, run.where).living_facts.values()}
     versions = {entry.version for entry in owed if entry.version in left.recorded} - known
-    rows = tables.identities(run.session, run.place, versions) if versions else {}
+    rows = tables.identities(run.session, run.where, versions) if versions else {}
     facts: list[Fact] = []
     for version, identity in rows.items():
         file = run.plan.migrations.by_version(version)
@@ -226,5 +226,5 @@ def _repaid(run: Run, file: files.MigrationFile, entry: journal.Entry, identity:
         run_id=entry.run_id,
         applied_by=run.lock.broke.by if run.lock.broke else "",
         applied_at=tables.moment_of(identity),
-        seconds=0.0,  # nobody is left who knows
+        seconds=0.0,  # only the killed run knew
     )

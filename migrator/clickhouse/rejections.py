@@ -1,6 +1,6 @@
-"""The error for a statement of a migration: goose's words, the place in the file, an excerpt of the file's own text.
+"""The error for a statement of a migration: goose's words, the position in the file, an excerpt of the file's own text.
 
-The server names line and column of the statement for syntax errors; otherwise the statement's first line is the place, never a guess. The
+The server names line and column of the statement for syntax errors; otherwise the statement's first line is given, never a guess. The
 excerpt holds no value that ENVSUB filled in, and the server's words are masked where they repeat one.
 """
 
@@ -14,12 +14,12 @@ from migrator.planning.plans import Step
 
 
 def of_statement(step: Step, statement: Statement, refusal: failures.Refusal, *, partly: bool = False) -> errors.GreylagError:
-    """The error for a statement that the server refused.
+    """Returns the error for a statement that the server refused.
 
     Args:
         partly: whether it may have had some effect before it failed.
     """
-    found = place(statement, refusal)
+    found = position(statement, refusal)
     kind, code, hint = failures.classify(refusal)
     if kind is errors.NotFound:  # a database that the statement names
         kind, code, hint = errors.StatementRejected, None, ""
@@ -37,14 +37,14 @@ def of_statement(step: Step, statement: Statement, refusal: failures.Refusal, *,
 
 
 def of_lost(step: Step, statement: Statement, lost: failures.Lost) -> errors.GreylagError:
-    """The error for a statement whose answer never came."""
+    """Returns the error for a statement whose answer never came."""
     error = failures.connection_lost(lost, f"during a statement of {step.name}")
     error.where = errors.Location(step.path, statement.first_line)
     return error
 
 
 def of_step(step: Step, failure: failures.Refusal | failures.Lost, doing: str) -> errors.GreylagError:
-    """The error for what is around the statements: goose's "failed to insert new goose version"."""
+    """Returns the error for what is around the statements: goose's "failed to insert new goose version"."""
     if isinstance(failure, failures.Lost):
         error = failures.connection_lost(failure, f"({doing})")
     else:
@@ -59,9 +59,9 @@ def _message(step: Step, statement: Statement, said: str) -> str:
     return f"ERROR {step.name}: failed to run SQL migration: failed to execute SQL query {goquote.quote(shown)}: {said}"
 
 
-def place(statement: Statement, refusal: failures.Refusal) -> excerpts.Place | None:
-    """Where the server found the error, as far as it said. It counts in bytes."""
+def position(statement: Statement, refusal: failures.Refusal) -> excerpts.Position | None:
+    """Returns the position at which the server found the error; None when it didn't say. (The server counts bytes.)"""
     if refusal.offset is None:
         return None
     before = gounicode.decode(gounicode.encode(statement.text)[: refusal.offset - 1])
-    return excerpts.place_of(statement, len(before))
+    return excerpts.position_of(statement, len(before))

@@ -1,4 +1,4 @@
-"""What all parts of one run under the lock share."""
+"""The data that all parts of one run under the lock share: the session, the tables, the lock, the plan."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from migrator.clickhouse.history import Place
+from migrator.clickhouse.history import HistoryTables
 from migrator.clickhouse.lock import MigrationLock
 from migrator.clickhouse.session import Session
 from migrator.engines import Options
@@ -24,7 +24,7 @@ class Run:
     """
 
     session: Session
-    place: Place
+    where: HistoryTables
     lock: MigrationLock
     options: Options
     plan: Plan
@@ -34,5 +34,5 @@ class Run:
     journal_is_new: bool
 
     def query_id(self, step: Step, index: int) -> str:
-        """How `system.processes` and the query log know a statement: greylag-<12 of the run>-<version>-<direction>-<statement>."""
+        """Returns a statement's id in `system.processes` and the query log: greylag-<12 of the run>-<version>-<direction>-<statement>."""
         return f"{self.session.prefix}{step.version}-{step.direction}-{index}"

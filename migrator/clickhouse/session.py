@@ -32,7 +32,7 @@ STATEMENT_SETTINGS: Mapping[str, str] = {
     "async_insert": "0",  # on by default from 26.3: a row that is not written yet must not count as written
     "mutations_sync": "2",  # a statement has ended when its mutation has, on every replica
     "alter_sync": "2",
-    "wait_end_of_query": "1",  # the status line is the verdict, not the beginning of an answer
+    "wait_end_of_query": "1",  # the status line comes after the statement has ended, so it tells the outcome
     "send_progress_in_http_headers": "1",  # something moves on the wire while a long statement runs
     "http_headers_progress_interval_ms": "10000",  # well below the usual 60 s after which proxies drop a silent connection
 }
@@ -49,7 +49,7 @@ _TRANSPORT = frozenset({"wait_end_of_query", "send_progress_in_http_headers", "h
 _CHOSEN = (STATEMENT_SETTINGS.keys() | OWN_SETTINGS.keys()) - _TRANSPORT
 
 _STOPS_READS = "cancel_http_readonly_queries_on_client_close"
-"""A query whose client is gone is nobody's; the server stops it."""
+"""Has the server stop a query whose client is gone."""
 
 _LIMITS_OF_READING = frozenset({"max_query_size", "implicit_select"})
 """What is sent with texts that the server is to read (`wording`)."""
@@ -88,7 +88,7 @@ class Session:
     # --- reading and writing beside the run ---------------------------------------------------------------------------------------
 
     def rows(self, sql: str, settings: Mapping[str, str | int] | None = None) -> list[list[Any]]:
-        """Rows of a query. Text that isn't UTF-8 comes with lone surrogates.
+        """Returns the rows of a query. Text that isn't UTF-8 comes with lone surrogates.
 
         Raises:
             failures.Refusal, failures.Lost.
@@ -96,7 +96,7 @@ class Session:
         return self.transport.read(sql, self._beside({"wait_end_of_query": 1, **(settings or {})}))
 
     def row(self, sql: str, settings: Mapping[str, str | int] | None = None) -> list[Any]:
-        """The one row of a query that always has one, an aggregate above all.
+        """Returns the one row of a query that always has one, an aggregate above all.
 
         Raises:
             failures.Refusal, failures.Lost.
@@ -107,7 +107,7 @@ class Session:
         return rows[0]
 
     def command(self, sql: str | bytes, settings: Mapping[str, str | int] | None = None) -> None:
-        """A writing command of greylag's own, outside of the run's HTTP session.
+        """Executes a writing command of greylag's own, outside of the run's HTTP session.
 
         Raises:
             failures.Refusal, failures.Lost.
@@ -117,7 +117,7 @@ class Session:
         self.transport.write(body, urlencode(self._beside(sent)))
 
     def _beside(self, sent: Mapping[str, str | int]) -> dict[str, str | int]:
-        """What goes with a request outside of the run's HTTP session."""
+        """Returns the parameters of a request outside of the run's HTTP session."""
         return self._always | ({"database": self.database} if self.database else {}) | dict(sent)
 
     @property
@@ -149,7 +149,7 @@ class Session:
         self.fence, self.fence_seconds = fence, seconds
 
     def _prove_parameters(self, absent: Mapping[str, str | int]) -> None:
-        """Has the server refuse a session that nobody opened, and a time that is none: else it wasn't told of them."""
+        """Proves that the server is told of both parameters: it must refuse a session that nobody opened, and a time-out that is no number."""
         for named, sent, code in (
             ("session_id or session_check", absent, failures.SESSION_NOT_FOUND),
             ("session_timeout", {**absent, "session_timeout": "none"}, failures.BAD_SESSION_TIMEOUT),
@@ -205,7 +205,7 @@ class Session:
         return {"session_id": self.fence or "", "session_timeout": self.fence_seconds, "session_check": 1}
 
     def _note_settings(self, body: bytes) -> None:
-        """A file's own SET must win over what is sent with each statement."""
+        """Notes which settings a file's own SET changes, so that they aren't overridden by those sent with each statement."""
         if body[:200].lstrip()[:3].upper() == b"SET" and (found := _SET.match(body.decode("utf-8", "replace"))):
             self.overridden.update(name for name in _ASSIGNMENT.findall(found[1]) if name not in _TRANSPORT)
             self._prepared.clear()
@@ -226,7 +226,7 @@ class Session:
         self.command(f"KILL QUERY WHERE user = currentUser() AND startsWith(query_id, {literal(self.prefix)}) ASYNC")
 
     def cancel(self) -> None:
-        """As `kill`, from signal handlers and other threads: a thread of its own sends it, so that no lock of the pool is taken twice."""
+        """Does what `kill` does, from signal handlers and other threads: a thread of its own sends it, so that no lock of the pool is taken twice."""
 
         def send() -> None:
             with contextlib.suppress(failures.Refusal, failures.Lost):
@@ -237,14 +237,14 @@ class Session:
         sender.join(_CANCEL_SECONDS)
 
     def running(self, prefix: str) -> list[tuple[str, float]]:
-        """Statements that the server works on now, by the beginning of their ids: (id, seconds)."""
+        """Returns the statements that the server works on now, by the beginning of their ids: (id, seconds)."""
         rows = self.rows(
             f"SELECT query_id, elapsed FROM {self.everywhere('system.processes')} WHERE startsWith(query_id, {literal(prefix)})"
         )
         return [(str(row[0]), float(row[1])) for row in rows]
 
     def everywhere(self, table: str) -> str:
-        """A system table of this server, or of every replica where a cluster is configured."""
+        """Returns a system table of this server, or of every replica where a cluster is configured."""
         return f"clusterAllReplicas({literal(self.cluster)}, {table})" if self.cluster else table
 
     def close(self) -> None:
@@ -306,17 +306,17 @@ def _no_session(place: str, why: str) -> errors.PlanRefused:
 
 
 def literal(text: str) -> str:
-    """Text as a string literal of ClickHouse's SQL."""
+    """Returns text as a string literal of ClickHouse's SQL."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\0", "\\0")
     return f"'{escaped}'"
 
 
 def quote(name: str) -> str:
-    """A name as a quoted identifier."""
+    """Returns a name as a quoted identifier."""
     escaped = name.replace("\\", "\\\\").replace("`", "\\`")
     return f"`{escaped}`"
 
 
 def array(items: Iterable[str]) -> str:
-    """An array literal of strings."""
+    """Returns an array literal of strings."""
     return f"[{', '.join(literal(item) for item in items)}]"

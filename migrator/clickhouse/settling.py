@@ -1,4 +1,4 @@
-"""Was a statement executed whose run was broken off? Never a guess.
+"""Finds out whether a statement was executed whose run was broken off. Without evidence the outcome stays unknown; nothing is guessed.
 
 The evidence, in this order: the statement still runs (`system.processes`), or its mutation does (`system.mutations`): wait. Then the query log by
 query id, where it is kept: the only witness for INSERT. Then the catalogue: the object is there, or gone, as the statement would leave it. What
@@ -91,8 +91,8 @@ def _from_catalogue(session: Session, shape: shapes.Shape, since: datetime) -> V
 
 
 def _from_query_log(session: Session, query_id: str, since: datetime) -> Verdict | None:
-    """The query log's word, where the server keeps one and this user may read it. That nothing is logged proves nothing."""
-    with contextlib.suppress(failures.Refusal):  # not allowed, or no log: what was written long ago is there anyway
+    """Returns what the query log says, where the server keeps one and this user may read it. That nothing is logged proves nothing."""
+    with contextlib.suppress(failures.Refusal):  # not allowed, or no log; entries of a while ago were flushed by the server itself
         session.command("SYSTEM FLUSH LOGS")
     try:
         rows = session.rows(
@@ -107,7 +107,7 @@ def _from_query_log(session: Session, query_id: str, since: datetime) -> Verdict
         return Verdict(Outcome.DONE, "the query log says that it finished")
     if rows[0][0] == "ExceptionBeforeStart":
         return Verdict(Outcome.NOT_DONE, "the query log says that it failed before it started")
-    return None  # it failed on its way: what it left is to be looked up
+    return None  # it failed after it had started: the catalogue tells what it left
 
 
 def _settle_create(session: Session, shape: shapes.Shape, since: datetime) -> Verdict:
@@ -182,8 +182,8 @@ def _settle_alter(session: Session, shape: shapes.Shape, since: datetime) -> Ver
     return Verdict(Outcome.UNKNOWN, "; ".join(verdict.evidence for verdict in telling))
 
 
-def _settle_command(session: Session, shape: shapes.Shape, command: shapes.Command, since: datetime) -> Verdict | None:
-    """The verdict on one command of an ALTER; None when running it again makes no difference."""
+def _settle_command(session: Session, shape: shapes.Shape, command: shapes.AlterCommand, since: datetime) -> Verdict | None:
+    """Returns the verdict on one command of an ALTER; None when running it again makes no difference."""
     if shapes.repeats(command):
         return None
     if command.effect is not None:
@@ -207,8 +207,8 @@ def _settle_part(session: Session, effect: Effect) -> Verdict:
     return Verdict(Outcome.DONE if renamed else Outcome.NOT_DONE, f"{effect.renamed if renamed else effect.subject} exists")
 
 
-def _settle_mutation(session: Session, table: ObjectName, command: shapes.Command, since: datetime) -> Verdict:
-    """A mutation is written down before anything else happens, and the last hundred are kept."""
+def _settle_mutation(session: Session, table: ObjectName, command: shapes.AlterCommand, since: datetime) -> Verdict:
+    """Settles a mutation from `system.mutations`: the server records it there before anything else happens, and keeps the last hundred."""
     killed = "is_killed" if _knows_killed(session) else "0"
     rows = session.rows(
         f"SELECT command, is_done, {killed}, latest_fail_reason, mutation_id FROM {session.everywhere('system.mutations')}"

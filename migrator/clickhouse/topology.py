@@ -40,7 +40,7 @@ class Host:
 
     @property
     def elsewhere(self) -> bool:
-        """Whether it would be another machine: a loopback address never is."""
+        """Tells whether the host is another machine: a loopback address never is."""
         try:
             return not self.is_local and not ipaddress.ip_address(self.address).is_loopback
         except ValueError:  # a name that could not be resolved
@@ -93,7 +93,7 @@ def _wanted(session: Session, steps: Sequence[Step]) -> Iterator[Wanted]:
 
 
 def _clusters_of_this_server(session: Session) -> list[str]:
-    """Clusters that declare this server as one of several replicas, the largest first."""
+    """Returns the clusters that declare this server as one of several replicas, the largest first."""
     rows = session.rows(
         "SELECT cluster FROM system.clusters GROUP BY cluster HAVING count() > 1 AND max(is_local) ORDER BY count() DESC, cluster"
     )
@@ -101,7 +101,7 @@ def _clusters_of_this_server(session: Session) -> list[str]:
 
 
 def _hosts_if_several(session: Session, cluster: str) -> list[Host]:
-    """The hosts of a cluster that is more than one server; none where it is one server, or where the server knows no such cluster.
+    """Returns the hosts of a cluster that is more than one server; none where it is one server, or where the server knows no such cluster.
 
     The hosts are asked who they are. A host that does not answer is nobody if it would be on this machine, and somebody if it would be elsewhere.
     """

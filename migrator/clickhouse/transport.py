@@ -62,7 +62,7 @@ class Transport:
     timeout: float
     _idle: deque[Any] = field(
         default_factory=deque, init=False, repr=False
-    )  # open connections; a lock could be wanted twice, by a signal's handler
+    )  # open connections; without a lock, on which a signal's handler could block for ever
     _closed: bool = field(default=False, init=False, repr=False)
     _told: frozenset[str] | None = field(
         default=None, init=False, repr=False
@@ -70,12 +70,12 @@ class Transport:
 
     @property
     def proxy(self) -> str:
-        """Host and port of the proxy that the address names, without its user and password; nothing where it names none."""
+        """Returns host and port of the proxy that the address names, without its user and password; nothing where it names none."""
         return urlsplit(self.address.http_proxy).netloc.rpartition("@")[2]
 
     @property
     def native(self) -> bool:
-        """Whether goose would speak the native protocol to this address."""
+        """Tells whether goose would speak the native protocol to this address."""
         return self.address.scheme not in ("http", "https")
 
     def read(self, sql: str, parameters: Mapping[str, str | int]) -> list[list[Any]]:
@@ -141,7 +141,7 @@ class Transport:
 
     @staticmethod
     def _tells(answer: exchange.Answer, query_id: str, names: frozenset[str] | set[str]) -> bool:
-        """Whether the headers that these names stand for prove the answer to be this request's."""
+        """Tells whether the named headers prove that the answer is this request's."""
         return all(answer.headers.get(_QUERY_ID) == query_id if name == _QUERY_ID else name in answer.headers for name in names)
 
     def _require_success(self, answer: exchange.Answer) -> None:
@@ -159,7 +159,7 @@ class Transport:
     # --- connections --------------------------------------------------------------------------------------------------------------
 
     def _post(self, body: bytes, parameters: str, query_id: str, rest_of_head: str) -> exchange.Answer:
-        """One exchange. Raises failures.Refusal, failures.Lost for an answer that is no success."""
+        """Makes one exchange. Raises failures.Refusal, failures.Lost for an answer that is no success."""
         connection = self._connection()
         keep = False
         try:
@@ -179,7 +179,7 @@ class Transport:
         return answer
 
     def _connection(self) -> Any:
-        """An open connection that nobody else uses. Raises failures.Lost, with `sent` False."""
+        """Returns an open connection that nobody else uses. Raises failures.Lost, with `sent` False."""
         while self._idle:
             try:
                 connection = self._idle.pop()
@@ -204,7 +204,7 @@ class Transport:
         return connection
 
     def _new_connection(self) -> Any:
-        """A connection that is still to be opened: to the server, to the proxy that forwards to it, or through one that tunnels."""
+        """Returns a connection that is still to be opened: to the server, to the proxy that forwards to it, or through one that tunnels."""
         from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
         from urllib3.util import parse_url
 
@@ -249,7 +249,7 @@ class Transport:
 
     @cached_property
     def _target(self) -> str:
-        """The path, or the whole URL for a proxy that forwards plain HTTP (RFC 9112 §3.2.2)."""
+        """Returns the path, or the whole URL for a proxy that forwards plain HTTP (RFC 9112 §3.2.2)."""
         path = quote("/" + self.address.http_path.lstrip("/"), safe="/%:@!$&'()*+,;=~")
         return f"http://{self._authority}{path}" if self.address.http_proxy and not self._secure else path
 
@@ -283,7 +283,7 @@ def _basic(user: str, password: str) -> str:
 
 
 def _written_rows(summary: str | None) -> int | None:
-    """How many rows a failed INSERT had written; the server tells only in a header."""
+    """Returns how many rows a failed INSERT had written, which the server tells only in a header; None without it."""
     try:
         return int(json.loads(summary or "{}").get("written_rows"))
     except (TypeError, ValueError):

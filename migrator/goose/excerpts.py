@@ -20,30 +20,35 @@ _LONGEST_LINE = 160  # characters of one shown line
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A line of the file, from 1; `row` is the line within the statement's text, from 0. `column` counts from 1; None when the line holds a
-    substituted value, or when only the line is known."""
+class Position:
+    """A position in a file.
+
+    Attributes:
+        line: the line of the file, from 1.
+        row: the same line within the statement's text, from 0.
+        column: from 1; None when the line holds a substituted value, or when only the line is known.
+    """
 
     line: int
     row: int
     column: int | None = None
 
 
-def place_of(statement: Statement, offset: int) -> Place:
-    """Returns the place of the character at `offset` (from 0) of the statement's text."""
+def position_of(statement: Statement, offset: int) -> Position:
+    """Returns the position of the character at `offset` (from 0) of the statement's text."""
     before = statement.text[:offset]
     row = before.count("\n")
     column = len(before) - (before.rfind("\n") + 1) + 1
     untouched = _line(statement.text, row) == _line(statement.source, row)
-    return Place(statement.line_of(len(before)), row, column if untouched else None)
+    return Position(statement.line_of(len(before)), row, column if untouched else None)
 
 
-def place_of_row(statement: Statement, row: int) -> Place:
-    """Returns the place of a whole line of the statement's text, from 0."""
-    return Place(_number(statement, row), row)
+def position_of_row(statement: Statement, row: int) -> Position:
+    """Returns the position of a whole line of the statement's text, from 0."""
+    return Position(_number(statement, row), row)
 
 
-def excerpt(statement: Statement, found: Place | None) -> str:
+def excerpt(statement: Statement, found: Position | None) -> str:
     """Returns the lines of the file around the failing one, underlined; the beginning of the statement when the failing line is unknown."""
     lines = statement.source.split("\n")
     if found is None or statement.text.count("\n") != len(lines) - 1:  # with values of several lines, the rows of text and source differ

@@ -17,7 +17,7 @@ from migrator.goose import gounicode
 from migrator.goose.statements import Statement
 from migrator.planning import events, journal, plans, questions
 from migrator.postgres import etiquette, evidence, execution, failures, history, journal_rows, locks, recording, rejections, settling
-from migrator.postgres.pipelines import Command
+from migrator.postgres.pipelines import Message
 from migrator.postgres.reading import readings
 from migrator.postgres.reading.lock_classes import LockClass
 from migrator.postgres.reading.readings import Reading
@@ -49,11 +49,11 @@ def execute(run: Run, step: plans.Step) -> None:
 
 
 def _record(run: Run, step: plans.Step, duration: float) -> None:
-    """The history row and the end of the journal, in one transaction."""
+    """Writes the history row and ends the file's journal, in one transaction."""
     item = history.record(run.where, step, run.author, evidence.SHALLOW, clear_journal=True, seconds=duration)
     try:
         run.session.rollback()  # a file that left its own transaction open loses it, as with goose's connection
-        run.session.batch([Command(b"BEGIN"), item, Command(b"COMMIT")])
+        run.session.batch([Message(b"BEGIN"), item, Message(b"COMMIT")])
     except failures.ServerFailure as failure:
         run.session.rollback()
         raise rejections.of_step(step, failure, rejections.recording(step)) from None
@@ -63,7 +63,7 @@ def _record(run: Run, step: plans.Step, duration: float) -> None:
 
 
 def _execute(run: Run, step: plans.Step, index: int) -> None:
-    """One statement, tried again while it doesn't get its lock."""
+    """Executes one statement; tries again while it doesn't get its lock."""
     reading = readings.of(step).statements[index - 1]
     patience = Patience()
     shared = reading.transactional and run.versioning
@@ -87,7 +87,7 @@ def _execute(run: Run, step: plans.Step, index: int) -> None:
 
 
 def _with_journal_row(run: Run, step: plans.Step, index: int, reading: Reading, patience: Patience) -> None:
-    """The statement and its journal row in one transaction."""
+    """Executes the statement and writes its journal row in one transaction."""
     done = journal_rows.entry(run.where, step, index, journal.State.DONE, run.author, run.note(runs=reading.runs))
     statement = step.statements[index - 1]
     opening = [
@@ -96,21 +96,21 @@ def _with_journal_row(run: Run, step: plans.Step, index: int, reading: Reading, 
         *_setting(_timeouts(run, step, reading), local=True),
     ]
     if reading.pipelined and run.session.standard_strings and (run.session.counts_characters or reading.commands <= 1):
-        parts = list(execution.commands_of(statement, reading))
-        commands = [*(Command(text.encode()) for text in opening), *(item for _, _, item in parts), done, Command(b"COMMIT")]
+        parts = list(execution.messages_of(statement, reading))
+        messages = [*(Message(text.encode()) for text in opening), *(item for _, _, item in parts), done, Message(b"COMMIT")]
         try:
-            run.session.batch(commands)
+            run.session.batch(messages)
         except failures.ServerFailure as failure:
             at = failure.index - len(opening)
             raise failure.behind(parts[at][0]) if 0 <= at < len(parts) else failure from None
         return
     execution.send(run.session, opening)
     run.session.simple(_bytes(statement))
-    run.session.batch([done, Command(b"COMMIT")])
+    run.session.batch([done, Message(b"COMMIT")])
 
 
 def _by_itself(run: Run, step: plans.Step, index: int, reading: Reading) -> None:
-    """A statement that can't share a transaction: journalled as started before, as done after."""
+    """Executes a statement that can't share a transaction: journalled as started before, as done after."""
     statement = step.statements[index - 1]
     noted = ""
     if run.versioning:
@@ -139,7 +139,7 @@ def _by_itself(run: Run, step: plans.Step, index: int, reading: Reading) -> None
 
 
 def _bracket(run: Run, step: plans.Step, index: int, noted: str) -> str:
-    """What a statement that shares no transaction has written: what lies between its *started* row and now (facts.md §1)."""
+    """Returns SQL for what a statement without a shared transaction wrote and removed between its *started* row and now (facts.md §1)."""
     reading = readings.of(step).statements[index - 1]
     indexes = bool(set(reading.head[:3]) & {"INDEX", "REINDEX"})
     if indexes:
@@ -151,7 +151,7 @@ def _bracket(run: Run, step: plans.Step, index: int, noted: str) -> str:
 
 
 def _may_have_committed(reading: Reading, failure: failures.ServerFailure) -> bool:
-    """Whether a part of a statement's work stays after an error of the server: one without a context came before the statement's body ran."""
+    """Tells whether part of a statement's work may stay after an error. An error without a context came before the statement's body ran."""
     return reading.commits_itself and bool(failure.context)
 
 
@@ -169,7 +169,7 @@ def _not_done(run: Run, step: plans.Step, index: int, noted: str, *, sweep: bool
 
 
 def _within_own_transaction(run: Run, step: plans.Step, index: int, reading: Reading) -> None:
-    """A file that begins and commits by itself: its journal rows are part of its own transaction, so they tell what was committed."""
+    """Executes a file that begins and commits by itself. Its journal rows are part of its own transaction, so they tell what was committed."""
     ends = reading.controls and reading.head[0] in _ENDS
     note = run.note(runs=readings.of(step).runs)
     if run.versioning and ends and run.session.in_transaction:
@@ -180,7 +180,7 @@ def _within_own_transaction(run: Run, step: plans.Step, index: int, reading: Rea
 
 
 def _timeouts(run: Run, step: plans.Step, reading: Reading) -> dict[str, float]:
-    """The time-outs that one statement is given, in seconds; those that the file sets itself are left to it."""
+    """Returns the time-outs that one statement is given, in seconds; those that the file sets itself are left to it."""
     timeouts = run.timeouts(step, reading.lock)
     own = readings.of(step).sets
     lock = run.policy.session_lock_timeout if reading.lock <= LockClass.ROWS else locks.share(timeouts.lock, reading.waits)
@@ -207,7 +207,7 @@ def _write(run: Run, step: plans.Step, index: int, state: journal.State, noted: 
 
 
 def _resume(run: Run, step: plans.Step) -> int:
-    """The first statement to execute, after what an earlier run left was settled."""
+    """Settles what an earlier run left, and returns the first statement to execute."""
     try:
         found = journal_rows.read(run.session, run.where, step.version)
     except failures.ServerFailure as failure:
@@ -252,7 +252,7 @@ def _settled(run: Run, step: plans.Step, index: int, noted: str, *, unknown: boo
 
 
 def _replay_settings(run: Run, statements: Sequence[Statement]) -> None:
-    """Session settings of statements that are skipped: they died with the earlier run's session, and later statements may rely on them."""
+    """Repeats the session settings of skipped statements: they ended with the earlier run's session, and later statements may rely on them."""
     for statement in statements:
         if readings.read(statement).restores:
             run.session.simple(_bytes(statement))

@@ -18,9 +18,9 @@ from migrator import errors, registry, targets
 from migrator.address import addresses
 from migrator.engines import LockPolicy, Options, stay
 from migrator.planning import history
-from migrator.postgres import failures, places
+from migrator.postgres import failures, history_tables
 from migrator.postgres import history as tables
-from migrator.postgres.pipelines import command, milliseconds
+from migrator.postgres.pipelines import message, milliseconds
 from migrator.postgres.session import Session
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _open(address: addresses.PostgresAddress, options: Options) -> Session:
 
 
 def application_name(options: Options) -> str:
-    """How the run calls itself to the server: `greylag/<service>/<12 hex of the run id>`."""
+    """Returns the name under which the run appears on the server: `greylag/<service>/<12 hex of the run id>`."""
     run = options.run_id.replace("-", "")[:12]
     room = _LONGEST_APPLICATION_NAME - len(f"greylag//{run}")
     service = "".join(character if character.isascii() and character.isprintable() else "?" for character in options.service)
@@ -81,18 +81,18 @@ def application_name(options: Options) -> str:
 
 
 def _prepared(session: Session, address: addresses.PostgresAddress, options: Options) -> PostgresDatabase:
-    """Asks who the server is, sets what every session is to have, and finds the history table's place, in one round trip."""
+    """Asks who the server is, sets what every session is to have, and finds the history tables, in one round trip."""
     own_lock, own_statement = _own_timeouts(address, options.locks)
-    opening = [f"SET ROLE {places.quote(options.owner_role)}"] if options.owner_role else []
+    opening = [f"SET ROLE {history_tables.quote(options.owner_role)}"] if options.owner_role else []
     if session.server_version >= _CHECK_CLIENT_SINCE:
         opening.append(_CHECK_CLIENT)
     closing = [] if own_lock else ["SET lock_timeout = 0"]
     if not own_statement:
         closing.append(f"SET statement_timeout = {milliseconds(options.locks.statement_timeout)}")
     while True:
-        commands = [*map(command, opening), command(_IDENTIFY), command(places.LOCATE, options.table), *map(command, closing)]
+        messages = [*map(message, opening), message(_IDENTIFY), message(history_tables.LOCATE, options.table), *map(message, closing)]
         try:
-            answers = session.batch(commands)
+            answers = session.batch(messages)
             break
         except failures.ServerFailure as failure:
             if _CHECK_CLIENT in opening and failure.index == opening.index(_CHECK_CLIENT):
@@ -106,8 +106,8 @@ def _prepared(session: Session, address: addresses.PostgresAddress, options: Opt
         policy = replace(policy, statement_lock_timeout=own, session_lock_timeout=own)
     if own_statement:
         policy = replace(policy, statement_timeout=_seconds(statement_timeout or "0"))
-    place = places.place(options.table, answers[len(opening) + 1])
-    return PostgresDatabase(session, address, options, policy, name or "", version or "", place)
+    where = history_tables.located(options.table, answers[len(opening) + 1])
+    return PostgresDatabase(session, address, options, policy, name or "", version or "", where)
 
 
 def _unprepared(failure: failures.ServerFailure, options: Options, *, located: bool) -> errors.GreylagError:
@@ -127,7 +127,7 @@ def _unprepared(failure: failures.ServerFailure, options: Options, *, located: b
 
 
 def _own_timeouts(address: addresses.PostgresAddress, given: LockPolicy) -> tuple[bool, bool]:
-    """Whether the DBSTRING sets lock_timeout and statement_timeout: the user's own wish (goose.md §7.1), which replaces a default of the run."""
+    """Tells whether the DBSTRING sets lock_timeout, and statement_timeout: the user's value (goose.md §7.1) replaces the run's default."""
     text = str(psycopg_conninfo.conninfo_to_dict(address.conninfo).get("options") or os.environ.get("PGOPTIONS", ""))
     usual = LockPolicy()
     return (
@@ -140,7 +140,7 @@ _UNITS = {"us": 1e-6, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 8640
 
 
 def _seconds(setting: str) -> float:
-    """A time-out as SHOW prints it ("1234ms", "5s", "2min", "0")."""
+    """Returns a time-out as SHOW prints it ("1234ms", "5s", "2min", "0")."""
     found = re.fullmatch(r"(\d+)(us|ms|s|min|h|d|)", setting)
     return int(found[1]) * _UNITS[found[2]] if found else 0.0
 
@@ -156,7 +156,7 @@ class PostgresDatabase:
         policy: LockPolicy,
         name: str,
         version: str,
-        place: places.Place,
+        where: history_tables.HistoryTables,
     ) -> None:
         self._session = session
         self._address = address
@@ -164,7 +164,7 @@ class PostgresDatabase:
         self._policy = policy
         self._name = name
         self._version = version
-        self._place = place
+        self._where = where
         self._looked: Rows | None = None  # the answer to `recording.look`, from the reading of the history under the lock
 
     @property
@@ -181,29 +181,29 @@ class PostgresDatabase:
 
     def read_history(self) -> history.History:
         """Reads goose's rows and the facts; writes nothing."""
-        return tables.read(self._session, self._place)
+        return tables.read(self._session, self._where)
 
     def read_outline(self) -> history.Outline | None:
-        """The history in two aggregates; None when there is no table, or a row that is not applied."""
-        return tables.read_outline(self._session, self._place)
+        """Returns the history in two aggregates; None when there is no table, or a row that is not applied."""
+        return tables.read_outline(self._session, self._where)
 
     def read_journal(self) -> tuple[journal.Entry, ...]:
-        """The journal's entries; a migration that is finished has none."""
+        """Returns the journal's entries; a migration that is finished has none."""
         from migrator.postgres import journal_rows
 
-        return journal_rows.read_all(self._session, self._place)
+        return journal_rows.read_all(self._session, self._where)
 
     def ensure_history(self) -> history.History:
         """Creates goose's table with row 0 and greylag's, where absent, then reads."""
         from migrator.postgres import recording
 
-        answers = tables.read_complete(self._session, self._place, recording.look(self._place))
+        answers = tables.read_complete(self._session, self._where, recording.look(self._where))
         if answers is not None:
             found, (self._looked,) = answers
             return found
-        tables.ensure(self._session, self._place)
-        self._place = replace(self._place, complete=True)
-        return tables.read(self._session, self._place)
+        tables.ensure(self._session, self._where)
+        self._where = replace(self._where, complete=True)
+        return tables.read(self._session, self._where)
 
     @contextlib.contextmanager
     def lock(self, listener: events.Listener) -> Iterator[None]:
@@ -214,7 +214,7 @@ class PostgresDatabase:
             yield
 
     def _probe(self) -> int:
-        """The backend that a second connection is given, inside a transaction, while ours is open; 0 where no transaction may begin."""
+        """Returns the backend that a second connection is given, inside a transaction, while ours is open; 0 where no transaction may begin."""
         other = _open(self._address, self._options)
         try:
             other.simple(b"BEGIN")
@@ -238,9 +238,9 @@ class PostgresDatabase:
 
         # without versioning nothing is recorded that another connection could go on from
         leave = self._options.leave if plan.target.versioning else stay
-        watched = plan.target.versioning and recording.arrive(self._session, self._place, self._looked)
+        watched = plan.target.versioning and recording.arrive(self._session, self._where, self._looked)
         self._looked = None
-        run = Run(self._session, self._place, self._policy, author, listener, plan.target.versioning, leave, watched)
+        run = Run(self._session, self._where, self._policy, author, listener, plan.target.versioning, leave, watched)
         try:
             for number, (mode, group) in enumerate(_grouped(steps, alone=leave is not stay)):
                 if number:  # not before the first: every connection gets something done
@@ -263,7 +263,7 @@ class PostgresDatabase:
         if self._session.closed or self._session.stopped:
             return
         try:
-            recording.describe(self._session, self._place)
+            recording.describe(self._session, self._where)
         except errors.Interrupted:
             return
         except errors.GreylagError as error:
@@ -273,29 +273,29 @@ class PostgresDatabase:
         """Compares the facts of the schema with what is found; no statement is read for it."""
         from migrator.postgres import recording
 
-        return recording.check(self._session, self._place)
+        return recording.check(self._session, self._where)
 
     def record_schema(self) -> str:
         """Makes what is there what is recorded."""
         from migrator.postgres import recording
 
-        tables.ensure(self._session, self._place)
-        return recording.record_all(self._session, self._place)
+        tables.ensure(self._session, self._where)
+        return recording.record_all(self._session, self._where)
 
     def read_down_text(self, version: int) -> bytes | None:
-        """The recorded file of an applied version."""
-        return tables.read_content(self._session, self._place, version)
+        """Returns the recorded file of an applied version."""
+        return tables.read_content(self._session, self._where, version)
 
     def record_facts(self, facts: Sequence[history.Fact]) -> None:
         """Writes facts for rows that exist."""
         if facts:
-            tables.ensure(self._session, self._place)
-            tables.write_facts(self._session, self._place, facts)
+            tables.ensure(self._session, self._where)
+            tables.write_facts(self._session, self._where, facts)
 
     def renumber(self, version: int, fact: history.Fact) -> None:
         """Records an applied version under the fact's number, in one transaction."""
-        tables.ensure(self._session, self._place)
-        tables.renumber(self._session, self._place, version, fact)
+        tables.ensure(self._session, self._where)
+        tables.renumber(self._session, self._where, version, fact)
 
     def answer(self, version: int, index: int, *, done: bool) -> None:
         """Records a person's answer to a NeedsAnswer: statement `index` (from 1) was executed, or it was not.
@@ -306,10 +306,10 @@ class PostgresDatabase:
         from migrator.postgres import journal_rows
 
         state = journal.State.DONE if done else journal.State.NOT_DONE
-        journal_rows.answer(self._session, self._place, version, index, state, self._options.run_id)
+        journal_rows.answer(self._session, self._where, version, index, state, self._options.run_id)
 
     def create_restore_point(self, name: str) -> RestorePoint:
-        """`pg_create_restore_point`, where the role may call it."""
+        """Calls `pg_create_restore_point`, if the role may."""
         from migrator.postgres import restore_points
 
         return restore_points.create(self._session, name)
@@ -331,7 +331,7 @@ class PostgresDatabase:
 
 
 def _grouped(steps: Sequence[plans.Step], *, alone: bool) -> Iterator[tuple[targets.Mode, list[plans.Step]]]:
-    """Steps that are sent together: those of one mode, or each alone where there is to be a boundary behind it."""
+    """Yields steps that are sent together: those of one mode, or each alone where there is to be a boundary behind it."""
     group: list[plans.Step] = []
     for step in steps:
         if group and (alone or step.mode is not group[0].mode):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from migrator.planning import journal
-from migrator.postgres.places import DESCRIBED, FACTS, Place
+from migrator.postgres.history_tables import DESCRIBED, FACTS, HistoryTables
 
 SETTINGS = (
     "SELECT pg_catalog.set_config('search_path', '', true), pg_catalog.set_config('TimeZone', 'UTC', true),"
@@ -27,7 +27,7 @@ LONGEST_TEXT = 8192
 """Characters of a function's text that are kept; of a longer one its digest and its beginning tell whether it is the same."""
 
 COLUMNS = "classid, objid, sub, kind, identity, parent, definition, basis, owner, stamp"
-"""What every branch yields. `stamp`: the transactions that wrote the rows which the text was made of, the proof of who wrote it."""
+"""The columns of every branch. `stamp` holds the ids of the transactions that wrote the catalogue rows from which the text is made: proof of who made it."""
 
 _KINDS = (
     "CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table' WHEN 'c' THEN 'type'"
@@ -39,21 +39,22 @@ _OF_RELATION = f"JOIN pg_class AS c ON c.oid = {{}} JOIN pg_namespace AS s ON s.
 
 
 def _no_member(catalogue: str, column: str) -> str:
-    """Whether an object is no part of an extension. (A hashed list is planned in a fifth of an anti-join's time, and planning is most of the cost.)"""
+    """Returns the SQL condition that an object is no part of an extension. (A hashed list is planned in a fifth of an anti-join's time, and planning is
+    most of the cost.)"""
     return f"{column} NOT IN (SELECT objid FROM members WHERE classid = '{catalogue}'::regclass)"
 
 
-def query(where: Place) -> str:
-    """The whole query; its rows are `COLUMNS` and, last, `state`: `invalid` or `waits` for an index that can't be used. To be run under `SETTINGS`."""
+def query(where: HistoryTables) -> str:
+    """Returns the whole query; its rows are `COLUMNS` and, last, `state`: `invalid` or `waits` for an index that can't be used. To be run under `SETTINGS`."""
     return f"WITH {_prelude(where)} " + " UNION ALL ".join(_branches())
 
 
-def with_now(where: Place) -> str:
-    """The same as the beginning of a longer query: `WITH … now AS (…)`."""
+def with_now(where: HistoryTables) -> str:
+    """Returns the query as the beginning of a longer one: `WITH … now AS (…)`."""
     return f"WITH {_prelude(where)}, now AS MATERIALIZED ({' UNION ALL '.join(_branches())})"
 
 
-def _prelude(where: Place) -> str:
+def _prelude(where: HistoryTables) -> str:
     own = ", ".join(_literal(name) for name in (FACTS, DESCRIBED, journal.TABLE))
     return (
         "members AS MATERIALIZED (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'),"
@@ -130,7 +131,7 @@ def _relations() -> str:
 
 
 def _views() -> str:
-    """Views with the columns that they yield and what they depend on: their text differs between major versions, these don't (facts.md §4)."""
+    """Returns the query for views with their columns and what they depend on: a view's text differs between major versions, these don't (facts.md §4)."""
     return (
         f"SELECT 'pg_class'::regclass::oid, c.oid, 0, {_KINDS}, {_RELATION}, quote_ident(s.nspname),"
         " concat_ws('; ', 'WITH (' || array_to_string(c.reloptions, ', ') || ')', btrim(rtrim(pg_get_viewdef(c.oid), ';'))),"
@@ -175,8 +176,11 @@ def _columns() -> str:
 
 
 def _constraints() -> str:
-    """Constraints with the index that belongs to them. Those of NOT NULL are the column's (PostgreSQL 18 alone has rows for them), and the copies
-    that foreign keys have at partitions are named and numbered differently by each version."""
+    """Returns the query for constraints with the index that belongs to them.
+
+    Those of NOT NULL count as the column's (PostgreSQL 18 alone has rows for them); the copies that foreign keys have at partitions are left out, as
+    each version names and numbers them differently.
+    """
     return (
         "SELECT 'pg_constraint'::regclass::oid, k.oid, 0, 'constraint', format('%I.%I.%I', s.nspname, c.relname, k.conname),"
         f" {_RELATION}, concat(pg_get_constraintdef(k.oid),"
@@ -211,7 +215,7 @@ _POLICY = (
 
 
 def _hanging() -> str:
-    """Triggers, rules and policies."""
+    """Returns the query for triggers, rules and policies."""
     each = (
         ("pg_trigger", "trigger", "tgname", "tgrelid", _TRIGGER, "NOT x.tgisinternal AND x.tgparentid = 0"),
         ("pg_rewrite", "rule", "rulename", "ev_class", _RULE, "x.rulename <> '_RETURN'"),
@@ -285,7 +289,8 @@ def _extensions() -> str:
 
 
 def _comments() -> str:
-    """Comments on relations and their columns, constraints, functions, types and schemas; those of other objects by the server's own words."""
+    """Returns the query for comments on relations and their columns, constraints, functions, types and schemas; those of other objects by the server's
+    own words."""
     return (
         "SELECT d.classoid, d.objoid, d.objsubid, 'comment', concat(o.type, ' ', o.identity),"
         " CASE WHEN d.objsubid > 0 THEN d.objoid::regclass::text WHEN d.classoid IN ('pg_constraint'::regclass, 'pg_trigger'::regclass,"
@@ -301,7 +306,8 @@ def _comments() -> str:
 
 
 def _privileges() -> str:
-    """Who may do what beside the owner, whose name is another in each environment; nothing where that is what every new object has."""
+    """Returns the query for the privileges of others than the owner, whose name differs between environments. An object with the default privileges has
+    no row."""
     rows = " UNION ALL ".join(
         f"SELECT '{catalogue}'::regclass::oid AS classid, {oid} AS oid, {sub} AS sub, {acl} AS acl, {letter} AS letter, {owner} AS owner, x.xmin"
         f" FROM {source} WHERE {oid} >= {FIRST_OWN} AND {acl} IS NOT NULL"
@@ -345,7 +351,7 @@ def _privileges() -> str:
 
 
 def _visible(oid: str) -> str:
-    """Whether an identified object is the files' own: neither the server's nor greylag's."""
+    """Returns the SQL condition that an identified object belongs to the files: it is neither the server's nor greylag's."""
     return f"coalesce(o.schema, '') !~ '^pg_' AND o.schema IS DISTINCT FROM 'information_schema' AND {oid} NOT IN (SELECT oid FROM hidden)"
 
 

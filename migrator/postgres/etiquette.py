@@ -24,12 +24,12 @@ _CLOCK = "extract(epoch FROM pg_catalog.clock_timestamp())"
 
 
 def seconds(value: float) -> str:
-    """A time-out as the server takes it; see `pipelines.milliseconds`."""
+    """Returns a time-out as the server takes it; see `pipelines.milliseconds`."""
     return str(milliseconds(value))
 
 
 def settings(run: Run, step: plans.Step) -> dict[int, list[str]]:
-    """The settings of a transactional step: SQL by the index (from 1) of the statement before which it is sent.
+    """Returns the settings of a transactional step: SQL by the index (from 1) of the statement before which it is sent.
 
     The lock time-out begins with the first statement that stalls others and holds from there on; a file that sets lock_timeout itself is left alone.
     What the session has anyway is not sent, as long as no file has touched it.
@@ -65,7 +65,7 @@ def _rest(whole: float, share: float) -> str:
 
 
 def note_touches(run: Run, step: plans.Step) -> bool:
-    """Whether this step, or one before it in the session, may change the session's time-outs."""
+    """Notes in the session whether this step may change its time-outs, and returns whether this step or an earlier one may."""
     session = run.session
     session.timeouts_touched = session.timeouts_touched or readings.of(step).touches
     return session.timeouts_touched

@@ -20,7 +20,7 @@ SHALLOW = f"""(SELECT coalesce(pg_catalog.array_agg(k.transactionid) FILTER (WHE
 """A row of `xids` and `gone`, of a transaction that opened no subtransaction. (One that has written nothing has no id.)"""
 
 OWN_ID = "(SELECT ARRAY[pg_catalog.pg_current_xact_id()::xid] AS xids, '{}'::text[] AS gone)"
-"""The same of a transaction that has written nothing yet, and is only to tell what came after it."""
+"""The same row for a transaction that has written nothing yet; its id only separates what came before it from what comes after."""
 
 _OF_LOCKED = {
     "pg_attribute": "attrelid",
@@ -54,8 +54,8 @@ _WHOLE = (
 
 _OWN = """pg_catalog.age(x.xmin) <= 0
   AND pg_catalog.pg_xact_status((pg_catalog.pg_current_xact_id()::text::bigint - pg_catalog.age(x.xmin))::text::xid8) = 'in progress'"""
-"""Whether a visible row was written by this very transaction, its subtransactions included: nobody else's unfinished work is visible. (`age` counts
-from the own id, so it is a cheap filter before.)"""
+"""The condition that a visible row was written by this very transaction or a subtransaction of it: of work in progress only one's own is visible.
+(`age` counts back from the transaction's own id, which makes it a cheap first filter.)"""
 
 _LOCKED = """(SELECT k.relation FROM pg_catalog.pg_locks AS k WHERE k.pid = pg_catalog.pg_backend_pid() AND k.locktype = 'relation' AND k.relation >= 16384
   AND k.mode IN ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))"""
@@ -67,7 +67,7 @@ _ROWS = " UNION ALL ".join(
 
 DEEP = f"""(SELECT coalesce((SELECT pg_catalog.array_agg(w.xmin) FROM (SELECT r.xmin FROM ({_ROWS}) AS r GROUP BY 1) AS w), '{{}}') AS xids,
   {_GONE} AS gone FROM pg_catalog.pg_locks AS k WHERE {_OF_BACKEND})"""
-"""The same of a transaction that may have opened subtransactions: the ids that left a row in a catalogue. (A subtransaction's lock is given up when it
+"""The same row for a transaction that may have opened subtransactions: the ids that left a row in a catalogue. (A subtransaction's lock is given up when it
 ends, so the locks don't tell its id.)"""
 
 _ANYTHING = " UNION ALL ".join(f"SELECT x.xmin, true AS plain FROM pg_catalog.{name} AS x" for name in (*_OF_LOCKED, *_WHOLE))
@@ -78,7 +78,7 @@ _INDEXES = (
 
 
 def between(since: str, gone: str, *, indexes: bool) -> str:
-    """The same of work that committed by itself: every id that left a row after the transaction `since` (SQL) and before this one.
+    """Returns SQL for the same of work that committed by itself: every id that left a row after the transaction `since` (SQL) and before this one.
 
     Args:
         gone: SQL for an array of places that may have been removed.

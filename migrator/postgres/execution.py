@@ -1,7 +1,7 @@
 """Executes migrations in transactions: one migration, one transaction, no round trip of its own (architecture.md §2.4).
 
-**One pipeline for many migrations.** A pipeline is libpq's way to send many commands before their answers arrive, up to a Sync at its end. After an
-error the server skips every further command up to the Sync. Consecutive migrations share one pipeline, and each brings its own transaction:
+**One pipeline for many migrations.** A pipeline is libpq's way to send many messages before their answers arrive, up to a Sync at its end. After an
+error the server skips every further message up to the Sync. Consecutive migrations share one pipeline, and each brings its own transaction:
 
     BEGIN
     SET LOCAL synchronous_commit = off          if a later COMMIT of the pipeline waits for the disk
@@ -41,7 +41,7 @@ from migrator.goose import gounicode
 from migrator.goose.statements import Statement
 from migrator.planning import events, plans
 from migrator.postgres import blockers, etiquette, evidence, failures, history, locks, recording, rejections
-from migrator.postgres.pipelines import Command, Rows, command
+from migrator.postgres.pipelines import Message, Rows, message
 from migrator.postgres.reading import readings
 from migrator.postgres.reading.lock_classes import LockClass
 from migrator.postgres.reading.readings import Reading
@@ -73,7 +73,7 @@ def _is_pipelined(session: Session, step: plans.Step) -> bool:
     reading = readings.of(step)
     if not session.standard_strings or not reading.pipelined or reading.size > _LARGEST_PIPELINED:
         return False
-    return session.counts_characters or not reading.divided  # in an encoding with other rules, where commands end is the server's to say
+    return session.counts_characters or not reading.divided  # in other encodings only the server can tell where commands end
 
 
 # --- pipelines --------------------------------------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ class _Sent:
     """One message. `index` is its statement's, from 1; a statement of several commands has as many messages: `begins` is where in the statement's text
     this one's part begins, `last` whether it is the last."""
 
-    command: Command
+    message: Message
     role: _Role
     step: plans.Step
     index: int = 0
@@ -111,30 +111,30 @@ class _Sending:
 
 def _composed(run: Run, step: plans.Step, sending: _Sending, *, waits: bool) -> Iterator[_Sent]:
     each = not sending.bulk
-    yield _Sent(Command(b"BEGIN"), _Role.BEGIN, step)
+    yield _Sent(Message(b"BEGIN"), _Role.BEGIN, step)
     if sending.assist and step is sending.retried:
         for text in etiquette.assistance(sending.assist):
-            yield _Sent(Command(text.encode()), _Role.SETTING, step)
+            yield _Sent(Message(text.encode()), _Role.SETTING, step)
     reading = readings.of(step)
     if not waits and "synchronous_commit" not in reading.sets:
-        yield _Sent(Command(b"SET LOCAL synchronous_commit = off"), _Role.SETTING, step)
+        yield _Sent(Message(b"SET LOCAL synchronous_commit = off"), _Role.SETTING, step)
     settings = etiquette.settings(run, step)
     for index, statement in enumerate(step.statements, start=1):
         for text in settings.get(index, ()):
-            yield _Sent(Command(text.encode()), _Role.SETTING, step)
-        for begins, last, item in commands_of(statement, reading.statements[index - 1], flush=each):
+            yield _Sent(Message(text.encode()), _Role.SETTING, step)
+        for begins, last, item in messages_of(statement, reading.statements[index - 1], flush=each):
             yield _Sent(item, _Role.STATEMENT, step, index, begins, last)
     if run.versioning:
         yield _Sent(history.record(run.where, step, run.author, run.note(runs=reading.runs)), _Role.RECORD, step)
-    yield _Sent(Command(b"COMMIT", flush=True), _Role.COMMIT, step)
+    yield _Sent(Message(b"COMMIT", flush=True), _Role.COMMIT, step)
 
 
-def commands_of(statement: Statement, reading: Reading, *, flush: bool = False) -> Iterator[tuple[int, bool, Command]]:
-    """A statement's messages: where in its text each one's part begins, and whether it is the last. Each command is sent by itself, so that it has its
+def messages_of(statement: Statement, reading: Reading, *, flush: bool = False) -> Iterator[tuple[int, bool, Message]]:
+    """Returns a statement's messages: where in its text each one's part begins, and whether it is the last. Each command is sent by itself, so that it has its
     own result and stands in pg_stat_activity with its own text."""
     for number, (begins, part) in enumerate(reading.messages(statement.text), start=1):
         last = number > len(reading.separators)
-        yield begins, last, Command(gounicode.encode(part), flush=flush and last, streams=reading.returns)
+        yield begins, last, Message(gounicode.encode(part), flush=flush and last, streams=reading.returns)
 
 
 def _execute_pipelined(run: Run, steps: Sequence[plans.Step]) -> int:
@@ -153,7 +153,7 @@ def _execute_pipelined(run: Run, steps: Sequence[plans.Step]) -> int:
             failed = progress.sent[failure.index]
             run.session.rollback()
             if failure.sqlstate == failures.NO_SUCH_STATEMENT and failed.role is _Role.RECORD:
-                continue  # a file deallocated it; the session knows, and prepares it again
+                continue  # a file deallocated the prepared statement; the session has noted that, and prepares it again
             patience = retries.setdefault(failed.step.version, Patience())
             retry_or_raise(run, failed.step, failed.index, failure.behind(failed.begins), patience, _doing(failed.role, failed.step))
             sending = replace(sending, retried=failed.step, assist=patience.assist)
@@ -161,7 +161,7 @@ def _execute_pipelined(run: Run, steps: Sequence[plans.Step]) -> int:
 
 
 def _pipelined_length(session: Session, steps: Sequence[plans.Step]) -> int:
-    """How many steps in a row a pipeline can carry. One that may change how later ones are read is never among them."""
+    """Counts the steps at the beginning that a pipeline can carry. A step that may change how later ones are read ends the count."""
     return next((index for index, step in enumerate(steps) if not _is_pipelined(session, step)), len(steps))
 
 
@@ -185,14 +185,14 @@ class _Progress:
         self.began = self.last = time.monotonic()
         self.seconds: float | None = None
 
-    def sending(self, steps: Sequence[plans.Step], how: _Sending) -> Iterator[Command]:
+    def sending(self, steps: Sequence[plans.Step], how: _Sending) -> Iterator[Message]:
         place = 0
         for number, step in enumerate(steps, start=1):
             waits = number == len(steps) or number % _FLUSHED_EACH == 0
             for item in _composed(self.run, step, how, waits=waits):
                 self.sent[place] = item
                 place += 1
-                yield item.command
+                yield item.message
 
     def on_result(self, index: int, rows: Rows) -> None:
         item = self.sent.pop(index)
@@ -281,7 +281,7 @@ def _budget_used_up(error: errors.GreylagError, blocker: blockers.Blocker, patie
 
 
 def _execute_alone(run: Run, step: plans.Step) -> None:
-    """One migration in a transaction over the simple protocol, as goose sends it."""
+    """Executes one migration in a transaction over the simple protocol, as goose does."""
     refuse_nul(step)
     patience, started = Patience(), set[int]()
     while True:
@@ -341,15 +341,15 @@ def record(run: Run, step: plans.Step, duration: float | None, since: str = "") 
 
 
 def own_id(session: Session) -> str:
-    """The id of a transaction of its own, as SQL: what is written from now on has a later one."""
+    """Takes a transaction id and returns it as SQL: everything that is written from now on has a later one."""
     return f"'{session.query('SELECT pg_catalog.pg_current_xact_id()::xid')[0][0]}'::xid"
 
 
 def send(session: Session, texts: Iterable[str]) -> None:
-    """Commands of greylag's own without a result, in one round trip."""
-    commands = [replace(command(text), wants_rows=False) for text in texts]
-    if commands:
-        session.batch(commands)
+    """Sends commands of greylag's own without a result, in one round trip."""
+    messages = [replace(message(text), wants_rows=False) for text in texts]
+    if messages:
+        session.batch(messages)
 
 
 def refuse_nul(step: plans.Step) -> None:

@@ -31,7 +31,7 @@ NOT_IN_TRANSACTION = frozenset({"25001", "2D000"})
 """What the server answers to VACUUM and its like inside a transaction, and to a procedure that commits there."""
 
 RETRIED = frozenset({LOCK_NOT_AVAILABLE, DEADLOCK, SERIALIZATION})
-"""Failures that another moment cures; the transaction was rolled back as a whole, so it can simply be sent again."""
+"""Failures that don't happen again when tried later; the transaction was rolled back as a whole, so it can simply be sent again."""
 
 _GONE = frozenset({"57P01", "57P02", "57P03", "57P05", "08000", "08001", "08003", "08004", "08006"})
 """The server shuts down, starts up or dropped the connection. (08P01 is a fault of the statement: `$1` without a parameter.)"""
@@ -39,7 +39,7 @@ _GONE = frozenset({"57P01", "57P02", "57P03", "57P05", "08000", "08001", "08003"
 
 @dataclass(eq=False)
 class ServerFailure(Exception):
-    """An error that the server reported. `position` counts from 1; `index` is the command's place in its pipeline."""
+    """An error that the server reported. `position` counts from 1; `index` is the message's position in its pipeline, from 0."""
 
     sqlstate: str
     severity: str
@@ -57,7 +57,7 @@ class ServerFailure(Exception):
         return replace(self, index=index)
 
     def behind(self, characters: int) -> ServerFailure:
-        """The failure of a part of a text, as one of the whole text, in which the part begins behind so many characters."""
+        """Returns a part's failure as a failure of the whole text, in which the part begins behind so many characters."""
         return self if self.position is None or not characters else replace(self, position=self.position + characters)
 
 
@@ -82,30 +82,30 @@ def from_result(result: pq.abc.PGresult) -> ServerFailure:
 
 
 def is_of_libpq(result: pq.abc.PGresult) -> bool:
-    """Whether libpq made up an error result by itself, because no answer came: every error of a server has an SQLSTATE."""
+    """Tells whether libpq itself made an error result because no answer came: every error of a server has an SQLSTATE."""
     return result.error_field(pq.DiagnosticField.SQLSTATE) is None
 
 
 def ends_session(result: pq.abc.PGresult) -> bool:
-    """Whether the server closes the connection after this error (severity FATAL or PANIC; PostgreSQL documentation, "Message Severity Levels")."""
+    """Tells whether the server closes the connection after this error (severity FATAL or PANIC; PostgreSQL documentation, "Message Severity Levels")."""
     wanted = (pq.DiagnosticField.SEVERITY_NONLOCALIZED, pq.DiagnosticField.SEVERITY)
     return any(result.error_field(field) in (b"FATAL", b"PANIC") for field in wanted)
 
 
 def text_of(result: pq.abc.PGresult) -> str:
-    """What libpq itself says about a result."""
+    """Returns libpq's own message about a result."""
     return (result.error_message or b"").decode("utf-8", "replace").strip()
 
 
 def interrupted() -> errors.Interrupted:
-    """The error of a run that was told to stop."""
+    """Returns the error of a run that was told to stop."""
     return errors.Interrupted(
         "the run was cancelled", hint="run the same command again: what was finished is recorded, what was not was rolled back"
     )
 
 
 def connection_lost(said: str) -> errors.Unavailable:
-    """The error of a session that ended under a run."""
+    """Returns the error of a session that ended under a run."""
     first = redaction.redact(said.strip().split("\n")[0])
     return errors.Unavailable(
         f"the connection to PostgreSQL was lost: {first or 'no reason given'}",
@@ -115,7 +115,7 @@ def connection_lost(said: str) -> errors.Unavailable:
 
 
 def of_server(failure: ServerFailure, doing: str) -> errors.GreylagError:
-    """The error for a failure of a command of greylag's own; `doing` says what it was for ("to read the history")."""
+    """Returns the error for a failure of a command of greylag's own; `doing` says what it was for ("to read the history")."""
     message = f"failed {doing}: {failure}"
     kind, code, hint = classify(failure)
     if failure.sqlstate == _UNDEFINED_COLUMN:  # the table was there before, and is not goose's
@@ -124,7 +124,7 @@ def of_server(failure: ServerFailure, doing: str) -> errors.GreylagError:
 
 
 def classify(failure: ServerFailure) -> tuple[type[errors.GreylagError], str | None, str]:
-    """Class, code and hint of a server's failure, by its SQLSTATE."""
+    """Returns class, code and hint of a server's failure, by its SQLSTATE."""
     state = failure.sqlstate
     if state == INSUFFICIENT_PRIVILEGE:
         return errors.LoginFailed, "permission-denied", "grant the role what it needs, or name the owning role (owner_role) to SET ROLE to"
@@ -170,13 +170,13 @@ ENCODE = "a password with @ : / ? # % or a space must be percent-encoded in a UR
 
 
 def said_without(raw: str, secrets: tuple[str, ...]) -> str:
-    """libpq's words in one line, without secrets."""
+    """Returns libpq's words in one line, without secrets."""
     lines = [line.strip() for line in redaction.redact(raw, secrets).splitlines() if line.strip()]
     return re.sub(r"^connection (?:failed|is bad): ", "", "; ".join(lines))
 
 
 def of_connect(raw: str, hosts: str, database: str, secrets: tuple[str, ...]) -> errors.GreylagError:
-    """The error of a connection that was not made. libpq hands on the server's text only, without its SQLSTATE, so the text decides; an
+    """Returns the error of a connection that was not made. libpq hands on the server's text only, without its SQLSTATE, so the text decides; an
     unknown text (a server that speaks another language) counts as unavailable, which a retry may cure."""
     text = said_without(raw, secrets)
     if _MISUNDERSTOOD.search(text):

@@ -3,7 +3,7 @@
     sent:      BEGIN  statement  statement  INSERT INTO goose_db_version …  COMMIT  Sync
     answered:  BEGIN  statement  ERROR (what is behind it is skipped, up to the Sync)
 
-Commands run ahead of their answers by `_WINDOW` at most. The server holds answers back until it is asked to send them: by a Flush behind a command whose
+Messages run ahead of their answers by `_WINDOW` at most. The server holds answers back until it is asked to send them: by a Flush behind a message whose
 result somebody waits for, by one before a wait, or by the Sync.
 """
 
@@ -13,25 +13,25 @@ from collections import deque
 from collections.abc import Iterable
 
 from migrator.postgres import failures
-from migrator.postgres.pipelines import Command, OnResult
+from migrator.postgres.pipelines import Message, OnResult
 from migrator.postgres.wire import Wire
 
 _WINDOW = 512
-"""Commands that are sent ahead of their results: enough that no round trip is waited for, few enough to be held in memory."""
+"""Messages that are sent ahead of their results: enough that no round trip is waited for, few enough to be held in memory."""
 
-_PREPARING = Command(b"")
+_PREPARING = Message(b"")
 """Stands for the preparing of a statement, which has no rows."""
 
 
 class Flight:
     """One pipeline on its way: what was sent and not yet answered, and when results must be asked for."""
 
-    def __init__(self, wire: Wire, commands: Iterable[Command], on_result: OnResult) -> None:
+    def __init__(self, wire: Wire, messages: Iterable[Message], on_result: OnResult) -> None:
         self.wire = wire
         self.pgconn = wire.pgconn
-        self.commands = iter(commands)
+        self.messages = iter(messages)
         self.on_result = on_result
-        self.waiting: deque[tuple[Command, bool]] = deque()  # with whether it is only the preparing of the command
+        self.waiting: deque[tuple[Message, bool]] = deque()  # with whether it is only the preparing of the message
         self.unasked = 0  # the latest of `waiting` whose results the server may still hold back
         self.failure: failures.ServerFailure | None = None
 
@@ -41,7 +41,7 @@ class Flight:
         position, sent_all = 0, False
         while not sent_all or self.waiting:
             while not sent_all and len(self.waiting) < _WINDOW:
-                item = next(self.commands, None) if self.failure is None else None
+                item = next(self.messages, None) if self.failure is None else None
                 if item is None:
                     self.wire.sync()
                     sent_all = True
@@ -55,7 +55,7 @@ class Flight:
         self.wire.results()  # the answer to Sync
         return self.failure
 
-    def send(self, item: Command) -> None:
+    def send(self, item: Message) -> None:
         if item.name and item.name not in self.wire.prepared:
             self.pgconn.send_prepare(item.name, item.text, item.types or None)
             self.wire.prepared.add(item.name)
@@ -68,7 +68,7 @@ class Flight:
         if item.flush:
             self.ask()
 
-    def append(self, item: Command, *, preparing: bool = False) -> None:
+    def append(self, item: Message, *, preparing: bool = False) -> None:
         self.waiting.append((item, preparing))
         self.unasked += 1
 
@@ -77,7 +77,7 @@ class Flight:
         self.unasked = 0
 
     def receive(self, position: int) -> int:
-        """Reads the results of the oldest command; returns how many commands of the caller that was."""
+        """Reads the results of the oldest message; returns how many of the caller's messages that was."""
         item, preparing = self.waiting.popleft()
         self.unasked = min(self.unasked, len(self.waiting))
         try:

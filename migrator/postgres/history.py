@@ -1,4 +1,4 @@
-"""goose's version table and greylag's tables beside it: how they are made, read and written (goose.md §4); `places` says where they are."""
+"""goose's version table and greylag's tables beside it: how they are made, read and written (goose.md §4); `history_tables` says where they are."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from migrator import errors, targets
 from migrator.planning import history, plans
 from migrator.postgres import evidence, failures, visibility
-from migrator.postgres.pipelines import BIGINT, DOUBLE, Command, Rows, command
-from migrator.postgres.places import FACTS, Place, quote
+from migrator.postgres.history_tables import FACTS, HistoryTables, quote
+from migrator.postgres.pipelines import BIGINT, DOUBLE, Message, Rows, message
 from migrator.postgres.session import Session
 
 _CREATE_HISTORY = """CREATE TABLE {table} (
@@ -55,7 +55,7 @@ TIME = "'YYYY-MM-DD\"T\"HH24:MI:SS.US'"
 # --- reading ----------------------------------------------------------------------------------------------------------------------
 
 
-def read(session: Session, where: Place) -> history.History:
+def read(session: Session, where: HistoryTables) -> history.History:
     """Reads goose's rows, newest first, and greylag's facts. Writes nothing. `Fact.down_text` stays empty.
 
     Raises LoginFailed (no SELECT on the table), PlanRefused (`rows-hidden`) and what the connection raises.
@@ -66,15 +66,15 @@ def read(session: Session, where: Place) -> history.History:
     return history.History(targets.Engine.POSTGRES, exists=False, table=where.given, elsewhere=visibility.elsewhere(session, where))
 
 
-def read_complete(session: Session, where: Place, *more: Command) -> tuple[history.History, list[Rows]] | None:
-    """As `read`, in one round trip, with the answers to `more`; None unless all tables are there. Raises as `read`."""
+def read_complete(session: Session, where: HistoryTables, *more: Message) -> tuple[history.History, list[Rows]] | None:
+    """Reads as `read` does, in one round trip, with the answers to `more`; None unless all tables are there. Raises as `read`."""
     visibility.require_all_rows(session, where)
     with _reading(where):
         found = _read_at_once(session, where, _read_rows(where), _read_facts(where), *more)
     return (_history(where, (found[0], found[1])), found[2:]) if found else None
 
 
-def _history(where: Place, found: tuple[Rows, Rows]) -> history.History:
+def _history(where: HistoryTables, found: tuple[Rows, Rows]) -> history.History:
     rows, facts = found
     return history.History(
         targets.Engine.POSTGRES,
@@ -85,8 +85,8 @@ def _history(where: Place, found: tuple[Rows, Rows]) -> history.History:
     )
 
 
-def _read(session: Session, where: Place, rows: str, facts: str) -> tuple[Rows, Rows] | None:
-    """The answers to a query of goose's table and to one of the facts; None when goose's table is absent."""
+def _read(session: Session, where: HistoryTables, rows: str, facts: str) -> tuple[Rows, Rows] | None:
+    """Returns the answers to a query of goose's table and to one of the facts; None when goose's table is absent."""
     if not where.schema:
         return None
     visibility.require_all_rows(session, where)
@@ -99,17 +99,17 @@ def _read(session: Session, where: Place, rows: str, facts: str) -> tuple[Rows, 
             return None
         if side is None:
             return session.query(rows), []
-        first, second = session.batch([command(rows), command(facts)])
+        first, second = session.batch([message(rows), message(facts)])
         return first, second
 
 
-def _read_at_once(session: Session, where: Place, rows: str, facts: str, *more: Command) -> list[Rows] | None:
-    """All answers in one round trip, where the tables were there when the session began; None when one is gone since. (The server's log would tell of
+def _read_at_once(session: Session, where: HistoryTables, rows: str, facts: str, *more: Message) -> list[Rows] | None:
+    """Returns all answers in one round trip, where the tables were there when the session began; None when one is gone since. (The server's log would tell of
     every query of a table that isn't there, so it isn't simply tried.)"""
     if not where.complete:
         return None
     try:
-        return session.batch([command(rows), command(facts), *more])
+        return session.batch([message(rows), message(facts), *more])
     except failures.ServerFailure as failure:
         if failure.sqlstate != failures.UNDEFINED_TABLE:
             raise
@@ -117,15 +117,15 @@ def _read_at_once(session: Session, where: Place, rows: str, facts: str, *more: 
 
 
 @contextlib.contextmanager
-def _reading(where: Place) -> Iterator[None]:
+def _reading(where: HistoryTables) -> Iterator[None]:
     try:
         yield
     except failures.ServerFailure as failure:
         raise failures.of_server(failure, f"to read {where.given}") from None
 
 
-def read_outline(session: Session, where: Place) -> history.Outline | None:
-    """The history as two aggregates, whose reading costs a tenth of the rows'. None for the absent table and for one that holds
+def read_outline(session: Session, where: HistoryTables) -> history.Outline | None:
+    """Returns the history as two aggregates of numbers, whose reading costs a tenth of the rows'. None for the absent table and for one that holds
     rows with `is_applied` false (goose.md §4.4): those need the whole history.
 
     Raises as `read`.
@@ -157,11 +157,11 @@ def read_outline(session: Session, where: Place) -> history.Outline | None:
     )
 
 
-def _read_rows(where: Place) -> str:
+def _read_rows(where: HistoryTables) -> str:
     return f"SELECT version_id, is_applied, pg_catalog.to_char(tstamp, {TIME}), id FROM {where.table} ORDER BY id DESC"
 
 
-def _outline_of_facts(where: Place) -> str:
+def _outline_of_facts(where: HistoryTables) -> str:
     return (
         # no file's name holds a slash
         "SELECT pg_catalog.string_agg(pg_catalog.concat(f.version, '/', f.size, '/', f.name), '/'), pg_catalog.count(f.oldest_app)"
@@ -169,7 +169,7 @@ def _outline_of_facts(where: Place) -> str:
     )
 
 
-def _read_facts(where: Place) -> str:
+def _read_facts(where: HistoryTables) -> str:
     return (
         "SELECT version, row_id, name, checksum, size, bundle, run_id, applied_by,"
         f" pg_catalog.to_char(applied_at AT TIME ZONE 'UTC', {TIME}), seconds, oldest_app FROM {where.facts}"
@@ -204,8 +204,8 @@ def _fact(row: Sequence[str | None]) -> history.Fact:
     )
 
 
-def read_content(session: Session, where: Place, version: int) -> bytes | None:
-    """The recorded file of an applied version."""
+def read_content(session: Session, where: HistoryTables, version: int) -> bytes | None:
+    """Returns the recorded file of an applied version."""
     try:
         if session.query("SELECT pg_catalog.to_regclass($1)", where.facts)[0][0] is None:
             return None
@@ -225,7 +225,7 @@ _COMPRESSED_FROM = 64 * 1024
 
 
 def _stored(content: bytes) -> tuple[bytes, str]:
-    """A file's content as it is stored, and its encoding."""
+    """Returns a file's content as it is stored, and its encoding."""
     return (zlib.compress(content, 1), _ZLIB) if len(content) >= _COMPRESSED_FROM else (content, "")
 
 
@@ -238,7 +238,7 @@ WHERE NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') LIMIT 1"""
 """A schema of the search path that exists and may not be used: PostgreSQL passes it over as if it did not exist."""
 
 
-def _without_schema(session: Session, where: Place) -> errors.GreylagError:
+def _without_schema(session: Session, where: HistoryTables) -> errors.GreylagError:
     try:
         unusable = session.query(_UNUSABLE)
     except failures.ServerFailure as failure:
@@ -263,7 +263,7 @@ _RACES = frozenset({failures.UNIQUE_VIOLATION, failures.DUPLICATE_TABLE})
 _MOST_TRIES = 5  # each lost race leaves one table less to make
 
 
-def ensure(session: Session, where: Place) -> None:
+def ensure(session: Session, where: HistoryTables) -> None:
     """Creates goose's table with row 0, and greylag's tables, in one transaction; what exists stays as it is, also where goose, which knows no lock
     by default, makes its table at the same moment.
 
@@ -288,7 +288,7 @@ def ensure(session: Session, where: Place) -> None:
             raise failures.of_server(failure, f"to create {where.given} and greylag's tables in schema {where.schema}") from None
 
 
-def _create_missing(session: Session, where: Place) -> None:
+def _create_missing(session: Session, where: HistoryTables) -> None:
     tables = session.query(
         "SELECT " + ", ".join(f"pg_catalog.to_regclass(${n})" for n in (1, 2, 3, 4)),
         where.table,
@@ -297,20 +297,20 @@ def _create_missing(session: Session, where: Place) -> None:
         where.described,
     )
     missing = [name is None for name in tables[0]]
-    wanted: list[Command] = []
+    wanted: list[Message] = []
     if missing[0]:
-        wanted.append(command(_CREATE_HISTORY.format(table=where.table)))
-        wanted.append(command(f"INSERT INTO {where.table} (version_id, is_applied) VALUES ($1, true)", 0))
+        wanted.append(message(_CREATE_HISTORY.format(table=where.table)))
+        wanted.append(message(f"INSERT INTO {where.table} (version_id, is_applied) VALUES ($1, true)", 0))
     if missing[1]:
-        wanted.append(command(_CREATE_FACTS.format(facts=where.facts)))
+        wanted.append(message(_CREATE_FACTS.format(facts=where.facts)))
     if missing[2]:
-        wanted.append(command(_CREATE_JOURNAL.format(journal=where.journal)))
+        wanted.append(message(_CREATE_JOURNAL.format(journal=where.journal)))
     if any(missing[1:]):
         from migrator.postgres import recording
 
         wanted += recording.creating(where)
     if wanted:
-        session.batch([command("BEGIN"), *wanted, command("COMMIT")])
+        session.batch([message("BEGIN"), *wanted, message("COMMIT")])
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------------------
@@ -337,9 +337,9 @@ class Author:
 
 
 def record(
-    where: Place, step: plans.Step, author: Author, note: str, *, clear_journal: bool = False, seconds: float | None = None
-) -> Command:
-    """The one statement that records a step: goose's row and greylag's fact for Up, their removal for Down; it returns the seconds.
+    where: HistoryTables, step: plans.Step, author: Author, note: str, *, clear_journal: bool = False, seconds: float | None = None
+) -> Message:
+    """Returns the one statement that records a step: goose's row and greylag's fact for Up, their removal for Down; it returns the seconds.
 
     Args:
         note: SQL for what the transaction notes of itself (`evidence`).
@@ -354,14 +354,14 @@ def record(
         for name in ("xids", "gone")
     )
     if step.direction is targets.Direction.DOWN:
-        return command(
+        return message(
             f"WITH gone AS (DELETE FROM {where.table} WHERE version_id = $1), facts AS (DELETE FROM {where.facts} WHERE version = $1){clear}"
             f" INSERT INTO {where.described} (version, direction, classid, objid, sub, kind, identity, parent, definition, basis, owner, stamp, server)"
             f" SELECT $1, 'down', 0, 0, 0, 'note', '', '', ({xids})::text, ({gone})::text, '', '', 0 FROM {note} AS e RETURNING coalesce($2, {_SECONDS})",
             step.version,
             seconds,
         )
-    item = command(
+    item = message(
         f"WITH recorded AS (INSERT INTO {where.table} (version_id, is_applied, tstamp) VALUES ($1, true, pg_catalog.clock_timestamp())"
         f" RETURNING id){clear} INSERT INTO {where.facts} AS f ({_FACT_COLUMNS}, xids, gone)"
         f" SELECT $1, id, $2, $3, $4, $5, $6, $7, $8, $9, pg_catalog.clock_timestamp(), coalesce($10, {_SECONDS}), $11, {xids}, {gone}"
@@ -383,16 +383,16 @@ def record(
 
 
 def _prepared_name(author: Author, note: str) -> bytes:
-    """Nearly every transaction of a run ends with this statement: parsed and planned once it costs the server a third. The name is the run's
-    own, as a pooler of sessions may hand on a session with what an earlier run prepared."""
+    """Names the statement that ends nearly every transaction of a run: parsed and planned once, it costs the server a third. Each run has names
+    of its own, because a session pooler may hand on a session with the statements that an earlier run prepared."""
     depth = "deep" if note is evidence.DEEP else "plain"
     return f"greylag_record_{depth}_{author.run_id[:12]}".encode()
 
 
-def write_facts(session: Session, where: Place, facts: Sequence[history.Fact]) -> None:
+def write_facts(session: Session, where: HistoryTables, facts: Sequence[history.Fact]) -> None:
     """Writes facts for rows that exist (baseline), all or none."""
-    commands = [
-        command(
+    messages = [
+        message(
             f"INSERT INTO {where.facts} ({_FACT_COLUMNS}) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::timestamptz, $12, $13::bigint{_UPSERT}",
             item.version,
             int(item.row_identity),
@@ -410,19 +410,19 @@ def write_facts(session: Session, where: Place, facts: Sequence[history.Fact]) -
         for item in facts
     ]
     try:
-        session.batch([command("BEGIN"), *commands, command("COMMIT")])
+        session.batch([message("BEGIN"), *messages, message("COMMIT")])
     except failures.ServerFailure as failure:
         session.rollback()
         raise failures.of_server(failure, f"to write {FACTS}") from None
 
 
-def renumber(session: Session, where: Place, version: int, fact: history.Fact) -> None:
+def renumber(session: Session, where: HistoryTables, version: int, fact: history.Fact) -> None:
     """Moves all that is recorded of an applied version to the fact's number; goose's row keeps its place and its time."""
-    commands = [
-        command(f"UPDATE {where.table} SET version_id = $2 WHERE version_id = $1", version, fact.version),
-        command(f"UPDATE {where.described} SET version = $2 WHERE version = $1", version, fact.version),
-        command(f"DELETE FROM {where.facts} WHERE version = $1", fact.version),  # of a row that is gone
-        command(
+    messages = [
+        message(f"UPDATE {where.table} SET version_id = $2 WHERE version_id = $1", version, fact.version),
+        message(f"UPDATE {where.described} SET version = $2 WHERE version = $1", version, fact.version),
+        message(f"DELETE FROM {where.facts} WHERE version = $1", fact.version),  # of a row that is gone
+        message(
             f"UPDATE {where.facts} SET version = $2, name = $3, checksum = $4, size = $5, file_content = $6, file_encoding = $7 WHERE version = $1",
             version,
             fact.version,
@@ -433,7 +433,7 @@ def renumber(session: Session, where: Place, version: int, fact: history.Fact) -
         ),
     ]
     try:
-        session.batch([command("BEGIN"), *commands, command("COMMIT")])
+        session.batch([message("BEGIN"), *messages, message("COMMIT")])
     except failures.ServerFailure as failure:
         session.rollback()
         raise failures.of_server(failure, f"to write {where.given} and {FACTS}") from None

@@ -47,7 +47,7 @@ def check(section: Section) -> Iterator[Found]:
                 yield Found("H06", _characters(text, node.location), f"the database {node.catalogname} is written into the file")
 
 
-def _columns(text: str, command: grammar.Command) -> Iterator[Found]:
+def _columns(text: str, command: grammar.ParsedCommand) -> Iterator[Found]:
     kinds = grammar.kinds()
     altered = ""  # `ALTER COLUMN a TYPE …` names its column above the definition
     for node in walk(command.node):

@@ -10,8 +10,8 @@ from migrator import targets
 from migrator.planning import journal, plans, questions
 from migrator.postgres import failures
 from migrator.postgres.history import TIME, Author
-from migrator.postgres.pipelines import Command, command
-from migrator.postgres.places import Place
+from migrator.postgres.history_tables import HistoryTables
+from migrator.postgres.pipelines import Message, message
 from migrator.postgres.session import Session
 
 
@@ -24,11 +24,11 @@ class Journalled:
 
 
 def entry(
-    where: Place, step: plans.Step, index: int, state: journal.State, author: Author, note: str, before: str | None = None
-) -> Command:
+    where: HistoryTables, step: plans.Step, index: int, state: journal.State, author: Author, note: str, before: str | None = None
+) -> Message:
     """Writes one entry of the journal. `note` is SQL for what the transaction notes of itself (`evidence`)."""
     digest = journal.digest(step.statements[index - 1], step.direction)
-    return command(
+    return message(
         f"INSERT INTO {where.journal} (version, direction, statement, digest, state, run_id, at, before, xids, gone)"
         f" SELECT $1, $2, $3, $4, $5, $6, pg_catalog.clock_timestamp(), $7, e.xids, e.gone FROM {note} AS e",
         step.version,
@@ -41,21 +41,21 @@ def entry(
     )
 
 
-def since(where: Place, step: plans.Step, index: int) -> str:
-    """SQL for the id of the transaction that wrote a statement's *started* row."""
+def since(where: HistoryTables, step: plans.Step, index: int) -> str:
+    """Returns SQL for the id of the transaction that wrote a statement's *started* row."""
     return (
         f"coalesce((SELECT (s.xids)[1] FROM {where.journal} AS s WHERE s.version = {step.version} AND s.statement = {index}"
         f" AND s.state = '{journal.State.STARTED}' ORDER BY s.id DESC LIMIT 1), pg_catalog.pg_current_xact_id()::xid)"
     )
 
 
-def read(session: Session, where: Place, version: int) -> list[Journalled]:
-    """The journal's entries of one migration, oldest first."""
+def read(session: Session, where: HistoryTables, version: int) -> list[Journalled]:
+    """Returns the journal's entries of one migration, oldest first."""
     return [_journalled(row) for row in session.query(f"{_selected(where)} WHERE version = $1 ORDER BY id", version)]
 
 
-def read_all(session: Session, where: Place) -> tuple[journal.Entry, ...]:
-    """The entries of every migration, oldest first; none without the table. Raises as `failures.of_server`."""
+def read_all(session: Session, where: HistoryTables) -> tuple[journal.Entry, ...]:
+    """Returns the entries of every migration, oldest first; none without the table. Raises as `failures.of_server`."""
     try:
         if session.query("SELECT pg_catalog.to_regclass($1)", where.journal)[0][0] is None:
             return ()
@@ -64,7 +64,7 @@ def read_all(session: Session, where: Place) -> tuple[journal.Entry, ...]:
         raise failures.of_server(failure, f"to read {journal.TABLE}") from None
 
 
-def _selected(where: Place) -> str:
+def _selected(where: HistoryTables) -> str:
     moment = f"pg_catalog.to_char(at AT TIME ZONE 'UTC', {TIME})"
     return f"SELECT run_id, version, direction, statement, digest, state, {moment}, before FROM {where.journal}"
 
@@ -83,7 +83,7 @@ def _journalled(row: Sequence[str | None]) -> Journalled:
     return Journalled(entry, before)
 
 
-def answer(session: Session, where: Place, version: int, index: int, state: journal.State, run_id: str) -> None:
+def answer(session: Session, where: HistoryTables, version: int, index: int, state: journal.State, run_id: str) -> None:
     """Writes a person's answer about a statement whose outcome is unknown.
 
     The empty digest says that the answer holds whatever the file says now. Raises NotFound (`no-question`) when no entry asks.

@@ -111,8 +111,8 @@ def _prove(session: Session, pid: str, probe: Callable[[], int]) -> None:
         again, locks = session.query(_PROOF)[0]
         own = again == pid and locks == "1"
         if own and str(session.login_pid) != pid:
-            # A pooler is in between. If the connection it gave us is given to somebody else while ours is open, it pools transactions; if it
-            # lets none begin, statements.
+            # A pooler is in between. It pools transactions if a second connection gets our backend while ours is open, and statements if no
+            # transaction may begin.
             other = probe()
             own = bool(other) and str(other) != pid and session.query(_PROOF)[0][0] == pid
     except failures.ServerFailure as failure:

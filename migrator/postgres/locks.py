@@ -25,7 +25,7 @@ class Timeouts:
 
 
 def timeouts(lock_class: LockClass, file: notes.Notes, *, lock_timeout: float, statement_timeout: float, budget: float) -> Timeouts:
-    """The time-outs for one statement; the file's own notes win over the run's.
+    """Returns the time-outs for one statement; the file's own notes win over the run's.
 
     Work that stalls nobody gets no lock time-out: CREATE INDEX CONCURRENTLY under a short one leaves an invalid index behind (postgresql.md §3).
     """
@@ -38,18 +38,18 @@ def timeouts(lock_class: LockClass, file: notes.Notes, *, lock_timeout: float, s
 
 
 def least(whole: float) -> float:
-    """Seconds that a wait is always given, whatever earlier ones have used up: enough for a lock that is about to become free."""
+    """Returns the seconds that a wait is always given, whatever earlier ones have used up: enough for a lock that is about to become free."""
     return whole / 8
 
 
 def share(whole: float, waits: int) -> float:
-    """Seconds for each of the waits of one statement, so that all together take no longer than `whole`; 0 stays 0, no limit."""
+    """Returns the seconds for each of the waits of one statement, so that all together take no longer than `whole`; 0 stays 0, no limit."""
     return max(whole / max(waits, 1), least(whole))
 
 
 def longest(whole: float) -> float:
-    """Seconds after its first strong lock beyond which a transaction can't only have waited: it works, others are stalled by that, and a lock that
-    is given up too soon would only have the work done again."""
+    """Returns the seconds after its first strong lock beyond which a transaction can't only have waited. It works then, which stalls the others anyway,
+    and a lock that is given up too soon would only mean that the work is done again."""
     return 2 * whole
 
 
@@ -60,6 +60,6 @@ are stalled for at most a fifth of the time."""
 
 
 def delay(attempt: int, chance: Callable[[], float] = random.random) -> float:
-    """Seconds to wait before try number `attempt` + 1: growing, and with jitter, so that several runs don't stay in step."""
+    """Returns the seconds to wait before try number `attempt` + 1: growing, and with jitter, so that several runs don't stay in step."""
     longest = min(_LONGEST_DELAY, _FIRST_DELAY * 1.6 ** (attempt - 1))
     return longest * (0.5 + 0.5 * chance())

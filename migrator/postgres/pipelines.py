@@ -1,7 +1,7 @@
-"""The commands of a pipeline: greylag's own with parameters, a migration's statements as they are.
+"""The messages of a pipeline: greylag's own commands with parameters, a migration's commands as they are.
 
-    command("SELECT pg_catalog.pg_try_advisory_lock($1)", 4097083626)      greylag's own, whose rows are wanted
-    Command(b"ALTER TABLE users ADD COLUMN name text")                     a migration's statement, unchanged; its rows are thrown away
+    message("SELECT pg_catalog.pg_try_advisory_lock($1)", 4097083626)      greylag's own, whose rows are wanted
+    Message(b"ALTER TABLE users ADD COLUMN name text")                     a migration's command, unchanged; its rows are thrown away
 
 `Session.pipeline` sends them, `flight` keeps count of those without an answer.
 """
@@ -16,8 +16,8 @@ TEXT, BIGINT, BYTEA, DOUBLE = 25, 20, 17, 701
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """One command of a pipeline: SQL with `$1` parameters of greylag's own, or a migration's statement without any.
+class Message:
+    """One message of a pipeline: a command of greylag's own with `$1` parameters, or a migration's without any.
 
     `name` makes it a prepared statement, parsed once in a session. `flush` asks the server to send its result at once,
     `streams` says that it may return many rows, which are to be thrown away as they come.
@@ -33,8 +33,8 @@ class Command:
     streams: bool = False
 
 
-def command(text: str, *parameters: str | int | float | bytes | None) -> Command:
-    """A command of greylag's own, whose result is wanted."""
+def message(text: str, *parameters: str | int | float | bytes | None) -> Message:
+    """Returns the message for a command of greylag's own, whose rows are wanted."""
     values: list[bytes | None] = []
     types: list[int] = []
     for value in parameters:
@@ -45,7 +45,7 @@ def command(text: str, *parameters: str | int | float | bytes | None) -> Command
             values.append(None if value is None else str(value).encode("utf-8", "surrogateescape"))
             types.append(_type_of(value))
     formats = tuple(int(kind == BYTEA) for kind in types) if BYTEA in types else None  # a file is sent as it is, not as hexadecimal text
-    return Command(text.encode(), tuple(values), tuple(types), wants_rows=True, formats=formats)
+    return Message(text.encode(), tuple(values), tuple(types), wants_rows=True, formats=formats)
 
 
 def _type_of(value: str | int | float | None) -> int:
@@ -55,7 +55,7 @@ def _type_of(value: str | int | float | None) -> int:
 
 
 def milliseconds(seconds: float) -> int:
-    """A time-out as the server takes it: whole milliseconds, at least one unless it is 0 for none."""
+    """Returns a time-out as the server takes it: whole milliseconds, at least one unless it is 0 for none."""
     return max(round(seconds * 1000), 1) if seconds > 0 else 0
 
 

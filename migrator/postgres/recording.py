@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from migrator.engines import Finding, SchemaCheck
 from migrator.planning import schema_facts
 from migrator.postgres import describing, failures
-from migrator.postgres.pipelines import Command, Rows, command
-from migrator.postgres.places import Place
+from migrator.postgres.history_tables import HistoryTables
+from migrator.postgres.pipelines import Message, Rows, message
 from migrator.postgres.session import Session
 
 CREATE = """CREATE TABLE IF NOT EXISTS {described} (
@@ -48,17 +48,17 @@ def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _home(where: Place) -> str:
+def _home(where: HistoryTables) -> str:
     return _HOME.format(table=_literal(where.table))
 
 
-def creating(where: Place) -> list[Command]:
-    """The commands that make the table, and that give the tables of an earlier greylag their new columns."""
+def creating(where: HistoryTables) -> list[Message]:
+    """Returns the messages that create the table, and give the tables of an earlier greylag their new columns."""
     return [
-        command(CREATE.format(described=where.described)),
-        command(f"ALTER TABLE {where.facts} ADD COLUMN IF NOT EXISTS xids xid[], ADD COLUMN IF NOT EXISTS gone text[]"),
-        command(f"ALTER TABLE {where.journal} ADD COLUMN IF NOT EXISTS xids xid[], ADD COLUMN IF NOT EXISTS gone text[]"),
-        command(
+        message(CREATE.format(described=where.described)),
+        message(f"ALTER TABLE {where.facts} ADD COLUMN IF NOT EXISTS xids xid[], ADD COLUMN IF NOT EXISTS gone text[]"),
+        message(f"ALTER TABLE {where.journal} ADD COLUMN IF NOT EXISTS xids xid[], ADD COLUMN IF NOT EXISTS gone text[]"),
+        message(
             f"INSERT INTO {where.described} SELECT NULL, 'up', 0, 0, 0, 'home', {_home(where)}, '', coalesce((SELECT pg_catalog.max(row_id)"
             f" FROM {where.facts}), 0)::text, '', '', '', pg_catalog.current_setting('server_version_num')::integer"
             f" WHERE NOT EXISTS (SELECT FROM {where.described} WHERE kind = 'home')"
@@ -69,12 +69,12 @@ def creating(where: Place) -> list[Command]:
 # --- describing -------------------------------------------------------------------------------------------------------------------
 
 
-def _mark(where: Place) -> str:
+def _mark(where: HistoryTables) -> str:
     return f"(SELECT coalesce(pg_catalog.max(definition::bigint), 0) FROM {where.described} WHERE kind = 'home')"
 
 
-def _notes(where: Place) -> str:
-    """What was noted and isn't described yet: version, direction, xids, gone."""
+def _notes(where: HistoryTables) -> str:
+    """Returns the query for what was noted and isn't described yet: version, direction, xids, gone."""
     return (
         f"SELECT version, 'up' AS direction, xids, gone FROM {where.facts} WHERE xids IS NOT NULL AND row_id > {_mark(where)}"
         f" UNION ALL SELECT version, direction, definition::xid[], basis::text[] FROM {where.described} WHERE kind = 'note'"
@@ -86,12 +86,12 @@ _LEFT_MARKS = (
     f" WHERE a.attisdropped AND a.attrelid >= {describing.FIRST_OWN}"
     " UNION ALL SELECT concat('1259:', k.conindid) FROM pg_constraint AS k JOIN written AS w ON w.xid = k.xmin::text WHERE k.conindid <> 0"
 )
-"""What is gone without a lock that tells of it: a dropped column leaves its mark in its own row, and an index that became a constraint's is that
-constraint's from then on."""
+"""Finds what was removed although no lock tells of it: a dropped column stays as a row that is marked as dropped, and an index that was given to a
+constraint (USING INDEX) is recorded with that constraint from then on."""
 
 
-def _describe(where: Place) -> str:
-    """The one statement that turns notes into facts.
+def _describe(where: HistoryTables) -> str:
+    """Returns the one statement that turns notes into facts.
 
     Of an object whose row one of the noted ids wrote the fact is made anew; the last writer is its version. A fact ends when its object was removed by
     a noted transaction. A fact of an object whose own rows nobody wrote gets the text that it has now: only names of others in it have changed.
@@ -139,11 +139,11 @@ def _describe(where: Place) -> str:
     )
 
 
-def _finish(where: Place) -> list[Command]:
+def _finish(where: HistoryTables) -> list[Message]:
     """Says that everything noted is described."""
     return [
-        command(f"DELETE FROM {where.described} WHERE kind = 'note'"),
-        command(
+        message(f"DELETE FROM {where.described} WHERE kind = 'note'"),
+        message(
             f"UPDATE {where.described} SET definition = coalesce((SELECT max(row_id) FROM {where.facts}), 0)::text, identity = {_home(where)},"
             " server = current_setting('server_version_num')::integer WHERE kind = 'home'"
         ),
@@ -155,39 +155,39 @@ _PLANNING = "SELECT pg_catalog.set_config('jit', 'off', true), pg_catalog.set_co
 once for each of them."""
 
 
-def _settled(commands: Sequence[Command]) -> list[Command]:
-    """Commands in one transaction under the fixed settings."""
-    opening = [command("BEGIN"), command(describing.SETTINGS), command(_PLANNING)]
-    return [*opening, *commands, command("COMMIT")]
+def _settled(messages: Sequence[Message]) -> list[Message]:
+    """Puts messages into one transaction under the fixed settings."""
+    opening = [message("BEGIN"), message(describing.SETTINGS), message(_PLANNING)]
+    return [*opening, *messages, message("COMMIT")]
 
 
-def describe(session: Session, where: Place) -> None:
+def describe(session: Session, where: HistoryTables) -> None:
     """Describes what was noted since the last run that did. Raises what the connection raises; nothing is lost then: the next run does it."""
     try:
-        session.batch(_settled([command(_describe(where)), *_finish(where)]))
+        session.batch(_settled([message(_describe(where)), *_finish(where)]))
     except failures.ServerFailure as failure:
         session.rollback()
         raise failures.of_server(failure, "to read the catalogue") from None
 
 
-def places(where: Place) -> str:
-    """SQL for the places of everything recorded: all that may have been removed by work whose locks are given up."""
+def places(where: HistoryTables) -> str:
+    """Returns SQL for the places of everything recorded: work that has already given up its locks may have removed any of it."""
     return (
         f"(SELECT pg_catalog.array_agg(DISTINCT f.classid || ':' || CASE WHEN f.sub > 0 THEN f.objid || ':' || f.sub ELSE f.objid::text END)"
         f" FROM {where.described} AS f WHERE f.objid <> 0)"
     )
 
 
-def look(where: Place) -> Command:
+def look(where: HistoryTables) -> Message:
     """Asks whether the facts are this database's, and whether event triggers watch it: one row, for `arrive`."""
-    return command(
+    return message(
         f"SELECT coalesce((SELECT identity = {_home(where)} FROM {where.described} WHERE kind = 'home'), true),"
         " EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D')"
     )
 
 
-def arrive(session: Session, where: Place, looked: Rows | None) -> bool:
-    """Before a run executes: sees that the facts are this database's. Returns whether event triggers watch it.
+def arrive(session: Session, where: HistoryTables, looked: Rows | None) -> bool:
+    """Makes sure, before a run executes, that the facts are this database's. Returns whether the database has event triggers.
 
     Args:
         looked: the answer to `look`, where it was asked together with something else.
@@ -201,7 +201,7 @@ def arrive(session: Session, where: Place, looked: Rows | None) -> bool:
     return watched == "t"
 
 
-def come_home(session: Session, where: Place) -> None:
+def come_home(session: Session, where: HistoryTables) -> None:
     """Ties the facts of a restored copy to the rows that their objects have here; of what was noted elsewhere and not described nothing is known."""
     try:
         tie = (
@@ -211,13 +211,13 @@ def come_home(session: Session, where: Place) -> None:
         )
         forget = f"UPDATE {where.facts} SET xids = NULL, gone = NULL WHERE row_id > {_mark(where)}"
         untie = f"UPDATE {where.described} SET objid = 0, stamp = '' WHERE kind NOT IN {_INTERNAL}"
-        session.batch(_settled([command(untie), command(tie), command(forget), *_finish(where)]))
+        session.batch(_settled([message(untie), message(tie), message(forget), *_finish(where)]))
     except failures.ServerFailure as failure:
         session.rollback()
         raise failures.of_server(failure, "to read the catalogue") from None
 
 
-def record_all(session: Session, where: Place) -> str:
+def record_all(session: Session, where: HistoryTables) -> str:
     """Makes what is there what is recorded (baseline): what no version made, and what was changed since, belongs to no version; the rest keeps its own.
 
     Returns what there is to say about it.
@@ -235,7 +235,7 @@ def record_all(session: Session, where: Place) -> str:
     )
     proven = f"UPDATE {where.facts} SET xids = '{{}}' WHERE xids IS NULL"
     try:
-        session.batch(_settled([command(take), command(proven), *_finish(where)]))
+        session.batch(_settled([message(take), message(proven), *_finish(where)]))
         count = session.query(f"SELECT pg_catalog.count(*) FROM {where.described} WHERE kind NOT IN {_INTERNAL}")[0][0]
     except failures.ServerFailure as failure:
         session.rollback()
@@ -254,8 +254,8 @@ look at the newest catalogue, not at the query's."""
 _MOST_TRIES = 3
 
 
-def read(session: Session, where: Place) -> schema_facts.Schema:
-    """What is recorded, and what is found. Writes nothing: what a broken run noted and did not describe is described in memory.
+def read(session: Session, where: HistoryTables) -> schema_facts.Schema:
+    """Reads the recorded facts and the schema as found. Writes nothing: what a broken run noted and did not describe is described in memory.
 
     Raises LoginFailed (no SELECT on the tables) and what the connection raises.
     """
@@ -270,8 +270,8 @@ def read(session: Session, where: Place) -> schema_facts.Schema:
                 raise failures.of_server(failure, "to read the facts of the schema") from None
 
 
-def check(session: Session, where: Place) -> SchemaCheck:
-    """The comparison of both, as `engines.Database.check_schema` promises."""
+def check(session: Session, where: HistoryTables) -> SchemaCheck:
+    """Compares what is recorded with what is found, as `engines.Database.check_schema` promises."""
     schema = read(session, where)
     found = schema.compare()
     return SchemaCheck(
@@ -285,7 +285,7 @@ def check(session: Session, where: Place) -> SchemaCheck:
     )
 
 
-def _read(session: Session, where: Place) -> schema_facts.Schema:
+def _read(session: Session, where: HistoryTables) -> schema_facts.Schema:
     names = (where.table, where.facts, where.described)
     there = session.query("SELECT " + ", ".join(f"pg_catalog.to_regclass(${number}) IS NOT NULL" for number in (1, 2, 3)), *names)[0]
     if there != ("t", "t", "t"):  # an older greylag, goose, or nobody
@@ -293,19 +293,19 @@ def _read(session: Session, where: Place) -> schema_facts.Schema:
         return schema_facts.Schema((), (), at_home=False, unproven=tuple(int(row[0] or 0) for row in applied), complete=False)
     answers = session.batch(
         [
-            command("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
-            command(describing.SETTINGS),
-            command(_PLANNING),
-            command(f"SELECT version, direction, {describing.COLUMNS}, server FROM {where.described} WHERE kind NOT IN {_INTERNAL}"),
-            command(f"{describing.query(where)}"),
-            command(f"SELECT identity = {_home(where)} FROM {where.described} WHERE kind = 'home'"),
-            command(f"SELECT n.version, n.direction, n.xids::text[]::text, n.gone::text FROM ({_notes(where)}) AS n"),
-            command(f"WITH written AS (SELECT x::text AS xid FROM ({_notes(where)}) AS n, unnest(n.xids) AS x) {_LEFT_MARKS}"),
-            command(
+            message("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
+            message(describing.SETTINGS),
+            message(_PLANNING),
+            message(f"SELECT version, direction, {describing.COLUMNS}, server FROM {where.described} WHERE kind NOT IN {_INTERNAL}"),
+            message(f"{describing.query(where)}"),
+            message(f"SELECT identity = {_home(where)} FROM {where.described} WHERE kind = 'home'"),
+            message(f"SELECT n.version, n.direction, n.xids::text[]::text, n.gone::text FROM ({_notes(where)}) AS n"),
+            message(f"WITH written AS (SELECT x::text AS xid FROM ({_notes(where)}) AS n, unnest(n.xids) AS x) {_LEFT_MARKS}"),
+            message(
                 f"SELECT f.version FROM {where.facts} AS f JOIN {where.table} AS t ON t.id = f.row_id AND t.version_id = f.version WHERE f.xids IS NULL"
             ),
-            command(f"SELECT DISTINCT version_id FROM {where.table} WHERE is_applied"),
-            command("COMMIT"),
+            message(f"SELECT DISTINCT version_id FROM {where.table} WHERE is_applied"),
+            message("COMMIT"),
         ]
     )
     recorded, found, home, notes, marks, unproven, applied = answers[3:10]
@@ -357,5 +357,5 @@ def _note(row: Sequence[str | None]) -> schema_facts.Note:
 
 
 def _items(array: str) -> list[str]:
-    """The items of an array's text; none of ours needs quotes."""
+    """Returns the items of an array's text; none of ours needs quotes."""
     return [item.strip('"') for item in array.strip("{}").split(",") if item]

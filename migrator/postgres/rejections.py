@@ -1,4 +1,4 @@
-"""The error for a statement that the server refused: goose's words, the place in the file, an excerpt of the file's own text.
+"""The error for a statement that the server refused: goose's words, the position in the file, an excerpt of the file's own text.
 
 Where the error was: the server's position if it gives one, the `line N` of a DO block's context, else the statement's lines. Never a guess. The
 excerpt and the quoted query hold no value that ENVSUB filled in, and the server's words are masked where they repeat one.
@@ -28,13 +28,13 @@ def of_statement(
     characters: bool = True,
     journalled: bool = True,
 ) -> errors.GreylagError:
-    """The error for one statement of a migration.
+    """Returns the error for one statement of a migration.
 
     Args:
         characters: whether the server's position counts characters (else bytes).
         journalled: whether the next run of a file without a transaction knows what this one has executed.
     """
-    found = place(statement, failure, characters=characters)
+    found = position(statement, failure, characters=characters)
     shown = statements.masked(statement.text, statement.substitutions)
     said = statements.masked(str(failure), statement.substitutions)
     message = (
@@ -52,7 +52,7 @@ def of_statement(
 
 
 def _standing(step: plans.Step, statement: statements.Statement, journalled: bool) -> str:
-    """What is applied of a file when one of its statements was refused."""
+    """Says which part of a file is applied after one of its statements was refused."""
     if step.mode is targets.Mode.TRANSACTION and _may_have_committed(step, statement):
         return "what the file itself committed stays, and the next run begins at its first statement"
     if step.mode is targets.Mode.TRANSACTION or statement is step.statements[0]:
@@ -63,7 +63,7 @@ def _standing(step: plans.Step, statement: statements.Statement, journalled: boo
 
 
 def _may_have_committed(step: plans.Step, statement: statements.Statement) -> bool:
-    """Whether a transactional file may have committed something by itself before this statement failed."""
+    """Tells whether a transactional file may have committed something by itself before this statement failed."""
     for item, reading in zip(step.statements, readings.of(step).statements, strict=True):
         if item is statement:
             return reading.ends and reading.commands > 1
@@ -73,7 +73,7 @@ def _may_have_committed(step: plans.Step, statement: statements.Statement) -> bo
 
 
 def of_step(step: plans.Step, failure: failures.ServerFailure, doing: str) -> errors.GreylagError:
-    """The error for what is around the statements: goose's "failed to commit transaction", "failed to insert new goose version"."""
+    """Returns the error for what is around the statements: goose's "failed to commit transaction", "failed to insert new goose version"."""
     substitutions = [item for statement in step.statements for item in statement.substitutions]
     said = statements.masked(str(failure), substitutions)
     context = "\n".join(
@@ -92,12 +92,12 @@ def of_step(step: plans.Step, failure: failures.ServerFailure, doing: str) -> er
 
 
 def recording(step: plans.Step) -> str:
-    """goose's words for a history row that can't be written, or taken away."""
+    """Returns goose's words for a history row that can't be written, or taken away."""
     return "failed to insert new goose version" if step.direction is Direction.UP else "failed to delete goose version"
 
 
 def nul_byte(step: plans.Step, statement: statements.Statement) -> errors.GreylagError:
-    """The error for a statement with a NUL byte: the protocol ends a text there, so the rest would silently not be executed."""
+    """Returns the error for a statement with a NUL byte: the protocol ends a text there, so the rest would silently not be executed."""
     line = statement.line_of(statement.text.index("\0"))
     return errors.StatementRejected(
         f"ERROR {step.name}: failed to run SQL migration: the statement holds a NUL byte",
@@ -107,17 +107,17 @@ def nul_byte(step: plans.Step, statement: statements.Statement) -> errors.Greyla
     )
 
 
-def place(statement: statements.Statement, failure: failures.ServerFailure, *, characters: bool = True) -> excerpts.Place | None:
-    """Where in the file the server found the error; None when it didn't say."""
+def position(statement: statements.Statement, failure: failures.ServerFailure, *, characters: bool = True) -> excerpts.Position | None:
+    """Returns the position in the file at which the server found the error; None when it didn't say."""
     text = statement.text
     if failure.position is not None:
-        return excerpts.place_of(statement, failure.position - 1 if characters else len(_prefix(text, failure.position - 1)))
+        return excerpts.position_of(statement, failure.position - 1 if characters else len(_prefix(text, failure.position - 1)))
     inside = _INLINE_BLOCK.findall(failure.context)
     opening = _QUOTE.search(text)
     if not inside or opening is None or len(_DO.findall(text[: opening.start()])) != 1 or readings.read(statement).commands != 1:
         return None
     row = text.count("\n", 0, opening.end()) + int(inside[-1]) - 1
-    return excerpts.place_of_row(statement, row) if row <= text.count("\n") else None
+    return excerpts.position_of_row(statement, row) if row <= text.count("\n") else None
 
 
 def _prefix(text: str, size: int) -> str:

@@ -15,7 +15,7 @@ from migrator import engines
 from migrator.planning import events, plans
 from migrator.postgres import evidence, locks
 from migrator.postgres.history import Author
-from migrator.postgres.places import Place
+from migrator.postgres.history_tables import HistoryTables
 from migrator.postgres.reading.lock_classes import LockClass
 from migrator.postgres.session import Session
 
@@ -25,7 +25,7 @@ class Run:
     """One `execute` of `engines.Database`."""
 
     session: Session
-    where: Place
+    where: HistoryTables
     policy: engines.LockPolicy
     author: Author
     listener: events.Listener
@@ -35,16 +35,16 @@ class Run:
     """Whether the database has event triggers, which run code at any statement."""
 
     def note(self, *, runs: bool) -> str:
-        """What a transaction notes of itself (facts.md §1). `runs`: whether its statements may run code."""
+        """Returns SQL for what a transaction notes about itself (facts.md §1). `runs`: whether its statements may run code."""
         return evidence.DEEP if runs or self.watched else evidence.SHALLOW
 
     def boundary(self) -> None:
-        """Where another connection could go on with the work. Raises `engines.Left` when this one is to be left."""
+        """Marks a point at which another connection could continue the work. Raises `engines.Left` when this connection is to be left."""
         if self.leave():
             raise engines.Left
 
     def timeouts(self, step: plans.Step, lock: LockClass) -> locks.Timeouts:
-        """The time-outs of one statement; the file's own notes win over the run's."""
+        """Returns the time-outs of one statement; the file's own notes win over the run's."""
         return locks.timeouts(
             lock,
             step.notes,

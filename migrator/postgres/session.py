@@ -4,10 +4,10 @@ There are four ways to send. All of them return once every answer has been read:
 
     simple(text)          a migration's text over the simple protocol, as goose sends it; it may hold several commands
     query(text, …)        one command of greylag's own; returns its rows
-    batch(commands)       several commands in one round trip, all or none of them
-    pipeline(commands)    any number of commands, each with its result as soon as it arrives
+    batch(messages)       several messages in one round trip, all or none of them
+    pipeline(messages)    any number of messages, each with its result as soon as it arrives
 
-`batch` is all or none without a BEGIN: commands between two Syncs are one transaction for the server, unless they begin or end one themselves.
+`batch` is all or none without a BEGIN: messages between two Syncs are one transaction for the server, unless they begin or end one themselves.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import psycopg
 
 from migrator.postgres import failures
 from migrator.postgres.flight import Flight
-from migrator.postgres.pipelines import Command, OnResult, Rows, command
+from migrator.postgres.pipelines import Message, OnResult, Rows, message
 from migrator.postgres.wire import Wire
 
 
@@ -31,27 +31,27 @@ class Session(Wire):
 
     def query(self, text: str, *parameters: str | int | float | bytes | None) -> Rows:
         """Executes one command of greylag's own and returns its rows, every value as the server's text."""
-        return self.batch([command(text, *parameters)])[0]
+        return self.batch([message(text, *parameters)])[0]
 
-    def batch(self, commands: Iterable[Command]) -> list[Rows]:
-        """Executes commands of greylag's own in one round trip, all or none of them, and returns the rows of each. Raises as `pipeline`."""
+    def batch(self, messages: Iterable[Message]) -> list[Rows]:
+        """Executes messages in one round trip, all or none of them, and returns the rows of each. Raises as `pipeline`."""
         found: list[Rows] = []
-        self.pipeline(commands, lambda _index, rows: found.append(rows))
+        self.pipeline(messages, lambda _index, rows: found.append(rows))
         return found
 
-    def pipeline(self, commands: Iterable[Command], on_result: OnResult) -> None:
-        """Sends all commands and one Sync; no round trip lies between them. What is sent runs ahead of what is answered by `_WINDOW`
-        commands at most, so `commands` may be a generator over a whole run.
+    def pipeline(self, messages: Iterable[Message], on_result: OnResult) -> None:
+        """Sends all messages and one Sync; no round trip lies between them. What is sent runs ahead of what is answered by `_WINDOW`
+        messages at most, so `messages` may be a generator over a whole run.
 
         Args:
-            on_result: called with each finished command's index and rows, in order.
+            on_result: called with each finished message's index and rows, in order.
 
         Raises:
-            failures.ServerFailure: with the index of the command; nothing after it was executed.
+            failures.ServerFailure: with the index of the message; nothing after it was executed.
             Interrupted: `cancel` was called. Any exception that breaks the wait: the server was told to cancel, and was waited for.
         """
         with self.conversation():
-            failure = Flight(self, commands, on_result).run()
+            failure = Flight(self, messages, on_result).run()
             self.pgconn.exit_pipeline_mode()
         if failure is not None:
             self.refuse(failure)

@@ -46,7 +46,7 @@ _NAMED_INDEX = "SELECT i.indexrelid, i.indisvalid FROM pg_catalog.pg_index AS i 
 
 
 def before(session: Session, text: str) -> str:
-    """What the catalogue holds now, as far as it will settle the outcome: JSON, kept in the journal."""
+    """Reads from the catalogue what will later help to settle the statement's outcome. Returns JSON, which is kept in the journal."""
     node = _node(text)
     if node is None:
         return ""
@@ -61,7 +61,7 @@ def before(session: Session, text: str) -> str:
 
 
 def settle(session: Session, text: str, noted: str) -> Verdict:
-    """What became of a statement that was begun. `noted` is what `before` returned then. Reads only."""
+    """Finds out the outcome of a statement that was begun. `noted` is what `before` returned then. Writes nothing."""
     known = frozenset(json.loads(noted)) if noted else frozenset()
     reading = readings.of_text(text)
     if reading.commands != 1:

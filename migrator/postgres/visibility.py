@@ -5,8 +5,8 @@ from __future__ import annotations
 from migrator import errors
 from migrator.planning import history
 from migrator.postgres import failures
-from migrator.postgres.pipelines import command
-from migrator.postgres.places import FACTS, Place, quote
+from migrator.postgres.history_tables import FACTS, HistoryTables, quote
+from migrator.postgres.pipelines import message
 from migrator.postgres.session import Session
 
 _APPLIES = (
@@ -28,7 +28,7 @@ ORDER BY named.place LIMIT 1"""
 (https://www.postgresql.org/docs/current/ddl-rowsecurity.html). The owner, too, is subject to FORCE ROW LEVEL SECURITY."""
 
 
-def require_all_rows(session: Session, where: Place) -> None:
+def require_all_rows(session: Session, where: HistoryTables) -> None:
     """Raises PlanRefused (`rows-hidden`) where row-level security may hide rows of goose's table or of the facts from this role."""
     if not where.guarded:
         return
@@ -65,16 +65,16 @@ ORDER BY n.nspname LIMIT 50"""
 """Version tables of that name in other schemas. A role that may not read one can't have made it."""
 
 
-def elsewhere(session: Session, where: Place) -> tuple[history.Elsewhere, ...]:
+def elsewhere(session: Session, where: HistoryTables) -> tuple[history.Elsewhere, ...]:
     """Returns the histories of the same name in other schemas, where the place has none; none when the user named the schema."""
     if where.named:
         return ()
     found = []
     try:
         for schema, name, recorded in session.query(_TWINS, where.name, where.schema):
-            asked = [command(f"SELECT DISTINCT version_id FROM {schema}.{name} WHERE version_id > 0 AND is_applied")]
+            asked = [message(f"SELECT DISTINCT version_id FROM {schema}.{name} WHERE version_id > 0 AND is_applied")]
             if recorded == "t":
-                asked.append(command(f"SELECT version, checksum FROM {schema}.{FACTS}"))
+                asked.append(message(f"SELECT version, checksum FROM {schema}.{FACTS}"))
             versions, *facts = session.batch(asked)
             checksums = {int(version or 0): checksum or "" for version, checksum in (facts[0] if facts else [])}
             found.append(history.Elsewhere(f"{schema}.{name}", frozenset(int(row[0] or 0) for row in versions), checksums))

@@ -1,7 +1,7 @@
 """The wire to one PostgreSQL server, at the level of libpq: one conversation at a time, waits that can be broken, cancelling.
 
 Statements are bytes and go out as they are: no parameters are filled in, nothing is prepared, `%` and `$1` mean what they mean to the
-server. psycopg's own cursor is not used because it doesn't tell which command of a pipeline a result or an error belongs to, and because a
+server. psycopg's own cursor is not used because it doesn't tell which message of a pipeline a result or an error belongs to, and because a
 migration's statement may be of any encoding.
 
 A wait polls the socket. Whatever breaks it (a signal's exception, Prefect's, a time-out of the command) is handled before it goes on: the server is told
@@ -23,7 +23,7 @@ from psycopg import pq
 
 from migrator import errors
 from migrator.postgres import failures
-from migrator.postgres.pipelines import Command, Rows
+from migrator.postgres.pipelines import Message, Rows
 
 _POLL_MILLISECONDS = 100
 """How long one poll lasts: an exception that another thread throws into this one (Prefect does) is seen between two polls."""
@@ -71,12 +71,12 @@ class Wire:
 
     @property
     def login_pid(self) -> int:
-        """The backend's process id as the login told it; a connection pooler tells another one."""
+        """Returns the backend's process id as the login told it; a connection pooler tells another one."""
         return self.pgconn.backend_pid
 
     @property
     def server_version(self) -> int:
-        """The server's version as a number: 160004 is 16.4."""
+        """Returns the server's version as a number: 160004 is 16.4."""
         return self.pgconn.server_version
 
     @property
@@ -85,17 +85,17 @@ class Wire:
 
     @property
     def counts_characters(self) -> bool:
-        """Whether error positions count characters of UTF-8 (else bytes: SQL_ASCII and single-byte encodings)."""
+        """Tells whether error positions count characters of UTF-8 (else bytes: SQL_ASCII and single-byte encodings)."""
         return self.pgconn.parameter_status(b"client_encoding") == b"UTF8"
 
     @property
     def standard_strings(self) -> bool:
-        """Whether a backslash in a plain string is an ordinary character, as `migrator.goose.lexer` takes it."""
+        """Tells whether a backslash in a plain string is an ordinary character, as `migrator.goose.lexer` takes it."""
         return self.pgconn.parameter_status(b"standard_conforming_strings") == b"on"
 
     @property
     def stopped(self) -> bool:
-        """Whether `cancel` was called."""
+        """Tells whether `cancel` was called."""
         return self._stop.is_set()
 
     # --- talking -----------------------------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class Wire:
 
     @contextlib.contextmanager
     def cleaning(self) -> Iterator[None]:
-        """Within it commands are sent although `cancel` was called: to roll back, to give back the lock."""
+        """Allows commands although `cancel` was called: to roll back, to give back the lock."""
         self._cleaning += 1
         try:
             yield
@@ -145,7 +145,7 @@ class Wire:
 
     @contextlib.contextmanager
     def conversation(self) -> Iterator[None]:
-        """Around a conversation with the server: whatever breaks the wait from outside, the server is cancelled and waited for.
+        """Guards a conversation with the server: whatever breaks the wait from outside, the server is told to cancel and is waited for.
 
         A connection may end while something is being sent as well as while an answer is awaited; libpq then refuses the next call, whichever it is.
         """
@@ -169,7 +169,7 @@ class Wire:
             raise
 
     def _last_words(self, said: str) -> str:
-        """Why the connection ended: what the server said before it closed, else libpq's own words, else the driver's."""
+        """Says why the connection ended: what the server said before it closed, else libpq's own words, else the driver's."""
         if self.parting is not None:
             return str(self.parting)
         return self.pgconn.error_message.decode("utf-8", "replace").strip() or said
@@ -191,8 +191,8 @@ class Wire:
         self.pgconn.pipeline_sync()
         self._sync = _Sync.SENT
 
-    def results(self, item: Command | None = None) -> Rows:
-        """All results of one command of a pipeline (None: of its Sync). Rows that nobody wants are thrown away as they come."""
+    def results(self, item: Message | None = None) -> Rows:
+        """Reads all results of one message of a pipeline (None: of its Sync). Rows that nobody wants are thrown away as they come."""
         wanted = item is not None and item.wants_rows
         streamed = item is not None and item.streams
         rows: Rows = []
@@ -224,7 +224,7 @@ class Wire:
         return result
 
     def _handle(self, result: pq.abc.PGresult, status: int) -> None:
-        """What a result other than a finished command asks for."""
+        """Acts on a result other than a finished command. Raises ServerFailure for an error, Unavailable when the connection is gone."""
         if status == pq.ExecStatus.PIPELINE_SYNC:
             self._sync = _Sync.ANSWERED
         elif status == pq.ExecStatus.COPY_IN:

@@ -17,7 +17,7 @@ TERMINATION_PATH = "/dev/termination-log"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Place:
+class HostFiles:
     """A container's files on the host.
 
     Attributes:
@@ -40,7 +40,7 @@ def defaults(pod: Object, image: Image, api_host: str, api_port: int) -> dict[st
 
 
 def describe(
-    pod: Object, container: Object, image: Image, variables: Mapping[str, str], volumes: Mapping[str, Volume], place: Place
+    pod: Object, container: Object, image: Image, variables: Mapping[str, str], volumes: Mapping[str, Volume], host_files: HostFiles
 ) -> dict[str, Any]:
     """Returns the description for `supervisor`.
 
@@ -53,8 +53,8 @@ def describe(
         raise NotConfigured("container has runAsNonRoot and image will run as root")
     groups = {*security.get("supplementalGroups", ()), *([security["fsGroup"]] if "fsGroup" in security else [])}
     return {
-        "scratch": str(place.scratch),
-        "hidden": list(place.hidden),
+        "scratch": str(host_files.scratch),
+        "hidden": list(host_files.hidden),
         "hostname": pod["spec"].get("hostname") or pod["metadata"]["name"][:63],
         "command": command(container, image, variables),
         "environment": dict(variables),
@@ -65,8 +65,8 @@ def describe(
         "read_only": bool(security.get("readOnlyRootFilesystem")),
         "no_new_privileges": security.get("allowPrivilegeEscalation") is False,
         "capabilities": _capabilities(security.get("capabilities") or {}),
-        "mounts": [*_image_mounts(image), *_volume_mounts(container, volumes), _termination(container, place)],
-        "log": str(place.log),
+        "mounts": [*_image_mounts(image), *_volume_mounts(container, volumes), _termination(container, host_files)],
+        "log": str(host_files.log),
     }
 
 
@@ -107,6 +107,6 @@ def _volume_mounts(container: Object, volumes: Mapping[str, Volume]) -> list[dic
     return mounts
 
 
-def _termination(container: Object, place: Place) -> dict[str, Any]:
+def _termination(container: Object, host_files: HostFiles) -> dict[str, Any]:
     target = container.get("terminationMessagePath", TERMINATION_PATH)
-    return {"source": str(place.termination), "target": target, "writable": True, "reachable": False}
+    return {"source": str(host_files.termination), "target": target, "writable": True, "reachable": False}

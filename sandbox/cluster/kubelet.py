@@ -27,7 +27,7 @@ from sandbox.cluster.api import MERGE, Api, ApiRefused, Login, Object
 from sandbox.cluster.images import Registry
 from sandbox.cluster.log_server import LogServer
 from sandbox.cluster.pods import Pod
-from sandbox.cluster.runs import Node
+from sandbox.cluster.runners import Node
 
 _WATCH_SECONDS = 240
 _RETRY_SECONDS = 0.3

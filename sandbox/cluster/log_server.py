@@ -68,16 +68,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _logs(self, namespace: str, name: str, container: str, query: dict[str, str]) -> None:
         pod = self.server.find(namespace, name)
-        run = pod.find(container) if pod is not None else None
-        if pod is None or run is None:
+        runner = pod.find(container) if pod is not None else None
+        if pod is None or runner is None:
             self._answer(404, f'container "{container}" in pod "{name}" is not on this node\n'.encode())
             return
-        number = run.restarts - (1 if query.get("previous") == "true" else 0)
-        while number > 0 and query.get("previous") != "true" and not run.log(number).exists():
+        number = runner.restarts - (1 if query.get("previous") == "true" else 0)
+        while number > 0 and query.get("previous") != "true" and not runner.log(number).exists():
             number -= 1  # it waits to be restarted: the wanted log is that of its last start
-        log = run.log(number)
+        log = runner.log(number)
         if not log.exists():
-            reason = run.state.get("waiting", {}).get("reason", "ContainerCreating")
+            reason = runner.state.get("waiting", {}).get("reason", "ContainerCreating")
             self._answer(400, f'container "{container}" in pod "{name}" is waiting to start: {reason}\n'.encode())
             return
         try:
@@ -85,7 +85,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         except ValueError as problem:
             self._answer(400, f"{problem}\n".encode())
             return
-        process = run.process
+        process = runner.process
         self._stream(log, wanted, lambda: process is None or not process.running)
 
     def _stream(self, log: Path, wanted: logs.Options, ended: Callable[[], bool]) -> None:

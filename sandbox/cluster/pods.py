@@ -20,7 +20,7 @@ from typing import Any
 from migrator import errors
 from sandbox.cluster import environment, statuses, volumes
 from sandbox.cluster.api import ApiRefused, Object
-from sandbox.cluster.runs import Node, Run
+from sandbox.cluster.runners import ContainerRunner, Node
 
 _RETRY_SECONDS = 1.0
 _DEFAULT_GRACE_SECONDS = 30
@@ -53,8 +53,8 @@ class Pod(threading.Thread):
         self._start_time = self._before.get("startTime") or statuses.now()
         self.object = _with_address(found, address)
         spec = found["spec"]
-        self._init_runs = [Run(self, container, init=True) for container in spec.get("initContainers") or []]
-        self._main_runs = [Run(self, container, init=False) for container in spec["containers"]]
+        self._init_runners = [ContainerRunner(self, container, init=True) for container in spec.get("initContainers") or []]
+        self._main_runners = [ContainerRunner(self, container, init=False) for container in spec["containers"]]
         self._volumes: dict[str, volumes.Volume] | None = None
         self._phase = statuses.PENDING
         self._reason = self._message = ""
@@ -64,13 +64,13 @@ class Pod(threading.Thread):
         self._acts: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
 
     @property
-    def runs(self) -> list[Run]:
+    def runners(self) -> list[ContainerRunner]:
         """Returns all containers, init containers first."""
-        return self._init_runs + self._main_runs
+        return self._init_runners + self._main_runners
 
-    def find(self, container: str) -> Run | None:
+    def find(self, container: str) -> ContainerRunner | None:
         """Returns the container of this name."""
-        return next((run for run in self.runs if run.name == container), None)
+        return next((runner for runner in self.runners if runner.name == container), None)
 
     def post(self, act: Callable[[], None]) -> None:
         """Queues work for the pod's thread."""
@@ -86,8 +86,8 @@ class Pod(threading.Thread):
 
     def kill(self) -> None:
         """Kills every container at once, from any thread, because the node stops."""
-        for run in self.runs:
-            run.kill()
+        for runner in self.runners:
+            runner.kill()
 
     def lookup(self, kind: str, name: str, optional: bool) -> Mapping[str, bytes]:
         """Returns the data of a ConfigMap or Secret of the pod's namespace (environment.Lookup)."""
@@ -146,11 +146,11 @@ class Pod(threading.Thread):
             return
         self._report()
         self._prepare_volumes()
-        for run in self._init_runs:
-            self._serve([run])
-            if run.code != 0:
+        for runner in self._init_runners:
+            self._serve([runner])
+            if runner.code != 0:
                 return
-        self._serve(self._main_runs)
+        self._serve(self._main_runners)
 
     def _prepare_volumes(self) -> None:
         sources = volumes.Sources(self.lookup, self._token)
@@ -172,17 +172,17 @@ class Pod(threading.Thread):
         except ApiRefused as refused:
             raise environment.NotConfigured(f"failed to fetch token: {refused.message}") from None
 
-    def _serve(self, runs: Sequence[Run]) -> None:
+    def _serve(self, runners: Sequence[ContainerRunner]) -> None:
         """Starts these containers and keeps them running until all have ended for good."""
         assert self._volumes is not None
-        for run in runs:
-            run.due = time.monotonic()
-        while not all(run.over for run in runs):
-            for run in runs:
-                if run.due is not None and run.due <= time.monotonic():
-                    run.try_start(self._volumes)
+        for runner in runners:
+            runner.due = time.monotonic()
+        while not all(runner.over for runner in runners):
+            for runner in runners:
+                if runner.due is not None and runner.due <= time.monotonic():
+                    runner.try_start(self._volumes)
             self._report()
-            due = [run.due for run in runs if run.due is not None]
+            due = [runner.due for runner in runners if runner.due is not None]
             self._wait(max(0.0, min(due) - time.monotonic()) if due else None)
 
     def _wait(self, seconds: float | None) -> None:
@@ -226,27 +226,27 @@ class Pod(threading.Thread):
         grace = self.object["metadata"].get("deletionGracePeriodSeconds")
         if grace is None:
             grace = self.object["spec"].get("terminationGracePeriodSeconds", _DEFAULT_GRACE_SECONDS)
-        if any(run.process is not None for run in self.runs):
+        if any(runner.process is not None for runner in self.runners):
             self.event("Normal", "Killing", "Stopping containers")
-        for run in self.runs:
-            run.terminate(0 if self._gone else grace)
-        while any(run.process is not None for run in self.runs):
+        for runner in self.runners:
+            runner.terminate(0 if self._gone else grace)
+        while any(runner.process is not None for runner in self.runners):
             self._wait(None)
         if self._phase not in statuses.OVER:
             if self._initialised or self._before.get("phase") == statuses.RUNNING:
                 self._settle_unseen()
-            self._phase = statuses.FAILED if self._reason else statuses.final_phase([run.code for run in self.runs])
+            self._phase = statuses.FAILED if self._reason else statuses.final_phase([runner.code for runner in self.runners])
         self._report()
 
     def _settle_unseen(self) -> None:
         """Replaces the state of containers that still wait, which an ended pod can't have: by their last end, or by an unknown end."""
-        for run in self._main_runs:
-            if "waiting" in run.state:
-                run.state = run.last_state or statuses.terminated(statuses.KILLED, since=None, reason="ContainerStatusUnknown")
+        for runner in self._main_runners:
+            if "waiting" in runner.state:
+                runner.state = runner.last_state or statuses.terminated(statuses.KILLED, since=None, reason="ContainerStatusUnknown")
 
     @property
     def _initialised(self) -> bool:
-        return all(run.over and run.code == 0 for run in self._init_runs)
+        return all(runner.over and runner.code == 0 for runner in self._init_runners)
 
     def _await_deletion(self) -> None:
         while not self._gone and not self.object["metadata"].get("deletionTimestamp"):
@@ -263,9 +263,9 @@ class Pod(threading.Thread):
     def _current_phase(self) -> str:
         if self.ending or self._phase in statuses.OVER:
             return self._phase
-        if all(run.over for run in self._main_runs):
-            return statuses.final_phase([run.code for run in self._main_runs])
-        begun = all("waiting" not in run.state or run.last_state for run in self._main_runs)
+        if all(runner.over for runner in self._main_runners):
+            return statuses.final_phase([runner.code for runner in self._main_runners])
+        begun = all("waiting" not in runner.state or runner.last_state for runner in self._main_runners)
         return statuses.RUNNING if begun else statuses.PENDING
 
     def _report(self) -> None:
@@ -277,7 +277,7 @@ class Pod(threading.Thread):
             self._phase,
             sandbox=self._volumes is not None,
             initialised=self._initialised,
-            ready=all(run.ready for run in self._main_runs),
+            ready=all(runner.ready for runner in self._main_runners),
             before=self._conditions,
         )
         status = {
@@ -291,8 +291,8 @@ class Pod(threading.Thread):
             "startTime": self._start_time,
             "observedGeneration": self.object["metadata"].get("generation"),
             "conditions": list(self._conditions),
-            "initContainerStatuses": [run.status for run in self._init_runs],
-            "containerStatuses": [run.status for run in self._main_runs],
+            "initContainerStatuses": [runner.status for runner in self._init_runners],
+            "containerStatuses": [runner.status for runner in self._main_runners],
         }
         text = json.dumps(status, sort_keys=True)
         if text == self._reported:

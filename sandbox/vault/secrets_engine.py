@@ -17,7 +17,7 @@ from typing import Any
 
 MOUNT = "secret"
 _CAPABILITY = {"GET": "read", "LIST": "list", "DELETE": "delete"}
-_DENIED = "1 error occurred:\n\t* permission denied\n\n"  # a token that may not; one that nobody knows gets the bare words
+_DENIED = "1 error occurred:\n\t* permission denied\n\n"  # for a token without the right; for an unknown token the text is `permission denied` alone
 
 
 class Refused(Exception):

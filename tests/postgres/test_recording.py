@@ -11,14 +11,14 @@ import psycopg
 import pytest
 
 from migrator import errors
-from migrator.postgres import evidence, places, recording
+from migrator.postgres import evidence, history_tables, recording
 from migrator.postgres import history as tables
-from migrator.postgres.pipelines import command
+from migrator.postgres.pipelines import message
 from migrator.postgres.reading import readings
 from migrator.postgres.session import Session
 from sandbox.databases import postgres
 
-PLACE = places.Place("goose_db_version", "public", "goose_db_version")
+WHERE = history_tables.HistoryTables("goose_db_version", "public", "goose_db_version")
 
 
 class Noting:
@@ -27,9 +27,9 @@ class Noting:
     def __init__(self, url: str) -> None:
         self.url = url
         self.session = Session(psycopg.connect(url, autocommit=True, prepare_threshold=None))
-        made = (tables._CREATE_HISTORY.format(table=PLACE.table), tables._CREATE_FACTS.format(facts=PLACE.facts))
-        journal = tables._CREATE_JOURNAL.format(journal=PLACE.journal)
-        self.session.batch([command("BEGIN"), *map(command, (*made, journal)), *recording.creating(PLACE), command("COMMIT")])
+        made = (tables._CREATE_HISTORY.format(table=WHERE.table), tables._CREATE_FACTS.format(facts=WHERE.facts))
+        journal = tables._CREATE_JOURNAL.format(journal=WHERE.journal)
+        self.session.batch([message("BEGIN"), *map(message, (*made, journal)), *recording.creating(WHERE), message("COMMIT")])
 
     def apply(self, version: int, text: str) -> None:
         deep = any(readings.of_text(statement).runs for statement in text.split(";\n"))
@@ -44,13 +44,13 @@ class Noting:
         self.session.simple(b"COMMIT")
 
     def describe(self) -> None:
-        recording.describe(self.session, PLACE)
+        recording.describe(self.session, WHERE)
 
     def problems(self) -> list[str]:
-        return [str(item) for item in recording.read(self.session, PLACE).compare().differences]
+        return [str(item) for item in recording.read(self.session, WHERE).compare().differences]
 
     def facts(self) -> set[tuple[object, ...]]:
-        found = recording.read(self.session, PLACE).recorded
+        found = recording.read(self.session, WHERE).recorded
         return {(item.key, item.definition, item.row, item.stamp, item.version, item.direction) for item in found}
 
 
@@ -126,7 +126,7 @@ def test_anothers_change_of_the_same_moment_is_not_claimed(noting: Noting) -> No
         )
         noting.session.simple(b"COMMIT")
     noting.describe()
-    found = recording.read(noting.session, PLACE).compare()
+    found = recording.read(noting.session, WHERE).compare()
     assert (found.differences, found.foreign) == ((), ("table public.theirs",))
 
 
@@ -134,9 +134,9 @@ def test_the_tables_of_an_earlier_greylag_get_what_they_lack_and_nothing_is_prov
     noting.session.simple(
         b"DROP TABLE greylag_fact; ALTER TABLE greylag_migration DROP COLUMN xids, DROP COLUMN gone; ALTER TABLE greylag_journal DROP xids, DROP gone"
     )
-    assert not recording.read(noting.session, PLACE).complete
-    noting.session.batch([command("BEGIN"), *recording.creating(PLACE), command("COMMIT")])
-    found = recording.read(noting.session, PLACE)
+    assert not recording.read(noting.session, WHERE).complete
+    noting.session.batch([message("BEGIN"), *recording.creating(WHERE), message("COMMIT")])
+    found = recording.read(noting.session, WHERE)
     assert found.complete and found.at_home and found.recorded == ()
 
 
@@ -145,9 +145,9 @@ def test_baseline_makes_what_is_there_what_is_recorded(noting: Noting) -> None:
     noting.describe()
     noting.session.simple(b"ALTER TABLE t ADD b int; ALTER TABLE t ALTER a TYPE bigint; CREATE TABLE more (a int)")
     assert len(noting.problems()) == 2
-    recording.record_all(noting.session, PLACE)
+    recording.record_all(noting.session, WHERE)
     assert noting.problems() == []
-    versions = {item.identity: item.version for item in recording.read(noting.session, PLACE).recorded}
+    versions = {item.identity: item.version for item in recording.read(noting.session, WHERE).recorded}
     assert versions == {"public.t": 1, "public.t.a": None, "public.t.b": None, "public.more": None, "public.more.a": None}
 
 
@@ -185,10 +185,10 @@ def test_what_a_dump_restores_compares_by_name(server: postgres.PostgresServer, 
     noting.describe()
     for target in _restored(server, noting.url, tmp_path):
         with contextlib.closing(target.session):
-            found = recording.read(target.session, PLACE)
+            found = recording.read(target.session, WHERE)
             assert not found.at_home and [str(item) for item in found.compare().differences] == []
-            recording.come_home(target.session, PLACE)
-            found = recording.read(target.session, PLACE)
+            recording.come_home(target.session, WHERE)
+            found = recording.read(target.session, WHERE)
             assert found.at_home and found.compare().differences == () and found.unproven == ()
             target.apply(101, "ALTER TABLE last RENAME TO latest;\nDROP VIEW of_last")
             target.describe()

@@ -331,7 +331,7 @@ def test_the_schema_of_one_database_equals_that_of_another(new_playground: Calla
         playground.write(1, "CREATE TABLE t (a serial PRIMARY KEY, b text);\nCREATE INDEX ON t (b);\nGRANT SELECT ON t TO pg_monitor;")
         playground.run()
         with playground.open() as database:
-            found.append(recording.read(database._session, database._place).recorded)
+            found.append(recording.read(database._session, database._where).recorded)
     result = schema_facts.compare_environments(*found)
     assert result.differences == () and "t_b_idx1" in result.notes[0]
 

@@ -24,7 +24,7 @@ TOY = '''
 from migrator import errors
 from migrator.cli import calls
 from migrator.cli.go_flags import Flag
-from migrator.cli.verbs import Verb
+from migrator.cli.verbs import VerbEntry
 
 
 def run(call):
@@ -39,7 +39,7 @@ def run(call):
 
 
 COLOURS = Flag("colour", "string", "", "how it looks", choices=("", "red", "blue"))
-VERB = Verb("toy", run, "says what it is told", arguments="WORD …", flags=(Flag("times", "integer", 1, "how often"), COLOURS))
+VERB = VerbEntry("toy", run, "says what it is told", arguments="WORD …", flags=(Flag("times", "integer", 1, "how often"), COLOURS))
 '''
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrator.clickhouse import lock
-from migrator.clickhouse.history import Place, Profile, place
+from migrator.clickhouse.history import HistoryTables, Profile, located
 from migrator.clickhouse.reading import readings, shapes
 from migrator.clickhouse.reading.shapes import Sort
 from migrator.clickhouse.session import literal, quote
@@ -193,13 +193,13 @@ def test_no_text_breaks_the_reader(text: str) -> None:
 
 
 @given(_NAMES, _NAMES)
-def test_place_of_a_history_with_quotes_is_read_back(database: str, table: str) -> None:
-    found = place(f"{quote(database)}.{quote(table)}", "other", Profile.SINGLE, "")
+def test_the_tables_of_a_history_with_quotes_are_read_back(database: str, table: str) -> None:
+    found = located(f"{quote(database)}.{quote(table)}", "other", Profile.SINGLE, "")
     assert (found.database, found.name) == (database, table)
 
 
-def test_place_of_a_history_without_a_database_is_the_connections() -> None:
-    assert place("goose_db_version", "mine", Profile.SINGLE, "") == Place("goose_db_version", "mine", "goose_db_version")
+def test_the_tables_of_a_history_without_a_database_are_in_the_connections() -> None:
+    assert located("goose_db_version", "mine", Profile.SINGLE, "") == HistoryTables("goose_db_version", "mine", "goose_db_version")
 
 
 @given(

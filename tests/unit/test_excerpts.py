@@ -20,7 +20,7 @@ def test_control_characters_and_odd_bytes_keep_their_columns() -> None:
 def test_every_place_of_a_statement_has_its_line_in_the_file(text: str, offset: int) -> None:
     content = f"-- +goose Up\n-- +goose StatementBegin\nSELECT {text};\n-- +goose StatementEnd\n"
     statement = annotations.parse(content.encode("utf-8", "surrogateescape"), "up", {}).statements[0]
-    found = excerpts.place_of(statement, min(offset, len(statement.text)))
+    found = excerpts.position_of(statement, min(offset, len(statement.text)))
     line = content.split("\n")[found.line - 1]
     assert found.column is not None and found.column <= len(line) + 1
     shown = excerpts.excerpt(statement, found).splitlines()

@@ -118,8 +118,8 @@ def test_bad_flow_nothing_to_run() -> None:
 
 def described(container: dict[str, Any], **pod_security: Any) -> dict[str, Any]:
     pod = POD | {"spec": POD["spec"] | {"securityContext": pod_security}}
-    place = descriptions.Place(Path("/scratch"), Path("/log"), Path("/words"))
-    return descriptions.describe(pod, {"command": ["true"], **container}, images.machine("machine"), {}, {}, place)
+    host_files = descriptions.HostFiles(Path("/scratch"), Path("/log"), Path("/words"))
+    return descriptions.describe(pod, {"command": ["true"], **container}, images.machine("machine"), {}, {}, host_files)
 
 
 def test_a_containers_security_wins_over_its_pods() -> None:

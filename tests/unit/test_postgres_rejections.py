@@ -33,15 +33,15 @@ def test_positions_count_characters_and_only_without_utf8_bytes() -> None:
     statement = step("-- +goose Up\nSELECT 'é漢',\n nonsense;\n").statements[0]
     characters = statement.text.index("nonsense") + 1
     in_bytes = statement.text.encode().index(b"nonsense") + 1
-    assert rejections.place(statement, failure(characters)) == excerpts.Place(3, 1, 2)
-    assert rejections.place(statement, failure(in_bytes), characters=False) == excerpts.Place(3, 1, 2)
+    assert rejections.position(statement, failure(characters)) == excerpts.Position(3, 1, 2)
+    assert rejections.position(statement, failure(in_bytes), characters=False) == excerpts.Position(3, 1, 2)
 
 
 def test_the_line_of_a_do_block_counts_from_its_quote() -> None:
     text = "-- +goose Up\n-- +goose StatementBegin\n/* why */ DO\nLANGUAGE plpgsql $x$\nBEGIN\n  PERFORM 1/0;\nEND $x$;\n-- +goose StatementEnd\n"
     statement = step(text).statements[0]
     context = 'SQL statement "SELECT 1/0"\nPL/pgSQL function inline_code_block line 3 at PERFORM'
-    assert rejections.place(statement, failure(context=context)) == excerpts.Place(6, 3)
+    assert rejections.position(statement, failure(context=context)) == excerpts.Position(6, 3)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_the_line_of_a_do_block_counts_from_its_quote() -> None:
 )
 def test_a_line_is_never_guessed(text: str, context: str) -> None:
     found = step(f"-- +goose Up\n\n{text}\n")
-    assert rejections.place(found.statements[0], failure(context=context)) is None
+    assert rejections.position(found.statements[0], failure(context=context)) is None
     assert str(rejections.of_statement(found, found.statements[0], failure(context=context)).where) == "dir/00001_a.sql:3"
 
 

@@ -21,12 +21,12 @@ _RECORDS = re.compile(r"\b(VALUES|FORMAT)\b", re.IGNORECASE)
 
 
 def line(session: Session, text: str) -> str | None:
-    """The canonical form of one statement. Raises as `canonical`."""
+    """Returns the canonical form of one statement. Raises as `canonical`."""
     return canonical(session, [text])[0]
 
 
 def canonical(session: Session, texts: Sequence[str]) -> list[str | None]:
-    """The server's canonical form of each statement; None where it can't be parsed, or isn't text. Statements that carry data are cut short.
+    """Returns the server's canonical form of each statement; None where it can't be parsed, or isn't text. Statements that carry data are cut short.
 
     Raises:
         failures.Refusal, failures.Lost.

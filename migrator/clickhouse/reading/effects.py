@@ -17,7 +17,7 @@ _CREATES = frozenset({"CREATE", "REPLACE", "ATTACH", "UNDROP", "DROP", "DETACH",
 
 
 def read(session: Session, statements: Iterable[str]) -> list[tuple[Effect, ...] | None]:
-    """Per statement its effects; None when they can't be read.
+    """Returns per statement its effects; None when they can't be read.
 
     Raises:
         failures.Refusal, failures.Lost.
@@ -40,7 +40,7 @@ class _Tracker:
         self._living: set[ObjectName] = set()
 
     def effects(self, shape: shapes.Shape) -> tuple[Effect, ...]:
-        """What the statement changes, given those before it."""
+        """Returns the statement's effects, given the statements before it."""
         subject = shape.subject
         if shape.sort is shapes.Sort.CREATE and shape.conditional and subject is not None and subject in self._living:
             return ()

@@ -38,7 +38,7 @@ _SETTLED_BY_CATALOGUE = frozenset({"CREATE", "REPLACE", "ATTACH", "DETACH", "DRO
 
 
 def head(text: str) -> str:
-    """The first word of a statement, in capitals; comments and parentheses before it are passed over."""
+    """Returns the first word of a statement, in capitals; comments and parentheses before it are passed over."""
     found = _WORD.match(text)
     return found[1].upper() if found else ""
 
@@ -52,7 +52,7 @@ def _leaves_no_trace(word: str, text: str) -> bool:
 
 
 def of(step: plans.Step) -> tuple[Reading, ...]:
-    """The readings of a step's statements; made once, and kept with it."""
+    """Returns the readings of a step's statements; made once, and kept with it."""
     return step.kept(_of_step)
 
 
@@ -68,5 +68,5 @@ def read(text: str) -> Reading:
 
 @functools.lru_cache(maxsize=1024)
 def _reading(word: str, leaves_no_trace: bool, belongs_to_session: bool) -> Reading:
-    """Equal readings are one object: a file may have 200,000 INSERTs."""
+    """Makes equal readings one object: a file may have 200,000 INSERTs."""
     return Reading(word, leaves_no_trace, belongs_to_session)

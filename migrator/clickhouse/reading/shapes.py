@@ -24,7 +24,7 @@ class Sort(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class AlterCommand:
     """One command of an ALTER TABLE. `mutates`: it becomes an entry of `system.mutations` that rewrites data."""
 
     words: str
@@ -41,7 +41,7 @@ class Shape:
     sort: Sort
     effects: tuple[Effect, ...] = ()
     subject: ObjectName | None = None
-    commands: tuple[Command, ...] = ()
+    commands: tuple[AlterCommand, ...] = ()
     cluster: str = ""
     conditional: bool = False  # IF EXISTS, IF NOT EXISTS
     replaces: bool = False  # OR REPLACE
@@ -96,7 +96,7 @@ class _Reader:
         return plain(self.take())
 
     def qualified(self) -> tuple[str, str]:
-        """`database.name` or `name` with the default database."""
+        """Returns `database.name`, or `name` with the default database."""
         first = self.name()
         if self.peek() == ".":
             self.take()
@@ -108,12 +108,12 @@ class _Reader:
 
 
 def plain(token: str) -> str:
-    """An identifier without its quotes."""
+    """Returns an identifier without its quotes."""
     return re.sub(r"\\(.)", r"\1", token[1:-1], flags=re.DOTALL) if token[:1] in ("`", '"') else token
 
 
 def read(line: str, database: str) -> Shape:
-    """The shape of a statement from its canonical line; `database` is what unqualified names belong to."""
+    """Returns the shape of a statement from its canonical line; `database` is what unqualified names belong to."""
     tokens = [token for token in _TOKEN.findall(line) if not token.isspace()]
     shape = _read(_Reader(tokens, database))
     if shape.cluster or shape.sort not in (Sort.REPEATABLE, Sort.OTHER) or "".join(tokens[:1]).upper() in QUERIES:
@@ -208,7 +208,7 @@ def _cluster(reader: _Reader) -> str:
 
 
 def _elements(reader: _Reader) -> list[list[str]]:
-    """The comma-separated elements inside the parentheses that begin here."""
+    """Returns the comma-separated elements inside the parentheses that begin here."""
     elements: list[list[str]] = [[]]
     depth = 0
     while reader.at < len(reader.tokens):
@@ -232,7 +232,7 @@ _PART_KINDS = {"INDEX": Kind.INDEX, "PROJECTION": Kind.PROJECTION}
 
 
 def _parts(table: ObjectName, elements: list[list[str]]) -> tuple[tuple[ObjectName, ...], tuple[str, ...]]:
-    """Columns, indexes and projections of a CREATE TABLE. A Nested column appears under other names, so it is left out."""
+    """Returns columns, indexes and projections of a CREATE TABLE. A Nested column appears under other names, so it is left out."""
     found: list[ObjectName] = []
     for element in elements:
         first = element[0]
@@ -272,7 +272,7 @@ def _index(reader: _Reader, action: Action) -> Shape:
     database, table = reader.qualified()
     effect = Effect(action, ObjectName(Kind.INDEX, database, name, table))
     subject = ObjectName(Kind.TABLE, database, table)
-    command = Command(f"{'ADD' if action is Action.CREATE else 'DROP'} INDEX", effect, conditional=conditional)
+    command = AlterCommand(f"{'ADD' if action is Action.CREATE else 'DROP'} INDEX", effect, conditional=conditional)
     return Shape(Sort.ALTER, (effect,), subject, (command,), _cluster(reader), conditional)
 
 
@@ -344,13 +344,13 @@ def _altered(reader: _Reader) -> Shape:
     database, name = reader.qualified()
     table = ObjectName(Kind.TABLE, database, name)
     cluster = _cluster(reader)
-    commands = tuple(_command(table, tokens) for tokens in _alter_commands(reader.rest()))
+    commands = tuple(_alter_command(table, tokens) for tokens in _alter_commands(reader.rest()))
     effects = tuple(command.effect for command in commands if command.effect)
     return Shape(Sort.ALTER, effects, table, commands, cluster)
 
 
 def _alter_commands(tokens: list[str]) -> list[list[str]]:
-    """Commands with or without parentheses around each (servers before 24.10 print none); a comma inside one doesn't begin another."""
+    """Splits commands with or without parentheses around each (servers before 24.10 print none); a comma inside one doesn't begin another."""
     reader = _Reader(["(", *tokens, ")"], "")
     commands: list[list[str]] = []
     for element in _elements(reader):
@@ -362,12 +362,12 @@ def _alter_commands(tokens: list[str]) -> list[list[str]]:
     return commands
 
 
-def repeats(command: Command) -> bool:
-    """Whether a command may run again without another result."""
+def repeats(command: AlterCommand) -> bool:
+    """Tells whether a command may run again without changing the result."""
     return command.conditional or command.words.split(" ")[0] in _SAME_AGAIN
 
 
-def _command(table: ObjectName, tokens: list[str]) -> Command:
+def _alter_command(table: ObjectName, tokens: list[str]) -> AlterCommand:
     reader = _Reader(tokens, table.schema)
     verb = reader.take().upper()
     kind = _COLUMN_KINDS.get(reader.peek().upper())
@@ -375,7 +375,7 @@ def _command(table: ObjectName, tokens: list[str]) -> Command:
     mutates = verb in _MUTATING
     text = " ".join(tokens)
     if kind is None or verb not in ("ADD", "DROP", "RENAME"):
-        return Command(words, None, mutates, text)
+        return AlterCommand(words, None, mutates, text)
     reader.take()
     conditional = reader.accept("IF NOT EXISTS") or reader.accept("IF EXISTS")
     name = plain(reader.take())
@@ -385,8 +385,8 @@ def _command(table: ObjectName, tokens: list[str]) -> Command:
     subject = _part(kind, table, name)
     if verb == "ADD":
         nested = kind is Kind.COLUMN and reader.peek() == "Nested"
-        return Command(words, None if nested else Effect(Action.CREATE, subject), False, text, conditional)
+        return AlterCommand(words, None if nested else Effect(Action.CREATE, subject), False, text, conditional)
     if verb == "DROP":
-        return Command(words, Effect(Action.DROP, subject), False, text, conditional)
+        return AlterCommand(words, Effect(Action.DROP, subject), False, text, conditional)
     reader.accept("TO")
-    return Command(words, Effect(Action.RENAME, subject, _part(kind, table, reader.name())), False, text, conditional)
+    return AlterCommand(words, Effect(Action.RENAME, subject, _part(kind, table, reader.name())), False, text, conditional)

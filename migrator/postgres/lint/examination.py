@@ -37,8 +37,8 @@ LARGEST = 1 << 20
 
 
 def examine(plan: Plan) -> tuple[Remark, ...]:
-    """What to know before the plan's upward steps run on a database in use; empty on ClickHouse. Raises nothing: a statement that can't be
-    read is the server's to refuse."""
+    """Returns warnings about the plan's upward steps on a database in use; none on ClickHouse. Raises nothing: a statement that can't be read is left
+    for the server to refuse."""
     if plan.engine is not Engine.POSTGRES:
         return ()
     looked_at = [
@@ -68,7 +68,7 @@ def _remarks(
     for position, (step, statement, made) in enumerate(looked_at):
         known.new.update(made)
         if step is not previous or step.mode is not Mode.TRANSACTION:
-            known.held.clear()  # another transaction: its locks are its own
+            known.held.clear()  # another transaction, which holds none of the earlier locks
         previous = step
         if position in chosen:
             yield from _of_statement(step, statement, known, said)
@@ -87,12 +87,12 @@ def _of_statement(step: Step, statement: Statement, known: parts.Known, said: se
 
 
 def _characters(text: str, location: int) -> int:
-    """Bytes, as the grammar counts, to characters."""
+    """Turns a number of bytes, as the grammar counts, into a number of characters."""
     return len(text.encode("utf-8", "surrogateescape")[: max(location, 0)].decode("utf-8", "ignore"))
 
 
 def _proven(plan: Plan, statements: list[str]) -> set[tuple[str, str]]:
-    """Columns that a valid CHECK proves; files that are applied already are read only where something demands NOT NULL."""
+    """Returns the columns that a valid CHECK proves; files that are applied already are read only where something demands NOT NULL."""
     if not any(_DEMANDS.search(text) for text in statements):
         return set()
     return set(proofs.columns([*_applied(plan), *statements]))

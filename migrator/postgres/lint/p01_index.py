@@ -6,7 +6,7 @@ from migrator.postgres.lint.rules import Part, Rule
 
 
 def check(part: Part) -> str | None:
-    """CREATE INDEX without CONCURRENTLY. ON ONLY reads nothing: it is written for a partitioned table, whose partitions get theirs one by one."""
+    """Finds CREATE INDEX without CONCURRENTLY. ON ONLY reads nothing: it is written for a partitioned table, whose partitions get theirs one by one."""
     if part.kind != "CreateIndex" or part.node.concurrent or not part.node.relation.inh:
         return None
     return f"CREATE INDEX reads all of {part.table}, and nobody can write to it meanwhile"

@@ -6,7 +6,7 @@ from migrator.postgres.lint.rules import Part, Rule
 
 
 def check(part: Part) -> str | None:
-    """REINDEX without CONCURRENTLY, of a table, an index, a schema, the database."""
+    """Finds REINDEX without CONCURRENTLY, of a table, an index, a schema, the database."""
     if part.kind != "Reindex" or any(item.def_elem.defname == "concurrently" for item in part.node.params):
         return None
     return f"REINDEX builds {part.table or 'every index'} anew: nobody can write to the table meanwhile, nor read where the index is needed"

@@ -6,7 +6,7 @@ from migrator.postgres.lint.rules import Part, Rule, added_constraint, column_co
 
 
 def check(part: Part) -> str | None:
-    """ADD CONSTRAINT … CHECK without NOT VALID, or a new column with a CHECK: it is proven for every row, even where all are NULL."""
+    """Finds ADD CONSTRAINT … CHECK without NOT VALID, or a new column with a CHECK: it is proven for every row, even where all are NULL."""
     kind, node = added_constraint(part)
     added = kind == "CONSTR_CHECK" and not node.skip_validation
     inline = any(name == "CONSTR_CHECK" and item.is_enforced for name, item in column_constraints(part))

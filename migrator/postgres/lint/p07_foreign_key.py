@@ -6,7 +6,7 @@ from migrator.postgres.lint.rules import Part, Rule, added_constraint, column_co
 
 
 def check(part: Part) -> str | None:
-    """ADD FOREIGN KEY without NOT VALID, as a constraint of the table or of a new column with a default, even NULL: PostgreSQL knows only
+    """Finds ADD FOREIGN KEY without NOT VALID, as a constraint of the table or of a new column with a default, even NULL: PostgreSQL knows only
     of a column without one that there is nothing to prove."""
     kind, node = added_constraint(part)
     alone = kind == "CONSTR_FOREIGN" and not node.skip_validation

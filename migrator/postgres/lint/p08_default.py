@@ -24,7 +24,7 @@ no row is touched (PostgreSQL 11+)."""
 
 
 def check(part: Part) -> str | None:
-    """ADD COLUMN … DEFAULT f(), where f may give every row another value."""
+    """Finds ADD COLUMN … DEFAULT f(), where f may give every row another value."""
     for kind, node in column_constraints(part):
         if kind != "CONSTR_DEFAULT":
             continue
@@ -37,7 +37,7 @@ def check(part: Part) -> str | None:
 
 
 def functions(node: Any) -> list[str]:
-    """The names of the functions that an expression calls; PostgreSQL's own without their schema."""
+    """Returns the names of the functions that an expression calls; PostgreSQL's own without their schema."""
     found: list[str] = []
     if type(node).__name__ == "FuncCall" and node.funcname:
         *schema, name = (item.string.sval for item in node.funcname)

@@ -6,7 +6,7 @@ from migrator.postgres.lint.rules import Part, Rule, added_constraint
 
 
 def check(part: Part) -> str | None:
-    """SET NOT NULL, or PostgreSQL 18's ADD CONSTRAINT … NOT NULL, on a column that no valid CHECK proves (PostgreSQL 12+)."""
+    """Finds SET NOT NULL, or PostgreSQL 18's ADD CONSTRAINT … NOT NULL, on a column that no valid CHECK proves (PostgreSQL 12+)."""
     kind, node = added_constraint(part)
     added = kind == "CONSTR_NOTNULL" and not node.skip_validation
     if (part.kind != "AT_SetNotNull" and not added) or part.proven:

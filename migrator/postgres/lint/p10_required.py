@@ -6,7 +6,7 @@ from migrator.postgres.lint.rules import Part, Rule, column_constraints, fills
 
 
 def check(part: Part) -> str | None:
-    """ADD COLUMN … NOT NULL without anything that gives the rows which are there a value."""
+    """Finds ADD COLUMN … NOT NULL without anything that gives existing rows a value."""
     found = column_constraints(part)
     nothing = not fills(part) or any(kind == "CONSTR_DEFAULT" and node.raw_expr.a_const.isnull for kind, node in found)
     if not nothing or not any(kind == "CONSTR_NOTNULL" for kind, _ in found):

@@ -6,7 +6,7 @@ from migrator.postgres.lint.rules import Part, Rule, builds_index
 
 
 def check(part: Part) -> str | None:
-    """ADD PRIMARY KEY without USING INDEX."""
+    """Finds ADD PRIMARY KEY without USING INDEX."""
     if not builds_index(part, "CONSTR_PRIMARY"):
         return None
     return f"the primary key's index is built from all of {part.table}, and nobody can read or write it meanwhile"

@@ -6,7 +6,7 @@ from migrator.postgres.lint.rules import Part, Rule, builds_index
 
 
 def check(part: Part) -> str | None:
-    """ADD UNIQUE without USING INDEX, as a constraint of the table or of a new column."""
+    """Finds ADD UNIQUE without USING INDEX, as a constraint of the table or of a new column."""
     if not builds_index(part, "CONSTR_UNIQUE"):
         return None
     return f"the unique constraint's index is built from all of {part.table}, and nobody can read or write it meanwhile"

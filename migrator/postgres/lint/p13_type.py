@@ -6,7 +6,7 @@ from migrator.postgres.lint.rules import Part, Rule
 
 
 def check(part: Part) -> str | None:
-    """ALTER COLUMN … TYPE. From which type is not in the statement, so the harmless changes are warned of, too (postgresql.md §2)."""
+    """Finds ALTER COLUMN … TYPE. The statement doesn't say what the type was, so harmless changes are warned of, too (postgresql.md §2)."""
     if part.kind != "AT_AlterColumnType":
         return None
     return (

@@ -8,7 +8,7 @@ from migrator.postgres.lint.rules import Part, Rule
 
 
 def check(part: Part) -> str | None:
-    """VACUUM FULL or CLUSTER, of a table or of all."""
+    """Finds VACUUM FULL or CLUSTER, of a table or of all."""
     if part.kind == "Cluster":
         command = "CLUSTER"
     elif part.kind == "Vacuum" and any(_is_full(item.def_elem) for item in part.node.options):
@@ -19,7 +19,7 @@ def check(part: Part) -> str | None:
 
 
 def _is_full(option: Any) -> bool:
-    """FULL, FULL true, FULL 1, FULL on; its opposites are written out."""
+    """Tells whether an option is FULL, FULL true, FULL 1 or FULL on, rather than FULL false, FULL 0 or FULL off."""
     value = option.arg
     words = (value.string.sval or value.boolean.boolval or value.integer.ival) if option.HasField("arg") else True
     return option.defname == "full" and str(words).lower() not in ("false", "off", "0")

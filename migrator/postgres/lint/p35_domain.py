@@ -8,7 +8,7 @@ _ADD, _NOT_NULL = "C", "O"  # the grammar's letters for the kinds of ALTER DOMAI
 
 
 def check(part: Part) -> str | None:
-    """ALTER DOMAIN … ADD CONSTRAINT without NOT VALID, or SET NOT NULL."""
+    """Finds ALTER DOMAIN … ADD CONSTRAINT without NOT VALID, or SET NOT NULL."""
     if part.kind != "AlterDomain":
         return None
     added = part.node.subtype == _ADD and not getattr(part.node, "def").constraint.skip_validation

@@ -6,7 +6,7 @@ from migrator.postgres.lint.rules import Part, Rule, column_constraints, is_seri
 
 
 def check(part: Part) -> str | None:
-    """ADD COLUMN with a serial type or GENERATED … AS IDENTITY."""
+    """Finds ADD COLUMN with a serial type or GENERATED … AS IDENTITY."""
     if part.kind != "AT_AddColumn":
         return None
     if not is_serial(part) and not any(kind == "CONSTR_IDENTITY" for kind, _ in column_constraints(part)):

@@ -6,7 +6,7 @@ from migrator.postgres.lint.rules import Part, Rule, column_constraints
 
 
 def check(part: Part) -> str | None:
-    """ADD COLUMN … GENERATED ALWAYS AS (…) STORED; VIRTUAL (PostgreSQL 18) touches no row."""
+    """Finds ADD COLUMN … GENERATED ALWAYS AS (…) STORED; VIRTUAL (PostgreSQL 18) touches no row."""
     stored = any(kind == "CONSTR_GENERATED" and node.generated_kind == "s" for kind, node in column_constraints(part))
     return f"the column is computed for every row: {part.table} is rewritten, and nobody can read or write it meanwhile" if stored else None
 

@@ -6,7 +6,7 @@ from migrator.postgres.lint.rules import Part, Rule, added_constraint
 
 
 def check(part: Part) -> str | None:
-    """ADD CONSTRAINT … EXCLUDE."""
+    """Finds ADD CONSTRAINT … EXCLUDE."""
     if added_constraint(part)[0] != "CONSTR_EXCLUSION":
         return None
     return f"the exclusion constraint's index is built from all of {part.table}, and nobody can read or write it meanwhile"

@@ -6,7 +6,7 @@ from migrator.postgres.lint.rules import Part, Rule
 
 
 def check(part: Part) -> str | None:
-    """VALIDATE CONSTRAINT in a transaction that has changed the same table before: the stronger lock is held until COMMIT."""
+    """Finds VALIDATE CONSTRAINT in a transaction that has changed the same table before: the stronger lock is held until COMMIT."""
     if part.kind != "AT_ValidateConstraint" or not part.held:
         return None
     return f"VALIDATE CONSTRAINT reads all of {part.table} while the lock of an earlier statement of this file is held until its COMMIT"

@@ -6,7 +6,7 @@ from migrator.postgres.lint.rules import Part, Rule
 
 
 def check(part: Part) -> str | None:
-    """UPDATE or DELETE without WHERE."""
+    """Finds UPDATE or DELETE without WHERE."""
     if part.kind not in ("Update", "Delete") or part.node.HasField("where_clause"):
         return None
     return f"{part.kind.upper()} without WHERE changes every row of {part.table}: whoever writes to one of them waits until the COMMIT"

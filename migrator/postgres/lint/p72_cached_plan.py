@@ -8,7 +8,7 @@ CHANGING = frozenset({"AT_AddColumn", "AT_DropColumn", "AT_AlterColumnType", "Re
 
 
 def check(part: Part) -> str | None:
-    """ADD, DROP, RENAME COLUMN, ALTER COLUMN TYPE: whoever prepared `SELECT *` before gets an error afterwards."""
+    """Finds ADD, DROP, RENAME COLUMN, ALTER COLUMN TYPE: whoever prepared `SELECT *` before gets an error afterwards."""
     if part.kind not in CHANGING:
         return None
     return f'the columns of {part.table} change: clients with a prepared SELECT * get "cached plan must not change result type"'

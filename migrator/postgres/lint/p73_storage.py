@@ -15,7 +15,7 @@ _WORDS = {
 
 
 def check(part: Part) -> str | None:
-    """SET LOGGED, SET UNLOGGED, SET TABLESPACE, SET ACCESS METHOD (PostgreSQL 15+), SET EXPRESSION (17+)."""
+    """Finds SET LOGGED, SET UNLOGGED, SET TABLESPACE, SET ACCESS METHOD (PostgreSQL 15+), SET EXPRESSION (17+)."""
     words = _WORDS.get(part.kind)
     if words is None:
         return None

@@ -6,7 +6,7 @@ from migrator.postgres.lint.rules import Part, Rule
 
 
 def check(part: Part) -> str | None:
-    """REFRESH MATERIALIZED VIEW without CONCURRENTLY; WITH NO DATA computes nothing."""
+    """Finds REFRESH MATERIALIZED VIEW without CONCURRENTLY; WITH NO DATA computes nothing."""
     if part.kind != "Refresh" or part.node.concurrent or part.node.skip_data:
         return None
     return f"REFRESH MATERIALIZED VIEW computes {part.table} anew, and nobody can read it meanwhile"

@@ -27,7 +27,7 @@ class Known:
 
 
 def read(text: str, known: Known) -> Iterator[Part]:
-    """The parts of a statement that concern tables which are there already; none of what the grammar doesn't understand."""
+    """Returns the parts of a statement that concern tables which are there already; none of what the grammar doesn't understand."""
     tree = grammar.parse(text)
     for command in tree.commands if tree else ():
         reader = _READERS.get(command.kind)
@@ -36,7 +36,7 @@ def read(text: str, known: Known) -> Iterator[Part]:
 
 
 def _of_relation(kind: str) -> Callable[[Any, Known, int], Iterator[Part]]:
-    """A reader of commands that concern one table, or all where none is named."""
+    """Returns a reader of commands that concern one table, or all where none is named."""
 
     def reader(node: Any, known: Known, location: int) -> Iterator[Part]:
         name = _name(node.relation)
@@ -94,12 +94,12 @@ def _of_alter(node: Any, known: Known, location: int) -> Iterator[Part]:
                 proven=(subject[1], _column(command, definition)) in known.proven,
                 held=subject in known.held,
             )
-        if kind != "AT_ValidateConstraint":  # the mildest of them: what comes behind it is not made worse
+        if kind != "AT_ValidateConstraint":  # its lock is weak: work behind it keeps nobody out for longer
             known.held.add(subject)
 
 
 def _column(command: Any, definition: Any) -> str:
-    """The column that a part is about: PostgreSQL 18's NOT NULL constraints name it as their key."""
+    """Returns the column that a part is about: PostgreSQL 18's NOT NULL constraints name it as their key."""
     if definition.WhichOneof("node") == "constraint" and len(definition.constraint.keys) == 1:
         return str(definition.constraint.keys[0].string.sval)
     return str(command.name)

@@ -16,7 +16,7 @@ _TABLE = re.compile(r"\balter\s+table\s+(?:if\s+exists\s+)?(?:only\s+)?([\w$.\"]
 
 
 def columns(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """(table, column) of what was proven by these statements, in their order; schemas don't count."""
+    """Returns (table, column) of each column that these statements, in their order, have proven to be not null; schemas are ignored."""
     waiting: dict[tuple[str, str], str] = {}
     for text in texts:
         found = _TABLE.search(text)

@@ -51,7 +51,7 @@ class Rule:
 
 
 def column_constraints(part: Part) -> list[tuple[str, Any]]:
-    """The constraints of an ADD COLUMN: kind (`CONSTR_DEFAULT`) and node; none for other parts."""
+    """Returns the constraints of an ADD COLUMN: kind (`CONSTR_DEFAULT`) and node; none for other parts."""
     if part.kind != "AT_AddColumn":
         return []
     return [(_kind(item.constraint), item.constraint) for item in getattr(part.node, "def").column_def.constraints]
@@ -61,7 +61,7 @@ SERIAL = frozenset({"serial", "serial2", "serial4", "serial8", "bigserial", "sma
 
 
 def is_serial(part: Part) -> bool:
-    """Whether an ADD COLUMN has one of the types that number rows."""
+    """Tells whether an ADD COLUMN has a serial type, which numbers the rows."""
     if part.kind != "AT_AddColumn":
         return False
     names = getattr(part.node, "def").column_def.type_name.names
@@ -69,13 +69,13 @@ def is_serial(part: Part) -> bool:
 
 
 def fills(part: Part) -> bool:
-    """Whether an ADD COLUMN says what the rows that are there get: a default, a number, a generated value."""
+    """Tells whether an ADD COLUMN gives existing rows a value: a default, a number, a generated value."""
     kinds = {kind for kind, _ in column_constraints(part)}
     return is_serial(part) or not kinds.isdisjoint(("CONSTR_DEFAULT", "CONSTR_IDENTITY", "CONSTR_GENERATED"))
 
 
 def added_constraint(part: Part) -> tuple[str, Any]:
-    """Kind and node of the constraint that an ADD CONSTRAINT adds; an empty kind for other parts."""
+    """Returns kind and node of the constraint that an ADD CONSTRAINT adds; an empty kind for other parts."""
     if part.kind != "AT_AddConstraint":
         return "", None
     node = getattr(part.node, "def").constraint
@@ -83,7 +83,7 @@ def added_constraint(part: Part) -> tuple[str, Any]:
 
 
 def builds_index(part: Part, kind: str) -> bool:
-    """Whether a constraint of this kind is added, to the table or with a new column, whose index is built from the table's rows."""
+    """Tells whether a constraint of this kind is added, to the table or with a new column, and its index is built from the table's rows."""
     added, node = added_constraint(part)
     return (added == kind and not node.indexname) or any(name == kind for name, _ in column_constraints(part))
 

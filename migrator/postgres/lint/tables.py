@@ -32,7 +32,7 @@ _CHANGED = re.compile(
 
 
 def created(text: str) -> Iterator[Name]:
-    """The tables, materialized views and domains that a statement creates, and the names that new ones are given later."""
+    """Returns the tables, materialized views and domains that a statement creates, and the names that new ones are given later."""
     for found in _NEW.finditer(text):
         yield name_of(found[1])
     for found in _RENAMED.finditer(text):
@@ -40,17 +40,17 @@ def created(text: str) -> Iterator[Name]:
 
 
 def concerns_old(text: str, new: set[Name]) -> bool:
-    """Whether a statement may change a table that is not among the new ones."""
+    """Tells whether a statement may change a table that is not among the new ones."""
     return any(found[5] or not is_new(name_of(next(filter(None, found.groups()))), new) for found in _CHANGED.finditer(text))
 
 
 def is_new(name: Name, new: set[Name]) -> bool:
-    """Whether a table was made in the same plan; a schema counts where both names have one."""
+    """Tells whether a table was made in the same plan. Schemas are compared only if both names have one."""
     return any(other[1] == name[1] and (not other[0] or not name[0] or other[0] == name[0]) for other in _alike(name, new))
 
 
 def _alike(name: Name, new: set[Name]) -> Iterator[Name]:
-    """Set look-ups where they decide; only a name without a schema must look at all."""
+    """Yields the new names that may mean the same table: one look-up in the set decides, unless the name has no schema; then every one is yielded."""
     if name in new or ("", name[1]) in new:
         yield ("", name[1])
     elif not name[0]:
@@ -58,6 +58,6 @@ def _alike(name: Name, new: set[Name]) -> Iterator[Name]:
 
 
 def name_of(text: str) -> Name:
-    """Schema and name of an identifier as a file writes it."""
+    """Returns schema and name of an identifier as a file writes it."""
     parts = [part[1:-1].replace('""', '"') if part.startswith('"') else part.lower() for part in re.findall(r'"(?:[^"]|"")+"|[\w$]+', text)]
     return (parts[0], parts[1]) if len(parts) > 1 else ("", parts[0])

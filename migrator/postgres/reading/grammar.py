@@ -15,8 +15,8 @@ _REMEMBERED_LENGTH = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """One command of a statement: the grammar's name of its kind (`alter_table_stmt`), its node, and where it begins, in bytes from 0."""
+class ParsedCommand:
+    """A command as the grammar parsed it: the grammar's name of its kind (`alter_table_stmt`), its node, and where it begins, in bytes from 0."""
 
     kind: str
     node: Any
@@ -27,11 +27,11 @@ class Command:
 class Tree:
     """The commands of a statement. Trees are shared: whoever reads one leaves it as it is."""
 
-    commands: tuple[Command, ...]
+    commands: tuple[ParsedCommand, ...]
 
 
 def parse(text: str) -> Tree | None:
-    """The tree of a statement; None where the grammar doesn't take it, which is the server's to judge: it may be newer."""
+    """Returns the tree of a statement; None where the grammar refuses it. A newer server may accept it, so that is left to the server."""
     return _remembered(text) if len(text) <= _REMEMBERED_LENGTH else _parse(text)
 
 
@@ -54,13 +54,15 @@ def _parse(text: str) -> Tree | None:
         return None
     return Tree(
         tuple(
-            Command(kind, getattr(item.stmt, kind), item.stmt_location) for item in parsed.stmts if (kind := item.stmt.WhichOneof("node"))
+            ParsedCommand(kind, getattr(item.stmt, kind), item.stmt_location)
+            for item in parsed.stmts
+            if (kind := item.stmt.WhichOneof("node"))
         )
     )
 
 
 def kinds() -> Any:
-    """The grammar's enumerations, by which nodes name their kinds."""
+    """Returns the grammar's enumerations, by which nodes name their kinds."""
     import postgast
 
     return postgast.pg_query_pb2

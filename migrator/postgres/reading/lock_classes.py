@@ -24,7 +24,7 @@ class LockClass(enum.IntEnum):
 
     @property
     def blocks(self) -> bool:
-        """Whether waiting for it stalls readers or writers that come after."""
+        """Tells whether waiting for this lock stalls readers or writers that come after."""
         return self >= LockClass.WRITERS
 
 
@@ -62,7 +62,7 @@ _GLOBAL_OBJECTS = frozenset({
 
 
 def of_command(words: Sequence[str], text: str) -> LockClass:
-    """The class of one command.
+    """Returns the class of one command.
 
     Args:
         words: its first words in capitals (`lexer.Command.words`).
@@ -94,7 +94,7 @@ def of_command(words: Sequence[str], text: str) -> LockClass:
 
 
 def waits(words: Sequence[str], text: str) -> int:
-    """How many tables one command that blocks others asks for, one after the other, as far as its words tell.
+    """Counts the tables that one blocking command locks one after the other, as far as its words tell.
 
     (The partitions of a table and what CASCADE reaches are not in the words.)
     """

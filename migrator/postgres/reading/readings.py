@@ -64,7 +64,7 @@ class Reading:
     changes: str = ""
 
     def messages(self, text: str) -> Iterator[tuple[int, str]]:
-        """The statement's text cut at its separators, comments included: where each command's part begins, and the part."""
+        """Returns the statement's text cut at its separators, comments included: where each command's part begins, and the part."""
         start = 0
         for end in self.separators:
             yield start, text[start:end]
@@ -73,7 +73,7 @@ class Reading:
 
     @property
     def commits_itself(self) -> bool:
-        """Whether it may have committed a part of its work before it was broken off: a procedure, a DO block with COMMIT."""
+        """Tells whether the statement may commit part of its work before it ends: a procedure, a DO block with COMMIT."""
         return self.head[:1] in (("CALL",), ("DO",)) and not self.transactional
 
 
@@ -94,7 +94,8 @@ _READING_RULES = re.compile(
     r"standard_conforming_strings|backslash_quote|client_encoding|set\s+names|\bdiscard\b|\bdeallocate\b", re.IGNORECASE
 )
 _TOGETHER = re.compile(r"\b(?:statement_timestamp|current_query)\b|[0-9]\$", re.IGNORECASE)
-"""What tells commands of one message from messages of their own, or may be cut otherwise by an older server (a number that a dollar sign follows)."""
+"""Text that makes it matter how commands are sent. statement_timestamp() and current_query() return the same for all commands of one message, and
+something else in messages of their own; an older server may end a command elsewhere after a number that a dollar sign follows."""
 
 _TIMEOUTS = re.compile(r"timeout|\breset\b|\bdiscard\b", re.IGNORECASE)
 _NEW_TABLE = re.compile(r'^create\s+(?:unlogged\s+)?table\s+(?:if\s+not\s+exists\s+)?([\w.$"]+)', re.IGNORECASE)
@@ -135,8 +136,8 @@ def of_text(text: str) -> Reading:
 
 
 def binds(statement: Statement) -> bool:
-    """Whether it may leave something in the session that no later session can be given again: temporary tables, prepared statements, cursors, locks.
-    Too many matches only keep a file on its connection."""
+    """Tells whether a statement may leave something in the session that can't be restored in a later one: temporary tables, prepared statements,
+    cursors, locks. A match too many only keeps a file on its connection."""
     return _OF_A_SESSION.search(statement.text) is not None
 
 
@@ -195,7 +196,7 @@ def _of_commands(text: str, outline: lexer.Outline) -> Reading:
 
 
 def _runs(words: Sequence[str], body: str) -> bool:
-    """Whether a command may run somebody's code. Only what can't is told apart: the commands that change plain objects."""
+    """Tells whether a command may run user-defined code: functions, triggers, DO blocks. Only commands that change plain objects are known not to."""
     first, *more = words or ("",)
     if first not in _PLAIN:
         return first not in _BESIDE
@@ -204,8 +205,9 @@ def _runs(words: Sequence[str], body: str) -> bool:
 
 
 def _is_divisible(text: str, outline: lexer.Outline) -> bool:
-    """Whether several commands mean the same as messages of their own, within a transaction: where each begins is beyond doubt, and none of them can
-    tell. (An error in the last is found when those before it were executed, not before; the transaction is rolled back in both cases.)"""
+    """Tells whether several commands mean the same when each is a message of its own, within a transaction: it is certain where each begins, and none
+    of them behaves differently. (An error in the last is found after those before it were executed, not before; the transaction is rolled back in
+    both cases.)"""
     return not outline.nested and _TOGETHER.search(text) is None
 
 
@@ -273,7 +275,7 @@ class StepReading:
 
 
 def of(step: plans.Step) -> StepReading:
-    """The reading of a step; made once, and kept with it."""
+    """Returns the reading of a step; made once, and kept with it."""
     return step.kept(_of_step)
 
 
@@ -293,7 +295,7 @@ def _of_step(step: plans.Step) -> StepReading:
 
 
 def locks_in_order(statements: Sequence[Reading]) -> Iterator[LockClass]:
-    """The class of each statement of one transaction: work on a table that the same transaction created stalls nobody."""
+    """Returns the class of each statement of one transaction: work on a table that the same transaction created stalls nobody."""
     created: set[str] = set()
     for found in statements:
         if found.creates:

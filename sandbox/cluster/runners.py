@@ -35,7 +35,6 @@ class Node:
         name: the Node's.
         images: the images that can be started.
         directory: holds every pod's files.
-        directory: of every pod's files.
         hidden: directories of the host that are empty in containers.
         restart_backoff_seconds: the delay before the second restart of a container, doubled after that (10 s on a real node).
     """
@@ -64,8 +63,8 @@ class Owner(Protocol):
     def event(self, kind: str, reason: str, message: str) -> None: ...
 
 
-class Run:
-    """A container's life.
+class ContainerRunner:
+    """Starts a container, probes it, notices its ends, and restarts it.
 
     Args:
         pod: its owner.
@@ -161,13 +160,13 @@ class Run:
         given = descriptions.defaults(pod.object, image, node.api.host, node.api.port)
         variables = environment.resolve(pod.object, self.container, given, pod.lookup)
         files = pod.directory / "containers" / f"{self.name}-{self.restarts}"
-        place = descriptions.Place(files / "root", self.log(self.restarts), files / "termination-log", node.hidden)
-        description = descriptions.describe(pod.object, self.container, image, variables, volumes, place)
-        place.scratch.mkdir(parents=True, exist_ok=True)
-        place.log.parent.mkdir(parents=True, exist_ok=True)
-        place.termination.touch()
-        place.termination.chmod(0o666)  # any user of the container may write its termination message
-        self._environment, self._user, self._termination = variables, description["user"], place.termination
+        host_files = descriptions.HostFiles(files / "root", self.log(self.restarts), files / "termination-log", node.hidden)
+        description = descriptions.describe(pod.object, self.container, image, variables, volumes, host_files)
+        host_files.scratch.mkdir(parents=True, exist_ok=True)
+        host_files.log.parent.mkdir(parents=True, exist_ok=True)
+        host_files.termination.touch()
+        host_files.termination.chmod(0o666)  # any user of the container may write its termination message
+        self._environment, self._user, self._termination = variables, description["user"], host_files.termination
         return description
 
     def _image_missing(self) -> None:

@@ -18,13 +18,20 @@ DESCRIBED = "greylag_fact"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where the tables are: quoted, with the schema. `given` is the name as the user wrote it, pasted unquoted as goose does; `complete`: goose's
-    table and greylag's three were there when the session began; `guarded`: row-level security applies to this role on goose's table or the facts;
-    `named`: the user gave the schema, too."""
+class HistoryTables:
+    """goose's version table and greylag's three: their names, quoted, with the schema.
+
+    Attributes:
+        given: the version table as the user wrote it; goose pastes it unquoted.
+        schema: empty when none was given and no schema of the search path exists.
+        name: the version table's own name.
+        complete: all four were there when the session began.
+        guarded: row-level security applies to this role on goose's table or the facts.
+        named: the user gave the schema, too.
+    """
 
     given: str
-    schema: str  # "" when no schema of the search path exists and none was given
+    schema: str
     name: str
     complete: bool = False
     guarded: bool = False
@@ -51,7 +58,7 @@ class Place:
 
 
 def quote(name: str) -> str:
-    """An identifier in double quotes."""
+    """Returns an identifier in double quotes."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -68,7 +75,7 @@ LEFT JOIN pg_catalog.pg_class AS c ON c.oid = found.oid LEFT JOIN pg_catalog.pg_
 """Finds the table as goose's unquoted SQL would: through the whole search path; else where CREATE TABLE would put it."""
 
 
-def place(given: str, rows: Sequence[Sequence[str | None]]) -> Place:
-    """The answer to LOCATE."""
+def located(given: str, rows: Sequence[Sequence[str | None]]) -> HistoryTables:
+    """Reads the answer to LOCATE."""
     schema, name, complete, guarded, named = rows[0]
-    return Place(given, schema or "", name or given, complete == "t", guarded == "t", named == "t")
+    return HistoryTables(given, schema or "", name or given, complete == "t", guarded == "t", named == "t")
