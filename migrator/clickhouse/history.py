@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from migrator import errors
 from migrator.clickhouse import failures
@@ -99,11 +100,7 @@ def read(session: Session, where: HistoryTables, tables: frozenset[str] | None =
     found = existing(session, where) if tables is None else tables
     if where.name not in found:
         return History(Engine.CLICKHOUSE, exists=False, table=where.table)
-    rows = session.rows(
-        "SELECT version_id, is_applied, toString(tstamp), toString(toUnixTimestamp(tstamp))"
-        f" FROM {where.sql} ORDER BY version_id DESC, tstamp DESC",
-        _consistent(where),
-    )
+    rows = _rows(session, where)
     return History(
         Engine.CLICKHOUSE,
         exists=True,
@@ -111,6 +108,39 @@ def read(session: Session, where: HistoryTables, tables: frozenset[str] | None =
         facts=_facts(session, where) if FACTS in found else (),
         table=where.table,
     )
+
+
+def _rows(session: Session, where: HistoryTables) -> list[list[Any]]:
+    """Reads goose's rows. Raises PlanRefused (`rows-hidden`) where the table's parts hold more rows than this user is shown: a row policy gives no error."""
+    stored = f"(SELECT any(total_rows) FROM system.tables WHERE database = {literal(where.database)} AND name = {literal(where.name)})"
+    for _ in range(2):  # a rollback may remove a row between the two counts, hardly twice
+        rows = session.rows(
+            f"SELECT version_id, is_applied, toString(tstamp), toString(toUnixTimestamp(tstamp)), {stored}"
+            f" FROM {where.sql} ORDER BY version_id DESC, tstamp DESC",
+            _consistent(where),
+        )
+        total = rows[0][4] if rows else session.row(f"SELECT {stored}")[0]
+        hidden = int(total or 0) - len(rows)
+        if hidden <= 0 or _masked(session, where):
+            return rows
+    raise errors.PlanRefused(
+        f"{hidden} of the {total} rows of {where.sql} are hidden from this user, so what is applied can't be known",
+        code="rows-hidden",
+        hint=f"a row policy hides them (SHOW ROW POLICIES ON {where.sql}): exempt the migrating user, "
+        f"CREATE ROW POLICY greylag ON {where.sql} USING 1 TO the user, or drop the policy",
+    )
+
+
+def _masked(session: Session, where: HistoryTables) -> bool:
+    """Tells whether somebody used DELETE FROM on the table: such rows stay in the parts until a merge, so that counts prove nothing."""
+    try:
+        counted = session.row(
+            f"SELECT count() FROM system.parts WHERE database = {literal(where.database)} AND table = {literal(where.name)}"
+            " AND active AND has_lightweight_delete"
+        )
+    except failures.Refusal:  # no grant on system.parts
+        return False
+    return int(counted[0]) > 0
 
 
 def _consistent(where: HistoryTables) -> dict[str, str | int]:
