@@ -30,6 +30,9 @@ _NAME = r'((?:(?:"(?:[^"]|"")+"|[\w$]+)\s*\.\s*)?(?:"(?:[^"]|"")+"|[\w$]+))'
 _NEW_TYPE = re.compile(rf"create\s+type\s+{_NAME}\s+as\s+enum\b", re.IGNORECASE)
 _NEW_VALUE = re.compile(rf"alter\s+type\s+{_NAME}\s+add\s+value\s+(?:if\s+not\s+exists\s+)?('(?:[^']|'')*')", re.IGNORECASE)
 _LATE_BODY = re.compile(r"\blanguage\s+'?plpgsql\b", re.IGNORECASE)
+_OF_CLICKHOUSE = re.compile(r"\bif\s+not\s+exists\b|\bengine\s*=|\bon\s+cluster\b", re.IGNORECASE)
+"""What no CREATE or DROP DATABASE of PostgreSQL holds: `validate` doesn't know for which engine a file is."""
+
 _COMMENT = re.compile(r"--[^\n\r]*|/\*.*?\*/", re.DOTALL)
 
 
@@ -59,7 +62,7 @@ def refused(words: Sequence[str], text: str) -> str:
 def _of_object(words: Sequence[str], text: str) -> str:
     first, second = (*words, "", "")[:2]
     if second in ("DATABASE", "TABLESPACE"):
-        return f"{first} {second}"
+        return "" if _OF_CLICKHOUSE.search(text) else f"{first} {second}"
     if second == "SUBSCRIPTION":
         return "" if first == "CREATE" and _NO_SLOT.search(text) else f"{first} {second}"
     indexes = ("INDEX", "CONCURRENTLY")

@@ -53,6 +53,7 @@ TAKEN = [
     'CLUSTER "t";',
     "CLUSTER VERBOSE t USING i;",
     "DISCARD PLANS;",
+    "CREATE DATABASE IF NOT EXISTS x ENGINE = Atomic;",
     "SELECT 'VACUUM t;', $$ CREATE DATABASE x; $$;",
 ]
 
