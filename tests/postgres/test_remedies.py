@@ -8,6 +8,7 @@ import pytest
 from migrator import errors
 from migrator.cli import interruption
 from tests.postgres.conftest import Playground
+from tests.unit.test_in_transaction import REFUSED
 
 NO_TRANSACTION = "-- +goose NO TRANSACTION\n"
 
@@ -115,6 +116,21 @@ def test_the_servers_refusal_names_no_transaction(playground: Playground, text: 
     assert (error.code, error.where and error.where.line) == ("sql-rejected", 3)
     assert "`-- +goose NO TRANSACTION`" in error.hint and "nothing of this file was applied" in error.hint
     assert "correct 00002" not in error.hint
+
+
+def test_the_server_refuses_what_is_warned_of(playground: Playground) -> None:
+    """The list beside the server's own word; what needs an object that isn't there is refused for that first."""
+    other = {}
+    with psycopg.connect(playground.url) as session:
+        for text in REFUSED:
+            with pytest.raises(psycopg.Error) as caught:
+                session.execute("SELECT 1")
+                session.execute(text)  # type: ignore[call-overload]
+            session.rollback()
+            if caught.value.sqlstate != "25001":
+                other[text] = caught.value.sqlstate
+    missing = ("DROP SUBSCRIPTION", "ALTER SUBSCRIPTION", "ALTER DATABASE", "ALTER TABLE")
+    assert [text for text in other if not text.startswith(missing)] == []
 
 
 def test_a_files_own_transaction_is_not_mended_by_no_transaction(playground: Playground) -> None:
