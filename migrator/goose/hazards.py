@@ -4,7 +4,8 @@
 transaction and more commands follow, or rolls it back. *Merged*: goose sends two commands as one statement, and the server executes both;
 or a file's own COMMIT is its last command, so that only the history row is written outside of the transaction. Verdicts differ by engine: PostgreSQL
 executes several commands in one message, ClickHouse refuses them; PostgreSQL accepts an empty statement, ClickHouse does not. A file that goose
-applies faithfully is never lossy.
+applies faithfully is never lossy. What the server is certain to refuse by itself (VACUUM in a transaction, psql's meta-commands) is a warning, too: it is
+said before anything runs, and the server decides.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from migrator.goose import gounicode, lexer
-from migrator.goose.statements import Statement
+from migrator.goose import gounicode, lexer, psql, transactions
+from migrator.goose.statements import Statement, masked
 from migrator.targets import Engine
 
 
@@ -73,13 +74,6 @@ class Trace:
 
 _BLOCK_HINT = "put `-- +goose StatementBegin` on a line before line {first} and `-- +goose StatementEnd` on a line after line {last}"
 _ESCAPES_OFF = re.compile(r"standard_conforming_strings\W+(?:to\s+|is_local\s+)?\W*(?:off|false|0|no)\b", re.IGNORECASE)
-_ALONE = re.compile(
-    r"(?:CREATE\s+(?:UNIQUE\s+)?INDEX|DROP\s+INDEX|REINDEX\b[^;]*?)\s+CONCURRENTLY\b"
-    r"|(?:CREATE|DROP)\s+(?:DATABASE|TABLESPACE)\b|ALTER\s+SYSTEM\b|VACUUM\b",
-    re.IGNORECASE,
-)
-"""Commands that PostgreSQL runs only outside of a transaction block. A message of several commands is such a block."""
-
 _BLOCK = ("several-commands", "", "give every command a StatementBegin/StatementEnd block of its own, or none")
 _NAMES = {Engine.POSTGRES: "PostgreSQL", Engine.CLICKHOUSE: "ClickHouse"}
 _ENDS_TRANSACTION = frozenset({"COMMIT", "END", "ROLLBACK", "ABORT"})
@@ -166,6 +160,8 @@ class _Reading:
                 yield self._cut(*cut, last=index)
             cut = (index, read.open) if read.open else None
             commands += [(statement, command) for command in read.commands]
+            if self.engine is Engine.POSTGRES and not self.escapes and "\\" in statement.text:
+                yield from self._meta_command(index, statement)
             yield from self._commands(index, statement, read)
             if self.engine is Engine.CLICKHOUSE and not (read.commands or resumed or self._is_swallowed(index)):
                 yield self._empty(statement)
@@ -175,6 +171,8 @@ class _Reading:
             yield self._cut(*cut, last=None)
         if self.use_transaction:
             yield from self._own_transaction(commands)
+        if self.engine is Engine.POSTGRES:
+            yield from self._in_transaction(commands)
 
     def _cut(self, index: int, opened: lexer.Open, *, last: int | None) -> Hazard:
         """Returns the hazard of a statement that ends inside of a construct; `last` is the statement that holds the construct's end."""
@@ -223,7 +221,7 @@ class _Reading:
         """Yields the hazards of several commands in one statement."""
         if self.engine is Engine.POSTGRES and not self.use_transaction:
             for command in commands:
-                if _ALONE.match(statement.text, command.start):
+                if transactions.refused(command.words, statement.text[command.start : command.end]):
                     line = statement.line_of(command.start)
                     yield Hazard(
                         HazardKind.LOSSY,
@@ -271,6 +269,32 @@ class _Reading:
             yield _own_transaction(command.words, statement.line_of(command.start), last=last)
             if last:
                 return
+
+    def _in_transaction(self, commands: Sequence[tuple[Statement, lexer.Command]]) -> Iterator[Hazard]:
+        """Yields the hazards of commands that PostgreSQL refuses inside a transaction, though it executes them outside of one."""
+        block = transactions.Block(inside=self.use_transaction)
+        for statement, command in commands:
+            if not (command.words and block.concerns(command.words[0])):
+                continue
+            line = statement.line_of(command.start)
+            text = statement.text[command.start : command.end]
+            found = block.enter(command.words, text, line, ends=ends_transaction(command.words))
+            if found is not None:
+                yield Hazard(HazardKind.MERGED, found.code, f"{found.message} (line {line})", line, found.hint)
+
+    def _meta_command(self, index: int, statement: Statement) -> Iterator[Hazard]:
+        r"""Yields the hazard of psql's own commands, as pg_dump writes \restrict, and of the data lines of a COPY."""
+        found = psql.find(statement.text)
+        if found is None:
+            return
+        line = statement.line_of(found.offset)
+        if index and psql.takes_data(self.statements[index - 1].text):
+            why = f"the lines from {statement.first_line} on are data for psql (COPY … FROM stdin), not SQL: PostgreSQL would reject them"
+            yield Hazard(HazardKind.MERGED, "psql-command", why, line, psql.COPY_HINT)
+            return
+        name = masked(found.name, statement.substitutions)
+        why = f"{name} in line {line} is a psql meta-command, not SQL: PostgreSQL would reject it"
+        yield Hazard(HazardKind.MERGED, "psql-command", why, line, found.hint)
 
     def _stray_dollar(self, statement: Statement, offset: int) -> Hazard:
         line = statement.line_of(offset)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from migrator import errors
-from migrator.goose import gounicode
+from migrator.goose import gounicode, psql
 from migrator.goose.goquote import quote
 
 SEE = "see https://github.com/pressly/goose#sql-migrations"
@@ -147,6 +147,10 @@ def _unfinished_hint(source: str, first_line: int) -> str:
         )
     if source.startswith("/*") and source.endswith("*/") and source.count("/*") == 1:
         return "goose takes a block comment for the beginning of a statement: write it with `--`, or move it before a statement"
+    meta_command = psql.find(source)
+    if meta_command is not None:
+        line = first_line + source.count("\n", 0, meta_command.offset)
+        return f"{meta_command.name} in line {line} is a psql meta-command, not SQL: {meta_command.hint}"
     statement_lines = [index for index, line in enumerate(lines) if not line.lstrip().startswith("--")]
     for pattern, hint in _HIDDEN:
         for index in reversed(statement_lines):

@@ -40,7 +40,8 @@ def execute(run: Run, step: plans.Step) -> None:
             if not bound and not run.session.in_transaction:
                 run.boundary()
         started = time.monotonic()
-        _execute(run, step, index)
+        with execution.located(lambda at=index: (step, at, "")):  # type: ignore[misc]
+            _execute(run, step, index, skipped=first - 1)
         run.listener(execution.statement_finished(step, index, time.monotonic() - started))
     duration = time.monotonic() - began
     if run.versioning:
@@ -62,7 +63,7 @@ def _record(run: Run, step: plans.Step, duration: float) -> None:
 # --- one statement ------------------------------------------------------------------------------------------------------------------
 
 
-def _execute(run: Run, step: plans.Step, index: int) -> None:
+def _execute(run: Run, step: plans.Step, index: int, *, skipped: int) -> None:
     """Executes one statement; tries again while it doesn't get its lock."""
     reading = readings.of(step).statements[index - 1]
     patience = Patience()
@@ -83,7 +84,7 @@ def _execute(run: Run, step: plans.Step, index: int) -> None:
                 shared = False
                 continue
             again = not own_transaction and not reading.controls and not _may_have_committed(reading, failure)
-            execution.retry_or_raise(run, step, index, failure, patience, again=again)
+            execution.retry_or_raise(run, step, index, failure, patience, again=again, skipped=skipped)
 
 
 def _with_journal_row(run: Run, step: plans.Step, index: int, reading: Reading, patience: Patience) -> None:

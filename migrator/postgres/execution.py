@@ -31,16 +31,17 @@ Settings that a migration changes with SET stay for the later migrations of the 
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from migrator import errors
 from migrator.goose import gounicode
 from migrator.goose.statements import Statement
 from migrator.planning import events, plans
-from migrator.postgres import blockers, etiquette, evidence, failures, history, locks, recording, rejections
+from migrator.postgres import blockers, etiquette, evidence, failures, history, locks, recording, rejections, remedies
 from migrator.postgres.pipelines import Message, Rows, message
 from migrator.postgres.reading import readings
 from migrator.postgres.reading.lock_classes import LockClass
@@ -146,7 +147,8 @@ def _execute_pipelined(run: Run, steps: Sequence[plans.Step]) -> int:
     while position < count:
         progress = _Progress(run, started)
         try:
-            run.session.pipeline(progress.sending(steps[position:count], sending), progress.on_result)
+            with located(progress.at_work):
+                run.session.pipeline(progress.sending(steps[position:count], sending), progress.on_result)
             break
         except failures.ServerFailure as failure:
             position += progress.finished
@@ -174,6 +176,22 @@ def _doing(role: _Role, step: plans.Step) -> str:
     }.get(role, "")
 
 
+AtWork = tuple[plans.Step, int, str]
+"""A step, the index of one of its statements (0: what is around them), and what is around them (`_doing`)."""
+
+
+@contextlib.contextmanager
+def located(at_work: Callable[[], AtWork | None]) -> Iterator[None]:
+    """Stands around the sending of migrations: what breaks it off from outside (a lost connection, the end of the time, a signal) says where it did."""
+    try:
+        yield
+    except (errors.Unavailable, errors.TimedOut, errors.Interrupted) as error:
+        found = at_work() if error.where is None else None
+        if found is None:
+            raise
+        raise rejections.broken_off(error, *found) from None
+
+
 class _Progress:
     """What of a pipeline was sent, and its results as events, as they arrive."""
 
@@ -182,17 +200,34 @@ class _Progress:
         self.started = started
         self.sent: dict[int, _Sent] = {}  # those without a result yet, by their place in the pipeline
         self.finished = 0
+        self.bulk = False
         self.began = self.last = time.monotonic()
         self.seconds: float | None = None
 
     def sending(self, steps: Sequence[plans.Step], how: _Sending) -> Iterator[Message]:
         place = 0
+        self.bulk = how.bulk
         for number, step in enumerate(steps, start=1):
             waits = number == len(steps) or number % _FLUSHED_EACH == 0
             for item in _composed(self.run, step, how, waits=waits):
                 self.sent[place] = item
                 place += 1
                 yield item.message
+
+    def at_work(self) -> AtWork | None:
+        """Tells the statement that was at work. Results come in order, so it is the oldest one without a result, except where the server still holds results
+        back (`bulk`) and has not ended the session, which sends them: then it is one of several."""
+        item = next(iter(self.sent.values()), None)
+        if item is None:
+            return None
+        waiting = [other for other in self.sent.values() if other.step is item.step and other.role is _Role.STATEMENT]
+        if item.role in (_Role.RECORD, _Role.COMMIT) or not waiting:
+            return (item.step, 0, _doing(item.role, item.step))
+        first, last = waiting[0].index, waiting[-1].index
+        if first == last or not self.bulk or self.run.session.parting is not None:
+            return (item.step, first, "")
+        lines = f"{item.step.statements[first - 1].first_line} to {item.step.statements[last - 1].last_line}"
+        return (item.step, 0, f"no answer yet to the statements of lines {lines}")
 
     def on_result(self, index: int, rows: Rows) -> None:
         item = self.sent.pop(index)
@@ -233,19 +268,30 @@ def migration_finished(step: plans.Step, duration: float) -> events.MigrationFin
 
 
 def retry_or_raise(
-    run: Run, step: plans.Step, index: int, failure: failures.ServerFailure, patience: Patience, doing: str = "", *, again: bool = True
+    run: Run,
+    step: plans.Step,
+    index: int,
+    failure: failures.ServerFailure,
+    patience: Patience,
+    doing: str = "",
+    *,
+    again: bool = True,
+    skipped: int = 0,
 ) -> None:
     """Returns when the work, which was rolled back as a whole, is to be tried again; it has waited until then.
 
     Args:
         index: of the failed statement, from 1; 0 for what is around the statements, `doing` names it.
         again: whether the work can be repeated (a file that commits by itself can't).
+        skipped: how many statements of the file an earlier run has executed.
 
     Raises: the error of the failure; LockUnavailable when the budget is used up, naming who was in the way.
     """
     characters = run.session.counts_characters
     if index:
-        error = rejections.of_statement(step, step.statements[index - 1], failure, characters=characters, journalled=run.versioning)
+        remedy = remedies.of(run.session, step, index, failure, skipped=skipped)
+        statement = step.statements[index - 1]
+        error = rejections.of_statement(step, statement, failure, characters=characters, journalled=run.versioning, remedy=remedy)
     else:
         error = rejections.of_step(step, failure, doing)
     if failure.sqlstate not in failures.RETRIED or not again:
@@ -263,7 +309,8 @@ def retry_or_raise(
         raise _budget_used_up(error, blocker, patience, budget) from None
     first_line = step.statements[index - 1].first_line if index else 0
     run.listener(events.StatementRetried(step.version, index, first_line, blocker.text, patience.attempt, delay))
-    run.session.pause(delay)
+    with located(lambda: (step, index, doing)):
+        run.session.pause(delay)
 
 
 def _budget_used_up(error: errors.GreylagError, blocker: blockers.Blocker, patience: Patience, budget: float) -> errors.LockUnavailable:
@@ -287,7 +334,8 @@ def _execute_alone(run: Run, step: plans.Step) -> None:
     while True:
         position = _Position()
         try:
-            _try_alone(run, step, patience, position, started)
+            with located(lambda position=position: (step, position.index, position.doing)):  # type: ignore[misc]
+                _try_alone(run, step, patience, position, started)
             return
         except failures.ServerFailure as failure:
             run.session.rollback()

@@ -27,7 +27,8 @@ UNDEFINED_TABLE = "42P01"
 UNDEFINED_SCHEMA = "3F000"
 _UNDEFINED_COLUMN = "42703"
 
-NOT_IN_TRANSACTION = frozenset({"25001", "2D000"})
+CANT_END_TRANSACTION = "2D000"
+NOT_IN_TRANSACTION = frozenset({"25001", CANT_END_TRANSACTION})
 """What the server answers to VACUUM and its like inside a transaction, and to a procedure that commits there."""
 
 RETRIED = frozenset({LOCK_NOT_AVAILABLE, DEADLOCK, SERIALIZATION})
@@ -104,13 +105,27 @@ def interrupted() -> errors.Interrupted:
     )
 
 
-def connection_lost(said: str) -> errors.Unavailable:
-    """Returns the error of a session that ended under a run."""
-    first = redaction.redact(said.strip().split("\n")[0])
+_PARTING = {
+    "57P01": "somebody ended the session (pg_terminate_backend), or the server was shut down: {again}",
+    "57P02": "the server restarts because one of its processes crashed, its log says which: {again}",
+    "57P03": "the server doesn't accept connections now: {again}",
+    "57P04": "the database was dropped: create it, then run the same command again",
+    "57P05": "the server ends sessions that are idle: raise idle_session_timeout for this role (ALTER ROLE … SET idle_session_timeout = 0); {again}",
+    "25P03": "the server ends transactions that are idle: raise idle_in_transaction_session_timeout for this role (ALTER ROLE … SET …); {again}",
+    "25P04": "the server limits a transaction's time: raise transaction_timeout for this role (ALTER ROLE … SET …), or split the file; {again}",
+}
+"""What to do about the error with which the server closed a session, by its SQLSTATE."""
+
+_AGAIN = "run the same command again: what was finished is recorded, what was not was rolled back by the server"
+
+
+def connection_lost(said: str, parting: ServerFailure | None = None) -> errors.Unavailable:
+    """Returns the error of a session that ended under a run; `parting` is the error with which the server ended it, if it said one."""
+    first = redaction.redact((str(parting) if parting else said).strip().split("\n")[0])
     return errors.Unavailable(
         f"the connection to PostgreSQL was lost: {first or 'no reason given'}",
         code="connection-lost",
-        hint="run the same command again: what was finished is recorded, what was not was rolled back by the server",
+        hint=_PARTING.get(parting.sqlstate if parting else "", "{again}").format(again=_AGAIN),
     )
 
 

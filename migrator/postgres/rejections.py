@@ -27,28 +27,50 @@ def of_statement(
     *,
     characters: bool = True,
     journalled: bool = True,
+    remedy: str = "",
 ) -> errors.GreylagError:
     """Returns the error for one statement of a migration.
 
     Args:
         characters: whether the server's position counts characters (else bytes).
         journalled: whether the next run of a file without a transaction knows what this one has executed.
+        remedy: what to do about it (`remedies.of`).
     """
     found = position(statement, failure, characters=characters)
-    shown = statements.masked(statement.text, statement.substitutions)
-    said = statements.masked(str(failure), statement.substitutions)
-    message = (
-        f"ERROR {step.name}: failed to run SQL migration: failed to execute SQL query {goquote.quote(excerpts.quoted_query(shown))}: {said}"
-    )
+    message = _of_query(step, statement, statements.masked(str(failure), statement.substitutions))
     more = [excerpts.excerpt(statement, found)]
     for label, text in (("DETAIL", failure.detail), ("HINT", failure.hint), ("CONTEXT", failure.context)):
         if text:
             more.append(f"{label}: {statements.masked(text, statement.substitutions)}")
     kind, code, hint = failures.classify(failure)
     if hint == failure.hint:
-        hint = f"{_standing(step, statement, journalled)}: correct {step.name} and run the same command again"
+        standing = _standing(step, statement, journalled)
+        hint = f"{remedy} ({standing})" if remedy else f"{standing}: correct {step.name} and run the same command again"
     line = found.line if found else statement.first_line
     return kind(message, code=code, hint=hint, where=errors.Location(step.path, line), detail="\n".join(item for item in more if item))
+
+
+def _of_query(step: plans.Step, statement: statements.Statement, said: str) -> str:
+    """Returns goose's words for a statement that failed."""
+    shown = statements.masked(statement.text, statement.substitutions)
+    return (
+        f"ERROR {step.name}: failed to run SQL migration: failed to execute SQL query {goquote.quote(excerpts.quoted_query(shown))}: {said}"
+    )
+
+
+def broken_off(error: errors.GreylagError, step: plans.Step, index: int, doing: str) -> errors.GreylagError:
+    """Returns an error that broke a run off (a lost connection, the end of the time, a signal), with the file and the statement that had no answer yet.
+
+    Args:
+        index: of that statement, from 1; 0 for what is around the statements, `doing` names it.
+    """
+    if not index:
+        message, where, detail = f"ERROR {step.name}: failed to run SQL migration: {doing}: {error.message}", errors.Location(step.path), ""
+    else:
+        statement = step.statements[index - 1]
+        message = _of_query(step, statement, statements.masked(error.message, statement.substitutions))
+        where, detail = errors.Location(step.path, statement.first_line), excerpts.excerpt(statement, None)
+    return type(error)(message, code=error.code, hint=error.hint, where=where, detail=detail)
 
 
 def _standing(step: plans.Step, statement: statements.Statement, journalled: bool) -> str:

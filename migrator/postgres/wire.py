@@ -161,7 +161,7 @@ class Wire:
         except psycopg.OperationalError as error:
             said = self._last_words(str(error))
             self.close()
-            raise failures.connection_lost(said) from None
+            raise failures.connection_lost(said, self.parting) from None
         except BaseException:
             with contextlib.suppress(Exception):
                 self._drain()
@@ -169,9 +169,7 @@ class Wire:
             raise
 
     def _last_words(self, said: str) -> str:
-        """Says why the connection ended: what the server said before it closed, else libpq's own words, else the driver's."""
-        if self.parting is not None:
-            return str(self.parting)
+        """Says why the connection ended, where the server said nothing: libpq's own words, else the driver's."""
         return self.pgconn.error_message.decode("utf-8", "replace").strip() or said
 
     def refuse(self, failure: failures.ServerFailure) -> NoReturn:
@@ -235,7 +233,7 @@ class Wire:
             if failures.ends_session(result):
                 self.parting = failures.from_result(result)
             if self.closed or (status == pq.ExecStatus.FATAL_ERROR and failures.is_of_libpq(result)):
-                raise failures.connection_lost(self._last_words(failures.text_of(result)))
+                raise failures.connection_lost(self._last_words(failures.text_of(result)), self.parting)
             raise failures.from_result(result)
 
     def _discard_copy(self) -> None:

@@ -144,3 +144,31 @@ def test_any_position_in_any_text_gives_an_error_with_a_line_of_the_statement(te
     error = rejections.of_statement(found, statement, failure(max(position, 1)), characters=characters)
     assert error.where is not None and error.where.line is not None
     assert statement.first_line <= error.where.line <= statement.last_line + 1
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "remedy"),
+    [
+        ("57P01", "pg_terminate_backend"),
+        ("57P02", "crashed"),
+        ("57P04", "dropped"),
+        ("57P05", "idle_session_timeout"),
+        ("25P03", "idle_in_transaction_session_timeout"),
+        ("25P04", "transaction_timeout"),
+        ("XX000", "run the same command again"),
+    ],
+)
+def test_what_the_server_said_before_it_closed_has_its_own_remedy(sqlstate: str, remedy: str) -> None:
+    error = failures.connection_lost("server closed the connection", failures.ServerFailure(sqlstate, "FATAL", "terminating connection"))
+    assert error.message == f"the connection to PostgreSQL was lost: FATAL: terminating connection (SQLSTATE {sqlstate})"
+    assert remedy in error.hint and error.code == "connection-lost"
+    assert remedy == "run the same command again" or remedy not in failures.connection_lost("server closed the connection").hint
+
+
+def test_a_run_that_was_broken_off_names_the_statement_and_no_substituted_value() -> None:
+    found = step("-- +goose Up\n-- +goose ENVSUB ON\nSELECT\n '${WORD}';\n", {"WORD": "geheim"})
+    error = rejections.broken_off(errors.TimedOut("timeout: geheim", code="deadline", hint="more"), found, 1, "")
+    assert (str(error.where), type(error), error.code, error.hint) == ("dir/00001_a.sql:3", errors.TimedOut, "deadline", "more")
+    assert "geheim" not in error.describe() and "${WORD}" in error.message
+    around = rejections.broken_off(error, found, 0, "failed to commit transaction")
+    assert str(around.where) == "dir/00001_a.sql" and "failed to commit transaction" in around.message

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from migrator.goose import hazards, lexer
+from migrator.goose import hazards, lexer, transactions
 from migrator.goose.statements import Statement
 from migrator.planning import plans
 from migrator.postgres.reading import lock_classes
@@ -119,8 +119,7 @@ _FILLED = frozenset({"TABLE", "SCHEMA"})
 _FROM_QUERY = re.compile(r"\bas\s*(?:\(|--|/\*|select\b|with\b|table\b|values\b|execute\b)", re.IGNORECASE)
 _REFERENCES = re.compile(r"\breferences\b|\bpartition\b|\binherit\b", re.IGNORECASE)
 _COMMITS = re.compile(r"\b(?:commit|rollback)\b", re.IGNORECASE)
-_CONCURRENTLY = re.compile(r"\b(?:concurrently|finalize)\b", re.IGNORECASE)
-_REINDEX_ALL = re.compile(r"^[\s\S]*?\breindex\s*(?:\([^)]*\)\s*)?(?:database|system|schema)\b", re.IGNORECASE)
+_FINALIZE = re.compile(r"\bfinalize\b", re.IGNORECASE)
 _ONLY_IN_TRANSACTION = ("LOCAL", "TRANSACTION", "CONSTRAINTS")
 _OF_A_SESSION = re.compile(r"\b(?:TEMP|TEMPORARY|PREPARE|DECLARE|LISTEN|LOAD)\b|pg_temp|advisory_lock", re.IGNORECASE)
 
@@ -230,21 +229,12 @@ def _restores(words: Sequence[str], text: str) -> bool:
 
 
 def _transactional(words: Sequence[str], body: str) -> bool:
-    first, second = (*words, "", "")[:2]
-    if first in ("VACUUM", "CALL", "DISCARD", "CHECKPOINT"):
+    first = words[0] if words else ""
+    if first in ("CALL", "DISCARD", "CHECKPOINT") or transactions.refused(words, body):
         return False
     if first == "DO":
         return _COMMITS.search(body) is None
-    if first == "REINDEX":
-        return _CONCURRENTLY.search(body) is None and _REINDEX_ALL.match(body) is None
-    if first == "CLUSTER":
-        return len(words) > 1
-    if first in ("CREATE", "DROP", "ALTER"):
-        if second in ("DATABASE", "TABLESPACE", "SUBSCRIPTION", "SYSTEM"):
-            return False
-        if second in ("INDEX", "UNIQUE", "TABLE"):
-            return _CONCURRENTLY.search(body) is None
-    return True
+    return words[:2] != ("ALTER", "TABLE") or _FINALIZE.search(body) is None
 
 
 # --- a whole step -------------------------------------------------------------------------------------------------------------------
