@@ -110,8 +110,8 @@ def _of_transaction(step: plans.Step, statement: Statement, failure: failures.Se
 
 
 def _of_waiting_checks(step: plans.Step, index: int, failure: failures.ServerFailure) -> str:
-    """Tells the remedy where rows that the same transaction has changed have checks or triggers that wait for its COMMIT. (A table that an open query uses has the same
-    SQLSTATE: a cursor, or code that reads it; then nothing is said.)"""
+    """Tells the remedy where rows that the same transaction has changed have checks or triggers that wait for its COMMIT. (A table that an open query
+    uses has the same SQLSTATE: a cursor, or code that reads it; then nothing is said.)"""
     statement = step.statements[index - 1]
     before: list[str] = []
     for item in step.statements[:index]:
