@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from migrator.engines import Finding, SchemaCheck
-from migrator.planning import schema_facts
+from migrator.planning import schema_comparison, schema_facts
 from migrator.postgres import describing, failures
 from migrator.postgres.history_tables import HistoryTables
 from migrator.postgres.pipelines import Message, Rows, message
@@ -254,7 +254,7 @@ look at the newest catalogue, not at the query's."""
 _MOST_TRIES = 3
 
 
-def read(session: Session, where: HistoryTables) -> schema_facts.Schema:
+def read(session: Session, where: HistoryTables) -> schema_comparison.Schema:
     """Reads the recorded facts and the schema as found. Writes nothing: what a broken run noted and did not describe is described in memory.
 
     Raises LoginFailed (no SELECT on the tables) and what the connection raises.
@@ -285,12 +285,12 @@ def check(session: Session, where: HistoryTables) -> SchemaCheck:
     )
 
 
-def _read(session: Session, where: HistoryTables) -> schema_facts.Schema:
+def _read(session: Session, where: HistoryTables) -> schema_comparison.Schema:
     names = (where.table, where.facts, where.described)
     there = session.query("SELECT " + ", ".join(f"pg_catalog.to_regclass(${number}) IS NOT NULL" for number in (1, 2, 3)), *names)[0]
     if there != ("t", "t", "t"):  # an older greylag, goose, or nobody
         applied = session.query(f"SELECT DISTINCT version_id FROM {where.table} WHERE version_id > 0 ORDER BY 1") if there[0] == "t" else []
-        return schema_facts.Schema((), (), at_home=False, unproven=tuple(int(row[0] or 0) for row in applied), complete=False)
+        return schema_comparison.Schema((), (), at_home=False, unproven=tuple(int(row[0] or 0) for row in applied), complete=False)
     answers = session.batch(
         [
             message("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
@@ -318,7 +318,7 @@ def _read(session: Session, where: HistoryTables) -> schema_facts.Schema:
     if not at_home:
         missing |= {note.version for note in undescribed if note.direction == "up"}
         undescribed = ()
-    return schema_facts.Schema(
+    return schema_comparison.Schema(
         recorded=schema_facts.described(known, now, (*undescribed, removed)) if undescribed else known,
         found=now,
         at_home=at_home,

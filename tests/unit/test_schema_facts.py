@@ -1,4 +1,4 @@
-"""Facts of the schema compared with what is found (migrator.planning.schema_facts)."""
+"""Facts of the schema compared with what is found (migrator.planning.schema_facts, schema_comparison)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from migrator.planning import schema_facts
-from migrator.planning.schema_facts import Comparison, Note, Schema, SchemaFact
+from migrator.planning import schema_comparison, schema_facts
+from migrator.planning.schema_comparison import Comparison, Schema
+from migrator.planning.schema_facts import Note, SchemaFact
 
 TABLE = SchemaFact("table", "public.t", "public", owner="app", row="1259:1:0", stamp="10", server=180004, version=1)
 COLUMN = SchemaFact("column", "public.t.a", "public.t", "integer NOT NULL", row="1259:1:1", stamp="10", server=180004, version=1)
@@ -120,7 +121,7 @@ def test_one_more_grantee_is_foreign_and_a_lost_grant_is_a_difference() -> None:
 def test_what_all_includes_in_a_later_major_version_is_no_difference() -> None:
     old = SchemaFact("privileges", "table public.t", "public.t", "reader: DELETE, SELECT", server=160014)
     new = replace(old, definition="reader: DELETE, MAINTAIN, SELECT", server=180004)
-    assert schema_facts.same(old, new) and not schema_facts.same(replace(old, server=180000), new)
+    assert schema_comparison.same(old, new) and not schema_comparison.same(replace(old, server=180000), new)
 
 
 @pytest.mark.parametrize(
@@ -133,15 +134,15 @@ def test_what_all_includes_in_a_later_major_version_is_no_difference() -> None:
 )
 def test_a_views_text_is_compared_as_far_as_major_versions_print_it_alike(found: str, server: int, equal: bool) -> None:
     basis = VIEW.basis if " a " in found else "b integer FROM public.t.b"
-    assert schema_facts.same(VIEW, replace(VIEW, definition=found, basis=basis, server=server)) is equal
+    assert schema_comparison.same(VIEW, replace(VIEW, definition=found, basis=basis, server=server)) is equal
 
 
 def test_a_name_that_the_server_chose_may_be_another_in_another_environment() -> None:
     there = replace(INDEX, identity="public.t_a_idx1")
-    found = schema_facts.compare_environments(RECORDED, (TABLE, COLUMN, there))
+    found = schema_comparison.compare_environments(RECORDED, (TABLE, COLUMN, there))
     assert told(found) == [] and "t_a_idx1" in found.notes[0]
     named = replace(INDEX, identity="public.mine")
-    assert told(schema_facts.compare_environments(RECORDED, (TABLE, COLUMN, named))) == [
+    assert told(schema_comparison.compare_environments(RECORDED, (TABLE, COLUMN, named))) == [
         ("index public.t_a_idx", "missing"),
         ("index public.mine", "unrecorded"),
     ]
