@@ -62,9 +62,10 @@ def _session_directory() -> Path:
 
 
 _isolate_environment()
-# A shell that starts the suite in the background has SIGINT ignored, and so would be what tests interrupt.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell that starts the suite in the background has SIGINT ignored, `nohup` SIGHUP: what tests interrupt would inherit it.
+for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, default)
 
 
 ROOMS = ("cluster", "flows", "browser", "sandbox", "clickhouse", "postgres", "interop", "faults", "unit")
