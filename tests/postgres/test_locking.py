@@ -14,9 +14,10 @@ import pytest
 
 from migrator import databases, errors
 from migrator.planning import events
-from migrator.postgres import lock
 from sandbox.databases import postgres
 from tests.postgres.conftest import Playground
+
+GOOSE_KEY = 4097083626  # goose's own, spelt out: with another one the two would migrate a database at the same time (goose.md §8.1)
 
 QUICK = databases.LockPolicy(migration_wait=0.5, budget=1.5)
 
@@ -67,13 +68,13 @@ def test_goose_making_its_table_at_the_same_moment_is_no_failure(playground: Pla
 def test_a_waiting_run_names_the_holder_and_gives_up(playground: Playground) -> None:
     playground.write(1, "SELECT 1;")
     with psycopg.connect(playground.url, application_name="greylag/auth/0123456789ab", autocommit=True) as holder:
-        holder.execute(f"SELECT pg_advisory_lock({lock.KEY})")
+        holder.execute(f"SELECT pg_advisory_lock({GOOSE_KEY})")
         pid = holder.info.backend_pid
         with pytest.raises(errors.LockUnavailable, match=f"pid {pid} .greylag/auth/0123456789ab") as caught:
             playground.run(locks=QUICK)
         assert caught.value.code == "lock-held" and caught.value.transient
         assert f"pid {pid}" in playground.of(events.LockWaiting)[0].holder  # type: ignore[attr-defined]
-        holder.execute(f"SELECT pg_advisory_unlock({lock.KEY})")
+        holder.execute(f"SELECT pg_advisory_unlock({GOOSE_KEY})")
     playground.run(locks=QUICK)
     assert playground.versions() == [0, 1]
 
@@ -85,7 +86,7 @@ def test_the_lock_is_free_after_a_failure(playground: Playground) -> None:
         with pytest.raises(errors.StatementRejected), database.lock(events.ignore):
             database.ensure_history()
             database.execute(plan, plan.steps, events.ignore)
-        assert playground.sql(f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = {lock.KEY}") == [(0,)]
+        assert playground.sql(f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = {GOOSE_KEY}") == [(0,)]
 
 
 def test_ddl_behind_a_reader_is_retried_until_the_reader_ends(playground: Playground) -> None:
