@@ -46,17 +46,6 @@ class Difference:
             return f"{self.subject}: expected {_line(self.expected)}, found nothing ({self.author})"
         return f"{self.subject}: {self.state}: {_line(self.found)} ({self.author})"
 
-    def document(self) -> dict[str, object]:
-        """The difference as JSON-ready data."""
-        return {
-            "subject": self.subject,
-            "state": self.state,
-            "reason": self.author,
-            "expected": self.expected or None,
-            "found": self.found or None,
-            "version": self.version,
-        }
-
 
 @dataclass(frozen=True)
 class Comparison:

@@ -275,14 +275,17 @@ def check(session: Session, where: HistoryTables) -> SchemaCheck:
     schema = read(session, where)
     found = schema.compare()
     return SchemaCheck(
-        findings=tuple(
-            Finding(item.subject, item.state, item.author, item.expected, item.found, item.version) for item in found.differences
-        ),
+        findings=tuple(map(finding, found.differences)),
         checked=found.checked,
         foreign=found.foreign,
         notes=found.notes,
         unproven=schema.unproven,
     )
+
+
+def finding(difference: schema_comparison.Difference) -> Finding:
+    """Returns the difference as `verify` tells it."""
+    return Finding(difference.subject, difference.state, difference.author, difference.expected, difference.found, difference.version)
 
 
 def _read(session: Session, where: HistoryTables) -> schema_comparison.Schema:

@@ -9,6 +9,7 @@ import pytest
 from migrator.planning import schema_comparison, schema_facts
 from migrator.planning.schema_comparison import Comparison, Schema
 from migrator.planning.schema_facts import Note, SchemaFact
+from migrator.postgres import recording
 
 TABLE = SchemaFact("table", "public.t", "public", owner="app", row="1259:1:0", stamp="10", server=180004, version=1)
 COLUMN = SchemaFact("column", "public.t.a", "public.t", "integer NOT NULL", row="1259:1:1", stamp="10", server=180004, version=1)
@@ -50,7 +51,7 @@ def test_a_difference_names_object_expected_found_and_version() -> None:
     found = compared(TABLE, replace(COLUMN, definition="bigint NOT NULL", stamp="99"), INDEX)
     (difference,) = found.differences
     assert str(difference) == "column public.t.a: expected integer NOT NULL, found bigint NOT NULL (made by version 1)"
-    assert difference.document() == {
+    assert recording.finding(difference).document() == {
         "subject": "column public.t.a",
         "state": "changed",
         "reason": "made by version 1",
