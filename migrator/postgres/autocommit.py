@@ -89,7 +89,7 @@ def _execute(run: Run, step: plans.Step, index: int, *, skipped: int) -> None:
 
 def _with_journal_row(run: Run, step: plans.Step, index: int, reading: Reading, patience: Patience) -> None:
     """Executes the statement and writes its journal row in one transaction."""
-    done = journal_rows.entry(run.where, step, index, journal.State.DONE, run.author, run.note(runs=reading.runs))
+    done = journal_rows.entry(run.where, step, index, journal.State.DONE, run.author, run.note(reading.work))
     statement = step.statements[index - 1]
     opening = [
         "BEGIN",
@@ -172,7 +172,7 @@ def _not_done(run: Run, step: plans.Step, index: int, noted: str, *, sweep: bool
 def _within_own_transaction(run: Run, step: plans.Step, index: int, reading: Reading) -> None:
     """Executes a file that begins and commits by itself. Its journal rows are part of its own transaction, so they tell what was committed."""
     ends = reading.controls and reading.head[0] in _ENDS
-    note = run.note(runs=readings.of(step).runs)
+    note = run.note(readings.of(step).work)
     if run.versioning and ends and run.session.in_transaction:
         _write(run, step, index, journal.State.DONE, "", note)
     run.session.simple(_bytes(step.statements[index - 1]))

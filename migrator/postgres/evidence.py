@@ -20,7 +20,8 @@ SHALLOW = f"""(SELECT coalesce(pg_catalog.array_agg(k.transactionid) FILTER (WHE
 """A row of `xids` and `gone`, of a transaction that opened no subtransaction. (One that has written nothing has no id.)"""
 
 OWN_ID = "(SELECT ARRAY[pg_catalog.pg_current_xact_id()::xid] AS xids, '{}'::text[] AS gone)"
-"""The same row for a transaction that has written nothing yet; its id only separates what came before it from what comes after."""
+"""The same row for a transaction that has removed nothing: its id alone. It is also that of one which has written nothing yet, whose id only separates
+what came before it from what comes after."""
 
 _OF_LOCKED = {
     "pg_attribute": "attrelid",

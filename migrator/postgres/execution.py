@@ -126,7 +126,7 @@ def _composed(run: Run, step: plans.Step, sending: _Sending, *, waits: bool) -> 
         for begins, last, item in messages_of(statement, reading.statements[index - 1], flush=each):
             yield _Sent(item, _Role.STATEMENT, step, index, begins, last)
     if run.versioning:
-        yield _Sent(history.record(run.where, step, run.author, run.note(runs=reading.runs)), _Role.RECORD, step)
+        yield _Sent(history.record(run.where, step, run.author, run.note(reading.work)), _Role.RECORD, step)
     yield _Sent(Message(b"COMMIT", flush=True), _Role.COMMIT, step)
 
 
@@ -383,7 +383,7 @@ def _try_alone(run: Run, step: plans.Step, patience: Patience, position: _Positi
 def record(run: Run, step: plans.Step, duration: float | None, since: str = "") -> float:
     """Records a step; returns its seconds. `duration` is given where the open transaction isn't the whole of it; `since` is the id of a transaction
     before it, where the file may have ended its own."""
-    note = evidence.between(since, recording.places(run.where), indexes=False) if since else run.note(runs=readings.of(step).runs)
+    note = evidence.between(since, recording.places(run.where), indexes=False) if since else run.note(readings.of(step).work)
     item = replace(history.record(run.where, step, run.author, note, seconds=duration), name=b"")  # the file may have deallocated it
     return float(run.session.batch([item])[0][0][0] or 0)
 

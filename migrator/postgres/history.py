@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from migrator import errors, targets
 from migrator.planning import history, plans
-from migrator.postgres import evidence, failures, visibility
+from migrator.postgres import failures, visibility
 from migrator.postgres.history_tables import FACTS, HistoryTables, quote
 from migrator.postgres.pipelines import BIGINT, DOUBLE, Message, Rows, message
 from migrator.postgres.session import Session
@@ -385,8 +385,7 @@ def record(
 def _prepared_name(author: Author, note: str) -> bytes:
     """Names the statement that ends nearly every transaction of a run: parsed and planned once, it costs the server a third. Each run has names
     of its own, because a session pooler may hand on a session with the statements that an earlier run prepared."""
-    depth = "deep" if note is evidence.DEEP else "plain"
-    return f"greylag_record_{depth}_{author.run_id[:12]}".encode()
+    return f"greylag_record_{zlib.crc32(note.encode()):08x}_{author.run_id[:12]}".encode()
 
 
 def write_facts(session: Session, where: HistoryTables, facts: Sequence[history.Fact]) -> None:

@@ -11,10 +11,11 @@ import psycopg
 import pytest
 
 from migrator import errors
-from migrator.postgres import evidence, history_tables, recording
-from migrator.postgres import history as tables
+from migrator.postgres import evidence, history_tables, recording, run
+from migrator.postgres import history_tables, recording, run
 from migrator.postgres.pipelines import message
 from migrator.postgres.reading import readings
+from migrator.postgres.reading.readings import Work
 from migrator.postgres.session import Session
 from sandbox.databases import postgres
 
@@ -32,14 +33,14 @@ class Noting:
         self.session.batch([message("BEGIN"), *map(message, (*made, journal)), *recording.creating(WHERE), message("COMMIT")])
 
     def apply(self, version: int, text: str) -> None:
-        deep = any(readings.of_text(statement).runs for statement in text.split(";\n"))
+        work = max(readings.of_text(statement).work for statement in text.split(";\n"))
         self.session.simple(b"BEGIN")
         self.session.simple(text.encode())
         self.session.query(
             f"WITH r AS (INSERT INTO goose_db_version (version_id, is_applied) VALUES ({version}, true) RETURNING id)"
             " INSERT INTO greylag_migration (version, row_id, name, checksum, size, bundle, file_content, file_encoding, run_id, applied_by,"
             f" applied_at, seconds, xids, gone) SELECT {version}, id, '', '', 0, '', '', '', '', '', now(), 0, e.xids, e.gone"
-            f" FROM r, {evidence.DEEP if deep else evidence.SHALLOW} AS e"
+            f" FROM r, {run.NOTES[work]} AS e"
         )
         self.session.simple(b"COMMIT")
 
@@ -152,29 +153,34 @@ def test_baseline_makes_what_is_there_what_is_recorded(noting: Noting) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "deep"),
+    ("text", "work"),
     [
-        ("CREATE TABLE t (a int DEFAULT now())", False),
-        ("-- a comment\nCREATE UNIQUE INDEX i ON t (lower(a))", False),
-        ("ALTER TABLE t ADD COLUMN b int", False),
-        ("COMMENT ON TABLE t IS 'DO'", False),
-        ("CREATE TABLE t AS SELECT f()", True),
-        ("CREATE MATERIALIZED VIEW m AS SELECT f()", True),
-        ("DO $$ BEGIN END $$", True),
-        ("SELECT f()", True),
-        ("INSERT INTO t VALUES (1)", True),
-        ("SAVEPOINT s", True),
-        ("CALL p()", True),
-        ("CREATE EXTENSION citext", True),
-        ("CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION f()", True),
-        ("WITH x AS (SELECT 1) SELECT f()", True),
-        ("(SELECT f())", True),
-        ("CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", False),
-        ("CREATE TABLE t (a int); SELECT f()", True),
+        ("CREATE TABLE t (a int DEFAULT now())", Work.ADDS),
+        ("-- a comment\nCREATE UNIQUE INDEX i ON t (lower(a))", Work.ADDS),
+        ("ALTER TABLE t ADD COLUMN b int", Work.CHANGES),
+        ("COMMENT ON TABLE t IS 'DO'", Work.CHANGES),
+        ("CREATE TABLE t AS SELECT f()", Work.RUNS),
+        ("CREATE MATERIALIZED VIEW m AS SELECT f()", Work.RUNS),
+        ("DO $$ BEGIN END $$", Work.RUNS),
+        ("SELECT f()", Work.RUNS),
+        ("INSERT INTO t VALUES (1)", Work.RUNS),
+        ("SAVEPOINT s", Work.RUNS),
+        ("CALL p()", Work.RUNS),
+        ("CREATE EXTENSION citext", Work.RUNS),
+        ("CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION f()", Work.RUNS),
+        ("WITH x AS (SELECT 1) SELECT f()", Work.RUNS),
+        ("(SELECT f())", Work.RUNS),
+        ("CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", Work.CHANGES),
+        ("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", Work.ADDS),
+        ("CREATE OR REPLACE VIEW v AS SELECT 1", Work.CHANGES),
+        ("DROP TABLE t CASCADE", Work.CHANGES),
+        ("CREATE TABLE t (a int); CREATE TABLE u (a int)", Work.ADDS),
+        ("CREATE TABLE t (a int); DROP TABLE u", Work.CHANGES),
+        ("CREATE TABLE t (a int); SELECT f()", Work.RUNS),
     ],
 )
-def test_only_what_runs_nobodys_code_is_noted_by_its_own_id_alone(text: str, deep: bool) -> None:
-    assert readings.of_text(text).runs is deep
+def test_only_what_adds_or_changes_plain_objects_is_known_to_run_no_code(text: str, work: Work) -> None:
+    assert readings.of_text(text).work is work
 
 
 def test_what_a_dump_restores_compares_by_name(server: postgres.PostgresServer, noting: Noting, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ grammar is asked only for an ALTER TABLE that may be harmless (`lock_classes`): 
 
 from __future__ import annotations
 
+import enum
 import functools
 import re
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,17 @@ from migrator.planning import plans
 from migrator.postgres.reading import lock_classes
 from migrator.postgres.reading.lock_classes import LockClass
 from migrator.targets import Engine
+
+
+class Work(enum.IntEnum):
+    """What a statement may do to the catalogue, the least first (facts.md §1)."""
+
+    ADDS = 0
+    """It makes new objects; none is removed."""
+    CHANGES = 1
+    """It changes or removes plain objects."""
+    RUNS = 2
+    """It may run code that opens subtransactions and does anything: a function, a block, a savepoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +52,7 @@ class Reading:
         touches: whether it may change any time-out of the session.
         restores: whether it is a setting of the session that a later session must be given again.
         returns: whether it may return rows.
-        runs: whether it may run code that opens subtransactions: a function, a block, a savepoint. What is plain DDL doesn't.
+        work: how much it may do to the catalogue; what its transaction has to note of itself depends on that.
         head: first words of its first command; none where it begins with something else, as `(SELECT 1)` does.
         creates: the table that it makes, if it is one command that does.
         changes: the table that it changes, if it is one command that concerns no other.
@@ -58,7 +70,7 @@ class Reading:
     touches: bool
     restores: bool
     returns: bool
-    runs: bool
+    work: Work
     head: tuple[str, ...]
     creates: str = ""
     changes: str = ""
@@ -182,7 +194,7 @@ def _of_commands(text: str, outline: lexer.Outline) -> Reading:
         touches=setting and _TIMEOUTS.search(text) is not None,
         restores=single and _restores(commands[0][0], text),
         returns=not firsts.isdisjoint(_RETURNING) or "" in firsts,
-        runs=any(_runs(words, body) for words, body in commands),
+        work=max((_work(words, body) for words, body in commands), default=Work.ADDS),
         head=commands[0][0] if commands else (),
         creates=_match(_NEW_TABLE, text) if single and firsts == {"CREATE"} else "",
         changes=_match(_ON_TABLE, text) if single and lock.blocks and not _REFERENCES.search(text) else "",
@@ -194,13 +206,16 @@ def _of_commands(text: str, outline: lexer.Outline) -> Reading:
     return _seen.setdefault(found, found)
 
 
-def _runs(words: Sequence[str], body: str) -> bool:
-    """Tells whether a command may run user-defined code: functions, triggers, DO blocks. Only commands that change plain objects are known not to."""
+def _work(words: Sequence[str], body: str) -> Work:
+    """Tells the most that a command may do. Only commands that change plain objects are known to run no code, and only a CREATE that replaces nothing
+    is known to remove nothing."""
     first, *more = words or ("",)
     if first not in _PLAIN:
-        return first not in _BESIDE
+        return Work.CHANGES if first in _BESIDE else Work.RUNS
     kind = next((word for word in more if word not in _BETWEEN), "")
-    return kind not in _PLAIN_OBJECTS or (kind in _FILLED and first == "CREATE" and _FROM_QUERY.search(body) is not None)
+    if kind not in _PLAIN_OBJECTS or (kind in _FILLED and first == "CREATE" and _FROM_QUERY.search(body) is not None):
+        return Work.RUNS
+    return Work.ADDS if first == "CREATE" and "REPLACE" not in more[:2] else Work.CHANGES
 
 
 def _is_divisible(text: str, outline: lexer.Outline) -> bool:
@@ -250,7 +265,8 @@ class StepReading:
         size: characters of all of them.
         pipelined: whether all can be sent through one pipeline.
         divided: whether a statement among them is sent as several messages.
-        sets, touches, ends, runs: of any of them, see `Reading`.
+        sets, touches, ends: of any of them, see `Reading`.
+        work: the most that any of them may do.
     """
 
     statements: tuple[Reading, ...]
@@ -261,7 +277,7 @@ class StepReading:
     sets: frozenset[str]
     touches: bool
     ends: bool
-    runs: bool
+    work: Work
 
 
 def of(step: plans.Step) -> StepReading:
@@ -280,7 +296,7 @@ def _of_step(step: plans.Step) -> StepReading:
         sets=frozenset[str]().union(*{item.sets for item in found}),
         touches=any(item.touches for item in found),
         ends=any(item.ends for item in found),
-        runs=any(item.runs for item in found),
+        work=max((item.work for item in found), default=Work.ADDS),
     )
 
 
