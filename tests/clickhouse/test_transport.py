@@ -164,6 +164,17 @@ def test_good_flow_over_tls_under_the_name_in_the_certificate(tls: tuple[int, Pa
     assert playground.versions() == [0, 1]
 
 
+def test_good_flow_over_tls_by_the_authorities_of_the_system(
+    tls: tuple[int, Path], place: Callable[[str], Playground], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As goose, which is Go: OpenSSL's list, SSL_CERT_FILE in its place, no list of a package's own."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tls[1]))
+    playground = place(f"https://{{login}}@127.0.0.1:{tls[0]}/{{name}}?secure=true")
+    playground.write(1, TABLE.format("t"))
+    playground.run()
+    assert playground.versions() == [0, 1]
+
+
 def test_bad_flow_certificate_of_an_unknown_authority(tls: tuple[int, Path], place: Callable[[str], Playground]) -> None:
     error = refusal(place(f"https://{{login}}@127.0.0.1:{tls[0]}/{{name}}?secure=true").open)
     assert error.code == "unavailable"

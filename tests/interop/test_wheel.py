@@ -63,7 +63,7 @@ class Installation:
         return self.run([self.directory / "bin/greylag", *arguments], **environ)
 
     def distributions(self) -> set[str]:
-        return {found.metadata["Name"].lower() for found in metadata.distributions(path=[str(self.packages)])}
+        return {found.metadata["Name"].lower().replace("_", "-") for found in metadata.distributions(path=[str(self.packages)])}
 
 
 def uv(*arguments: str | Path) -> None:
@@ -114,6 +114,12 @@ def test_the_wheel_brings_at_most_ten_packages_and_forty_megabytes(installation:
     assert len(needed) <= MOST_PACKAGES, sorted(needed)
     if installation.tested:
         assert size <= MOST_BYTES, f"{size:,} bytes"
+
+
+def test_the_wheel_brings_no_second_way_to_clickhouse(installation: Installation) -> None:
+    """What the engine says to ClickHouse it says itself; a driver would bring its own idea of a whole answer, compression and certificates."""
+    known = {"greylag", "psycopg", "psycopg-binary", "postgast", "protobuf", "typing-extensions", "urllib3"}
+    assert installation.distributions() <= known  # from Python 3.13 on psycopg needs no typing-extensions
 
 
 def test_the_help_imports_only_what_is_cheap(installation: Installation) -> None:
