@@ -12,7 +12,7 @@ import pytest
 
 from migrator import errors
 from migrator.postgres import evidence, history_tables, recording, run
-from migrator.postgres import history_tables, recording, run
+from migrator.postgres import history as tables
 from migrator.postgres.pipelines import message
 from migrator.postgres.reading import readings
 from migrator.postgres.reading.readings import Work
