@@ -14,6 +14,14 @@ from sandbox.databases.postgres import PostgresServer
 
 
 @dataclass
+class Result:
+    """Lines for the page's table, and notes below it."""
+
+    table: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Bench:
     """One benchmark session."""
 

@@ -51,6 +51,30 @@ class Ratio:
         return f"| {self.work} | {names} | {self.median:.2f} {spread} | ≤ {self.bar:.2f} | {self.verdict} | {self.candidate} | {self.baseline} |"
 
 
+@dataclass(frozen=True)
+class Difference:
+    """A candidate against a baseline: the median of the rounds' own differences in seconds, and their spread."""
+
+    work: str
+    candidate: Series
+    baseline: Series
+    bar: float
+
+    @property
+    def rounds(self) -> list[float]:
+        return [ours - theirs for ours, theirs in zip(self.candidate.seconds, self.baseline.seconds, strict=True)]
+
+    def row(self) -> str:
+        """Returns one line of the table in docs/benchmarks.md."""
+        median = statistics.median(self.rounds)
+        spread = f"[{min(self.rounds):+.2f} to {max(self.rounds):+.2f}]"
+        names = f"{self.candidate.name} − {self.baseline.name}"
+        verdict = "met" if median <= self.bar else "**missed**"
+        return (
+            f"| {self.work} | {names} | {median:+.2f} s {spread} | ≤ {self.bar:+.2f} s | {verdict} | {self.candidate} | {self.baseline} |"
+        )
+
+
 def interleave(candidates: Mapping[str, Candidate], rounds: int, progress: Callable[[str], None]) -> dict[str, Series]:
     """Runs every candidate once per round, in turn, the order rotating so that nobody always goes first."""
     names = list(candidates)
