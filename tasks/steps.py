@@ -1,73 +1,46 @@
-"""The steps as Prefect tasks: five nodes, each a thin wrapper around the plain function of its module (architecture.md §3.1).
-
-All of them have `cache_policy=NO_CACHE, persist_result=False` (a persisted result is a pickle with the password in it, prefect.md §11), a Job's
-retry rules, and errors that are complete and clean before Prefect stores their text. A run can have other limits:
-`steps.run_migration.with_options(**backoff.policy(limit, base, deadline))(…)`. Retries are set up here and nowhere else.
-"""
+"""The steps of a deployment: five nodes of a run's graph (`nodes`), each a few lines around the plain function of its module (architecture.md §3.1)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
 from pydantic import SecretStr
 
-from migrator import errors
 from migrator.planning import events
 from migrator.planning.plans import ACCEPT_NOTHING, Policy
-from tasks import backoff, commands, credentials, database_url, limits, migration, redaction, rollout, settings, verification
+from tasks import commands, credentials, database_url, limits, migration, nodes, rollout, settings, verification
 from tasks.fleet.models import Target
 from tasks.job import running
 from tasks.outcomes import MigrationOutcome, PlanOutcome, RolloutOutcome, VerificationOutcome
 from tasks.request import Access, Request
 
 
-def policy() -> dict[str, object]:
-    """Returns the options that the settings ask for; `with_options(**steps.policy())`."""
-    chosen = settings.load()
-    return backoff.policy(chosen.backoff_limit, chosen.backoff_base_seconds, chosen.active_deadline_seconds)
-
-
-@task(
-    name="fetch credentials",
-    task_run_name="fetch credentials {target.label}",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    **backoff.policy(),
-)
+@nodes.node("fetch credentials")
 def fetch_credentials(target: Target, watcher: credentials.LifetimeWatcher | None = None) -> credentials.Credentials:
     """Fetches the database's credentials from the source in fleet.yaml (step 1). The watcher keeps short-lived ones alive."""
-    with _reported():
-        found = credentials.fetch(target, watcher=watcher)
-        get_run_logger().info("%s: %s, user %s", target.label, found.origin, found.username)
-        return found
+    found = credentials.fetch(target, watcher=watcher)
+    get_run_logger().info("%s: %s, user %s", target.label, found.origin, found.username)
+    return found
 
 
-@task(name="encode URL", task_run_name="encode URL {target.label}", cache_policy=NO_CACHE, persist_result=False, **backoff.policy())
+@nodes.node("encode URL")
 def encode_url(found: credentials.Credentials, target: Target) -> SecretStr:
     """Encodes the connection URL of the environment's own database, with every part percent-encoded (step 2)."""
-    with _reported():
-        url = database_url.encode(found, target)
-        get_run_logger().info("%s: database %s on %s:%s", target.label, found.database, found.host, found.port)
-        return url
+    url = database_url.encode(found, target)
+    get_run_logger().info("%s: database %s on %s:%s", target.label, found.database, found.host, found.port)
+    return url
 
 
-@task(name="plan migration", task_run_name="plan {target.label}", cache_policy=NO_CACHE, persist_result=False, **backoff.policy())
+@nodes.node("plan migration", verb="plan")
 def plan_migration(
     target: Target, url: SecretStr, found: credentials.Credentials, bundle: str = "", watcher: credentials.LifetimeWatcher | None = None
 ) -> PlanOutcome:
     """Plans what step 3 would do; writes nothing. `watcher` as for step 3."""
-    with _reported():
-        outcome = migration.preview(Request(target, url, bundle, env=migration.substitutions(target, found), watcher=watcher))
-        get_run_logger().info("%s: %d migration(s) to run, plan %s", target.label, len(outcome.steps), outcome.plan[:12])
-        return outcome
+    outcome = migration.preview(Request(target, url, bundle, env=migration.substitutions(target, found), watcher=watcher))
+    get_run_logger().info("%s: %d migration(s) to run, plan %s", target.label, len(outcome.steps), outcome.plan[:12])
+    return outcome
 
 
-@task(name="run migration", task_run_name="run migration {target.label}", cache_policy=NO_CACHE, persist_result=False, **backoff.policy())
+@nodes.node("run migration")
 def run_migration(
     target: Target,
     url: SecretStr,
@@ -94,9 +67,9 @@ def run_migration(
         return chosen.model_copy(update={"lock_wait_seconds": min(chosen.lock_wait_seconds, left())})
 
     def left() -> float:
-        return _remaining(chosen.active_deadline_seconds if deadline is None else deadline)
+        return nodes.remaining(chosen.active_deadline_seconds if deadline is None else deadline)
 
-    with _reported(), limits.held(target, patient()):
+    with limits.held(target, patient()):
         request = Request(
             target,
             url,
@@ -106,7 +79,7 @@ def run_migration(
             policy=policy,
             settings=patient(),
             watcher=watcher,
-            run_id=_run_id(),
+            run_id=nodes.run_id(),
             deadline=left(),
         )
         outcome = migration.run(request, listen)
@@ -114,7 +87,7 @@ def run_migration(
         return outcome
 
 
-@task(name="run migration", task_run_name="run migration {target.label}", cache_policy=NO_CACHE, persist_result=False, **backoff.policy())
+@nodes.node("run migration")
 def run_migration_job(
     target: Target,
     url: SecretStr,
@@ -136,7 +109,7 @@ def run_migration_job(
     def tell(level: str, text: str) -> None:
         getattr(logger, level)("%s", text)
 
-    with _reported(), limits.held(target, chosen):
+    with limits.held(target, chosen):
         request = Request(
             target,
             url,
@@ -145,7 +118,7 @@ def run_migration_job(
             env=migration.substitutions(target, found),
             settings=chosen,
             watcher=watcher,
-            run_id=_run_id(),
+            run_id=nodes.run_id(),
             deadline=deadline,
         )
         limit = chosen.backoff_limit if backoff_limit is None else backoff_limit
@@ -166,65 +139,36 @@ def _conclude(target: Target, url: SecretStr, watcher: credentials.LifetimeWatch
         commands.follow_up(target, current, lambda level, text: getattr(logger, level)("%s: %s", target.label, text))
 
 
-@task(name="verify tables", task_run_name="verify tables {target.label}", cache_policy=NO_CACHE, persist_result=False, **backoff.policy())
+@nodes.node("verify tables")
 def verify_tables(
     target: Target, url: SecretStr, found: credentials.Credentials, bundle: str = "", watcher: credentials.LifetimeWatcher | None = None
 ) -> VerificationOutcome:
     """Verifies that every object that the files create exists and is valid (step 4). `watcher` as for step 3."""
-    with _reported():
-        outcome = verification.verify(Request(target, url, bundle, env=migration.substitutions(target, found), watcher=watcher))
-        get_run_logger().info(
-            "%s: %d object(s) there and valid, %d not checked, bundle %s",
-            target.label,
-            outcome.objects_checked,
-            len(outcome.not_checked),
-            outcome.bundle[:12],
-        )
-        for place in outcome.not_checked:
-            get_run_logger().warning("%s: not checked: %s", target.label, place)
-        return outcome
+    outcome = verification.verify(Request(target, url, bundle, env=migration.substitutions(target, found), watcher=watcher))
+    get_run_logger().info(
+        "%s: %d object(s) there and valid, %d not checked, bundle %s",
+        target.label,
+        outcome.objects_checked,
+        len(outcome.not_checked),
+        outcome.bundle[:12],
+    )
+    for place in outcome.not_checked:
+        get_run_logger().warning("%s: not checked: %s", target.label, place)
+    return outcome
 
 
-@task(name="await health", task_run_name="await health {target.label}", cache_policy=NO_CACHE, persist_result=False, **backoff.policy())
+@nodes.node("await health")
 def await_health(target: Target, image: str = "", before: rollout.Before | None = None) -> RolloutOutcome:
     """Waits until this release's code runs and no older code does (step 5)."""
     logger = get_run_logger()
-    with _reported():
-        outcome = rollout.await_health(target, image=image, before=before, listener=logger.info)
-        logger.log(20 if outcome.state == "healthy" else 30, "%s: %s", target.label, outcome)
-        return outcome
+    outcome = rollout.await_health(target, image=image, before=before, listener=logger.info)
+    logger.log(20 if outcome.state == "healthy" else 30, "%s: %s", target.label, outcome)
+    return outcome
 
 
 def observe(target: Target) -> rollout.Before | None:
     """Returns the workload's state before the migration. It is a plain call and no task, so that the sequence keeps its five nodes."""
     return rollout.observe(target)
-
-
-@contextmanager
-def _reported() -> Iterator[None]:
-    """Logs a failure with its hint, and raises only a clean copy of it, because Prefect stores the text and that of a chained cause."""
-    try:
-        yield
-    except errors.GreylagError as error:
-        clean = redaction.sanitised(error)
-        get_run_logger().error("%s", clean)
-    except Exception as error:  # noqa: BLE001 - whatever it is, its text must be cleaned before it is stored
-        get_run_logger().exception("%s: an unexpected error", type(error).__name__)
-        clean = redaction.sanitised(error)
-    else:
-        return
-    raise clean from None
-
-
-def _remaining(deadline: float) -> float:
-    context = TaskRunContext.get()
-    return backoff.remaining(context.task_run.start_time if context else None, deadline)
-
-
-def _run_id() -> str:
-    """Returns the task run's id without dashes, by which application_name, journal and facts name this run."""
-    context = TaskRunContext.get()
-    return context.task_run.id.hex if context else ""
 
 
 __all__ = [
@@ -233,7 +177,6 @@ __all__ = [
     "fetch_credentials",
     "observe",
     "plan_migration",
-    "policy",
     "run_migration",
     "run_migration_job",
     "verify_tables",

@@ -15,7 +15,7 @@ from migrator import errors
 from migrator.cli import invocation, output
 from migrator.cli.engine_calls import EngineCall
 from migrator.cli.findings import ERROR, WARNING, Finding
-from migrator.goose import annotations, goquote, hazards
+from migrator.goose import annotations, file_names, goquote, hazards
 from migrator.house_rules import RULES
 from migrator.planning import files
 from migrator.targets import Engine
@@ -105,7 +105,7 @@ def _house_rules(call: EngineCall, paths: list[str]) -> list[Finding]:
     for path in paths:
         with contextlib.suppress(ValueError, OSError):  # both are findings of their own
             if path.endswith(".sql"):
-                readable.append((files.version_of(posixpath.basename(path)), sections.Source(path, Path(path).read_bytes())))
+                readable.append((file_names.version_of(posixpath.basename(path)), sections.Source(path, Path(path).read_bytes())))
     sources = [source for _, source in sorted(readable)]
     driver = call.invocation.driver or invocation.configured(os.environ, "DRIVER")
     engine = (Engine.CLICKHOUSE if driver == "clickhouse" else Engine.POSTGRES) if driver else None
@@ -133,7 +133,7 @@ def _duplicates(paths: list[str]) -> Iterator[Finding]:
     for path in paths:
         name = posixpath.basename(path)
         try:
-            version = files.version_of(name)
+            version = file_names.version_of(name)
         except ValueError:
             continue
         if name.endswith("_test.go"):
@@ -147,7 +147,7 @@ def _duplicates(paths: list[str]) -> Iterator[Finding]:
 def _check(path: str) -> tuple[Row | None, list[Finding]]:
     name = posixpath.basename(path)
     try:
-        files.version_of(name)
+        file_names.version_of(name)
     except ValueError as error:
         if name.endswith(".go"):
             return None, []  # goose takes it for a helper

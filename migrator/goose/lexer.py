@@ -2,32 +2,17 @@
 chunk that goose cut out of a file.
 
 Pure, and fast on large text: a regular expression skips everything irrelevant and stops only at parentheses, semicolons, dollar signs,
-block comments, and quotes that stay open. Sources: PostgreSQL's scan.l (nested comments, `E''`, dollar quotes, a comment ends at CR too) and
-psql's rule for `BEGIN ATOMIC` bodies; ClickHouse's Lexer.cpp (backslash in every quote, heredocs, `# ` and `#!` comments), measured on 26.9.
+block comments, and quotes that stay open (`lexical_rules`). `BEGIN ATOMIC` bodies follow psql's rule.
 """
 
 from __future__ import annotations
 
-import enum
 import re
 from dataclasses import dataclass, field
 
+from migrator.goose import lexical_rules
+from migrator.goose.lexical_rules import Construct
 from migrator.targets import Engine
-
-
-class Construct(enum.StrEnum):
-    """The constructs that can be open at the end of a chunk."""
-
-    STRING = "string"
-    ESCAPE_STRING = "escape string"
-    IDENTIFIER = "quoted identifier"
-    BACKTICK = "quoted identifier in backticks"
-    CURLED = "string in curled quotes"
-    CURLED_IDENTIFIER = "identifier in curled quotes"
-    DOLLAR = "dollar-quoted text"
-    COMMENT = "block comment"
-    PARENTHESIS = "parenthesis"
-    ATOMIC_BODY = "BEGIN ATOMIC body"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,87 +106,6 @@ def outline(text: str, engine: Engine) -> Outline:
     return _outlines.setdefault(found, found)
 
 
-@dataclass(frozen=True)
-class _Grammar:
-    """The expressions of one lexer. `plain` skips everything irrelevant; `worded` does, too, but stops at the words of `BEGIN ATOMIC` bodies; `blank`
-    matches white space and line comments; `rests` match the rest of a quote including its end."""
-
-    plain: re.Pattern[str]
-    worded: re.Pattern[str]
-    blank: re.Pattern[str]
-    dollar: re.Pattern[str]
-    rests: dict[Construct, re.Pattern[str]]
-
-
-# Everything above ASCII is a letter for PostgreSQL. Sets are written as the ASCII characters that they lack: `re` compiles a set of wide characters
-# a hundred times as slowly, and every run would pay for that.
-_LETTER = r"[^\x00-@\[-^`{-\x7f]"
-_NAME_PART = r"[^\x00-/:-@\[-^`{-\x7f]"
-_NAME_PART_OR_DOLLAR = r"[^\x00-#%-/:-@\[-^`{-\x7f]"
-_BACKSLASHED = r"(?:[^{0}\\]|\\.|{0}{0})*+{0}"  # the rest of a quote in which a backslash escapes
-_SPACE = r"[^\S\x1c-\x1f]"
-"""Go's white space: Python's without four control characters."""
-
-_CONTINUED = re.compile(r"[ \t\f\v]*+[\n\r](?:[ \t\f\v\n\r]++|--[^\n\r]*+[\n\r])*+'")
-"""A string continues after a line end: `e'a'` and, on the next line, `'b'` are one string, and a backslash escapes in both parts."""
-
-
-def _grammar(quotes: str, stops: str, comment: str, dollar: str, rests: dict[Construct, str]) -> _Grammar:
-    flat = rf"\( (?: [^{stops}\-/;()$]++ | {quotes} | -(?!-) )*+ \)"  # matches most parentheses at once; deeper ones are counted
-    tokens = rf"{quotes} | {comment} | -(?!-) | /(?!\*) | {flat}"
-    other_word = rf"(?!(?i:BEGIN|CASE|END)(?!{_NAME_PART_OR_DOLLAR})) {_LETTER}{_NAME_PART}*+"
-    stop = re.compile(rf"[{stops}\-/;()$\w]", re.ASCII)
-    others = "".join(re.escape(chr(code)) for code in range(128) if not stop.match(chr(code)))
-    flags = re.VERBOSE | re.DOTALL
-    return _Grammar(
-        plain=re.compile(rf"(?: [^{stops}\-/;()$]++ | {tokens} )*+", flags),
-        worded=re.compile(rf"(?: [{others}]++ | [0-9]++ | {other_word} | {tokens} )*+", flags),
-        blank=re.compile(rf"(?: {_SPACE}++ | {comment} )*+", flags),
-        dollar=re.compile(dollar),
-        rests={construct: re.compile(rest, re.DOTALL) for construct, rest in rests.items()},
-    )
-
-
-POSTGRES_DOLLAR = rf"\$(?:{_LETTER}{_NAME_PART}*+)?\$"
-"""A regular expression for the beginning, and the end, of a dollar quote."""
-
-_POSTGRES_RESTS = {
-    Construct.STRING: "[^']*+'",
-    Construct.ESCAPE_STRING: _BACKSLASHED.format("'"),
-    Construct.IDENTIFIER: '[^"]*+"',
-}
-_POSTGRES = _grammar(
-    """(?<![eE])'[^']*+' | "[^"]*+\"""",  # before e' it stops: an escape string, or the end of a word
-    "'\"",
-    r"--[^\n\r]*+",
-    POSTGRES_DOLLAR,
-    _POSTGRES_RESTS,
-)
-_POSTGRES_ESCAPES = _grammar(
-    f"""'{_BACKSLASHED.format("'")} | "[^"]*+\"""",
-    "'\"",
-    r"--[^\n\r]*+",
-    POSTGRES_DOLLAR,
-    {**_POSTGRES_RESTS, Construct.STRING: _BACKSLASHED.format("'")},
-)
-_CLICKHOUSE_RESTS = {
-    Construct.STRING: _BACKSLASHED.format("'"),
-    Construct.IDENTIFIER: _BACKSLASHED.format('"'),
-    Construct.BACKTICK: _BACKSLASHED.format("`"),
-    Construct.CURLED: "[^’]*+’",
-    Construct.CURLED_IDENTIFIER: "[^”]*+”",
-}
-_CLICKHOUSE = _grammar(
-    f"""'{_CLICKHOUSE_RESTS[Construct.STRING]} | "{_CLICKHOUSE_RESTS[Construct.IDENTIFIER]} | `{_CLICKHOUSE_RESTS[Construct.BACKTICK]}
-    | ‘[^’]*+’ | “[^”]*+” | \\#(?![ !])""",
-    "'\"`\\#‘“",
-    r"(?:--|\#[ !])[^\n]*+",
-    r"\$[A-Za-z0-9_]*+\$",
-    _CLICKHOUSE_RESTS,
-)
-
-_WORD = re.compile(f"{_LETTER}{_NAME_PART_OR_DOLLAR}*+")
-_WORD_PART = re.compile(_NAME_PART_OR_DOLLAR)
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _ATOMIC = re.compile(r"\bBEGIN\s+ATOMIC\b", re.IGNORECASE)
 _FORMAT = re.compile(r"\bFORMAT\s+(?!VALUES\b)[A-Za-z]\w*", re.IGNORECASE)
@@ -226,14 +130,14 @@ def scan(text: str, engine: Engine, before: Open | None = None, *, escapes: bool
         escapes: PostgreSQL with `standard_conforming_strings = off`, where a backslash escapes in every string.
     """
     if engine is Engine.CLICKHOUSE:
-        return _Scanner(text, _CLICKHOUSE, engine, before).run()
-    return _Scanner(text, _POSTGRES_ESCAPES if escapes else _POSTGRES, engine, before).run()
+        return _Scanner(text, lexical_rules.CLICKHOUSE, engine, before).run()
+    return _Scanner(text, lexical_rules.POSTGRES_ESCAPES if escapes else lexical_rules.POSTGRES, engine, before).run()
 
 
 class _Scanner:
     """One pass over one chunk. Every `_at_…` method takes the position of what it handles and returns the position to continue at."""
 
-    def __init__(self, text: str, grammar: _Grammar, engine: Engine, before: Open | None) -> None:
+    def __init__(self, text: str, grammar: lexical_rules.Grammar, engine: Engine, before: Open | None) -> None:
         self.text = text
         self.grammar = grammar
         self.engine = engine
@@ -299,7 +203,7 @@ class _Scanner:
     def _in_quote(self, construct: Construct, opened: int, position: int) -> int:
         """Finds the end of a quote from `position` on."""
         while (found := self.grammar.rests[construct].match(self.text, position)) is not None:
-            more = _CONTINUED.match(self.text, found.end()) if construct is Construct.ESCAPE_STRING else None
+            more = lexical_rules.CONTINUED.match(self.text, found.end()) if construct is Construct.ESCAPE_STRING else None
             if more is None:
                 return found.end()
             position = more.end()
@@ -309,19 +213,19 @@ class _Scanner:
         """Tells whether `'` follows an `e` that is a word of its own."""
         if position == 0 or self.text[position - 1] not in "eE":
             return False
-        return position - 1 == self.names_from or _WORD_PART.match(self.text[position - 2]) is None
+        return position - 1 == self.names_from or lexical_rules.WORD_PART.match(self.text[position - 2]) is None
 
     def _at_dollar(self, position: int) -> int:
         text = self.text
         start = position
-        while start > max(position - _LONGEST_NAME, self.names_from) and _WORD_PART.match(text[start - 1]):
+        while start > max(position - _LONGEST_NAME, self.names_from) and lexical_rules.WORD_PART.match(text[start - 1]):
             start -= 1
-        if start < position and _WORD.match(text[start]):
+        if start < position and lexical_rules.WORD.match(text[start]):
             return position + 1  # a `$` within a name
         opening = self.grammar.dollar.match(text, position)
         if opening is None:
             follows = text[position + 1 : position + 2]
-            accepted = follows.isdigit() or (self.engine is Engine.CLICKHOUSE and _WORD.match(follows) is not None)
+            accepted = follows.isdigit() or (self.engine is Engine.CLICKHOUSE and lexical_rules.WORD.match(follows) is not None)
             if not accepted and self.result.stray_dollar is None:
                 self.result.stray_dollar = position
             return position + 1
@@ -349,7 +253,7 @@ class _Scanner:
 
     def _at_word(self, position: int) -> int:
         """Counts BEGIN, CASE or END where a body of unquoted SQL may stand, as psql does, and only outside of parentheses."""
-        found = _WORD.match(self.text, position)
+        found = lexical_rules.WORD.match(self.text, position)
         if found is None:
             return position + 1
         if not self.parentheses:
@@ -415,7 +319,7 @@ class _Scanner:
 
     def _words(self, start: int, end: int) -> tuple[str, ...]:
         words: list[str] = []
-        while len(words) < _HEAD_WORDS and (found := _WORD.match(self.text, start, end)) is not None:
+        while len(words) < _HEAD_WORDS and (found := lexical_rules.WORD.match(self.text, start, end)) is not None:
             words.append(found.group().upper())
             start = self._first_word(found.end(), end)
         return tuple(words)

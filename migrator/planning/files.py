@@ -16,15 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from migrator import errors
-from migrator.goose import goquote, gounicode
+from migrator.goose import file_names, goquote, gounicode
 
 if TYPE_CHECKING:
     from migrator.planning.history import Fact
 
 _CHUNK = 1024 * 1024
 _CRLF = b"\r\n"
-_EPOCH = datetime.datetime(1970, 1, 1)
-_TIMESTAMP = "%Y%m%d%H%M%S"
 
 SQL_TEMPLATE = "-- +goose Up\nSELECT 'up SQL query';\n\n-- +goose Down\nSELECT 'down SQL query';\n"
 """The file that `goose create NAME sql` writes since v3.27.0."""
@@ -195,52 +193,10 @@ def load(directory: str | os.PathLike[str]) -> MigrationSet:
     return MigrationSet(given, tuple(seen[version] for version in sorted(seen)))
 
 
-def version_of(name: str) -> int:
-    """Returns the version in a file's base name.
-
-    Raises:
-        ValueError: its text is goose's reason.
-    """
-    if not name.endswith((".sql", ".go")):
-        raise ValueError("migration file does not have .sql or .go file extension")
-    before, separator, _ = name.partition("_")
-    if not separator:
-        raise ValueError("no filename separator '_' found")
-    if before.isascii() and before.isdigit() and len(before) < 19:  # the usual case, below the greatest 64-bit number in any event
-        version = int(before)
-        if version:
-            return version
-    try:
-        version = goquote.parse_int(before)
-    except ValueError as error:
-        raise ValueError(f"failed to parse version from migration file: {name}: {error}") from None
-    if version < 1:
-        raise ValueError("migration version must be greater than zero")
-    return version
-
-
-def is_timestamp(version: int) -> bool:
-    """Tells whether the version is a timestamp `YYYYMMDDhhmmss` after 1970 for goose (goose.md §3.3)."""
-    moment = _moment(version)
-    return moment is not None and moment > _EPOCH
-
-
 def next_sequential(migrations: MigrationSet) -> int:
     """Returns the number after the last version that is no timestamp; 1 when there is none."""
-    numbers = [item.version for item in migrations.migrations if _is_sequential(item.version)]
+    numbers = [item.version for item in migrations.migrations if file_names.is_sequential(item.version)]
     return max(numbers, default=0) + 1
-
-
-def snake_case(name: str) -> str:
-    """Returns a migration's name as goose writes it into a file name (goose.md §3.4): `Foo-Bar.baz` → `foo_bar_baz`."""
-    words, trailing = _words(name)
-    return "_".join("".join(_lower(character) for character in word) for word in words) + ("_" if trailing else "")
-
-
-def camel_case(name: str) -> str:
-    """Returns a migration's name as goose writes it into a Go template: `add users` → `AddUsers`."""
-    words, _ = _words(name)
-    return "".join(_upper(word[0]) + "".join(_lower(character) for character in word[1:]) for word in words)
 
 
 def create(directory: str | os.PathLike[str], name: str, kind: str, sequential: bool, now: datetime.datetime) -> str:
@@ -257,9 +213,9 @@ def create(directory: str | os.PathLike[str], name: str, kind: str, sequential: 
         FileError: the directory is missing, the file exists or can't be written.
     """
     given = os.fspath(directory)
-    version = f"{next_sequential(load(given)):05d}" if sequential else now.astimezone(datetime.UTC).strftime(_TIMESTAMP)
-    path = posixpath.normpath(posixpath.join(given, f"{version}_{snake_case(name)}.{kind}"))
-    content = _GO_TEMPLATE % {"name": camel_case(name)} if kind == "go" else SQL_TEMPLATE
+    version = f"{next_sequential(load(given)):05d}" if sequential else now.astimezone(datetime.UTC).strftime(file_names.TIMESTAMP)
+    path = posixpath.normpath(posixpath.join(given, f"{version}_{file_names.snake_case(name)}.{kind}"))
+    content = _GO_TEMPLATE % {"name": file_names.camel_case(name)} if kind == "go" else SQL_TEMPLATE
     try:
         with Path(path).open("x", encoding="utf-8") as stream:
             stream.write(content)
@@ -293,7 +249,7 @@ def fix(migrations: MigrationSet) -> list[tuple[str, str]]:
     number = next_sequential(migrations)
     renamed = []
     for item in migrations.migrations:
-        if not is_timestamp(item.version):
+        if not file_names.is_timestamp(item.version):
             continue
         new = item.name.replace(str(item.version), f"{number:05d}", 1)
         target = Path(item.path).with_name(new)
@@ -344,7 +300,7 @@ def _size(entry: os.DirEntry[str]) -> int:
 def _migration(prefix: str, name: str, size: int) -> MigrationFile:
     path = prefix + name
     try:
-        version = version_of(name)
+        version = file_names.version_of(name)
     except ValueError as error:
         raise errors.FileError(
             f"could not parse SQL migration file {goquote.quote(path)}: {error}",
@@ -385,46 +341,3 @@ def _reason(error: OSError) -> str:
     """Returns the operating system's message, as Go writes it."""
     words = error.strerror or str(error)
     return words[:1].lower() + words[1:]
-
-
-def _moment(version: int) -> datetime.datetime | None:
-    text = str(version)
-    if len(text) != 14:
-        return None
-    try:
-        return datetime.datetime.strptime(text, _TIMESTAMP)
-    except ValueError:
-        return None
-
-
-def _is_sequential(version: int) -> bool:
-    """Tells whether a version is "versioned" for goose: no timestamp, or one before 1970. Exactly 1970 is neither this nor a timestamp."""
-    moment = _moment(version)
-    return moment is None or moment < _EPOCH
-
-
-def _words(name: str) -> tuple[list[str], bool]:
-    """Returns the runs of letters and numbers, and whether exactly one other character follows the last."""
-    words: list[str] = []
-    gap = 2
-    for character in name:
-        if gounicode.is_letter(character) or gounicode.is_number(character):
-            if gap:
-                words.append("")
-            words[-1] += character
-            gap = 0
-        else:
-            gap += 1
-    return words, bool(words) and gap == 1
-
-
-def _lower(character: str) -> str:
-    """Returns Go's `unicode.ToLower`, which maps one character to one."""
-    lower = character.lower()
-    return lower if len(lower) == 1 else "i"  # U+0130 is the only one with two
-
-
-def _upper(character: str) -> str:
-    """Returns Go's `unicode.ToUpper`, which maps one character to one; a character whose full mapping has several (`ß`) stays."""
-    upper = character.upper()
-    return upper if len(upper) == 1 else character

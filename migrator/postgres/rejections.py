@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 
 from migrator import errors, targets
-from migrator.goose import excerpts, goquote, gounicode, lexer, statements
+from migrator.goose import excerpts, goquote, gounicode, lexical_rules, statements
 from migrator.planning import plans
 from migrator.postgres import failures
 from migrator.postgres.reading import readings
 from migrator.targets import Direction
 
 _INLINE_BLOCK = re.compile(r"\binline_code_block\b\D*(\d+)")
-_QUOTE = re.compile(rf"{lexer.POSTGRES_DOLLAR}|'")
+_QUOTE = re.compile(rf"{lexical_rules.POSTGRES_DOLLAR}|'")
 _DO = re.compile(r"\bdo\b", re.IGNORECASE)
 
 

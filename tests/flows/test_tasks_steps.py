@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -88,41 +91,40 @@ def task_runs(state: Any) -> list[Any]:
             time.sleep(0.2)
 
 
-def attempts_of(steps: Any, limit: int, error: Exception, base: float = FAST, deadline: float = 900.0) -> int:
-    """How often a task runs that always fails."""
-    from prefect import task
-    from prefect.cache_policies import NO_CACHE
+def attempts_of(limit: int, error: Exception, base: float = FAST, deadline: float = 900.0) -> int:
+    """How often a step runs that always fails."""
+    from tasks import nodes
 
     count = 0
 
-    @task(name="always fails", cache_policy=NO_CACHE, persist_result=False, **backoff.policy(limit, base, deadline))
-    def fail() -> None:
+    @nodes.node("always fails")
+    def fail(target: Any) -> None:
         nonlocal count
         count += 1
-        with steps._reported():
-            raise error
+        raise error
 
-    assert in_flow(fail).is_failed()
+    step = fail.with_options(**backoff.policy(limit, base, deadline))
+    assert in_flow(lambda: step(SimpleNamespace(label="dev/none"))).is_failed()
     return count
 
 
-def test_backoff_limit_3_makes_four_attempts_of_a_transient_error(steps: Any) -> None:
-    assert attempts_of(steps, 3, errors.Unavailable("down")) == 4
+def test_backoff_limit_3_makes_four_attempts_of_a_transient_error() -> None:
+    assert attempts_of(3, errors.Unavailable("down")) == 4
 
 
-def test_a_permanent_error_is_attempted_once(steps: Any, caplog: pytest.LogCaptureFixture) -> None:
-    assert attempts_of(steps, 3, errors.StatementRejected("no such column", hint="mend it")) == 1
+def test_a_permanent_error_is_attempted_once(caplog: pytest.LogCaptureFixture) -> None:
+    assert attempts_of(3, errors.StatementRejected("no such column", hint="mend it")) == 1
     assert "sql-rejected is permanent" in caplog.text
     assert "hint: mend it" in caplog.text
 
 
-def test_a_programming_error_is_attempted_once_and_an_unknown_one_four_times(steps: Any) -> None:
-    assert attempts_of(steps, 3, TypeError("x")) == 1
-    assert attempts_of(steps, 3, OSError("x")) == 4
+def test_a_programming_error_is_attempted_once_and_an_unknown_one_four_times() -> None:
+    assert attempts_of(3, TypeError("x")) == 1
+    assert attempts_of(3, OSError("x")) == 4
 
 
-def test_active_deadline_seconds_ends_the_attempts(steps: Any, caplog: pytest.LogCaptureFixture) -> None:
-    assert attempts_of(steps, 3, errors.Unavailable("down"), base=1.0, deadline=0.5) == 1
+def test_active_deadline_seconds_ends_the_attempts(caplog: pytest.LogCaptureFixture) -> None:
+    assert attempts_of(3, errors.Unavailable("down"), base=1.0, deadline=0.5) == 1
     assert "DeadlineExceeded" in caplog.text
 
 
@@ -135,6 +137,44 @@ def test_every_step_has_a_jobs_policy_and_keeps_no_result(steps: Any) -> None:
         assert step.retry_delay_seconds == [10.0, 20.0, 40.0]
         assert step.cache_policy == NO_CACHE and step.persist_result is False
         assert not step.log_prints
+
+
+TOY = '''
+from migrator import errors
+from tasks import nodes
+
+
+@nodes.node("count letters")
+def count_letters(target):
+    """Counts the letters of a service's name; the password of one that has none is told."""
+    if target.label == "dev/none":
+        raise errors.UsageError("nothing in postgres://ada:s3cretWord@db/app", hint="write a name")
+    return len(target.label)
+'''
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Another file beside the steps, and nothing else."""
+    import tasks
+
+    directory = tmp_path / "more"
+    directory.mkdir()
+    (directory / "toy.py").write_text(TOY, encoding="utf-8")
+    monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(directory)])
+    yield importlib.import_module("tasks.toy")
+    sys.modules.pop("tasks.toy", None)
+
+
+def test_a_new_step_is_one_file_and_its_place_in_a_flow(toy: Any, steps: Any, caplog: pytest.LogCaptureFixture) -> None:
+    state = in_flow(lambda: toy.count_letters(SimpleNamespace(label="dev/shop")))
+    assert (state.result(), [item.name for item in task_runs(state)]) == (8, ["count letters dev/shop"])
+    for option in ("retries", "retry_delay_seconds", "cache_policy", "persist_result", "log_prints"):
+        assert getattr(toy.count_letters, option) == getattr(steps.encode_url, option), option
+    failed = in_flow(lambda: toy.count_letters(SimpleNamespace(label="dev/none")))
+    assert [item.run_count for item in task_runs(failed)] == [1], "it can't pass, so it was tried once"
+    assert "hint: write a name" in caplog.text
+    assert "s3cretWord" not in f"{failed.message}{caplog.text}" and "***" in failed.message
 
 
 def test_the_sequence_as_five_tasks(steps: Any, target: Target) -> None:

@@ -21,8 +21,7 @@ import pytest
 
 from migrator import errors
 from migrator.goose import annotations as migration_text
-from migrator.goose import goquote, gounicode
-from migrator.planning import files
+from migrator.goose import file_names, goquote, gounicode
 from sandbox import cache
 from tests.interop import parser_cases
 
@@ -220,7 +219,7 @@ def test_numbers_and_file_names_are_read_as_go_reads_them(judge: Path) -> None:
     names = [f"{text}{tail}" for text in texts for tail in ("_x.sql", "x.go", "_y.txt")]
     versions = ask(judge, [{"ask": "version", "file": b64(name.encode())} for name in names])
     for name, answer in zip(names, versions, strict=True):
-        assert _outcome(files.version_of, name) == _expected(answer), name
+        assert _outcome(file_names.version_of, name) == _expected(answer), name
 
 
 def _outcome(read: Any, text: str) -> tuple[int, str]:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrator import errors
+from migrator.goose import file_names
 from migrator.goose.annotations import parse
 from migrator.planning import files
 from migrator.targets import Direction
@@ -37,7 +38,7 @@ def write(directory: Path, *names: str) -> None:
     ],
 )
 def test_a_version_is_the_number_before_the_first_underscore(name: str, version: int) -> None:
-    assert files.version_of(name) == version
+    assert file_names.version_of(name) == version
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_a_version_is_the_number_before_the_first_underscore(name: str, version:
 )
 def test_bad_flow_a_name_without_a_version_is_refused_in_gooses_words(tmp_path: Path, name: str, reason: str) -> None:
     with pytest.raises(ValueError) as caught:
-        files.version_of(name)
+        file_names.version_of(name)
     assert str(caught.value) == reason
     if not name.endswith(".sql"):
         return
@@ -196,7 +197,7 @@ def test_a_chunk_may_end_inside_a_line_end(parts: list[bytes], size: int) -> Non
      (19691231235959, False), (202608011200000, False), (20240229235959, True), (20240101246000, False)],
 )  # fmt: skip
 def test_a_timestamp_is_a_moment_after_1970(version: int, timestamp: bool) -> None:
-    assert files.is_timestamp(version) is timestamp
+    assert file_names.is_timestamp(version) is timestamp
 
 
 @pytest.mark.parametrize(
@@ -205,12 +206,12 @@ def test_a_timestamp_is_a_moment_after_1970(version: int, timestamp: bool) -> No
      ("_x_", "x_"), ("\u00c9t\u00e9 2", "\u00e9t\u00e9_2"), ("", ""), ("!!", ""), ("\u0130x", "ix")],
 )  # fmt: skip
 def test_names_become_snake_case_as_in_goose(name: str, snake: str) -> None:
-    assert files.snake_case(name) == snake
+    assert file_names.snake_case(name) == snake
 
 
 @given(st.text(max_size=20))
 def test_snake_case_never_doubles_or_leads_with_an_underscore(name: str) -> None:
-    snake = files.snake_case(name)
+    snake = file_names.snake_case(name)
     assert "__" not in snake
     assert not snake.startswith("_")
 

@@ -8,8 +8,8 @@ import re
 import postgast
 import pytest
 
-from migrator.goose import gounicode, lexer
-from migrator.goose.lexer import Construct
+from migrator.goose import gounicode, lexer, lexical_rules
+from migrator.goose.lexical_rules import Construct
 from migrator.targets import Engine
 
 FRAGMENTS = [
@@ -149,10 +149,10 @@ def test_character_sets_hold_what_their_names_say() -> None:
     ascii_letters = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")
     letters = {character for character in every if character in ascii_letters or character >= "\x80"}
     sets = {
-        lexer._LETTER: letters,
-        lexer._NAME_PART: letters | set("0123456789"),
-        lexer._NAME_PART_OR_DOLLAR: letters | set("0123456789$"),
-        lexer._SPACE: set(gounicode.SPACE_CHARACTERS),
+        lexical_rules._LETTER: letters,
+        lexical_rules._NAME_PART: letters | set("0123456789"),
+        lexical_rules._NAME_PART_OR_DOLLAR: letters | set("0123456789$"),
+        lexical_rules._SPACE: set(gounicode.SPACE_CHARACTERS),
     }
     for pattern, expected in sets.items():
         found = re.compile(pattern).fullmatch
