@@ -118,6 +118,12 @@ _QUOTES = {
 }
 _LONGEST_NAME = 256  # characters before a `$` that are searched for the name it is part of; servers cut names at 63 bytes
 _HEAD_WORDS = 5  # these are enough to distinguish CREATE OR REPLACE PROCEDURE, ALTER TABLE …
+_ASCII_WORD = "[A-Za-z_][A-Za-z0-9_]*+"
+_PLAIN_HEAD = re.compile(
+    rf"({_ASCII_WORD}(?:[ \t\r\n]++{_ASCII_WORD}){{{_HEAD_WORDS - 1}}})(?![^\x00-#%-\x7f])"
+    rf"|({_ASCII_WORD}(?:[ \t\r\n]++{_ASCII_WORD}){{0,{_HEAD_WORDS - 2}}})[ \t\r\n]*+(?:\Z|(?=[(),;'\"=.*<>]))"
+)
+"""The first words of nearly every command, in one step: words of ASCII letters without a comment between them."""
 
 
 def scan(text: str, engine: Engine, before: Open | None = None, *, escapes: bool = False) -> Scan:
@@ -318,6 +324,9 @@ class _Scanner:
         return start
 
     def _words(self, start: int, end: int) -> tuple[str, ...]:
+        head = _PLAIN_HEAD.match(self.text, start, end)
+        if head is not None:
+            return tuple((head[1] or head[2]).upper().split())
         words: list[str] = []
         while len(words) < _HEAD_WORDS and (found := lexical_rules.WORD.match(self.text, start, end)) is not None:
             words.append(found.group().upper())
