@@ -24,6 +24,8 @@ def main(argv: list[str] | None = None) -> int:
 
     from migrator.cli import output
 
+    _hear_sigterm()
+
     gc.set_threshold(_COLLECT_EVERY)
     output.prepare()
     atexit.register(output.settle)  # the first to be registered is the last to be called: whatever else ends may still write
@@ -32,6 +34,17 @@ def main(argv: list[str] | None = None) -> int:
     if extensions is None or not extensions.loaded():  # what another package starts may have something to clean up at exit
         _leave(code)
     return code
+
+
+def _hear_sigterm() -> None:
+    """Makes a container end at once that is stopped before or after the guarded part: the kernel keeps SIGTERM from a process 1 without a handler, and
+    the pod would live until SIGKILL."""
+    import os
+
+    if os.getpid() == 1:
+        import signal
+
+        signal.signal(signal.SIGTERM, lambda number, frame: os._exit(23))
 
 
 def _leave(code: int) -> None:

@@ -6,6 +6,7 @@ siblings, and the usual recipe's own `POSTGRES_*` or `CLICKHOUSE_*`. All of them
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,21 @@ from migrator import errors
 from migrator.address import addresses, mounted_secret
 
 DIRECTORY = "GREYLAG_CREDENTIALS_DIRECTORY"
+SOURCE = "GREYLAG_CREDENTIALS_SOURCE"
+"""What the Secret must have been made of, as the chart computes it. External Secrets calls an ExternalSecret ready while its Secret is still that of
+the path before (argo.md §3), and a Job has no access to the API: so the Secret itself must say it."""
+
+SOURCE_FILE = "greylag-source"
+"""The Secret's key with the same text; the chart's ExternalSecret writes it together with the credentials."""
+
+WAIT = "GREYLAG_CREDENTIALS_WAIT"
+"""A duration as Go writes it: how long to wait until both agree."""
+
+WAIT_SECONDS = 120.0
+"""Unless told: a kubelet brings a changed Secret into a running pod within about 90 seconds."""
+
+POLL_SECONDS = 0.5
+
 PARAMETERS = "GREYLAG_PARAMETERS"
 """A query string of connection parameters, such as `sslmode=verify-full`: no secret, so it need not lie in the Secret."""
 
@@ -79,7 +95,8 @@ class Parts(NamedTuple):
 def find(driver: str, environ: Mapping[str, str]) -> Parts | None:
     """Finds the credentials for a driver; None where no source is there.
 
-    Raises NotFound (`secret-missing`, `key-missing`) and UsageError (`bad-secret`) as `mounted_secret.read`.
+    Raises NotFound (`secret-missing`, `key-missing`) and UsageError (`bad-secret`) as `mounted_secret.read`; NotYet (`secret-stale`) when the Secret is
+    not the one that GREYLAG_CREDENTIALS_SOURCE names and does not become it in time, Interrupted when a signal ends the wait.
     """
     if environ.get(DIRECTORY):
         return _from_files(Path(environ[DIRECTORY]), environ)
@@ -102,10 +119,9 @@ def _from_variables(prefix: str, environ: Mapping[str, str]) -> Parts:
 
 
 def _from_files(directory: Path, environ: Mapping[str, str]) -> Parts:
-    wanted = {name for names in FILES.values() for name in names}
-    present = mounted_secret.read(
-        directory, wanted, name=f"the credentials directory {directory}", hint=f"mount the Secret there, or correct {DIRECTORY}"
-    )
+    present = _read(directory)
+    if environ.get(SOURCE) and not _is_from(present, environ[SOURCE]):
+        present = _awaited(directory, environ)
     found: dict[str, str] = {}
     for part, names in FILES.items():
         name = next((item for item in names if item in present), None)
@@ -119,3 +135,38 @@ def _from_files(directory: Path, environ: Mapping[str, str]) -> Parts:
             hint="add the key to the Secret: host, port, username, password, database",
         )
     return Parts(**{"port": environ.get("GREYLAG_PORT", ""), **found})
+
+
+def _read(directory: Path) -> dict[str, str]:
+    wanted = {SOURCE_FILE, *(name for names in FILES.values() for name in names)}
+    return mounted_secret.read(
+        directory, wanted, name=f"the credentials directory {directory}", hint=f"mount the Secret there, or correct {DIRECTORY}"
+    )
+
+
+def _is_from(present: Mapping[str, str], source: str) -> bool:
+    return present.get(SOURCE_FILE, "").strip() == source
+
+
+def _awaited(directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Returns the files once they are of the right source; credentials and source are read as one version of the Secret."""
+    from migrator.cli import interruption, text
+    from migrator.goose import durations
+
+    limit = durations.parse(environ[WAIT]) if environ.get(WAIT) else WAIT_SECONDS
+    deadline = time.monotonic() + limit
+    text.own("waiting for the Secret: it is not yet made of this release's path, store and keys")
+    with interruption.guard(0.0):
+        while True:
+            present = _read(directory)
+            if _is_from(present, environ[SOURCE]):
+                return present
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise errors.NotYet(
+                    f"the Secret in {directory} is not of this release after {limit:g} s: it says {present.get(SOURCE_FILE, '').strip() or 'nothing'} "
+                    f"and {environ[SOURCE]} is expected",
+                    code="secret-stale",
+                    hint="look at the ExternalSecret's events: its path, its store or a key may be missing there, or External Secrets is away",
+                )
+            time.sleep(min(POLL_SECONDS, left))

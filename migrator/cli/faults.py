@@ -22,7 +22,7 @@ INTERNAL = "internal"
 _SECRET_NAME = r"(?i)passw|secret|token|auth_?string|api_?key|credential"
 """Names of environment variables whose values are secrets."""
 
-_REFERENCE_NAME = r"(?i)_(?:file|path|dir|mount|role|audience|name|seconds)$"
+_REFERENCE_NAME = r"(?i)_(?:file|path|dir|directory|mount|role|audience|name|seconds|source|wait)$"
 """Names of those that only say where a secret is, or how it is called."""
 
 

@@ -44,7 +44,8 @@ Environment:
     GOOSE_DRIVER, GOOSE_DBSTRING, GOOSE_MIGRATION_DIR, GOOSE_TABLE and .env files as in goose.
     GREYLAG_DRIVER, GREYLAG_DBSTRING, GREYLAG_MIGRATION_DIR, GREYLAG_TABLE come before them.
     Credentials in parts stand in for a DBSTRING and need no percent-encoding (greylag -dir DIR postgres up):
-    GREYLAG_CREDENTIALS_DIRECTORY with files host, port, username, password, database;
+    GREYLAG_CREDENTIALS_DIRECTORY with files host, port, username, password, database
+    (with GREYLAG_CREDENTIALS_SOURCE it must say the same in its file greylag-source, within GREYLAG_CREDENTIALS_WAIT, 2m);
     or GREYLAG_HOST, …_PORT, …_USERNAME, …_PASSWORD, …_DATABASE; or the same after POSTGRES_ or CLICKHOUSE_.
     GREYLAG_PARAMETERS is added to the address: sslmode=verify-full. GREYLAG_TERMINATION_LOG: a file for the outcome, for a pod's status.
     CLICKHOUSE_HTTP_PORT: the HTTP port where a ClickHouse DBSTRING names the native one.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -126,3 +128,35 @@ def test_every_password_survives_the_way_into_an_address(password: str, driver: 
     encoded = dbstring.partition("://u:")[2].rpartition("@")[0]
     assert unquote(encoded) == password
     assert not set(encoded) & set(":/?#@ ")
+
+
+def test_good_flow_a_secret_of_the_right_source_is_taken_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = secret(tmp_path, host="h", username="u", password="p", database="d", **{"greylag-source": "abc\n"})
+    found = credentials.find("postgres", {credentials.DIRECTORY: str(place), credentials.SOURCE: "abc"})
+    assert found is not None and found.host == "h"
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("said", ["before", None])
+def test_bad_flow_a_secret_of_another_source_is_waited_for_and_never_used(tmp_path: Path, said: str | None) -> None:
+    more = {} if said is None else {"greylag-source": said}
+    place = secret(tmp_path, host="h", username="u", password="p", database="d", **more)
+    with pytest.raises(errors.NotYet, match="is not of this release after 0 s") as caught:
+        credentials.find("postgres", {credentials.DIRECTORY: str(place), credentials.SOURCE: "abc", credentials.WAIT: "0s"})
+    assert (caught.value.code, int(caught.value.exit_code)) == ("secret-stale", 24)
+    assert (said or "nothing") in caught.value.message
+
+
+def test_good_flow_a_secret_that_is_synced_meanwhile_comes_with_its_own_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A double of the kubelet: it swaps all files while greylag sleeps."""
+    place = secret(tmp_path, host="old", username="u", password="old", database="d", **{"greylag-source": "before"})
+    monkeypatch.setattr(credentials.time, "sleep", lambda _: secret(place, host="new", password="new", **{"greylag-source": "abc"}))
+    found = credentials.find("postgres", {credentials.DIRECTORY: str(place), credentials.SOURCE: "abc"})
+    assert found is not None and (found.host, found.password) == ("new", "new")
+
+
+def test_bad_flow_a_signal_ends_the_wait_for_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = secret(tmp_path, host="h", username="u", password="p", database="d")
+    monkeypatch.setattr(credentials.time, "sleep", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(errors.Interrupted, match="SIGTERM"):
+        credentials.find("postgres", {credentials.DIRECTORY: str(place), credentials.SOURCE: "abc"})

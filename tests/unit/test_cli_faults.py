@@ -69,7 +69,7 @@ LEAKS = (
 )
 
 
-WORDS = {"approve": ["prod"], "codegen": ["@/shop"], "privileges": ["vault", "@dev"]}
+WORDS = {"approve": ["prod"], "chart": ["values", "@/shop"], "codegen": ["@/shop"], "privileges": ["vault", "@dev"]}
 """What a verb needs to be called at all."""
 
 
