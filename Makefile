@@ -57,6 +57,9 @@ test-cluster: $(VENV)/.development ## builds Kubernetes and OpenBao if need be, 
 	@$(PYTEST) -m cluster $(ARGS)
 	@$(PYTEST) tests/sandbox/test_openbao.py tests/sandbox/test_secrets_server.py $(wildcard tests/flows/test_openbao*.py tests/flows/test_vault*.py tests/flows/test_*credentials*.py) $(ARGS)
 
+faults: $(VENV)/.development ## kills runs at random places, many hundred times, and writes docs/faults.md (PART=engine; ARGS='--kills 100 --minutes 10'; goes on where it stopped)
+	@case "$(PART)" in engine) exec $(BIN)/python -m tests.faults.matrix $(ARGS);; *) echo "make faults PART=engine"; exit 2;; esac
+
 bench: $(VENV)/.development ## measures speed and size against goose and writes docs/benchmarks.md (ROWS='...' for some, ARGS='--rounds 3')
 	@$(BIN)/python -m tests.benchmarks $(ROWS) $(ARGS)
 
@@ -76,4 +79,5 @@ wheel: $(VENV)/.development ## builds the wheel into dist/
 clean: ## removes the sandbox's state and everything that was built
 	@rm -rf $(STATE) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-.PHONY: help install demo test cluster vault test-cluster bench lint format wheel clean
+PART ?= engine
+.PHONY: help install demo test cluster vault test-cluster faults bench lint format wheel clean
