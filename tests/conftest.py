@@ -6,6 +6,7 @@ GREYLAG_TEST_POSTGRES (major version, default 18), GREYLAG_TEST_GOOSE (path of a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -14,13 +15,14 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import hypothesis
 import pytest
 
 from sandbox import cache, processes
-from sandbox.databases import clickhouse, postgres
+from sandbox.databases import clickhouse, clickhouse_releases, postgres
+from sandbox.databases.clickhouse_releases import Release
 from sandbox.stack.prefect_server import PrefectServer
 from sandbox.vault.secrets_server import SecretsServer
 from tests import demonstration
@@ -137,35 +139,91 @@ def postgres_url(new_postgres_url: Callable[[], str]) -> str:
     return new_postgres_url()
 
 
+class ClickHouses(Protocol):
+    """Gives the session's ClickHouse of a release, with or without a query log."""
+
+    def __call__(self, release: Release = ..., *, query_log: bool = ...) -> clickhouse.ClickHouseServer: ...
+
+
 @pytest.fixture(scope="session")
-def clickhouse_server(session_directory: Path) -> Iterator[clickhouse.ClickHouseServer]:
-    """The session's ClickHouse. Users beside `admin`, all with the awkward password: `migrator` may do everything, `selecting` only
-    SELECT (code 497), `reader` is read-only (code 164). A test that stops it starts it again."""
+def clickhouse_servers(session_directory: Path) -> Iterator[ClickHouses]:
+    """The session's ClickHouse servers, each started when it is first asked for; skips where the release can't be had. Users beside `admin`, all with
+    the awkward password: `migrator` may do everything, `selecting` only SELECT (code 497), `reader` is read-only (code 164). A test that stops a
+    server starts it again."""
     users = [
         clickhouse.User("migrator", AWKWARD_PASSWORD),
         clickhouse.User("selecting", AWKWARD_PASSWORD, grants=("GRANT SELECT ON *.*",)),
         clickhouse.User("reader", AWKWARD_PASSWORD, readonly=True),
     ]
-    with clickhouse.ClickHouseServer(session_directory / "clickhouse", users=users) as server:
-        yield server
+    started: dict[tuple[Release, bool], clickhouse.ClickHouseServer] = {}
+    with contextlib.ExitStack() as stack:
+
+        def of(release: Release = Release.CURRENT, *, query_log: bool = True) -> clickhouse.ClickHouseServer:
+            if release is Release.LONG_TERM and clickhouse_releases.library() is None:
+                pytest.skip(clickhouse_releases.missing())
+            if (release, query_log) not in started:
+                directory = session_directory / f"clickhouse-{release}{'' if query_log else '-without-log'}"
+                server = clickhouse.ClickHouseServer(directory, users=users, release=release, query_log=query_log)
+                started[release, query_log] = stack.enter_context(server)
+            return started[release, query_log]
+
+        yield of
+
+
+@pytest.fixture(scope="session")
+def clickhouse_server(clickhouse_servers: ClickHouses) -> clickhouse.ClickHouseServer:
+    """The session's ClickHouse, of the current release."""
+    return clickhouse_servers()
 
 
 @pytest.fixture
-def new_clickhouse_database(clickhouse_server: clickhouse.ClickHouseServer) -> Iterator[Callable[[], str]]:
+def release() -> Release:
+    """The ClickHouse release that the fixtures below are on; `on_each_release` chooses."""
+    return Release.CURRENT
+
+
+@pytest.fixture
+def query_log() -> bool:
+    """Whether the ClickHouse of the fixtures below keeps a query log; `without_query_log` chooses."""
+    return True
+
+
+on_each_release = pytest.mark.each_release
+"""Runs a test, or those of a file that use the fixtures below, on each release of ClickHouse that the sandbox has."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Parametrizes what `on_each_release` marks."""
+    if "release" in metafunc.fixturenames and metafunc.definition.get_closest_marker("each_release"):
+        metafunc.parametrize("release", list(Release), ids=str)
+
+
+without_query_log = pytest.mark.parametrize("query_log", [False], ids=["no-query-log"])
+"""Runs a test on a ClickHouse that keeps no query log."""
+
+
+@pytest.fixture
+def clickhouse_here(clickhouse_servers: ClickHouses, release: Release, query_log: bool) -> clickhouse.ClickHouseServer:
+    """The server that the fixtures below lead to."""
+    return clickhouse_servers(release, query_log=query_log)
+
+
+@pytest.fixture
+def new_clickhouse_database(clickhouse_here: clickhouse.ClickHouseServer) -> Iterator[Callable[[], str]]:
     """A maker of fresh databases; gives the name."""
     names: list[str] = []
 
     def make() -> str:
         name = f"test_{secrets.token_hex(5)}"
         names.append(name)
-        clickhouse_server.create_database(name)
+        clickhouse_here.create_database(name)
         return name
 
     yield make
-    if not clickhouse_server.running:
-        clickhouse_server.start()
+    if not clickhouse_here.running:
+        clickhouse_here.start()
     for name in names:
-        clickhouse_server.drop_database(name)
+        clickhouse_here.drop_database(name)
 
 
 @pytest.fixture
@@ -175,21 +233,21 @@ def clickhouse_database(new_clickhouse_database: Callable[[], str]) -> str:
 
 
 @pytest.fixture
-def clickhouse_url(clickhouse_server: clickhouse.ClickHouseServer, clickhouse_database: str) -> str:
+def clickhouse_url(clickhouse_here: clickhouse.ClickHouseServer, clickhouse_database: str) -> str:
     """A fresh ClickHouse database as `clickhouse://user:password@host:TCP/db?http_port=HTTP`."""
-    return clickhouse_server.url("migrator", AWKWARD_PASSWORD, clickhouse_database)
+    return clickhouse_here.url("migrator", AWKWARD_PASSWORD, clickhouse_database)
 
 
 @pytest.fixture
-def clickhouse_native_url(clickhouse_server: clickhouse.ClickHouseServer, clickhouse_database: str) -> str:
+def clickhouse_native_url(clickhouse_here: clickhouse.ClickHouseServer, clickhouse_database: str) -> str:
     """The same database for goose over the native protocol: it refuses `http_port` (code 115, Unknown setting)."""
-    return clickhouse_server.native_url("migrator", AWKWARD_PASSWORD, clickhouse_database)
+    return clickhouse_here.native_url("migrator", AWKWARD_PASSWORD, clickhouse_database)
 
 
 @pytest.fixture
-def clickhouse_http_url(clickhouse_server: clickhouse.ClickHouseServer, clickhouse_database: str) -> str:
+def clickhouse_http_url(clickhouse_here: clickhouse.ClickHouseServer, clickhouse_database: str) -> str:
     """The same database as `http://user:password@host:HTTP/db`, which goose accepts too."""
-    return clickhouse_server.http_url("migrator", AWKWARD_PASSWORD, clickhouse_database)
+    return clickhouse_here.http_url("migrator", AWKWARD_PASSWORD, clickhouse_database)
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,12 @@
-"""A real ClickHouse 26.9 server from the chdb-core wheel, HTTP and native TCP, on 127.0.0.1 (servers.md §2).
+"""A real ClickHouse server, 26.9 from the chdb-core wheel or 25.8 (`clickhouse_releases`), HTTP and native TCP, on 127.0.0.1 (servers.md §2).
 
-Its users come from a file read at start: this build has no writable access storage, so CREATE USER is refused with code 514 and every user
+Its users come from a file read at start: 26.9 has no writable access storage in this build, so CREATE USER is refused with code 514 and every user
 must be named before the start. Passwords are kept as SHA-256. The user `default`, under which the process itself starts, has no password and no rights.
 
 Every node defines the cluster `default` (`CLUSTER`): itself alone, or every node of the `nodes` list as one shard each, so that
-`Distributed('default', …)` works; macros `cluster`, `shard`, `replica`. ON CLUSTER and Replicated databases don't work in this build.
+`Distributed('default', …)` works; macros `cluster`, `shard`, `replica`. ON CLUSTER and Replicated databases don't work in the build of 26.9.
+
+As every server in production, a node keeps a query log, though it writes it to disk more often: evidence of a statement isn't waited for.
 """
 
 from __future__ import annotations
@@ -29,11 +31,14 @@ from xml.sax.saxutils import escape
 
 from migrator import errors
 from sandbox import ports, processes
+from sandbox.databases import clickhouse_releases
+from sandbox.databases.clickhouse_releases import Release
 
 ADMIN = "admin"
 CLUSTER = "default"
 _READY_SECONDS = 90.0  # 0.5 s with a warm file cache, 12 s when 555 MB of library come from a slow disk
 _STOP_SECONDS = 15.0
+_LOG_MILLISECONDS = 500  # between two writes of the query log to disk; 7,500 by default
 _NODE_PROGRAM = Path(__file__).with_name("clickhouse_node.py")
 _USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")  # it becomes an XML element's name
 
@@ -74,7 +79,8 @@ class ClickHouseServer:
         users: in addition to `admin`, whose password is made once and kept in the directory.
         nodes: the ports of every node of the cluster, this one included; None makes a cluster of this node alone.
         cluster_secret: the secret that the nodes of one cluster share.
-        query_log: whether `system.query_log` is written.
+        query_log: whether `system.query_log` is written, as by default on every server.
+        release: which ClickHouse it is.
         configuration: more XML inside `<clickhouse>`, e.g. a `<zookeeper>` section.
     """
 
@@ -89,7 +95,8 @@ class ClickHouseServer:
         users: Sequence[User] = (),
         nodes: Sequence[NodePorts] | None = None,
         cluster_secret: str = "sandbox",
-        query_log: bool = False,
+        query_log: bool = True,
+        release: Release = Release.CURRENT,
         configuration: str = "",
     ) -> None:
         self.directory = directory.absolute()
@@ -97,12 +104,13 @@ class ClickHouseServer:
         self.users = tuple(users)
         self.nodes = tuple(nodes) if nodes is not None else (self.ports,)
         self.query_log = query_log
+        self.release = release
         self._cluster_secret = cluster_secret
         self._configuration = configuration
         self._process = processes.ServerProcess(
             "ClickHouse",
             # -P: the sandbox's own modules must not shadow anything that chdb imports.
-            [sys.executable, "-P", _NODE_PROGRAM, self.directory],
+            [sys.executable, "-P", _NODE_PROGRAM, self.directory, *([clickhouse_releases.place()] if release is Release.LONG_TERM else [])],
             log=self.directory / "server.log",
         )
 
@@ -140,9 +148,11 @@ class ClickHouseServer:
         """Writes the configuration, starts the node and returns once both listeners answer.
 
         Raises:
-            NotFound: chdb-core is not installed.
+            NotFound: chdb-core is not installed, or the other release isn't fetched.
             Unavailable: the node did not start; the detail shows the log's last lines.
         """
+        if self.release is Release.LONG_TERM and clickhouse_releases.library() is None:
+            raise errors.NotFound(clickhouse_releases.missing(), code="sandbox-missing", hint="make install")
         if importlib.util.find_spec("chdb") is None:
             raise errors.NotFound(
                 "ClickHouse is not installed: the package chdb-core is missing",
@@ -238,7 +248,13 @@ class ClickHouseServer:
         number = self.nodes.index(self.ports) + 1
         query_log = (
             "<query_log><database>system</database><table>query_log</table>"
-            "<flush_interval_milliseconds>200</flush_interval_milliseconds></query_log>"
+            f"<flush_interval_milliseconds>{_LOG_MILLISECONDS}</flush_interval_milliseconds></query_log>"
+        )
+        homes = (
+            "<path>data/</path><tmp_path>tmp/</tmp_path><user_files_path>user_files/</user_files_path>"
+            "<format_schema_path>format_schemas/</format_schema_path><default_profile>default</default_profile>"
+            "<user_directories><users_xml><path>users.xml</path></users_xml><local_directory><path>access/</path></local_directory></user_directories>"
+            f"<interserver_http_host>{self.host}</interserver_http_host>"
         )
         return f"""<clickhouse>
 <listen_host>{self.host}</listen_host><http_port>{self.http_port}</http_port><tcp_port>{self.tcp_port}</tcp_port>
@@ -248,7 +264,7 @@ class ClickHouseServer:
 <max_server_memory_usage>4294967296</max_server_memory_usage>
 <remote_servers><{CLUSTER}><secret>{escape(self._cluster_secret)}</secret>{shards}</{CLUSTER}></remote_servers>
 <macros><cluster>{CLUSTER}</cluster><shard>{number}</shard><replica>replica{number}</replica></macros>
-{query_log if self.query_log else ""}{self._configuration}
+{query_log if self.query_log else ""}{homes if self.release is Release.LONG_TERM else ""}{self._configuration}
 </clickhouse>
 """
 

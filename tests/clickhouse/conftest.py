@@ -152,11 +152,11 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 @pytest.fixture
-def playground(clickhouse_server: ClickHouseServer, clickhouse_database: str, clickhouse_url: str, tmp_path: Path) -> Playground:
+def playground(clickhouse_here: ClickHouseServer, clickhouse_database: str, clickhouse_url: str, tmp_path: Path) -> Playground:
     """An empty directory and an empty database."""
     directory = tmp_path / "migrations"
     directory.mkdir()
-    return Playground(f"{clickhouse_url}&greylag_lease={LEASE}", clickhouse_server, clickhouse_database, directory)
+    return Playground(f"{clickhouse_url}&greylag_lease={LEASE}", clickhouse_here, clickhouse_database, directory)
 
 
 def refusal(run: Callable[[], object]) -> errors.GreylagError:

@@ -14,7 +14,11 @@ from migrator.clickhouse import connection, exchange, execution
 from migrator.planning import events
 from migrator.planning import files as migration_files
 from sandbox.databases import clickhouse
+from sandbox.databases.clickhouse_releases import Release
 from tests.clickhouse.conftest import Playground, refusal
+from tests.conftest import on_each_release
+
+pytestmark = on_each_release
 
 UP, DOWN, DOWN_TO, REDO, RESET = (targets.Verb(word) for word in ("up", "down", "down-to", "redo", "reset"))
 TABLE = "CREATE TABLE {0} (id UInt64, name String) ENGINE = MergeTree ORDER BY id;"
@@ -39,19 +43,26 @@ INSERTS = [
     "INSERT INTO t (a, b, d) VALUES (14, 'é漢\\'', toDateTime('2020-01-01 00:00:00', 'UTC'))",
 ]
 
+NEWER = [INSERTS[6], INSERTS[13]]
+"""What 25.8 refuses: such a time, and a comment behind VALUES."""
 
-def test_up_leaves_what_goose_leaves(playground: Playground, goose_binary: Path, clickhouse_server, new_clickhouse_database) -> None:
+
+def test_up_leaves_what_goose_leaves(playground: Playground, goose_binary: Path, clickhouse_here, new_clickhouse_database, release) -> None:
+    inserts = [statement for statement in INSERTS if release is Release.CURRENT or statement not in NEWER]
     playground.write(1, "CREATE TABLE t (a Int32, b String, d DateTime('UTC')) ENGINE = MergeTree ORDER BY a;", down="DROP TABLE t;")
-    for number, statement in enumerate(INSERTS, start=2):
+    for number, statement in enumerate(inserts, start=2):
         playground.write(number, statement, block=True)
     other = new_clickhouse_database()
-    url = clickhouse_server.native_url("admin", clickhouse_server.admin_password, other)
-    subprocess.run([goose_binary, "-dir", playground.directory, "clickhouse", url, "up"], check=True, capture_output=True)
+    url = clickhouse_here.native_url("admin", clickhouse_here.admin_password, other)
+    done = subprocess.run(
+        [goose_binary, "-dir", playground.directory, "clickhouse", url, "up"], check=False, capture_output=True, encoding="utf-8"
+    )
+    assert done.returncode == 0, done.stderr
     playground.run()
     rows = playground.sql("SELECT * FROM t ORDER BY a")
     assert rows == playground.sql(f"SELECT * FROM {other}.t ORDER BY a")
-    assert len(rows) == 13
-    assert playground.versions() == list(range(len(INSERTS) + 2))
+    assert len(rows) == (13 if release is Release.CURRENT else 11)
+    assert playground.versions() == list(range(len(inserts) + 2))
     ours = playground.sql("SELECT create_table_query FROM system.tables WHERE database = currentDatabase() AND name = 'goose_db_version'")[
         0
     ][0]
@@ -366,7 +377,7 @@ def test_cancelled_connection_is_registered_while_it_is_open(playground: Playgro
 
 def test_a_migration_costs_two_requests_however_many_there_are(
     new_clickhouse_database: Callable[[], str],
-    clickhouse_server: clickhouse.ClickHouseServer,
+    clickhouse_here: clickhouse.ClickHouseServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -375,8 +386,8 @@ def test_a_migration_costs_two_requests_however_many_there_are(
     def requests(migrations: int) -> int:
         directory = tmp_path / str(migrations)
         directory.mkdir()
-        url = clickhouse_server.url("admin", clickhouse_server.admin_password, new_clickhouse_database())
-        place = Playground(f"{url}&greylag_lease=10m", clickhouse_server, "", directory)
+        url = clickhouse_here.url("admin", clickhouse_here.admin_password, new_clickhouse_database())
+        place = Playground(f"{url}&greylag_lease=10m", clickhouse_here, "", directory)
         for number in range(1, migrations + 1):
             place.write(number, TABLE.format(f"t{number}"))
         with place.open() as database:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,8 +13,8 @@ import pytest
 from migrator import applying, errors, targets
 from migrator.clickhouse import failures
 from migrator.planning import events
-from sandbox.databases.clickhouse import ClickHouseServer
 from tests.clickhouse.conftest import Playground, finish, has_lock, refusal, start, wait_until
+from tests.conftest import on_each_release, without_query_log
 
 TABLE = "CREATE TABLE {0} (id UInt64, name String) ENGINE = MergeTree ORDER BY id;"
 SLOW = "SELECT number, toString(sleepEachRow(0.1)) FROM numbers({0}) SETTINGS max_block_size = 1, max_insert_block_size = 1"
@@ -51,6 +50,7 @@ def test_killed_between_statements_goes_on_where_it_stopped(playground: Playgrou
     assert [(event.index, event.outcome) for event in playground.of(events.StatementSettled)] == [(4, "not-done")]
 
 
+@on_each_release
 def test_killed_during_a_create_that_the_server_finished_is_settled_as_done(playground: Playground) -> None:
     playground.write(1, TABLE.format("first"), "CREATE TABLE slow (id UInt64) ENGINE = MergeTree ORDER BY id;", TABLE.format("last"))
     playground.run()
@@ -67,6 +67,7 @@ def test_killed_during_a_create_that_the_server_finished_is_settled_as_done(play
     assert playground.versions() == [0, 1]
 
 
+@without_query_log
 def test_unknown_insert_is_a_question_and_the_answer_goes_on(playground: Playground) -> None:
     path = playground.write(1, TABLE.format("t"), f"INSERT INTO t {SLOW.format(40)};", TABLE.format("last"))
     _kill_when(playground, lambda: _running(playground, "greylag-%-1-up-2"))
@@ -82,6 +83,7 @@ def test_unknown_insert_is_a_question_and_the_answer_goes_on(playground: Playgro
     assert playground.versions() == [0, 1]
 
 
+@without_query_log
 def test_bad_flow_answer_about_a_statement_behind_the_one_in_question_is_refused(playground: Playground) -> None:
     playground.write(1, TABLE.format("t"), f"INSERT INTO t {SLOW.format(10)};", TABLE.format("last"))
     _kill_when(playground, lambda: _running(playground, "greylag-%-1-up-2"))
@@ -92,6 +94,7 @@ def test_bad_flow_answer_about_a_statement_behind_the_one_in_question_is_refused
     assert playground.sql("SHOW TABLES LIKE 'last'") == [["last"]]
 
 
+@without_query_log
 def test_answer_not_done_executes_the_statement(playground: Playground) -> None:
     playground.write(1, TABLE.format("t"), f"INSERT INTO t {SLOW.format(10)};")
     _kill_when(playground, lambda: _running(playground, "greylag-%-1-up-2"))
@@ -110,6 +113,7 @@ def test_answer_without_a_question_is_refused(playground: Playground) -> None:
     assert refusal(lambda: playground.answer(1, 1, done=True)).code == "no-question"
 
 
+@on_each_release
 def test_killed_mutation_is_awaited_and_not_run_again(playground: Playground) -> None:
     playground.write(
         1,
@@ -204,6 +208,7 @@ def test_broken_redo_goes_on(playground: Playground) -> None:
     assert playground.versions() == [0, 1]
 
 
+@on_each_release
 def test_facts_that_a_killed_run_owes_are_written_by_the_next(playground: Playground) -> None:
     for number in range(1, 6):
         playground.write(number, TABLE.format(f"t{number}"))
@@ -315,22 +320,12 @@ def _answer(playground: Playground, question: dict[str, Any]) -> None:
     playground.answer(version, index, done=done)
 
 
-@pytest.fixture
-def logging_playground(tmp_path: Path) -> Iterator[Playground]:
-    """A playground on a server that keeps a query log."""
-    directory = tmp_path / "migrations"
-    directory.mkdir()
-    with ClickHouseServer(tmp_path / "server", query_log=True) as server:
-        server.create_database("logged")
-        url = f"{server.url('admin', server.admin_password, 'logged')}&greylag_lease=2s"
-        yield Playground(url, server, "logged", directory)
-
-
-def test_query_log_is_the_witness_for_an_insert(logging_playground: Playground) -> None:
-    logging_playground.write(1, TABLE.format("t"), f"INSERT INTO t {SLOW.format(20)};")
-    _kill_when(logging_playground, lambda: _running(logging_playground, "greylag-%-1-up-2"))
-    logging_playground.run()
-    settled = logging_playground.of(events.StatementSettled)
+@on_each_release
+def test_query_log_is_the_witness_for_an_insert(playground: Playground) -> None:
+    playground.write(1, TABLE.format("t"), f"INSERT INTO t {SLOW.format(20)};")
+    _kill_when(playground, lambda: _running(playground, "greylag-%-1-up-2"))
+    playground.run()
+    settled = playground.of(events.StatementSettled)
     assert [(event.index, event.outcome, event.evidence) for event in settled] == [(2, "done", "the query log says that it finished")]
-    assert logging_playground.sql("SELECT count() FROM t") == [[20]]
-    assert logging_playground.versions() == [0, 1]
+    assert playground.sql("SELECT count() FROM t") == [[20]]
+    assert playground.versions() == [0, 1]

@@ -11,6 +11,9 @@ from migrator import targets, verification
 from migrator.planning import files
 from sandbox.databases import clickhouse
 from tests.clickhouse.conftest import Playground, finish, has_lock, start
+from tests.conftest import on_each_release
+
+pytestmark = on_each_release
 
 SERVICES = Path(__file__).parents[2] / "services"
 

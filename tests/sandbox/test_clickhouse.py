@@ -1,5 +1,5 @@
 """The sandbox's ClickHouse: passwords count, a user changes its own database alone, written rows survive. What greylag does with it is in
-tests/clickhouse, several nodes of it in tests/clickhouse/test_cluster.py, its query log in tests/clickhouse/test_recovery.py."""
+tests/clickhouse, several nodes of it in tests/clickhouse/test_cluster.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from migrator import errors
+from sandbox.databases import clickhouse_releases
 from sandbox.databases.clickhouse import ClickHouseServer, User, owner_grants
+from sandbox.databases.clickhouse_releases import Release
+from tests.conftest import on_each_release, without_query_log
 
 
 def client(server: ClickHouseServer, **login: Any) -> Any:
@@ -38,6 +41,40 @@ def test_an_owner_changes_its_own_database_alone_and_nobody_without_a_password_c
                 owner.command("CREATE TABLE bank.proof (a Int32) ENGINE = MergeTree ORDER BY a")
         with client(server) as nobody, pytest.raises(DatabaseError, match="Not enough privileges"):
             nobody.command("CREATE DATABASE anything")
+
+
+@on_each_release
+def test_each_release_is_what_it_says_and_keeps_a_query_log(release: Release, clickhouse_here: ClickHouseServer) -> None:
+    assert clickhouse_here.execute("SELECT version()").startswith(f"{release}.")
+    clickhouse_here.execute("SELECT 1 AS something_to_be_found")
+    clickhouse_here.execute("SYSTEM FLUSH LOGS")
+    found = clickhouse_here.execute(
+        "SELECT count() FROM system.query_log WHERE query LIKE 'SELECT 1 AS something_to_be_f%' AND type = 'QueryFinish'"
+    )
+    assert int(found) > 0
+
+
+@without_query_log
+def test_a_server_without_a_query_log_has_none(clickhouse_here: ClickHouseServer) -> None:
+    assert clickhouse_here.execute("EXISTS system.query_log") == "0\n"
+
+
+def test_bad_flow_a_release_that_is_not_fetched_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GREYLAG_CACHE", str(tmp_path))
+    with pytest.raises(errors.NotFound, match=r"ClickHouse 25\.8 is not fetched") as caught:
+        ClickHouseServer(tmp_path / "node", release=Release.LONG_TERM).start()
+    assert caught.value.hint == "make install"
+
+
+def test_bad_flow_a_release_that_can_not_be_fetched_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GREYLAG_CACHE", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")  # as without a network
+    monkeypatch.setattr("sys.argv", ["clickhouse_releases"])
+    assert clickhouse_releases.main() == int(errors.ExitCode.NOT_FOUND)
+    assert "ClickHouse 25.8 can't be fetched" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_was_written_survives_a_restart_and_a_crash(clickhouse_server: ClickHouseServer, clickhouse_database: str) -> None:
