@@ -139,6 +139,15 @@ class RestorePoint:
         return events.Note("info", "no-restore-point", f"no restore point: {self.reason}")
 
 
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Somebody besides the owner who may write what is recorded: a role or user, what it may do, and the statement that takes that away."""
+
+    name: str
+    may: str
+    remedy: str
+
+
 class Database(Protocol):
     """One open database of either engine. Only one thread may use it, except for `cancel`, which any thread may call."""
 
@@ -196,6 +205,10 @@ class Database(Protocol):
 
     def record_schema(self) -> str:
         """Makes what the catalogue holds what is recorded (baseline); returns what there is to say about it."""
+        ...
+
+    def read_writers(self) -> tuple[Writer, ...]:
+        """Reads who may write the version table and greylag's tables and is neither their owner nor an administrator. Writes nothing."""
         ...
 
     def read_down_text(self, version: int) -> bytes | None:

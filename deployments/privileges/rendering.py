@@ -54,9 +54,11 @@ def vault(targets: Sequence[Target]) -> str:
 
 
 def postgres(targets: Sequence[Target]) -> str:
-    """Returns the roles of each PostgreSQL database, as input for psql; each database must exist, and none of its roles."""
+    """Returns the roles of each PostgreSQL database, as input for psql; each database must exist. Roles that exist stay as they are; what was given of the
+    history is taken back."""
     return "\n".join(
-        f'\\connect "{target.database}"\n{_migrator(target)}\n{_filled("postgres/application.sql", words(target))}'
+        f'\\connect "{target.database}"\n'
+        + "\n".join((_migrator(target), *(_filled(f"postgres/{name}.sql", words(target)) for name in ("application", "history"))))
         for target in targets
         if target.engine is Engine.POSTGRES
     )

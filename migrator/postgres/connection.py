@@ -24,7 +24,7 @@ from migrator.postgres.pipelines import message, milliseconds
 from migrator.postgres.session import Session
 
 if TYPE_CHECKING:
-    from migrator.engines import RestorePoint, SchemaCheck
+    from migrator.engines import RestorePoint, SchemaCheck, Writer
     from migrator.planning import events, journal, plans
     from migrator.postgres.pipelines import Rows
 
@@ -281,6 +281,12 @@ class PostgresDatabase:
 
         tables.ensure(self._session, self._where)
         return recording.record_all(self._session, self._where)
+
+    def read_writers(self) -> tuple[Writer, ...]:
+        """Returns who may write the tables beside their owner."""
+        from migrator.postgres import grants
+
+        return grants.writers(self._session, self._where)
 
     def read_down_text(self, version: int) -> bytes | None:
         """Returns the recorded file of an applied version."""

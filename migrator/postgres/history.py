@@ -289,14 +289,14 @@ def ensure(session: Session, where: HistoryTables) -> None:
 
 
 def _create_missing(session: Session, where: HistoryTables) -> None:
-    tables = session.query(
-        "SELECT " + ", ".join(f"pg_catalog.to_regclass(${n})" for n in (1, 2, 3, 4)),
-        where.table,
-        where.facts,
-        where.journal,
-        where.described,
-    )
-    missing = [name is None for name in tables[0]]
+    from migrator.postgres import grants
+
+    tables = (where.table, where.facts, where.journal, where.described)
+    found = session.query(
+        f"SELECT {', '.join(f'pg_catalog.to_regclass(${n})' for n in (1, 2, 3, 4))}, {grants.MAY_BE_GIVEN}",
+        *tables,
+    )[0]
+    missing = [name is None for name in found[:4]]
     wanted: list[Message] = []
     if missing[0]:
         wanted.append(message(_CREATE_HISTORY.format(table=where.table)))
@@ -310,7 +310,11 @@ def _create_missing(session: Session, where: HistoryTables) -> None:
 
         wanted += recording.creating(where)
     if wanted:
-        session.batch([message("BEGIN"), *wanted, message("COMMIT")])
+        begun = [message("BEGIN"), *wanted]
+        if found[4] == "t":
+            made = [name for name, absent in zip(tables, missing, strict=True) if absent]
+            begun = [message(text or "") for (text,) in session.batch([*begun, grants.revocations(made)])[-1]]
+        session.batch([*begun, message("COMMIT")])
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------------------
