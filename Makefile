@@ -52,8 +52,11 @@ cluster: $(VENV)/.development ## a local Kubernetes to use by hand, without cont
 vault: $(VENV)/.development ## a local OpenBao (Vault's API) to use by hand (Go builds it once)
 	@$(BIN)/python -m sandbox.vault.openbao_server --state $(STATE)/vault
 
-test-cluster: $(VENV)/.development ## builds Kubernetes and OpenBao if need be, then runs the tests that need them
-	@$(BIN)/python -m sandbox.builds controlplane openbao
+argocd: $(VENV)/.development ## a local Kubernetes with Argo CD and a git repository to use by hand (Linux, root; Go builds it once)
+	@$(BIN)/python -m sandbox.argocd --state $(STATE)/argocd
+
+test-cluster: $(VENV)/.development ## builds Kubernetes, OpenBao and Argo CD if need be, then runs the tests that need them
+	@$(BIN)/python -m sandbox.builds controlplane openbao argocd
 	@$(COMPILE)
 	@$(PYTEST) -m cluster $(ARGS)
 	@$(PYTEST) tests/sandbox/test_openbao.py tests/sandbox/test_secrets_server.py $(wildcard tests/flows/test_openbao*.py tests/flows/test_vault*.py tests/flows/test_*credentials*.py) $(ARGS)
@@ -81,4 +84,4 @@ clean: ## removes the sandbox's state and everything that was built
 	@rm -rf $(STATE) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 PART ?= engine
-.PHONY: help install demo test cluster vault test-cluster faults bench lint format wheel clean
+.PHONY: help install demo test cluster vault argocd test-cluster faults bench lint format wheel clean

@@ -299,6 +299,7 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
         "run-crashed": "a flow run lost its process, or never got one",
         "no-sandbox": "no sandbox is running there",
         "sandbox-build": "a program of the sandbox can't be built",
+        "sandbox-argocd": "the sandbox's Argo CD refuses a request, or does not answer",
         "sandbox-dump": "the sandbox's schema can't be read",
         "sandbox-kubernetes": "the sandbox's cluster refuses a request, or does not start",
         "sandbox-running": "a sandbox is already running there",

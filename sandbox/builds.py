@@ -1,4 +1,4 @@
-"""The sandbox's two Go programs, built once and kept in the cache: `controlplane` (Kubernetes) and `openbao`.
+"""The sandbox's Go programs, built once and kept in the cache: `controlplane` (Kubernetes), `openbao` and `argocd`.
 
 A binary's name holds a digest of its module's content: a change of go.mod, of a source file or of the linker's options leads to
 another name, so that an old binary is never mistaken for a new one. Nothing here is needed to use greylag, to run its demo or most of its tests.
@@ -24,16 +24,29 @@ from sandbox import cache
 
 CONTROLPLANE = "controlplane"
 OPENBAO = "openbao"
+ARGOCD = "argocd"
 
 _HERE = Path(__file__).resolve().parent
 _MODULE_FILES = {".go", ".mod", ".sum"}
 _STRIP = "-s -w"  # no symbol table, no debugger's information: a third of the size
 _DIGEST_LENGTH = 12
 _REMINDER_SECONDS = 30.0  # Go prints nothing while it compiles; without any output for minutes a build seems to hang
+_ENVIRONMENT = {
+    "CGO_ENABLED": "0",
+    "GOTOOLCHAIN": "auto",  # a module that asks for a newer Go than is installed gets it, from the module proxy
+}
 _NICENESS = 10  # a cold build keeps every core busy for minutes; other work goes first
 
 Progress = Callable[[str], None]
 """Receives one sentence about each piece of work."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Companions:
+    """Files of a Go module that are no Go: its path in go.mod, and the files' own paths in it."""
+
+    module: str
+    files: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,12 +58,16 @@ class Program:
         module: the directory of its go.mod.
         summary: what it is, for messages.
         minutes: the time of a build without any compiled packages, on two cores.
+        target: the target of the Makefile that builds it.
+        companions: files of a module that it needs when it runs, kept beside the binary: the module cache may be emptied.
     """
 
     name: str
     module: Path
     summary: str
     minutes: int
+    target: str = ""
+    companions: Companions | None = None
 
     @property
     def linker_options(self) -> str:
@@ -65,19 +82,41 @@ class Program:
 
     @property
     def digest(self) -> str:
-        """Returns a name for the module's content: every file that Go reads, with its path, and the linker's options."""
+        """Returns a name for the module's content: every file that Go reads, with its path, the linker's options, and what is kept beside the binary."""
         sha = hashlib.sha256(self.linker_options.encode())
+        if self.companions is not None:
+            sha.update("\0".join(self.companions.files).encode())
         for path in sorted(_module_files(self.module)):
             sha.update(f"\0{path.relative_to(self.module).as_posix()}\0".encode())
             sha.update(path.read_bytes())
         return sha.hexdigest()[:_DIGEST_LENGTH]
 
 
+_ARGOCD_FILES = Companions(
+    "github.com/argoproj/argo-cd/v3",
+    (
+        "hack/git-verify-wrapper.sh",
+        *(f"manifests/crds/{name}-crd.yaml" for name in ("application", "appproject")),
+        *(
+            f"manifests/base/config/argocd-{name}.yaml"
+            for name in ("cm", "cmd-params-cm", "gpg-keys-cm", "rbac-cm", "secret", "ssh-known-hosts-cm", "tls-certs-cm")
+        ),
+    ),
+)
+
 PROGRAMS = {
     program.name: program
     for program in (
-        Program(CONTROLPLANE, _HERE / "cluster" / "controlplane", "etcd, Kubernetes, kubectl and helm", minutes=16),
-        Program(OPENBAO, _HERE / "vault" / "openbao", "the OpenBao server", minutes=4),
+        Program(CONTROLPLANE, _HERE / "cluster" / "controlplane", "etcd, Kubernetes, kubectl and helm", minutes=16, target="cluster"),
+        Program(OPENBAO, _HERE / "vault" / "openbao", "the OpenBao server", minutes=4, target="vault"),
+        Program(
+            ARGOCD,
+            _HERE / "argocd" / "pieces",
+            "Argo CD's controller, API server and repository server",
+            minutes=12,
+            target="argocd",
+            companions=_ARGOCD_FILES,
+        ),
     )
 }
 
@@ -108,6 +147,12 @@ def place(name: str) -> Path:
     return cache.directory() / "bin" / f"{name}-{_digest(name)}"
 
 
+def companions(name: str) -> Path:
+    """Returns the directory of the files that are kept beside a binary; they are there whenever the binary is."""
+    path = place(name)
+    return path.with_name(f"{path.name}.files")
+
+
 def binary(name: str) -> Path | None:
     """Returns the cached binary; None while it is not built."""
     path = place(name)
@@ -116,8 +161,8 @@ def binary(name: str) -> Path | None:
 
 def missing(name: str) -> str:
     """Says why `binary` has nothing, and how to change that; the reason of tests that skip."""
-    target = "make cluster" if name == CONTROLPLANE else "make vault"
-    return f"{PROGRAMS[name].summary} is not built (no {place(name)}); `{target}` builds it, once"
+    program = PROGRAMS[name]
+    return f"{program.summary}: not built (no {place(name)}); `make {program.target}` builds it, once"
 
 
 def require(name: str) -> Path:
@@ -160,6 +205,8 @@ def build(name: str, progress: Progress = lambda _: None) -> Path:
     unfinished = wanted.with_name(f".{wanted.name}.{os.getpid()}")
     command = [*_nice(), go, "build", "-trimpath", "-ldflags", program.linker_options, "-o", str(unfinished), "."]
     returncode, said = _run(command, program.module, lambda: progress(f"still building: {time.monotonic() - began:.0f} s"))
+    if returncode == 0 and program.companions is not None:
+        returncode, said = _keep_companions(go, program, companions(name))
     if returncode != 0:
         unfinished.unlink(missing_ok=True)
         raise errors.Unavailable(
@@ -175,7 +222,7 @@ def build(name: str, progress: Progress = lambda _: None) -> Path:
 
 def _run(command: list[str], directory: Path, remind: Callable[[], None]) -> tuple[int, str]:
     """Runs a program to its end; returns its exit code and its standard error."""
-    environment = os.environ | {"CGO_ENABLED": "0"}
+    environment = os.environ | _ENVIRONMENT
     with subprocess.Popen(
         command, cwd=directory, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8"
     ) as running:
@@ -188,6 +235,23 @@ def _run(command: list[str], directory: Path, remind: Callable[[], None]) -> tup
             except BaseException:
                 running.kill()
                 raise
+
+
+def _keep_companions(go: str, program: Program, directory: Path) -> tuple[int, str]:
+    """Copies a program's companions out of the module cache, where the build has just left them. Returns as `_run`."""
+    assert program.companions is not None
+    command = [go, "list", "-m", "-f", "{{.Dir}}", program.companions.module]
+    asked = subprocess.run(command, cwd=program.module, env=os.environ | _ENVIRONMENT, capture_output=True, encoding="utf-8", check=False)
+    if asked.returncode != 0:
+        return asked.returncode, asked.stderr
+    unfinished = directory.with_name(f".{directory.name}.{os.getpid()}")
+    for name in program.companions.files:
+        kept = unfinished / name
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(Path(asked.stdout.strip()) / name, kept)  # without its mode: files of the module cache are read-only
+    shutil.rmtree(directory, ignore_errors=True)
+    unfinished.replace(directory)
+    return 0, ""
 
 
 def _go_release(program: Program) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.argocd import installation
+from sandbox.argocd.repository import Repository
 from sandbox.cluster import cluster as sandbox
 from sandbox.cluster import images
 from sandbox.databases.clickhouse import ClickHouseServer
@@ -41,6 +43,22 @@ def namespace(cluster: sandbox.Cluster) -> Iterator[Namespace]:
     name = cluster.create_namespace(f"test-{secrets.token_hex(4)}")
     yield Namespace(cluster, name)
     cluster.delete_namespace(name)
+
+
+@pytest.fixture(scope="session")
+def argocd(cluster: sandbox.Cluster, session_directory: Path) -> Iterator[installation.ArgoCD]:
+    """A real Argo CD on the cluster, with the released pause of 2 s between two waves of a sync."""
+    reason = installation.unavailable()
+    if reason is not None:
+        pytest.skip(reason)
+    with installation.ArgoCD(cluster, session_directory / "argocd") as running:
+        yield running
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """A git repository, the source of the test's applications."""
+    return Repository(tmp_path / "repository")
 
 
 @pytest.fixture

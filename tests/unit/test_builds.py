@@ -51,6 +51,32 @@ def test_a_program_is_built_once_and_a_long_build_says_that_it_goes_on(go: Path,
     assert len(said) == count
 
 
+def test_files_that_a_program_needs_are_kept_beside_it_before_it_is_there(go: Path, tmp_path: Path) -> None:
+    module = tmp_path / "module"
+    for name in builds.PROGRAMS[builds.ARGOCD].companions.files:  # type: ignore[union-attr]
+        (module / name).parent.mkdir(parents=True, exist_ok=True)
+        (module / name).write_text(f"content of {name}", encoding="utf-8")
+        (module / name).chmod(0o444)
+    script = f'#!/bin/sh\nif [ "$1" = list ]; then echo {module}; exit; fi\n' + go.read_text(encoding="utf-8").partition("\n")[2]
+    go.write_text(script, encoding="utf-8")
+    for _ in range(2):  # a second build replaces what an interrupted one left
+        builds.build(builds.ARGOCD).unlink()
+    kept = builds.companions(builds.ARGOCD) / "hack" / "git-verify-wrapper.sh"
+    assert kept.read_text(encoding="utf-8") == "content of hack/git-verify-wrapper.sh"
+    assert [path.name for path in kept.parents[2].iterdir()] == [builds.companions(builds.ARGOCD).name]
+
+
+def test_bad_flow_files_that_can_not_be_found_leave_no_program(go: Path) -> None:
+    script = (
+        '#!/bin/sh\nif [ "$1" = list ]; then echo "no such module" >&2; exit 1; fi\n' + go.read_text(encoding="utf-8").partition("\n")[2]
+    )
+    go.write_text(script, encoding="utf-8")
+    with pytest.raises(errors.Unavailable) as caught:
+        builds.build(builds.ARGOCD)
+    assert "no such module" in caught.value.detail
+    assert builds.binary(builds.ARGOCD) is None and list(builds.place(builds.ARGOCD).parent.iterdir()) == []
+
+
 def test_bad_flow_a_build_that_fails_shows_what_go_said_and_leaves_nothing(go: Path) -> None:
     go.write_text("#!/bin/sh\necho 'main.go:1: broken' >&2; exit 1\n", encoding="utf-8")
     with pytest.raises(errors.Unavailable) as caught:
