@@ -20,7 +20,7 @@ SHORT = {Engine.POSTGRES: 15, Engine.CLICKHOUSE: 8}
 def test_whatever_is_interrupted_is_done_or_asked_afterwards_and_never_wrong(engine: Engine, tmp_path: Path) -> None:
     sets = mix.of(engine)
     with Lane(engine, tmp_path / "lane") as lane:
-        found = [lane.interrupt(number, sets[number], random.Random(f"short {engine} {number}")) for number in range(SHORT[engine])]
+        found = [lane.drawn(number, sets[number], random.Random(f"short {engine} {number}")) for number in range(SHORT[engine])]
     assert [item for item in found if item.verdict in (Verdict.WRONG, Verdict.STUCK, Verdict.BROKEN)] == []
     assert sum(item.happened for item in found) >= SHORT[engine] // 2
 

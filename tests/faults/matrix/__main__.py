@@ -122,7 +122,7 @@ def _work(
     try:
         with Lane(engine, place) as lane:
             while time.monotonic() < until and not problems and (number := numbers.next()) is not None:
-                save(lane.interrupt(number, sets[number % len(sets)], random.Random(f"{engine} {number}")))
+                save(lane.drawn(number, sets[number % len(sets)], random.Random(f"{engine} {number}")))
     except BaseException as problem:  # noqa: BLE001  the other lanes stop, and the command fails with it
         problems.append(problem)
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import random
+import select
 import shutil
 import signal
 import subprocess
@@ -44,7 +45,7 @@ class Lane:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o711)  # the embedded PostgreSQL runs as another user
-        self._undisturbed: dict[int, Undisturbed] = {}
+        self._undisturbed: dict[str, Undisturbed] = {}
         self._numbers = itertools.count()
         self._log = directory / "run.log"
 
@@ -76,10 +77,14 @@ class Lane:
         self._stack.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def interrupt(self, number: int, files: FileSet, chooser: random.Random) -> verdicts.Ending:
-        """Applies the files with one interruption drawn by `chooser`, then again until it is done, asked, or plainly not to be had."""
-        usual = self._usual(files)
-        planned = draw(chooser, usual.sent, usual.received)
+    def drawn(self, number: int, files: FileSet, chooser: random.Random) -> verdicts.Ending:
+        """Does one interruption that `chooser` draws."""
+        usual = self.undisturbed(files)
+        return self.interrupt(number, files, draw(chooser, usual.sent, usual.received))
+
+    def interrupt(self, number: int, files: FileSet, planned: Interruption) -> verdicts.Ending:
+        """Applies the files with one interruption, then again until it is done, asked, or plainly not to be had."""
+        usual = self.undisturbed(files)
         with self._fresh(files) as (database, folder):
             self._log.unlink(missing_ok=True)
             exits = [self._run(folder, database, planned)]
@@ -104,8 +109,9 @@ class Lane:
         differing = sorted(set(left) ^ set(usual.left))[:4] if exits[-1] == 0 else said[-600:]
         return verdicts.Ending(**{**ending.__dict__, "detail": str(differing)})
 
-    def _usual(self, files: FileSet) -> Undisturbed:
-        key = id(files)
+    def undisturbed(self, files: FileSet) -> Undisturbed:
+        """Returns what a run of these files exchanges and leaves when nothing disturbs it; measured once."""
+        key = files.kind
         if key not in self._undisturbed:
             with self._fresh(files) as (database, folder):
                 self._log.unlink(missing_ok=True)
@@ -168,8 +174,6 @@ class Lane:
         return status
 
     def _await(self, pid: int, guard: float) -> int:
-        import select
-
         assert self._forking.stdout
         while not select.select([self._forking.stdout], [], [], 1.0)[0]:
             if time.monotonic() > guard:
