@@ -1,6 +1,6 @@
 """The order in which Argo CD applies a set of manifests, as a pure function: phase, then wave, then kind, then name.
 
-A model of Argo CD's rules (kubernetes.md §2.1), so that a layout can be judged without a controller; the real one is asked the same in
+A model of Argo CD's rules (kubernetes.md §3.1), so that a layout can be judged without a controller; the real one is asked the same in
 the tests that run it. It answers what a migration Job hangs on: whether everything that its pod refers to was applied before it.
 """
 

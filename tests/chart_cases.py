@@ -46,7 +46,7 @@ def base(engine: str = "postgres", **migration: Any) -> Values:
             "engine": engine,
             "environment": "dev",
             "database": "auth_db_dev",
-            "externalSecret": {"path": f"apps/my-girok/dev/auth-service/{engine}"},
+            **({} if "existingSecret" in migration else {"externalSecret": {"path": f"apps/my-girok/dev/auth-service/{engine}"}}),
             **migration,
         },
     }

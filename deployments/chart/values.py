@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.credentials.kv import VaultSecret
 from tasks.fleet.job_section import Job
 from tasks.fleet.models import Target
 
@@ -58,7 +57,7 @@ def _sources(target: Target, bundle: str, files: Mapping[str, str] | None) -> di
 
 
 def _secret(target: Target) -> dict[str, Any]:
-    if not isinstance(target.source, VaultSecret):
+    if "kv" not in target.source.policies:  # External Secrets reads Vault's key-value store, not what other sources hold
         return {"existingSecret": target.job.secret, "externalSecret": {"enabled": False}}
     found: dict[str, Any] = {"path": target.vault_path}
     if target.job.secret != f"{target.workload.name}-{target.engine}-credentials":

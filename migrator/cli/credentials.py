@@ -17,7 +17,7 @@ from migrator.address import addresses, mounted_secret
 DIRECTORY = "GREYLAG_CREDENTIALS_DIRECTORY"
 SOURCE = "GREYLAG_CREDENTIALS_SOURCE"
 """What the Secret must have been made of, as the chart computes it. External Secrets calls an ExternalSecret ready while its Secret is still that of
-the path before (argo.md §3), and a Job has no access to the API: so the Secret itself must say it."""
+the path before (kubernetes.md §3.3), and a Job has no access to the API: so the Secret itself must say it."""
 
 SOURCE_FILE = "greylag-source"
 """The Secret's key with the same text; the chart's ExternalSecret writes it together with the credentials."""

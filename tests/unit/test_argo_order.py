@@ -99,7 +99,7 @@ def test_the_waves_are_those_that_the_recipe_promises(case: str) -> None:
 
 @pytest.mark.parametrize("case", [case for case in cases.CASES if case.startswith(("argo-presync", "helm-hook"))])
 def test_what_runs_early_shares_no_object_with_the_running_pods(case: str) -> None:
-    """A hook is deleted and made anew at each sync: the Deployment's own Secret would go with it (argo.md §3)."""
+    """A hook is deleted and made anew at each sync: the Deployment's own Secret would go with it (kubernetes.md §3.1)."""
     found = argo_order.tasks(cases.rendered(case))
     early = {(task.kind, task.name) for task in found if task.hook}
     late = {(task.kind, task.name) for task in found if not task.hook}

@@ -235,7 +235,7 @@ def test_a_job_without_a_hook_is_named_after_its_content_and_never_removed_by_it
 
 
 def test_a_change_of_the_migration_alone_changes_the_deployment() -> None:
-    """Hooks are not compared (kubernetes.md §2.5): without this an automated sync would not begin."""
+    """Hooks are not compared (kubernetes.md §3.2): without this an automated sync would not begin."""
     notes = [
         cases.one(cases.rendered(case), "Deployment")["metadata"]["annotations"]["greylag/migration"]
         for case in ("argo-sync-hook-postgres", "argo-sync-hook-clickhouse", "everything")

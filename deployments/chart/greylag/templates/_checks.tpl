@@ -7,16 +7,16 @@
 {{- if and (include "greylag.hasJob" .) (not $set.database) -}}
 {{- fail "greylag: migration.database is not set: it keeps one environment's run from another one's database; set the database's name with its suffix, such as auth_db_dev [database-missing]" -}}
 {{- end -}}
-{{- if and $set.existingSecret $set.externalSecret.enabled -}}
-{{- fail "greylag: migration.existingSecret and migration.externalSecret.enabled are both set, and one Secret can't have two makers; set externalSecret.enabled: false to use the existing one [two-secrets]" -}}
+{{- if and $set.existingSecret $set.externalSecret.path -}}
+{{- fail "greylag: migration.existingSecret and migration.externalSecret.path are both set, and one Secret can't have two makers; remove one of them [two-secrets]" -}}
 {{- end -}}
 {{- if not (or $set.existingSecret $set.externalSecret.enabled) -}}
 {{- fail "greylag: no Secret: migration.externalSecret.enabled is false and migration.existingSecret is empty; name the Secret with host, port, username, password and database [no-secret]" -}}
 {{- end -}}
-{{- if and $set.externalSecret.enabled (not $set.externalSecret.path) -}}
-{{- fail "greylag: migration.externalSecret.path is not set: the secret's path in the store, without the mount, such as apps/my-girok/dev/auth-service/postgres [path-missing]" -}}
+{{- if and (include "greylag.makesSecret" .) (not $set.externalSecret.path) -}}
+{{- fail "greylag: migration.externalSecret.path is not set, and no existingSecret is named: the secret's path in the store, without the mount, such as apps/my-girok/dev/auth-service/postgres [path-missing]" -}}
 {{- end -}}
-{{- if and $set.externalSecret.enabled $set.secretKeys -}}
+{{- if and (include "greylag.makesSecret" .) $set.secretKeys -}}
 {{- fail "greylag: migration.secretKeys is for an existing Secret; an ExternalSecret is told by externalSecret.keys [keys-twice]" -}}
 {{- end -}}
 {{- if and (not $set.serviceAccount.create) (not $set.serviceAccount.name) (include "greylag.hasJob" .) -}}

@@ -32,7 +32,7 @@
   (list "GREYLAG_PROTECTED" (ternary "true" "" $set.protected))
 ) -}}
 {{- end -}}
-{{- if and $set.externalSecret.enabled (not (and (eq (toString .wait) "true") $set.wait.existingSecret)) -}}
+{{- if and (include "greylag.makesSecret" $context) (not (and (eq (toString .wait) "true") $set.wait.existingSecret)) -}}
 {{- $all = concat $all (list (list "GREYLAG_CREDENTIALS_SOURCE" (include "greylag.source" $context)) (list "GREYLAG_CREDENTIALS_WAIT" $set.externalSecret.wait)) -}}
 {{- end -}}
 {{- range $key := keys $set.env | sortAlpha -}}

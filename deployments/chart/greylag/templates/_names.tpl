@@ -40,6 +40,11 @@
 {{- if and .Values.migration.enabled (ne .Values.migration.strategy "external") -}}true{{- end -}}
 {{- end -}}
 
+{{/* "true" where the chart makes the Secret: an existing one comes first. */}}
+{{- define "greylag.makesSecret" -}}
+{{- if and .Values.migration.externalSecret.enabled (not .Values.migration.existingSecret) -}}true{{- end -}}
+{{- end -}}
+
 {{/* The Secret of the service's own pods. */}}
 {{- define "greylag.secretName" -}}
 {{- .Values.migration.existingSecret | default .Values.migration.externalSecret.name | default (include "greylag.name" (list (include "greylag.fullname" .) (printf "-%s-credentials" .Values.migration.engine))) -}}
@@ -47,7 +52,7 @@
 
 {{/* The Secret of the Job. */}}
 {{- define "greylag.jobSecretName" -}}
-{{- if and (include "greylag.early" .) .Values.migration.externalSecret.enabled -}}
+{{- if and (include "greylag.early" .) (include "greylag.makesSecret" .) -}}
 {{- include "greylag.name" (list (include "greylag.fullname" .) "-migration-credentials") -}}
 {{- else -}}
 {{- include "greylag.secretName" . -}}

@@ -114,7 +114,7 @@ spec:
 {{- $set := .Values.migration -}}
 {{- $job := include "greylag.hasJob" . -}}
 {{- $early := include "greylag.early" . -}}
-{{- if $set.externalSecret.enabled }}
+{{- if include "greylag.makesSecret" . }}
 ---
 {{ include "greylag.externalSecret" (dict "context" . "name" (include "greylag.secretName" .) "early" "") }}
 {{- if and $job $early }}
