@@ -33,7 +33,7 @@ _SKIPPED = r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/|\#!?\ [^\n]*(?:\n|\Z))*"
 _WORD = re.compile(rf"{_SKIPPED}\(*\s*([A-Za-z]+)", re.DOTALL)
 _FILLS = re.compile(r"\bPOPULATE\b|\bTABLE\b.*\bAS[\s(]+(?:SELECT|WITH)\b", re.IGNORECASE | re.DOTALL)
 _CHANGES_DATA = re.compile(r"\b(?:UPDATE|DELETE|PARTITION|PART|CONSTRAINT|EXCHANGE)\b", re.IGNORECASE)
-_TEMPORARY = re.compile(rf"{_SKIPPED}CREATE\s+(?:OR\s+REPLACE\s+)?TEMPORARY\b", re.IGNORECASE | re.DOTALL)
+_TEMPORARY = re.compile(rf"{_SKIPPED}CREATE\b{_SKIPPED}(?:OR\b{_SKIPPED}REPLACE\b{_SKIPPED})?TEMPORARY\b", re.IGNORECASE | re.DOTALL)
 _SETTLED_BY_CATALOGUE = frozenset({"CREATE", "REPLACE", "ATTACH", "DETACH", "DROP", "RENAME", "ALTER", "SET", "USE", "OPTIMIZE"})
 
 
