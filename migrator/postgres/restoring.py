@@ -1,4 +1,4 @@
-"""Between two files the session is what it was when the run began (concepts/session.md).
+"""Between two files the session is what it was when the run began (docs/concepts/session.md).
 
 A file may leave something in its session: settings, a role, temporary tables, prepared statements, cursors, channels that it listens to, numbers that a
 sequence has set aside for it. The next file would then mean another thing in one run with it than in a run of its own. So before a file begins,

@@ -44,7 +44,8 @@ def test_what_a_file_leaves_in_the_session_the_next_one_does_not_see(playground:
 def test_within_a_file_it_lasts_and_after_a_break_it_is_repeated(playground: Playground) -> None:
     playground.write(1, "CREATE TABLE t (a UInt64) ENGINE = Log;\nSET max_block_size = 77;\nUSE system;")
     playground.write(
-        2, f"SET max_block_size = 78;\nINSERT INTO {playground.name}.t SELECT getSetting('max_block_size');\nINSERT INTO missing VALUES (1);"
+        2,
+        f"SET max_block_size = 78;\nINSERT INTO {playground.name}.t SELECT getSetting('max_block_size');\nINSERT INTO missing VALUES (1);",
     )
     refusal(playground.run)
     playground.write(

@@ -56,6 +56,15 @@ def of(step: plans.Step) -> tuple[Reading, ...]:
     return step.kept(_of_step)
 
 
+def left(step: plans.Step) -> list[tuple[int, str]]:
+    """Returns line and words of what a step leaves in the session."""
+    return [
+        (statement.first_line, reading.head if reading.head in ("SET", "USE") else "CREATE TEMPORARY")
+        for statement, reading in zip(step.statements, of(step), strict=True)
+        if reading.belongs_to_session
+    ]
+
+
 def _of_step(step: plans.Step) -> tuple[Reading, ...]:
     return tuple(read(statement.text) for statement in step.statements)
 
