@@ -13,6 +13,7 @@ from migrator.targets import Engine
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from migrator.goose.statements import Statement
     from migrator.house import examination
     from migrator.house.sections import Source
     from migrator.planning.plans import Plan, Remark
@@ -27,6 +28,7 @@ __all__ = [
     "examine_files",
     "open_database",
     "require_house_rules",
+    "set_without_local",
     "stay",
     "warnings",
 ]
@@ -54,15 +56,15 @@ def open_database(driver: str, dbstring: str, options: Options | None = None) ->
 
 
 def warnings(plan: Plan, rules: Settings = NONE) -> tuple[Remark, ...]:
-    """Returns warnings about the plan's upward steps: for a PostgreSQL database in use, and of the house rules that are on. Raises nothing: a
-    statement that can't be read is left to the server to refuse."""
+    """Returns warnings about the plan: of what its files leave in the session, of its upward steps for a PostgreSQL database in use, and of the house
+    rules that are on. Raises nothing: a statement that can't be read is left to the server to refuse."""
     if not plan.steps:
         return ()
-    found: tuple[Remark, ...] = ()
+    found = _session(plan)
     if plan.engine is Engine.POSTGRES:
         from migrator.postgres.lint import examination as lint
 
-        found = lint.examine(plan)
+        found += lint.examine(plan)
     if not rules.on:
         return found
     from migrator.house import examination as house
@@ -75,6 +77,47 @@ def warnings(plan: Plan, rules: Settings = NONE) -> tuple[Remark, ...]:
             for item in house.examine_plan(plan, _language(plan.engine), rules)
         ),
     )
+
+
+def _session(plan: Plan) -> tuple[Remark, ...]:
+    """Returns the one remark about files that leave something in the session where another file follows: there greylag and goose differ."""
+    if plan.engine is Engine.CLICKHOUSE:
+        from migrator.clickhouse.reading import readings
+
+        left = [(step, *item) for step in plan.steps[:-1] for item in readings.left(step)]
+    else:
+        from migrator.postgres.reading import session_changes
+
+        left = [(step, item.line, item.words) for step in plan.steps[:-1] for item in session_changes.of(step.statements)]
+    if not left:
+        return ()
+    from migrator.planning.plans import Remark
+
+    step, line, words = left[0]
+    others = len({item.name for item, *_ in left}) - 1
+    also = f", and {others} more file(s)" if others else ""
+    return (
+        Remark(
+            "session-restored",
+            f"{step.path}:{line}: {words}{also}: it ends with its file here; with goose it would last for the files that follow",
+            "nothing to do where each file says what it needs itself; else say it again in the files that rely on it (docs/concepts/session.md)",
+        ),
+    )
+
+
+def set_without_local(statements: Sequence[Statement]) -> list[tuple[int, str, str]]:
+    """Returns line, message and remedy for each setting that a PostgreSQL file leaves in the session where SET LOCAL would end with its transaction."""
+    from migrator.postgres.reading import session_changes
+
+    return [
+        (
+            item.line,
+            f"{item.words} outlives the file's transaction: goose keeps it for the files that follow, greylag takes it back",
+            "set_config(…, true), which ends with the transaction" if item.called else f"{item.words.replace('SET ', 'SET LOCAL ', 1)} …",
+        )
+        for item in session_changes.of(statements)
+        if item.kind in ("setting", "role")
+    ]
 
 
 def examine_files(sources: Sequence[Source], engine: Engine | None, rules: Settings) -> tuple[examination.Finding, ...]:

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from migrator import errors
+from migrator import databases, errors
 from migrator.cli import invocation, output
 from migrator.cli.engine_calls import EngineCall
 from migrator.cli.findings import ERROR, WARNING, Finding
 from migrator.goose import annotations, file_names, goquote, hazards
+from migrator.house import examination, sections
 from migrator.house_rules import RULES
 from migrator.planning import files
 from migrator.targets import Engine
@@ -83,36 +84,45 @@ def _directory(call: EngineCall) -> tuple[int, list[Finding]]:
     paths = _paths(call.invocation.directory)
     rows: list[Row] = []
     found = list(_duplicates(paths))
+    sources = _sources(paths)
+    engine = _engine(call, sources)
     for path in paths:
-        row, more = _check(path)
+        row, more = _check(path, engine)
         rows += [row] if row else []
         found += more
     if call.rules.on:
         if "H04" in call.rules.on:
             found = [item for item in found if item.code != "missing-down"]
-        found += _house_rules(call, paths)
+        found += _house_rules(call, sources, engine)
     if call.values.boolean("v") and not call.json and not any(item.goose for item in found):
         output.out(_table(rows))
     return len(paths), found
 
 
-def _house_rules(call: EngineCall, paths: list[str]) -> list[Finding]:
-    """Returns what stands against the house rules in the files that can be read, in the order in which they are applied."""
-    from migrator import databases
-    from migrator.house import sections
+def _house_rules(call: EngineCall, sources: list[sections.Source], engine: Engine) -> list[Finding]:
+    """Returns what stands against the house rules."""
+    return [
+        Finding(ERROR if item.rule.id in call.rules.refused else WARNING, item.rule.id, item.path, item.line, item.text, item.hint)
+        for item in databases.examine_files(sources, engine, call.rules)
+    ]
 
+
+def _sources(paths: list[str]) -> list[sections.Source]:
+    """Returns the files that can be read, in the order in which they are applied."""
     readable: list[tuple[int, sections.Source]] = []
     for path in paths:
         with contextlib.suppress(ValueError, OSError):  # both are findings of their own
             if path.endswith(".sql"):
                 readable.append((file_names.version_of(posixpath.basename(path)), sections.Source(path, Path(path).read_bytes())))
-    sources = [source for _, source in sorted(readable)]
+    return [source for _, source in sorted(readable)]
+
+
+def _engine(call: EngineCall, sources: list[sections.Source]) -> Engine:
+    """Returns the engine that the files are written for: the driver's, else the one whose words they use."""
     driver = call.invocation.driver or invocation.configured(os.environ, "DRIVER")
-    engine = (Engine.CLICKHOUSE if driver == "clickhouse" else Engine.POSTGRES) if driver else None
-    return [
-        Finding(ERROR if item.rule.id in call.rules.refused else WARNING, item.rule.id, item.path, item.line, item.text, item.hint)
-        for item in databases.examine_files(sources, engine, call.rules)
-    ]
+    if driver:
+        return Engine.CLICKHOUSE if driver == "clickhouse" else Engine.POSTGRES
+    return examination.engine_of(sources)
 
 
 def _paths(given: str) -> list[str]:
@@ -144,7 +154,7 @@ def _duplicates(paths: list[str]) -> Iterator[Finding]:
         seen.setdefault(version, path)
 
 
-def _check(path: str) -> tuple[Row | None, list[Finding]]:
+def _check(path: str, engine: Engine) -> tuple[Row | None, list[Finding]]:
     name = posixpath.basename(path)
     try:
         file_names.version_of(name)
@@ -155,10 +165,10 @@ def _check(path: str) -> tuple[Row | None, list[Finding]]:
         return None, [Finding(ERROR, "bad-file-name", path, None, str(error), "name it VERSION_name.sql with a version above 0", goose)]
     if name.endswith(".go"):
         return None, [Finding(WARNING, "go-migration", path, None, "greylag runs SQL only", "port it to SQL, or apply it with goose")]
-    return _check_sql(path, name)
+    return _check_sql(path, name, engine)
 
 
-def _check_sql(path: str, name: str) -> tuple[Row | None, list[Finding]]:
+def _check_sql(path: str, name: str, engine: Engine) -> tuple[Row | None, list[Finding]]:
     found: dict[tuple[str, int], Finding] = {}
     counts: dict[str, int] = {}
     transaction = True
@@ -180,6 +190,9 @@ def _check_sql(path: str, name: str) -> tuple[Row | None, list[Finding]]:
         for hazard in parsed.hazards:
             level = ERROR if hazard.kind is hazards.HazardKind.LOSSY else WARNING
             found.setdefault((hazard.code, hazard.line), Finding(level, hazard.code, path, hazard.line, hazard.message, hazard.hint))
+        if transaction and engine is Engine.POSTGRES:
+            for line, message, hint in databases.set_without_local(parsed.statements):
+                found.setdefault(("set-without-local", line), Finding(WARNING, "set-without-local", path, line, message, hint))
     findings = sorted(found.values(), key=lambda item: item.line or 0)
     if counts["up"] and not counts["down"]:
         hint = "write what takes the change back; if nothing can, say so in a comment under `-- +goose Down`"

@@ -68,6 +68,7 @@ class Execution:
         self.stopped_at: tuple[int, int, journal.State | None] | None = None  # position, statement, what is known of it
         self._flushed = time.monotonic()
         self._journalled = False
+        self._session_changed = False  # whether a file has left something in the run's HTTP session
         self._partial: frozenset[int] = frozenset()
         """Positions of steps of which an earlier run had done something."""
         versions = [step.version for step in run.steps]
@@ -92,6 +93,8 @@ class Execution:
     def _step(self, position: int, step: Step, first: int) -> None:
         started = time.monotonic()
         self.run.listener(events.MigrationStarted(step.version, step.name, step.direction, len(step.statements)))
+        self._restore_session()
+        self._session_changed = any(item.belongs_to_session for item in readings.of(step))
         if first > 1:
             self._replay_session(step, first)
         for index in range(first, len(step.statements) + 1):
@@ -104,6 +107,13 @@ class Execution:
         self.finished.add(position)
         self.stopped_at = None
         self.run.listener(events.MigrationFinished(step.version, step.name, step.direction, len(step.statements), seconds))
+
+    def _restore_session(self) -> None:
+        """Makes the session what it was when the run began, where a file may have changed it: the next one means the same as in a run of its own."""
+        if self._session_changed:
+            with self._owned("to begin a session"), self.run.lock.using():
+                self.run.session.renew()
+            self._session_changed = False
 
     def _replay_session(self, step: Step, first: int) -> None:
         """Repeats SET, USE and temporary tables of the statements that are done: they ended with the session of the run that executed them."""
@@ -272,6 +282,7 @@ class Execution:
         if not self._journalled:
             return
         with contextlib.suppress(failures.Refusal, failures.Lost, errors.GreylagError):
+            self._restore_session()
             if self.facts:
                 self._flush_facts()
             journalling.write_entries(self.run, self._closing())

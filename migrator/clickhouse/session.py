@@ -82,6 +82,8 @@ class Session:
     database_engine: str = ""
 
     def __post_init__(self) -> None:
+        self._begun = ""  # the id of the run's first HTTP session, and how many have followed it
+        self._renewals = 0
         self._prepared: dict[tuple[tuple[str, str | int], ...], str] = {}
         """By the settings of a statement: the URL's part that is the same for all that have them."""
 
@@ -134,9 +136,23 @@ class Session:
             failures.Refusal, failures.Lost.
         """
         self.end()
+        self._prove_parameters({"session_id": f"{fence}-absent", "session_timeout": seconds, "session_check": 1})
+        self._open(fence, seconds)
+        self._begun = fence
+
+    def renew(self) -> None:
+        """Opens another HTTP session in place of the run's: settings, roles, temporary tables and a database that a file chose end with the old one, which is
+        never used again. Call it within `lock.using`, as a statement is sent. Does nothing where the run has none (`replicated`): there nothing lasts.
+
+        Raises as `begin`; the run then keeps the old session.
+        """
+        if self.fence is not None:
+            self._renewals += 1
+            self._open(f"{self._begun}-{self._renewals}", self.fence_seconds)
+
+    def _open(self, fence: str, seconds: int) -> None:
         opening: dict[str, str | int] = {"session_id": fence, "session_timeout": seconds}
         checked = opening | {"session_check": 1}
-        self._prove_parameters(checked | {"session_id": f"{fence}-absent"})
         self.transport.write(f"USE {quote(self.database)}".encode(), urlencode(self._always | opening), f"{self.prefix}begin")
         try:
             found = self.transport.read("SELECT currentDatabase()", self._always | checked | {"wait_end_of_query": 1})
@@ -146,6 +162,7 @@ class Session:
             raise _no_session(self.place, "two requests of one session reached two servers") from None
         if found != [[self.database]]:
             raise _no_session(self.place, "unqualified names would belong to another database")
+        self.end()
         self.fence, self.fence_seconds = fence, seconds
 
     def _prove_parameters(self, absent: Mapping[str, str | int]) -> None:

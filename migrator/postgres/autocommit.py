@@ -16,7 +16,19 @@ from migrator import errors
 from migrator.goose import gounicode
 from migrator.goose.statements import Statement
 from migrator.planning import events, journal, plans, questions
-from migrator.postgres import etiquette, evidence, execution, failures, history, journal_rows, locks, recording, rejections, settling
+from migrator.postgres import (
+    etiquette,
+    evidence,
+    execution,
+    failures,
+    history,
+    journal_rows,
+    locks,
+    recording,
+    rejections,
+    restoring,
+    settling,
+)
 from migrator.postgres.pipelines import Message
 from migrator.postgres.reading import readings
 from migrator.postgres.reading.lock_classes import LockClass
@@ -29,10 +41,13 @@ _ENDS = ("COMMIT", "END")
 def execute(run: Run, step: plans.Step) -> None:
     """Executes one step. Raises what `engines.Database.execute` says; NeedsAnswer when an earlier run left a question."""
     execution.refuse_nul(step)
+    before = restoring.opening(run.session, step, watched=run.watched)
     etiquette.note_touches(run, step)
     began = time.monotonic()
     run.listener(events.MigrationStarted(step.version, step.name, step.direction, len(step.statements)))
-    first = _resume(run, step) if run.versioning else 1
+    first = _resume(run, step, before) if run.versioning else 1
+    if before and not run.versioning:
+        run.session.batch(before)
     bound = any(readings.binds(item) for item in step.statements[: first - 1])
     for index in range(first, len(step.statements) + 1):
         if index > first:
@@ -207,10 +222,10 @@ def _write(run: Run, step: plans.Step, index: int, state: journal.State, noted: 
 # --- resuming -----------------------------------------------------------------------------------------------------------------------
 
 
-def _resume(run: Run, step: plans.Step) -> int:
-    """Settles what an earlier run left, and returns the first statement to execute."""
+def _resume(run: Run, step: plans.Step, before: Sequence[Message]) -> int:
+    """Sends what restores the session, settles what an earlier run left, and returns the first statement to execute."""
     try:
-        found = journal_rows.read(run.session, run.where, step.version)
+        found = journal_rows.read(run.session, run.where, step.version, before)
     except failures.ServerFailure as failure:
         raise rejections.of_step(step, failure, f"failed to read {journal.TABLE}") from None
     if not found:

@@ -34,7 +34,12 @@ _CHECK_CLIENT_SINCE = 140000
 """client_connection_check_interval exists since PostgreSQL 14: a server whose client was killed ends the statement."""
 
 _IDENTIFY = """SELECT pg_catalog.current_database(), pg_catalog.current_setting('server_version'),
-  pg_catalog.current_setting('lock_timeout'), pg_catalog.current_setting('statement_timeout')"""
+  pg_catalog.current_setting('lock_timeout'), pg_catalog.current_setting('statement_timeout'), pg_catalog.pg_backend_pid(),
+  EXISTS (SELECT FROM pg_catalog.pg_language WHERE lanname = 'plpgsql' AND pg_catalog.has_language_privilege(oid, 'USAGE'))"""
+
+_SET_BY_POOLER = """SELECT 'SELECT pg_catalog.set_config(' || pg_catalog.quote_literal(name) || ', ' || pg_catalog.quote_literal(setting) || ', false)'
+FROM pg_catalog.pg_settings WHERE source = 'session' AND name NOT LIKE 'transaction%'"""
+"""What a pooler has set in the session that it hands on, in the client's name; RESET ALL takes it away. (What libpq asks for at login, it brings back.)"""
 
 
 def connect(dbstring: str, options: Options) -> PostgresDatabase:
@@ -99,7 +104,7 @@ def _prepared(session: Session, address: addresses.PostgresAddress, options: Opt
                 opening.remove(_CHECK_CLIENT)  # a platform that can't watch sockets refuses it
                 continue
             raise _unprepared(failure, options, located=failure.index == len(opening) + 1) from None
-    name, version, lock_timeout, statement_timeout = answers[len(opening)][0]
+    name, version, lock_timeout, statement_timeout, pid, blocks = answers[len(opening)][0]
     policy = options.locks
     if own_lock:
         own = _seconds(lock_timeout or "0")
@@ -107,6 +112,10 @@ def _prepared(session: Session, address: addresses.PostgresAddress, options: Opt
     if own_statement:
         policy = replace(policy, statement_timeout=_seconds(statement_timeout or "0"))
     where = history_tables.located(options.table, answers[len(opening) + 1])
+    session.runs_blocks = blocks == "t"
+    session.settings = (*opening, *closing)
+    if pid != str(session.login_pid):
+        session.settings += tuple(str(row[0]) for row in session.query(_SET_BY_POOLER))
     return PostgresDatabase(session, address, options, policy, name or "", version or "", where)
 
 
@@ -232,7 +241,7 @@ class PostgresDatabase:
     def execute(self, plan: plans.Plan, steps: Sequence[plans.Step], listener: events.Listener) -> None:
         """Executes steps in order; see `postgres.execution` and `postgres.autocommit`."""
         author = tables.Author(self._options.run_id, self._options.applied_by, plan.bundle)
-        from migrator.postgres import autocommit, execution, recording
+        from migrator.postgres import autocommit, execution, recording, restoring
         from migrator.postgres.run import Run
         from migrator.targets import Mode
 
@@ -253,6 +262,9 @@ class PostgresDatabase:
         finally:
             if plan.target.versioning:
                 self._describe(listener)
+            elif not (self._session.closed or self._session.stopped):
+                with contextlib.suppress(errors.GreylagError):
+                    restoring.restore(self._session)
 
     def _describe(self, listener: events.Listener) -> None:
         """Describes what the run has made, also where it has failed. A description that can't be had is no failure of the run: what was noted stays,

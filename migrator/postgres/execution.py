@@ -26,7 +26,7 @@ one by one over the simple protocol, as goose does.
 **The disk.** Only every 64th COMMIT and the last one wait for the disk. All COMMITs before such a one are then on the disk too, because the write-ahead
 log is one sequence. A server that loses power in between loses whole migrations, each together with its history row, and the run fails.
 
-Settings that a migration changes with SET stay for the later migrations of the run, as in goose, which uses one connection, too.
+**The session.** What a file may have left in it, settings above all, is taken away in front of the next BEGIN (`restoring`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from migrator import errors
 from migrator.goose import gounicode
 from migrator.goose.statements import Statement
 from migrator.planning import events, plans
-from migrator.postgres import blockers, etiquette, evidence, failures, history, locks, recording, rejections, remedies
+from migrator.postgres import blockers, etiquette, evidence, failures, history, locks, recording, rejections, remedies, restoring
 from migrator.postgres.pipelines import Message, Rows, message
 from migrator.postgres.reading import readings
 from migrator.postgres.reading.lock_classes import LockClass
@@ -55,6 +55,9 @@ _FLUSHED_EACH = 64
 _BULK = 20
 """From this many migrations on, the server is asked for results once per migration instead of once per statement."""
 
+_OWN_ID = "SELECT pg_catalog.pg_current_xact_id()::xid"
+"""Takes a transaction id: everything that is written from then on has a later one."""
+
 _LARGEST_PIPELINED = 1024 * 1024
 """Bytes of statements; a larger file goes statement by statement, so that it doesn't lie in memory twice."""
 
@@ -63,6 +66,8 @@ def execute(run: Run, steps: Sequence[plans.Step]) -> None:
     """Executes transactional steps in order. Raises what `engines.Database.execute` says."""
     position = 0
     while position < len(steps):
+        if not (run.session.standard_strings and run.session.counts_characters):
+            restoring.restore(run.session)  # a file may have changed how the server reads the next one
         if _is_pipelined(run.session, steps[position]):
             position += _execute_pipelined(run, steps[position:])
         else:
@@ -81,6 +86,7 @@ def _is_pipelined(session: Session, step: plans.Step) -> bool:
 
 
 class _Role(enum.Enum):
+    RESTORING = enum.auto()
     BEGIN = enum.auto()
     SETTING = enum.auto()
     STATEMENT = enum.auto()
@@ -112,6 +118,8 @@ class _Sending:
 
 def _composed(run: Run, step: plans.Step, sending: _Sending, *, waits: bool) -> Iterator[_Sent]:
     each = not sending.bulk
+    for item in restoring.opening(run.session, step, watched=run.watched):
+        yield _Sent(item, _Role.RESTORING, step)
     yield _Sent(Message(b"BEGIN"), _Role.BEGIN, step)
     if sending.assist and step is sending.retried:
         for text in etiquette.assistance(sending.assist):
@@ -154,6 +162,7 @@ def _execute_pipelined(run: Run, steps: Sequence[plans.Step]) -> int:
             position += progress.finished
             failed = progress.sent[failure.index]
             run.session.rollback()
+            run.session.changed = True  # how much of the session a broken pipeline has restored or changed is not followed
             if failure.sqlstate == failures.NO_SUCH_STATEMENT and failed.role is _Role.RECORD:
                 continue  # a file deallocated the prepared statement; the session has noted that, and prepares it again
             patience = retries.setdefault(failed.step.version, Patience())
@@ -169,6 +178,7 @@ def _pipelined_length(session: Session, steps: Sequence[plans.Step]) -> int:
 
 def _doing(role: _Role, step: plans.Step) -> str:
     return {
+        _Role.RESTORING: "failed to restore the session",
         _Role.BEGIN: "failed to begin transaction",
         _Role.SETTING: "failed to prepare the transaction",
         _Role.RECORD: rejections.recording(step),
@@ -339,6 +349,7 @@ def _execute_alone(run: Run, step: plans.Step) -> None:
             return
         except failures.ServerFailure as failure:
             run.session.rollback()
+            run.session.changed = True
             retry_or_raise(run, step, position.index, failure, patience, position.doing, again=not position.committed)
 
 
@@ -354,9 +365,14 @@ class _Position:
 def _try_alone(run: Run, step: plans.Step, patience: Patience, position: _Position, started: set[int]) -> None:
     session = run.session
     began = time.monotonic()
+    before = restoring.opening(run.session, step, watched=run.watched)
     settings = etiquette.settings(run, step)
-    since = own_id(session) if run.versioning and readings.of(step).ends else ""
-    session.simple(b"BEGIN")
+    if run.versioning and readings.of(step).ends:
+        since = f"'{session.batch([*before, message(_OWN_ID)])[-1][0][0]}'::xid"
+        session.simple(b"BEGIN")
+    else:
+        since = ""
+        session.batch([*before, Message(b"BEGIN")])
     announce(run, step, started)
     if patience.assist:
         send(session, etiquette.assistance(patience.assist))
@@ -386,11 +402,6 @@ def record(run: Run, step: plans.Step, duration: float | None, since: str = "") 
     note = evidence.between(since, recording.places(run.where), indexes=False) if since else run.note(readings.of(step).work)
     item = replace(history.record(run.where, step, run.author, note, seconds=duration), name=b"")  # the file may have deallocated it
     return float(run.session.batch([item])[0][0][0] or 0)
-
-
-def own_id(session: Session) -> str:
-    """Takes a transaction id and returns it as SQL: everything that is written from now on has a later one."""
-    return f"'{session.query('SELECT pg_catalog.pg_current_xact_id()::xid')[0][0]}'::xid"
 
 
 def send(session: Session, texts: Iterable[str]) -> None:

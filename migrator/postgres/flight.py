@@ -56,15 +56,19 @@ class Flight:
         return self.failure
 
     def send(self, item: Message) -> None:
-        if item.name and item.name not in self.wire.prepared:
-            self.pgconn.send_prepare(item.name, item.text, item.types or None)
-            self.wire.prepared.add(item.name)
+        wire = self.wire
+        if item.name and item.name not in wire.prepared:
+            wire.prepared[item.name] = item.name + b"_%d" % wire.generation
+            self.pgconn.send_prepare(wire.prepared[item.name], item.text, item.types or None)
             self.append(item, preparing=True)
         if item.name:
-            self.pgconn.send_query_prepared(item.name, item.parameters or None, item.formats)
+            self.pgconn.send_query_prepared(wire.prepared[item.name], item.parameters or None, item.formats)
         else:
             self.pgconn.send_query_params(item.text, item.parameters or None, item.types or None, item.formats)
         self.append(item)
+        if item.forgets:
+            wire.prepared.clear()
+            wire.generation += 1
         if item.flush:
             self.ask()
 
@@ -86,7 +90,7 @@ class Flight:
             if self.failure is None:
                 self.failure = error.at(position)
             if preparing or error.sqlstate == failures.NO_SUCH_STATEMENT:
-                self.wire.prepared.discard(item.name)
+                self.wire.prepared.pop(item.name, None)
         else:
             if self.failure is None and not preparing:
                 self.on_result(position, rows)

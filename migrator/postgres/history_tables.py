@@ -1,7 +1,7 @@
 """Where goose's version table and greylag's three tables are: found once, when the session begins.
 
 Every statement of greylag's own names its tables with their schema. A migration may then say `SET search_path` or be a pg_dump that empties it:
-goose's own INSERT fails after that (goose#859), ours doesn't, while later statements of the run see the setting exactly as they would with
+goose's own INSERT fails after that (goose#859), ours doesn't, while later statements of the file see the setting exactly as they would with
 goose.
 """
 

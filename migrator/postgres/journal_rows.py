@@ -49,9 +49,10 @@ def since(where: HistoryTables, step: plans.Step, index: int) -> str:
     )
 
 
-def read(session: Session, where: HistoryTables, version: int) -> list[Journalled]:
-    """Returns the journal's entries of one migration, oldest first."""
-    return [_journalled(row) for row in session.query(f"{_selected(where)} WHERE version = $1 ORDER BY id", version)]
+def read(session: Session, where: HistoryTables, version: int, before: Sequence[Message] = ()) -> list[Journalled]:
+    """Returns the journal's entries of one migration, oldest first. `before` is sent in the same round trip."""
+    asked = message(f"{_selected(where)} WHERE version = $1 ORDER BY id", version)
+    return [_journalled(row) for row in session.batch([*before, asked])[-1]]
 
 
 def read_all(session: Session, where: HistoryTables) -> tuple[journal.Entry, ...]:

@@ -20,7 +20,7 @@ class Message:
     """One message of a pipeline: a command of greylag's own with `$1` parameters, or a migration's without any.
 
     `name` makes it a prepared statement, parsed once in a session. `flush` asks the server to send its result at once,
-    `streams` says that it may return many rows, which are to be thrown away as they come.
+    `streams` says that it may return many rows, which are to be thrown away as they come. `forgets`: no prepared statement is there behind it.
     """
 
     text: bytes
@@ -31,6 +31,7 @@ class Message:
     name: bytes = b""
     flush: bool = False
     streams: bool = False
+    forgets: bool = False
 
 
 def message(text: str, *parameters: str | int | float | bytes | None) -> Message:

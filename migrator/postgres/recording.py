@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from migrator.engines import Finding, SchemaCheck
 from migrator.planning import schema_comparison, schema_facts
-from migrator.postgres import describing, failures
+from migrator.postgres import describing, failures, restoring
 from migrator.postgres.history_tables import HistoryTables
 from migrator.postgres.pipelines import Message, Rows, message
 from migrator.postgres.session import Session
@@ -164,7 +164,7 @@ def _settled(messages: Sequence[Message]) -> list[Message]:
 def describe(session: Session, where: HistoryTables) -> None:
     """Describes what was noted since the last run that did. Raises what the connection raises; nothing is lost then: the next run does it."""
     try:
-        session.batch(_settled([message(_describe(where)), *_finish(where)]))
+        session.batch([*restoring.messages(session), *_settled([message(_describe(where)), *_finish(where)])])
     except failures.ServerFailure as failure:
         session.rollback()
         raise failures.of_server(failure, "to read the catalogue") from None

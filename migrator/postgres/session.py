@@ -28,6 +28,9 @@ class Session(Wire):
     def __init__(self, connection: psycopg.Connection[object]) -> None:
         super().__init__(connection)
         self.timeouts_touched = False  # whether a migration may have changed statement_timeout or lock_timeout
+        self.changed = False  # whether a file may have left something in the session (`restoring`)
+        self.runs_blocks = True  # whether this role may execute a DO block (PL/pgSQL)
+        self.settings: tuple[str, ...] = ()  # SQL that gives the session, after RESET ALL, the role and the settings of the run's start
 
     def query(self, text: str, *parameters: str | int | float | bytes | None) -> Rows:
         """Executes one command of greylag's own and returns its rows, every value as the server's text."""

@@ -60,8 +60,10 @@ class Wire:
         self._cancel_sent = 0.0
         self._cleaning = 0
         self._sync = _Sync.NONE
-        self.prepared: set[bytes] = set()
-        """Names of the statements that this session has prepared; whoever finds one gone empties the set."""
+        self.prepared: dict[bytes, bytes] = {}
+        """By its name in messages: the name of each statement that this session has prepared."""
+        self.generation = 0
+        """How often all of them were deallocated. Each time they get new names: whether a broken pipeline came as far as that is then of no account."""
         self.parting: failures.ServerFailure | None = None  # the error with which the server ended the session
         self.was_cancelled = False  # whether the wait that broke last ended with the server's "query canceled"
 

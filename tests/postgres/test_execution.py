@@ -218,12 +218,12 @@ def test_a_file_that_commits_by_itself_has_gooses_effect(playground: Playground)
     assert playground.exists("c") and playground.versions() == [0, 1]
 
 
-def test_search_path_set_by_a_file_holds_for_later_files_but_not_for_the_history(playground: Playground) -> None:
+def test_search_path_set_by_a_file_holds_for_that_file_and_not_for_the_history(playground: Playground) -> None:
     playground.write(1, "CREATE SCHEMA app;\nSELECT pg_catalog.set_config('search_path', '', false);\nCREATE TABLE public.a (id int);")
-    playground.write(2, "CREATE TABLE app.b (id int);\nSET search_path TO app;")
+    playground.write(2, "SET search_path TO app;\nCREATE TABLE b (id int);")
     playground.write(3, "CREATE TABLE c (id int);")
     playground.run()
-    assert playground.exists("app.c")
+    assert playground.exists("app.b") and playground.exists("public.c")
     assert playground.sql("SELECT count(*) FROM public.goose_db_version") == [(4,)]
     assert playground.sql("SELECT count(*) FROM public.greylag_migration") == [(3,)]
 

@@ -33,7 +33,7 @@ _SKIPPED = r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/|\#!?\ [^\n]*(?:\n|\Z))*"
 _WORD = re.compile(rf"{_SKIPPED}\(*\s*([A-Za-z]+)", re.DOTALL)
 _FILLS = re.compile(r"\bPOPULATE\b|\bTABLE\b.*\bAS[\s(]+(?:SELECT|WITH)\b", re.IGNORECASE | re.DOTALL)
 _CHANGES_DATA = re.compile(r"\b(?:UPDATE|DELETE|PARTITION|PART|CONSTRAINT|EXCHANGE)\b", re.IGNORECASE)
-_TEMPORARY = re.compile(rf"{_SKIPPED}CREATE\s+(?:OR\s+REPLACE\s+)?TEMPORARY\b", re.IGNORECASE | re.DOTALL)
+_TEMPORARY = re.compile(rf"{_SKIPPED}CREATE\b{_SKIPPED}(?:OR\b{_SKIPPED}REPLACE\b{_SKIPPED})?TEMPORARY\b", re.IGNORECASE | re.DOTALL)
 _SETTLED_BY_CATALOGUE = frozenset({"CREATE", "REPLACE", "ATTACH", "DETACH", "DROP", "RENAME", "ALTER", "SET", "USE", "OPTIMIZE"})
 
 
@@ -54,6 +54,15 @@ def _leaves_no_trace(word: str, text: str) -> bool:
 def of(step: plans.Step) -> tuple[Reading, ...]:
     """Returns the readings of a step's statements; made once, and kept with it."""
     return step.kept(_of_step)
+
+
+def left(step: plans.Step) -> list[tuple[int, str]]:
+    """Returns line and words of what a step leaves in the session."""
+    return [
+        (statement.first_line, reading.head if reading.head in ("SET", "USE") else "CREATE TEMPORARY")
+        for statement, reading in zip(step.statements, of(step), strict=True)
+        if reading.belongs_to_session
+    ]
 
 
 def _of_step(step: plans.Step) -> tuple[Reading, ...]:

@@ -53,6 +53,7 @@ class Reading:
         restores: whether it is a setting of the session that a later session must be given again.
         returns: whether it may return rows.
         work: how much it may do to the catalogue; what its transaction has to note of itself depends on that.
+        leaves: whether it may leave something in the session: a setting, a role, a temporary object, a prepared statement; what isn't known not to, may.
         head: first words of its first command; none where it begins with something else, as `(SELECT 1)` does.
         creates: the table that it makes, if it is one command that does.
         changes: the table that it changes, if it is one command that concerns no other.
@@ -71,6 +72,7 @@ class Reading:
     restores: bool
     returns: bool
     work: Work
+    leaves: bool
     head: tuple[str, ...]
     creates: str = ""
     changes: str = ""
@@ -133,6 +135,10 @@ _REFERENCES = re.compile(r"\breferences\b|\bpartition\b|\binherit\b", re.IGNOREC
 _COMMITS = re.compile(r"\b(?:commit|rollback)\b", re.IGNORECASE)
 _FINALIZE = re.compile(r"\bfinalize\b", re.IGNORECASE)
 _ONLY_IN_TRANSACTION = ("LOCAL", "TRANSACTION", "CONSTRAINTS")
+_TEMPORARY_SCHEMA = re.compile(r"\bpg_temp\b", re.IGNORECASE)
+_COMPUTES = re.compile(r"\b(?:default|check|using|generated)\b.*\(", re.IGNORECASE | re.DOTALL)
+"""What of an ALTER TABLE may call functions for the rows that are there."""
+
 _OF_A_SESSION = re.compile(r"\b(?:TEMP|TEMPORARY|PREPARE|DECLARE|LISTEN|LOAD)\b|pg_temp|advisory_lock", re.IGNORECASE)
 
 
@@ -181,6 +187,7 @@ def _of_commands(text: str, outline: lexer.Outline) -> Reading:
     classes = [lock_classes.of_command(*command) for command in commands]
     lock = max(classes, default=LockClass.NONE)
     single = len(commands) == 1
+    work = max((_work(words, body) for words, body in commands), default=Work.ADDS)
     found = Reading(
         lock=lock,
         waits=sum(lock_classes.waits(*command) for command, each in zip(commands, classes, strict=True) if each.blocks) or 1,
@@ -194,7 +201,8 @@ def _of_commands(text: str, outline: lexer.Outline) -> Reading:
         touches=setting and _TIMEOUTS.search(text) is not None,
         restores=single and _restores(commands[0][0], text),
         returns=not firsts.isdisjoint(_RETURNING) or "" in firsts,
-        work=max((_work(words, body) for words, body in commands), default=Work.ADDS),
+        work=work,
+        leaves=work is Work.RUNS or any(_leaves(words, body) for words, body in commands),
         head=commands[0][0] if commands else (),
         creates=_match(_NEW_TABLE, text) if single and firsts == {"CREATE"} else "",
         changes=_match(_ON_TABLE, text) if single and lock.blocks and not _REFERENCES.search(text) else "",
@@ -216,6 +224,13 @@ def _work(words: Sequence[str], body: str) -> Work:
     if kind not in _PLAIN_OBJECTS or (kind in _FILLED and first == "CREATE" and _FROM_QUERY.search(body) is not None):
         return Work.RUNS
     return Work.ADDS if first == "CREATE" and "REPLACE" not in more[:2] else Work.CHANGES
+
+
+def _leaves(words: Sequence[str], body: str) -> bool:
+    """Tells whether a command that runs no code by itself may leave something in the session."""
+    if words[:1] in (("SET",), ("RESET",)):
+        return not set(words[1:2]) & set(_ONLY_IN_TRANSACTION)
+    return _TEMPORARY_SCHEMA.search(body) is not None or (words[:2] == ("ALTER", "TABLE") and _COMPUTES.search(body) is not None)
 
 
 def _is_divisible(text: str, outline: lexer.Outline) -> bool:
@@ -265,7 +280,7 @@ class StepReading:
         size: characters of all of them.
         pipelined: whether all can be sent through one pipeline.
         divided: whether a statement among them is sent as several messages.
-        sets, touches, ends: of any of them, see `Reading`.
+        sets, touches, ends, leaves: of any of them, see `Reading`.
         work: the most that any of them may do.
     """
 
@@ -278,6 +293,7 @@ class StepReading:
     touches: bool
     ends: bool
     work: Work
+    leaves: bool
 
 
 def of(step: plans.Step) -> StepReading:
@@ -297,6 +313,7 @@ def _of_step(step: plans.Step) -> StepReading:
         touches=any(item.touches for item in found),
         ends=any(item.ends for item in found),
         work=max((item.work for item in found), default=Work.ADDS),
+        leaves=any(item.leaves for item in found),
     )
 
 
