@@ -57,7 +57,7 @@ def deploy_environment(
         bundles: Per service the digest that its migration files must have (sha256 in hex). Services that are not listed are taken as they are.
         approval: Run id of the approve-release run that covers this release; only a protected environment needs one.
         image: The release's image: a tag that every service has, or a whole reference. Jobs run in it, its rollout is awaited. Empty awaits a newer one.
-        mode: As Kubernetes Jobs in the services' images, or inline by the worker. Empty takes Jobs where a cluster is configured and an image given.
+        mode: As Kubernetes Jobs, inline by the worker, or by syncs of Argo CD. Empty takes Jobs where a cluster is configured and an image given.
         backoff_limit: Further attempts of a step after a transient failure, as a Kubernetes Job's backoffLimit: 3 is 4 attempts, after 10, 20 and 40 s.
         active_deadline_seconds: Time for all attempts of a step together; after it no further one is started.
     """

@@ -40,7 +40,7 @@ def deploy_service(
         plan: The digest of the plan that may be applied, or what is left of it. Empty takes the plan as it is; a protected environment needs an approval.
         approval: Run id of the approve-release run that covers this release; only a protected environment needs one.
         image: The release's image: tag, digest, or whole reference. A Job runs in it and its rollout is awaited. Empty awaits a newer generation.
-        mode: As a Kubernetes Job in the service's image, or inline by the worker. Empty takes a Job where a cluster is configured and an image given.
+        mode: As a Kubernetes Job, inline by the worker, or by a sync of Argo CD. Empty takes a Job where a cluster is configured and an image given.
         backoff_limit: Further attempts of a step after a transient failure, as a Kubernetes Job's backoffLimit: 3 is 4 attempts, after 10, 20 and 40 s.
         active_deadline_seconds: Time for all attempts of a step together; after it no further one is started.
     """
@@ -122,6 +122,8 @@ def _migrate(
     task: Any = steps.run_migration
     if asked.mode is settings.Mode.JOB:
         task, given = steps.run_migration_job, {**given, "image": asked.image, "backoff_limit": asked.backoff_limit}
+    elif asked.mode is settings.Mode.ARGOCD:
+        task = steps.run_migration_sync
     try:
         migrated: MigrationOutcome = task.with_options(**policy)(target, url, found, **given)
         return migrated
@@ -158,11 +160,4 @@ def _versions(migrated: MigrationOutcome) -> str:
 
 def _chosen(mode: str, chosen: settings.Settings, target: Target, image: str) -> settings.Mode:
     """Returns the mode of step 3: the run's, else the settings', else a Job if there are a cluster and an image."""
-    asked = settings.Mode(mode) if mode else chosen.migration_mode(image if manifest.runnable(image) else "", target.kube_context)
-    if asked is settings.Mode.ARGOCD:
-        raise errors.UsageError(
-            'this flow can\'t run a migration as "argocd": it does not start syncs',
-            code="mode-unavailable",
-            hint="unset GREYLAG_MODE, or set it to job or inline",
-        )
-    return asked
+    return settings.Mode(mode) if mode else chosen.migration_mode(image if manifest.runnable(image) else "", target.kube_context)

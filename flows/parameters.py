@@ -71,5 +71,5 @@ Limit = Annotated[int, Field(ge=0, le=50)]
 
 Seconds = Annotated[float, Field(ge=0)]
 
-Mode = Literal["", "inline", "job"]
+Mode = Literal["", "inline", "job", "argocd"]
 """The mode of step 3; empty leaves it to the settings, else takes a Job if a cluster is configured and the image is known."""

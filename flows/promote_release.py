@@ -91,7 +91,7 @@ def promote_release(
         bundle: Release digest that the checkout must have (sha256 in hex). Empty takes the checkout as it is.
         approval_timeout_seconds: How long to wait for an approval. The run then ends as failed; starting it again finds an approval given later.
         image: The release's image: a tag that every service has, or a whole reference. Jobs run in it, its rollout is awaited. Empty awaits a newer one.
-        mode: As Kubernetes Jobs in the services' images, or inline by each worker. Empty takes Jobs where it has a cluster and an image is given.
+        mode: As Kubernetes Jobs, inline by each worker, or by syncs of Argo CD. Empty takes Jobs where it has a cluster and an image is given.
         backoff_limit: Further attempts of a step after a transient failure, as a Kubernetes Job's backoffLimit: 3 is 4 attempts, after 10, 20 and 40 s.
         active_deadline_seconds: Time for all attempts of a step together; after it no further one is started.
     """

@@ -66,6 +66,12 @@ class Settings(BaseSettings):
     """Seconds for which one attempt watches a rollout: Kubernetes' own progressDeadlineSeconds."""
     rollout_poll_seconds: Annotated[float, Field(gt=0)] = 3.0
 
+    argocd_token_file: Path | None = None
+    """A file with the token of Argo CD's account; read again for each run."""
+    argocd_token: SecretStr | None = Field(default=None, validation_alias=_either("ARGOCD_TOKEN", "ARGOCD_AUTH_TOKEN"))
+    argocd_ca_file: Path | None = None
+    argocd_timeout_seconds: Annotated[float, Field(gt=0)] = 30.0
+
     job_patience_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Seconds for which a Job's pod may lack an image, a Secret or a container before the run fails; five times as long for a node."""
 

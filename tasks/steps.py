@@ -8,6 +8,7 @@ from pydantic import SecretStr
 from migrator.planning import events
 from migrator.planning.plans import ACCEPT_NOTHING, Policy
 from tasks import commands, credentials, database_url, limits, migration, nodes, rollout, settings, verification
+from tasks.argocd import running as argocd
 from tasks.fleet.models import Target
 from tasks.job import running
 from tasks.outcomes import MigrationOutcome, PlanOutcome, RolloutOutcome, VerificationOutcome
@@ -127,6 +128,44 @@ def run_migration_job(
         return outcome
 
 
+@nodes.node("run migration")
+def run_migration_sync(
+    target: Target,
+    url: SecretStr,
+    found: credentials.Credentials,
+    bundle: str = "",
+    plan: str = "",
+    deadline: float | None = None,
+    watcher: credentials.LifetimeWatcher | None = None,
+) -> MigrationOutcome:
+    """Runs the migration by a sync of Argo CD (step 3). The Job of the application's chart makes the attempts; this task's own retries are for Argo CD's
+    API, for another operation at work and for a sync window.
+
+    `deadline` is for this attempt to see the sync's end; None takes the settings'. The worker's own credentials make the plan and ask the database.
+    """
+    logger = get_run_logger()
+    chosen = settings.load()
+
+    def tell(level: str, text: str) -> None:
+        getattr(logger, level)("%s", text)
+
+    with limits.held(target, chosen):
+        request = Request(
+            target,
+            url,
+            bundle,
+            plan,
+            env=migration.substitutions(target, found),
+            settings=chosen,
+            watcher=watcher,
+            run_id=nodes.run_id(),
+            deadline=nodes.remaining(chosen.active_deadline_seconds if deadline is None else deadline),
+        )
+        outcome = argocd.run(request, tell=tell)
+        _conclude(target, url, watcher, outcome)
+        return outcome
+
+
 def _conclude(target: Target, url: SecretStr, watcher: credentials.LifetimeWatcher | None, outcome: MigrationOutcome) -> None:
     """Logs what step 3 did, and runs the service's own commands after it."""
     logger = get_run_logger()
@@ -179,5 +218,6 @@ __all__ = [
     "plan_migration",
     "run_migration",
     "run_migration_job",
+    "run_migration_sync",
     "verify_tables",
 ]

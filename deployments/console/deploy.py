@@ -191,7 +191,7 @@ def _start(call: Call) -> int:
 
 
 RETRIES = (
-    Flag("mode", "string", "", "how the migration is run", choices=("", "inline", "job")),
+    Flag("mode", "string", "", "how the migration is run", choices=("", "inline", "job", "argocd")),
     Flag("backoff-limit", "integer", None, "retries after the first attempt of a step"),
     Flag("active-deadline-seconds", "number", None, "time for all attempts of a step together"),
 )

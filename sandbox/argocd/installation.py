@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -111,7 +112,7 @@ class ArgoCD:
 
         def has_token() -> bool:
             with contextlib.suppress(ApiRefused):  # the server hears of the account a moment after it was written
-                body = {"expiresIn": _TOKEN_SECONDS, "id": name}
+                body = {"expiresIn": _TOKEN_SECONDS, "id": secrets.token_hex(8)}
                 made.append(str(self.api.request("POST", f"account/{name}/token", body)["token"]))
             return bool(made)
 

@@ -21,6 +21,7 @@ from migrator.address import naming
 from tasks.credentials import sources
 from tasks.credentials.source import Keys, Source
 from tasks.credentials.sources import AnySource
+from tasks.fleet.argocd_section import ArgoCD
 from tasks.fleet.job_section import Job
 
 Engine = targets.Engine
@@ -138,6 +139,7 @@ class Environment(Model):
     parameters: Mapping[Engine, Mapping[str, str]] = {}
     preflight: tuple[Check, ...] = ()
     credentials: AnySource | None = None
+    argocd: ArgoCD = ArgoCD()
 
 
 class Service(Model):
@@ -161,6 +163,7 @@ class Service(Model):
     after_migrate: tuple[AfterMigrate, ...] = ()
     credentials: AnySource | None = None
     job: Job = Job()
+    argocd: ArgoCD = ArgoCD()
 
     @model_validator(mode="after")
     def _names(self) -> Service:
@@ -199,6 +202,7 @@ class Target(BaseModel):
     after_migrate: tuple[AfterMigrate, ...] = ()
     preflight: tuple[Check, ...] = ()
     job: Job = Job()
+    argocd: ArgoCD = ArgoCD()
     rules: house_rules.Settings = house_rules.NONE
 
     @property
@@ -235,6 +239,7 @@ class Fleet(Model):
     vault: VaultPaths = VaultPaths()
     credentials: AnySource = sources.VAULT
     job: Job = Job()
+    argocd: ArgoCD = ArgoCD()
     rules: Rules | None = None
     environments: Annotated[Mapping[Label, Environment], Field(min_length=1)]
     services: Annotated[Mapping[Label, Service], Field(min_length=1)]
@@ -349,6 +354,7 @@ class Fleet(Model):
             ),
             preflight=tuple(Check(run=tuple(_filled(word, words) for word in item.run)) for item in place.preflight),
             job=self.job.overridden(found.job).filled(lambda text: _filled(text, words)),
+            argocd=self.argocd.overridden(place.argocd).overridden(found.argocd).filled(lambda text: _filled(text, words)),
             rules=self.rules.settings if self.rules else house_rules.NONE,
         )
 

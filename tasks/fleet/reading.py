@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from migrator import errors
 from migrator.address import naming
-from tasks.fleet import job_section
+from tasks.fleet import argocd_section, job_section
 from tasks.fleet.job_section import Job
 from tasks.fleet.models import Fleet, words_of
 
@@ -31,8 +31,9 @@ TEMPLATE_WORDS: dict[KeyPath, set[str]] = {
     ("work_pool",): {"environment"},
     ("vault", "path"): {"environment", "service", "store"},
     **{("job", name): set(job_section.WORDS) for name in job_section.TEMPLATES},
+    **{("argocd", name): set(argocd_section.WORDS) for name in argocd_section.TEMPLATES},
 }
-"""The words that may stand in braces, per template; a service's section is known by its last two keys."""
+"""The words that may stand in braces, per template; a service's or an environment's section is known by its last two keys."""
 
 SERVICE_WORDS = {"environment", "service", "store"}
 """The words that may stand in braces of a source of credentials."""
@@ -213,6 +214,11 @@ def _unknown_words(fleet: Fleet) -> Iterator[tuple[KeyPath, str, str]]:
     templates: dict[KeyPath, str] = {("namespace",): fleet.namespace, ("work_pool",): fleet.work_pool, ("vault", "path"): fleet.vault.path}
     sections: dict[KeyPath, Job] = {("job",): fleet.job, **{("services", name, "job"): item.job for name, item in fleet.services.items()}}
     templates |= {(*place, name): getattr(section, name) for place, section in sections.items() for name in job_section.TEMPLATES}
+    for floor, items in (("environments", fleet.environments), ("services", fleet.services)):
+        templates |= {
+            (floor, name, "argocd", key): getattr(item.argocd, key) for name, item in items.items() for key in argocd_section.TEMPLATES
+        }
+    templates |= {("argocd", key): getattr(fleet.argocd, key) for key in argocd_section.TEMPLATES}
     for place, template in templates.items():
         allowed = TEMPLATE_WORDS[place if place in TEMPLATE_WORDS else place[-2:]]
         for word in sorted(words_of(template) - allowed):

@@ -21,6 +21,7 @@ from sandbox.databases.postgres import PostgresServer
 from sandbox.vault import openbao_server
 from tasks.fleet.models import Engine
 from tests import needs
+from tests.cluster.argocd_stage import ArgoStage
 from tests.cluster.fleet_stage import FleetStage, become
 from tests.cluster.job_stage import EVENTS, USERS, JobStage
 from tests.cluster.workloads import Namespace
@@ -116,3 +117,12 @@ def worker(fleet_stage: FleetStage, monkeypatch: pytest.MonkeyPatch) -> FleetSta
     """The stage, with this process as dev's worker until `become` makes it another's."""
     become(monkeypatch, fleet_stage, "dev")
     return fleet_stage
+
+
+@pytest.fixture
+def argo_stage(stage: JobStage, argocd: installation.ArgoCD, repository: Repository) -> Iterator[ArgoStage]:
+    """A service on PostgreSQL whose migration is a hook of an application; its account may get and sync that application, and nothing else."""
+    made = ArgoStage(stage, argocd, repository)
+    made.create()
+    yield made
+    argocd.delete_application(made.name)

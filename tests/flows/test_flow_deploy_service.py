@@ -288,13 +288,14 @@ def test_bad_flow_the_files_must_be_the_given_bundle(stage: Stage, prefect_serve
     assert stage.versions("auth-service", "dev") == []
 
 
-def test_bad_flow_a_way_to_migrate_that_does_not_exist_here_is_refused(
+def test_bad_flow_a_sync_without_argo_cd_in_the_fleet_is_refused(
     stage: Stage, prefect_server: PrefectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GREYLAG_MODE", "argocd")
     state = deploy()
     assert state.is_failed()
-    assert "[mode-unavailable]" in (state.message or "")
+    assert "[no-argocd]" in (state.message or "")
+    assert stage.versions("auth-service", "dev") == []
 
 
 def test_good_flow_the_limit_of_the_database_exists_after_the_first_run(stage: Stage, prefect_server: PrefectServer) -> None:

@@ -132,6 +132,45 @@ def test_commands_after_a_migration_are_those_of_the_environment_with_words_fill
     assert found.target("auth-service", "prod").after_migrate == ()
 
 
+def test_argo_cds_settings_are_the_services_else_its_environments_else_the_fleets() -> None:
+    text = SMALL.replace("vault:", "argocd: {server: 'https://{environment}.argocd.example/', prune: true}\nvault:")
+    text = text.replace("protected: true", "protected: true, argocd: {server: 'https://prod.example', sync: follow}")
+    text = text.replace("database: orders_db", "database: orders_db\n    argocd: {application: 'shop-{environment}', project: shop}")
+    found = parsed(text)
+    orders, reports = found.target("orders", "prod").argocd, found.target("reports", "dev").argocd
+    assert (orders.server, orders.application, orders.project, orders.sync, orders.prune) == (
+        "https://prod.example",
+        "shop-prod",
+        "shop",
+        "follow",
+        True,
+    )
+    assert (reports.server, reports.application, reports.project, reports.sync) == (
+        "https://dev.argocd.example",
+        "reports-dev",
+        "default",
+        "start",
+    )
+    assert parsed(SMALL).target("orders", "dev").argocd.server == ""
+
+
+@pytest.mark.parametrize(
+    ("section", "part"),
+    [
+        ("{sever: x}", 'did you mean "server"?'),
+        ("{server: argocd.example}", "https://"),
+        ("{server: 'https://user:word@argocd.example'}", "no user, password"),
+        ("{sync: never}", "start"),
+        ("{application: '{store}'}", "{environment}, {service}"),
+    ],
+)
+def test_bad_flow_a_mistake_in_argo_cds_settings_is_named_with_its_line(section: str, part: str) -> None:
+    text = SMALL.replace("dev: {suffix: _dev}", f"dev:\n    suffix: _dev\n    argocd: {section}")
+    error = refused(text)
+    assert part in f"{error.message} {error.hint}"
+    assert error.where is not None and error.where.line == line_of(text, "argocd:")
+
+
 def test_a_service_overrides_the_parameters_of_its_environment() -> None:
     text = SMALL.replace("dev: {suffix: _dev}", "dev: {suffix: _dev, parameters: {postgres: {sslmode: disable, connect_timeout: '3'}}}")
     text = text.replace("migrations: orders/sql", "migrations: orders/sql\n    parameters: {sslmode: require}")
