@@ -129,7 +129,7 @@ def _copy(target: Path) -> None:
         source = _ROOT / name
         if source.exists():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target / name)
+            shutil.copy2(source, target / name, follow_symlinks=False)
 
 
 def _passes(checkout: Path, tests: tuple[str, ...]) -> bool:
