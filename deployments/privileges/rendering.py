@@ -66,7 +66,8 @@ def postgres(targets: Sequence[Target]) -> str:
 
 def clickhouse(targets: Sequence[Target]) -> str:
     """Returns the grants of each ClickHouse database, as input for `clickhouse client --multiquery`; each user must exist."""
-    return "\n".join(_filled("clickhouse/migrator.sql", words(target)) for target in targets if target.engine is Engine.CLICKHOUSE)
+    found = [target for target in targets if target.engine is Engine.CLICKHOUSE]
+    return "\n".join(_filled(f"clickhouse/{name}.sql", words(target)) for name in ("migrator", "application") for target in found)
 
 
 PARTS: Mapping[str, Callable[[Sequence[Target]], str]] = {

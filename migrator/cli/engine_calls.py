@@ -74,8 +74,14 @@ class EngineCall(Call):
             )
         return found
 
-    def open(self) -> databases.Database:
-        """Connects. Raises as `databases.open_database`; NotFound (`wrong-database`) where another database is asked for."""
+    def open(self, connect_timeout: float = 0.0) -> databases.Database:
+        """Connects. Raises as `databases.open_database`; NotFound (`wrong-database`) where another database is asked for.
+
+        Args:
+            connect_timeout: seconds; 0 takes the usual ones.
+        """
+        from dataclasses import replace
+
         from migrator import databases
 
         seconds = self.values.seconds
@@ -91,6 +97,8 @@ class EngineCall(Call):
             locks=locks,
             owner_role=self.values.string("role") or self.invocation.owner_role,
         )
+        if connect_timeout:
+            options = replace(options, connect_timeout=connect_timeout)
         self.run_id = options.run_id
         database = databases.open_database(self.invocation.driver, self.invocation.dbstring, options)
         expected = self.values.string("expected-database")

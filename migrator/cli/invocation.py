@@ -129,7 +129,8 @@ def resolve(values: Values, environ: Mapping[str, str]) -> Iterable[Invocation]:
     apply_environment(values, environ)
     at = target_word(words)
     if words and words[0] in verbs.ALL and verbs.ALL[words[0]].standalone and at is None:
-        return [_invocation(verbs.ALL[words[0]], words[1:], values, environ)]
+        known = {name.lower(): configured(environ, name) for name in ("DRIVER", "DBSTRING")} if words[0] == "env" else {}
+        return [_invocation(verbs.ALL[words[0]], words[1:], values, environ, **known)]
     if at is not None:
         return _targets(words[at], words[:at] + words[at + 1 :], values, environ)
     if len(words) > 2 and words[0] in verbs.ALL and words[1] in verbs.DRIVERS:  # verb first, as with @targets
@@ -280,7 +281,7 @@ def _targets(expression: str, words: list[str], values: Values, environ: Mapping
             else "greylag -h lists the commands"
         )
         raise errors.UsageError(f'"{words[0]}": no such command', code="unknown-command", hint=first)
-    if verb.standalone:
+    if verb.standalone and verb.name != "env":
         yield from _places(verb, expression, words[1:], values, environ)
         return
     none = True

@@ -1,4 +1,4 @@
-"""The verbs that tell what is there and change nothing: `status`, `version`, `history`, `verify`, and `env`, which looks at no database.
+"""The verbs that tell what is there and change nothing: `status`, `version`, `history`, `verify`, and `env`.
 
 A database without goose's table keeps being one. For `@environment/service`, `verify` is the recipe's whole verification section: the migration Job
 and its logs, the workload, the status, the tables.
@@ -10,11 +10,11 @@ import os
 
 from migrator import standing
 from migrator.address import redaction
-from migrator.cli import output, text
+from migrator.cli import output, text, verbs
 from migrator.cli.engine_calls import EngineCall
 from migrator.cli.go_flags import TRUE
 from migrator.cli.invocation import configured
-from migrator.errors import ExitCode
+from migrator.errors import ExitCode, GreylagError
 from migrator.goose import durations, goquote
 from migrator.planning import contradictions, journal, selection
 from migrator.planning.files import MigrationSet
@@ -120,13 +120,19 @@ def verify(call: EngineCall) -> int:
     return 0
 
 
+_ENV_SECONDS = 2.0
+"""For connecting: `env` is asked for settings, and a database that can't be reached is no reason to wait."""
+
+
 def env(call: EngineCall) -> int:
-    """Prints the settings in effect as goose does; an address is shown without its password."""
+    """Prints the settings in effect as goose does, and warns where others than its owner may write the history. An address is shown without its password;
+    for a target, driver, address and directory are the target's. A database that can't be reached, or asked, is told and changes nothing."""
+    item = call.invocation
     color = os.environ.get("NO_COLOR", "false") in TRUE
     shown = {
-        "GOOSE_DRIVER": configured(os.environ, "DRIVER"),
-        "GOOSE_DBSTRING": redaction.redact(configured(os.environ, "DBSTRING")),
-        "GOOSE_MIGRATION_DIR": configured(os.environ, "MIGRATION_DIR") or ".",
+        "GOOSE_DRIVER": item.driver,
+        "GOOSE_DBSTRING": redaction.redact(item.dbstring),
+        "GOOSE_MIGRATION_DIR": item.directory if item.label else configured(os.environ, "MIGRATION_DIR") or ".",
         "GOOSE_TABLE": configured(os.environ, "TABLE"),
         "NO_COLOR": "true" if color else "false",
     }
@@ -134,7 +140,21 @@ def env(call: EngineCall) -> int:
     if not call.json:
         for name, value in shown.items():
             output.out(f"{name}={goquote.quote(value)}\n")
+    if item.dbstring and item.driver in verbs.DRIVERS:
+        _warn_of_writers(call)
     return 0
+
+
+def _warn_of_writers(call: EngineCall) -> None:
+    try:
+        with call.open(connect_timeout=_ENV_SECONDS) as database:
+            writers = database.read_writers()
+    except GreylagError as error:
+        call.own(f"who may write the history is not known: {redaction.redact(error.message, tuple(call.secrets()))} [{error.code}]")
+        return
+    call.document["writers"] = [{"name": item.name, "may": item.may, "remedy": item.remedy} for item in writers]
+    for item in writers:
+        call.own(f"warning: {item.name} may write the history: {item.may} [history-writable]\nhint: {item.remedy}")
 
 
 def _show(call: EngineCall, history: History, migrations: MigrationSet) -> dict[str, object]:

@@ -14,7 +14,7 @@ from migrator.address import addresses
 from migrator.clickhouse import failures, session
 from migrator.clickhouse import history as tables
 from migrator.clickhouse.lock import LEASE, Cell, ColumnName, MigrationLock, Times, label, prefix_of, short
-from migrator.engines import Finding, Options, RestorePoint, SchemaCheck
+from migrator.engines import Finding, Options, RestorePoint, SchemaCheck, Writer
 from migrator.goose import durations
 from migrator.planning import events, history, journal
 
@@ -242,6 +242,15 @@ class ClickHouseDatabase:
     def record_schema(self) -> str:
         """Does nothing: beside the journal nothing is recorded."""
         return ""
+
+    def read_writers(self) -> tuple[Writer, ...]:
+        """Returns who may write the tables beside this user and the administrators."""
+        from migrator.clickhouse import grants
+
+        with _doing("to read who may write the history"):
+            if self._where.name not in tables.existing(self._session, self._where):
+                return ()
+            return grants.read(self._session, self._where)
 
     def read_down_text(self, version: int) -> bytes | None:
         """Returns the recorded file of an applied version."""

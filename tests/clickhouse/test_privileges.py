@@ -63,7 +63,7 @@ class Account:
 def granted(target: Target, without: str = "") -> User:
     """The target's migrator with the printed grants, but the one."""
     words = rendering.words(target)
-    lines = [line for line in rendering.clickhouse([target]).splitlines() if line.startswith("GRANT ")]
+    lines = [line for line in rendering.clickhouse([target]).splitlines() if line.endswith(f" TO `{words['migrator']}`;")]
     kept = [line for rule, line in zip(RULES, lines, strict=True) if rule != without]
     return User(words["migrator"], PASSWORD, grants=tuple(line.partition(" TO ")[0] for line in kept))
 

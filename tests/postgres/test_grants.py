@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,9 @@ import pytest
 from psycopg import sql
 
 from deployments.privileges import rendering
+from migrator import cli
 from sandbox.databases.postgres import PostgresServer
+from tests.conftest import AWKWARD_PASSWORD
 from tests.postgres.conftest import Playground
 
 TABLES = ("goose_db_version", "greylag_migration", "greylag_journal", "greylag_fact")
@@ -173,3 +176,43 @@ def test_nobody_is_told_who_may_become_the_owner_and_nobody_where_no_history_is(
     postgres_server.execute(f'GRANT "{owner}" TO {application}')
     with playground.open() as database:
         assert database.read_writers() == ()
+
+
+def test_env_warns_of_writers_and_shows_no_password(
+    playground: Playground, application: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_two(playground)
+    playground.run()
+    playground.sql(f"GRANT UPDATE ON greylag_migration TO {application}")
+    monkeypatch.setenv("GOOSE_DRIVER", "postgres")
+    monkeypatch.setenv("GOOSE_DBSTRING", playground.url)
+    assert cli.main(["env"]) == 0
+    told = capsys.readouterr()
+    assert told.err.splitlines() == [
+        f"greylag: warning: {application} may write the history: UPDATE on greylag_migration [history-writable]",
+        f"greylag: hint: REVOKE UPDATE ON TABLE public.greylag_migration FROM {application} CASCADE",
+    ]
+    assert AWKWARD_PASSWORD not in told.out and ":***@" in told.out
+    assert cli.main(["env", "-json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [item["name"] for item in document["writers"]] == [application]
+
+
+@pytest.mark.parametrize(
+    ("driver", "dbstring", "said"),
+    [
+        ("postgres", "postgres://u:s3cretWord@127.0.0.1:1/db", "is not known"),
+        ("clickhouse", "http://u:s3cretWord@127.0.0.1:1/db", "is not known"),
+        ("postgres", "", ""),
+        ("mysql", "u:s3cretWord@tcp(h)/db", ""),
+    ],
+)
+def test_bad_flow_env_prints_its_settings_where_no_database_can_be_asked(
+    driver: str, dbstring: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GOOSE_DRIVER", driver)
+    monkeypatch.setenv("GOOSE_DBSTRING", dbstring)
+    assert cli.main(["env"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith(f'GOOSE_DRIVER="{driver}"\n') and "s3cretWord" not in told.err
+    assert (said in told.err) if said else not told.err
