@@ -263,6 +263,7 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
         "unproven": "another tool applied a version, so no checksum is recorded",
         "after-migrate-failed": "a command of `codegen` failed",
         "down-incomplete": "`test` found a Down that does not take back what its Up did",
+        "chain-broken": "a link between fleet.yaml and the running workload is broken",
         "migration-job-failed": "the database is as it should be, but the newest migration Job has failed",
         "argocd-hollow": "a sync succeeded that did not migrate: a dry run, a selective one, or one without the migration's hook",
         "argocd-not-migrated": "a sync and its hook succeeded, and the database still lacks migrations",

@@ -104,12 +104,12 @@ DEFECTS = (
         ("tests/flows/test_flow_approvals.py",),
     ),
     Defect(
-        "lease-without-end",
+        "takeover-before-the-fence",
         "two runs change one ClickHouse database at once after a pause",
         "migrator/clickhouse/lock.py",
-        "return max(1, round(self.lease * 2 / 3))",
-        "return max(1, round(self.lease * 20))",
-        ("tests/clickhouse/test_locking.py",),
+        "return 2 * self.fence + _PUNCTUALITY",
+        "return 0.0",
+        ("tests/unit/test_clickhouse_shapes.py", "tests/clickhouse/test_locking.py"),
     ),
     Defect(
         "shown-secret",

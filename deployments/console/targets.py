@@ -112,7 +112,7 @@ def _located(target: fleet.Target, found: Credentials) -> Located:
 
 
 def _observed(target: fleet.Target) -> Observation:
-    from deployments.console import observation
+    from deployments.doctor import observation
 
     return observation.observe(target)
 

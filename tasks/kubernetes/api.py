@@ -21,6 +21,7 @@ Answer = TypeVar("Answer")
 IN_CLUSTER = "in-cluster"
 """The kube context that means the pod's own service account."""
 
+EXTERNAL_SECRETS = ("external-secrets.io", "v1")
 ROLLOUTS = ("argoproj.io", "v1alpha1")
 """Group and version of Argo Rollouts' objects; the only version there has been."""
 
@@ -151,6 +152,13 @@ class Api:
             response.close()
 
     # --- how it is asked ---------------------------------------------------------------------------------------------------------
+
+    def external_secret(self, namespace: str, name: str) -> Json | None:
+        """Returns an ExternalSecret; None when there is none, or the cluster has no External Secrets."""
+        return self._one(self._external_secret, namespace, name, "ExternalSecret")
+
+    def _external_secret(self, name: str, namespace: str, **options: Any) -> Any:
+        return self._custom.get_namespaced_custom_object(*EXTERNAL_SECRETS, namespace, "externalsecrets", name, **options)
 
     def _rollout(self, name: str, namespace: str, **options: Any) -> Any:
         return self._custom.get_namespaced_custom_object(*ROLLOUTS, namespace, "rollouts", name, **options)

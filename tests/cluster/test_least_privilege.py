@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments.console import observation
+from deployments.doctor import observation
 from deployments.privileges import rendering
 from migrator import errors
 from sandbox.cluster.api import Api, ApiRefused, Login, Object

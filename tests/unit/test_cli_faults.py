@@ -69,7 +69,13 @@ LEAKS = (
 )
 
 
-WORDS = {"approve": ["prod"], "chart": ["values", "@/shop"], "codegen": ["@/shop"], "privileges": ["vault", "@dev"]}
+WORDS = {
+    "approve": ["prod"],
+    "chart": ["values", "@/shop"],
+    "codegen": ["@/shop"],
+    "doctor": ["@dev/shop"],
+    "privileges": ["vault", "@dev"],
+}
 """What a verb needs to be called at all."""
 
 

@@ -123,6 +123,7 @@ def test_a_bad_fleet_file_is_told_with_its_line(
         (["approve", "dev", "-reason", "x"], 2),
         (["privileges", "postgres", "@nowhere"], 2),
         (["chart", "values", "@nowhere"], 2),
+        (["doctor", "@nowhere"], 2),
         (["fleet", "-nope"], 2),
     ],
 )

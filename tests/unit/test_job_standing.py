@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deployments.console import observation
+from deployments.doctor import observation
 from migrator import errors
 from tasks import fleet, redaction
 from tasks.fleet.models import WorkloadKind

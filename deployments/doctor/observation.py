@@ -52,7 +52,7 @@ def observe(target: Target) -> Observation:
 
 def look(target: Target, cluster: Cluster) -> Observation:
     """Looks at the Job, then at the workload. The first problem counts."""
-    found = [_guarded(part, target, cluster) for part in (_job, _workload)]
+    found = [_guarded(part, target, cluster) for part in (job, workload)]
     problems = [item.problem for item in found if item.problem is not None]
     return Observation(
         tuple(redaction.clean(line) for item in found for line in item.lines),
@@ -73,19 +73,20 @@ def _untold(error: errors.GreylagError) -> Observation:
     return Observation((error.describe(),), {}, error)
 
 
-def _job(target: Target, cluster: Cluster) -> Observation:
-    job = standing.newest(cluster.jobs(target.namespace), target)
-    if job is None:
+def job(target: Target, cluster: Cluster) -> Observation:
+    """Looks at the newest migration Job and the last words of its pods. Raises what the cluster refuses."""
+    newest = standing.newest(cluster.jobs(target.namespace), target)
+    if newest is None:
         return Observation((f"no migration Job of {target.service} in {target.namespace}",), {"job": None})
-    name, state = job["metadata"]["name"], standing.state(job)
-    lines = [f"job {target.namespace}/{name}: {standing.ended(job)}"]
+    name, state = newest["metadata"]["name"], standing.state(newest)
+    lines = [f"job {target.namespace}/{name}: {standing.ended(newest)}"]
     told = []
     pods = cluster.pods(target.namespace, f"batch.kubernetes.io/job-name={name}")
-    for pod in standing.pods_of(job, pods)[-MOST_PODS:]:
+    for pod in standing.pods_of(newest, pods)[-MOST_PODS:]:
         said = _last_words(target, cluster, pod)
         lines += [f"pod {pod['metadata']['name']}: {standing.pod_ended(pod)}", *(f"  | {line}" for line in said)]
         told.append({"name": pod["metadata"]["name"], "state": standing.pod_ended(pod), "log": [redaction.clean(line) for line in said]})
-    document = {"name": name, "namespace": target.namespace, "state": str(state), "ended": standing.ended(job), "pods": told}
+    document = {"name": name, "namespace": target.namespace, "state": str(state), "ended": standing.ended(newest), "pods": told}
     return Observation(tuple(lines), {"job": document}, _verdict(target, name, state))
 
 
@@ -114,12 +115,13 @@ def _verdict(target: Target, name: str, state: JobState) -> errors.GreylagError 
     return None
 
 
-def _workload(target: Target, cluster: Cluster) -> Observation:
+def workload(target: Target, cluster: Cluster) -> Observation:
+    """Looks at the workload. Raises what the cluster refuses."""
     kind, name = target.workload.kind, target.workload.name
     place = f"{kind} {target.namespace}/{name}"
-    workload = cluster.workload(kind, target.namespace, name)
-    if workload is None:
+    found_workload = cluster.workload(kind, target.namespace, name)
+    if found_workload is None:
         return Observation((f"{place} does not exist",), {"workload": None})
-    found = statuses.status(kind, workload)
+    found = statuses.status(kind, found_workload)
     document = {"kind": str(kind), "name": name, "state": found.progress.name.lower(), "reason": found.reason}
     return Observation((f"{place}: {found.progress.value}: {found.reason}",), {"workload": document})
