@@ -119,7 +119,8 @@ class Policy(Section):
     """The whole file.
 
     Attributes:
-        environment: the protected environment that this worker serves.
+        environment: the environment that this worker serves. protected: whether it is entered through an approval, whatever fleet.yaml says; a worker that
+            only has a key of its own, to prove what it holds, says `false`.
         approvers: per person the names under which allowed_signers or a token knows them; who isn't listed approves nothing. Persons are counted, not names
             or keys.
         minimum: how many persons have to approve. not_promoter: whether the one who promoted counts among them.
@@ -130,6 +131,7 @@ class Policy(Section):
     """
 
     environment: str
+    protected: bool = True
     verifier: Verifier = Verifier.CLAIM
     minimum: Annotated[int, Field(ge=1, le=20)] = 1
     not_promoter: bool = False

@@ -6,7 +6,7 @@ people or by an identity provider; what a run asks for besides is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -43,14 +43,18 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Accepted:
-    """Approvals that are enough: the document, and who gave them."""
+    """Approvals that are enough: the document, and whose they are. (An ssh signature is named by its text's digest, as a token is.)"""
 
     approval: Approval
-    persons: tuple[str, ...]
-    shown: tuple[str, ...]
+    identities: tuple[oidc.Identity, ...]
+
+    @property
+    def persons(self) -> tuple[str, ...]:
+        """The persons who count."""
+        return tuple(item.person for item in self.identities)
 
     def __str__(self) -> str:
-        return ", ".join(self.shown)
+        return ", ".join(item.shown for item in self.identities)
 
 
 Received = Callable[[Approval, str], oidc.Identity | None]
@@ -89,7 +93,7 @@ def accepted(
     persons = _counted(approval, given, policy)
     if len(persons) < policy.minimum:
         raise _too_few(persons, given, reasons, policy)
-    return Accepted(approval, tuple(persons), tuple(given[name] for name in persons))
+    return Accepted(approval, tuple(given[name] for name in persons))
 
 
 def require_own(approval: Approval, envelopes: Iterable[Envelope], policy: Policy, settings: Settings) -> None:
@@ -167,9 +171,9 @@ def seconds(value: float) -> str:
 
 def _persons(
     approval: Approval, envelopes: Sequence[Envelope], policy: Policy, now: datetime, received: Received
-) -> tuple[dict[str, str], list[errors.GreylagError]]:
-    """Returns the persons whose signatures are valid, each with words for people, and why the other signatures are not."""
-    given: dict[str, str] = {}
+) -> tuple[dict[str, oidc.Identity], list[errors.GreylagError]]:
+    """Returns the persons whose signatures are valid, each with what it proves, and why the other signatures are not."""
+    given: dict[str, oidc.Identity] = {}
     reasons: list[errors.GreylagError] = []
     for item in envelopes:
         if not item.signature:
@@ -177,16 +181,16 @@ def _persons(
         try:
             if policy.verifier is Verifier.OIDC:
                 identity = received(approval, oidc.fingerprint(item.signature)) or oidc.verify(item.signature, approval, policy, now)
-                given[identity.person] = identity.shown
+                given[identity.person] = identity
             else:
                 person = ssh.person(ssh.verify(approval.signed, item.signature, ssh.APPROVAL, policy), policy)
-                given[person] = f"{person} (ssh)"
+                given[person] = oidc.Identity(person, f"{person} (ssh)", oidc.fingerprint(item.signature))
         except errors.PlanRefused as error:
             reasons.append(error)
     return given, reasons
 
 
-def _counted(approval: Approval, given: Mapping[str, str], policy: Policy) -> list[str]:
+def _counted(approval: Approval, given: Mapping[str, oidc.Identity], policy: Policy) -> list[str]:
     if not policy.not_promoter:
         return sorted(given)
     if not approval.promoter:
@@ -204,7 +208,7 @@ def _counted(approval: Approval, given: Mapping[str, str], policy: Policy) -> li
 
 
 def _too_few(
-    persons: Sequence[str], given: Mapping[str, str], reasons: Sequence[errors.GreylagError], policy: Policy
+    persons: Sequence[str], given: Mapping[str, oidc.Identity], reasons: Sequence[errors.GreylagError], policy: Policy
 ) -> errors.GreylagError:
     if not given and reasons:
         return reasons[0]
@@ -222,10 +226,10 @@ def _too_few(
     )
 
 
-def promoter(envelope: Envelope, policy: Policy, until: str, bundle: str) -> tuple[str, str]:
+def promoter(envelope: Envelope, policy: Policy, until: Collection[str], bundle: str) -> tuple[str, str]:
     """Returns who promoted, and the digest of the signed promotion. Raises PlanRefused (`approval-signature`, `approval-revoked`, `bad-document`)."""
     promotion = Promotion.read(envelope.document)
-    if (promotion.until, promotion.bundle) != (until, bundle):
+    if promotion.until not in until or promotion.bundle != bundle:
         raise errors.PlanRefused(
             f"the signed promotion is for bundle {promotion.bundle[:12]} until {promotion.until}", code="bad-document", hint="promote again"
         )

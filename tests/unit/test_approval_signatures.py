@@ -168,7 +168,7 @@ def promoted(stage: Stage, name: str, bundle: str = BUNDLE) -> Envelope:
 
 def test_bad_flow_the_promoter_does_not_approve_by_any_of_their_keys(stage: Stage) -> None:
     rules = stage.policy(not_promoter=True)
-    person, digest = verifying.promoter(promoted(stage, "ada"), rules, "prod", BUNDLE)
+    person, digest = verifying.promoter(promoted(stage, "ada"), rules, ["prod"], BUNDLE)
     assert person == "ada"
     approval = stage.approval(rules, promoter=person, promotion=digest)
     error = refused("approval-promoter", lambda: accepted(stage.signed(approval, rules, ["ada-laptop"]), rules))
@@ -183,11 +183,11 @@ def test_bad_flow_without_a_signed_promotion_nobody_can_tell_who_promoted(stage:
 
 def test_bad_flow_an_approvals_signature_is_no_promotion_and_a_promotion_is_for_its_bundle(stage: Stage) -> None:
     rules = stage.policy(not_promoter=True)
-    refused("bad-document", lambda: verifying.promoter(promoted(stage, "ada", "c" * 64), rules, "prod", BUNDLE))
-    refused("approval-signature", lambda: verifying.promoter(promoted(stage, "eve"), rules, "prod", BUNDLE))
+    refused("bad-document", lambda: verifying.promoter(promoted(stage, "ada", "c" * 64), rules, ["prod"], BUNDLE))
+    refused("approval-signature", lambda: verifying.promoter(promoted(stage, "eve"), rules, ["prod"], BUNDLE))
     document = Promotion(id=documents.nonce(), until="prod", made=documents.moment(NOW), bundle=BUNDLE)
     wrong = Envelope(document=document.canonical, signature=ssh.sign(document.signed, stage.place / "ada", ssh.APPROVAL))
-    refused("approval-signature", lambda: verifying.promoter(wrong, rules, "prod", BUNDLE))
+    refused("approval-signature", lambda: verifying.promoter(wrong, rules, ["prod"], BUNDLE))
 
 
 def test_an_envelope_is_one_line_and_comes_back_whole(stage: Stage) -> None:
