@@ -58,7 +58,7 @@ class Gate:
 
     @property
     def note(self) -> str:
-        """What every run of a protected environment says about its approvals; empty where they are signed or not needed."""
+        """Returns what every run of a protected environment says about its approvals; empty where they are signed or not needed."""
         if not self.protected or self.signed:
             return ""
         return policy.UNWRITTEN if self.policy is None else "approvals are claims here, by the worker's policy (verifier: claim)"

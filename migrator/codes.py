@@ -198,7 +198,6 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
         "key-unknown": "a worker's key is not in the policy",
         "key-revoked": "a worker's key is revoked in the policy",
         "image-refused": "the image is from another repository than is allowed in this environment",
-        "command-refused": "the policy does not let a command of fleet.yaml run",
         "bad-document": "what should be a signed document is none, or shows other SQL than was signed",
         "approval-used": "the approval has been used up in this database: its plan was applied",
         "approval-unsigned": "the policy asks for signatures, and there are none",
