@@ -185,6 +185,21 @@ def run(request: Request, listener: events.Listener = events.ignore) -> Migratio
     return _outcome(target, legs, current)
 
 
+def note_approval(request: Request) -> None:
+    """Notes in the database that the request's approval is begun, or used where nothing is left of its plan: for a migration that somebody else applies.
+
+    Raises PlanRefused (`approval-used`, `proof-expired`, and as `prepare`).
+    """
+    if request.approval is None:
+        return
+    migrations, way = load_bundle(request.target, request.bundle), request.access()
+    with way.watched(), opened(request.target, way.url(), request.settings, request.run_id) as database:
+        _require_identity(request, database)
+        with database.lock(events.ignore):
+            made = _plan(request.target, migrations, database.ensure_history(), request.env, request.policy)
+            database.begin_approval(request.approval, made.steps)
+
+
 def _before_a_change(
     target: Target, plan: Plan, database: databases.Database, listener: events.Listener, run_id: str, limit: float | None
 ) -> None:

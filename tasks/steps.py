@@ -147,11 +147,14 @@ def run_migration_sync(
     plan: str = "",
     deadline: float | None = None,
     watcher: credentials.LifetimeWatcher | None = None,
+    approval: Approval | None = None,
+    database: str = "",
 ) -> MigrationOutcome:
     """Runs the migration by a sync of Argo CD (step 3). The Job of the application's chart makes the attempts; this task's own retries are for Argo CD's
     API, for another operation at work and for a sync window.
 
-    `deadline` is for this attempt to see the sync's end; None takes the settings'. The worker's own credentials make the plan and ask the database.
+    `deadline` is for this attempt to see the sync's end; None takes the settings'. The worker's own credentials make the plan and ask the database,
+    and note there that `approval` is begun, and used once nothing is left: the chart's Job knows nothing of it.
     """
     logger = get_run_logger()
     chosen = settings.load()
@@ -165,13 +168,17 @@ def run_migration_sync(
             url,
             bundle,
             plan,
+            approval,
+            database,
             env=migration.substitutions(target, found),
             settings=chosen,
             watcher=watcher,
             run_id=nodes.run_id(),
             deadline=nodes.remaining(chosen.active_deadline_seconds if deadline is None else deadline),
         )
+        migration.note_approval(request)
         outcome = argocd.run(request, tell=tell)
+        migration.note_approval(request)
         _conclude(target, url, watcher, outcome)
         return outcome
 

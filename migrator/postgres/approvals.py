@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from migrator.planning import approvals
 from migrator.planning.approvals import Approval, State
-from migrator.postgres import failures
+from migrator.postgres import failures, grants
 from migrator.postgres.history_tables import HistoryTables
 from migrator.postgres.pipelines import message
 from migrator.postgres.session import Session
@@ -24,28 +24,14 @@ _CREATE = """CREATE TABLE IF NOT EXISTS {table} (
   PRIMARY KEY (approval, version)
 )"""
 
-_REVOKE = """DO $greylag$ DECLARE one record; BEGIN
-FOR one IN SELECT DISTINCT acl.grantee FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS acl
-  WHERE c.oid = {literal}::pg_catalog.regclass AND acl.grantee <> c.relowner
-LOOP EXECUTE pg_catalog.format('REVOKE ALL ON TABLE %s FROM %s', {literal},
-  CASE one.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(one.grantee)) END);
-END LOOP; END $greylag$"""
-
 
 def begin(session: Session, where: HistoryTables, approval: Approval, versions: Sequence[int], run_id: str) -> None:
     """Notes that the approval is begun, before the first statement; the caller holds the lock. Raises PlanRefused (`approval-used`)."""
     table = where.approvals
-    literal = "'" + table.replace("'", "''") + "'"
     try:
         if session.query("SELECT pg_catalog.to_regclass($1)", table)[0][0] is None:
-            session.batch(
-                [
-                    message("BEGIN"),
-                    message(_CREATE.format(table=table)),
-                    message(_REVOKE.format(literal=literal)),
-                    message("COMMIT"),
-                ]
-            )
+            made = session.batch([message("BEGIN"), message(_CREATE.format(table=table)), grants.revocations([table])])[-1]
+            session.batch([*(message(text or "") for (text,) in made), message("COMMIT")])
         if approvals.may_go_on(approval, _read(session, table, approval), versions):
             return
         session.batch(
