@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from flows import remote_runs
+from flows import labels, remote_runs
 from migrator import errors
 from tasks import approval, fleet, promotions, settings
 
@@ -99,18 +99,15 @@ def certified_by(environment: str, given: approval.Approval) -> approval.Release
         return None
 
 
-def agreed(found: fleet.Fleet, environment: str, services: Iterable[str], run_id: str) -> approval.ReleaseManifest:
-    """Returns the approved manifest for these services of a protected environment, if the previous environment has verified its bundles.
+def agreed(environment: str, services: Iterable[str], run_id: str) -> approval.ReleaseManifest:
+    """Returns the manifest that an approval, a claim, covers for these services of a protected environment.
 
-    Raises PlanRefused as `approved` does, `approval-mismatch` when a service is not in the approval, `release-unproven`.
+    Raises PlanRefused as `approved` does, `approval-mismatch` when a service is not in the approval.
     """
     manifest = approved(environment, run_id)
-    bundles = {}
     for name in services:
         if name not in manifest.plans:
             raise _mismatch(f"the approval does not cover {environment}/{name}: it is for {', '.join(manifest.plans)}")
-        bundles[name] = manifest.bundles[name]
-    require_proof(found, environment, bundles)
     return manifest
 
 
@@ -124,24 +121,42 @@ def require_same(manifest: approval.ReleaseManifest, service: str, bundle: str, 
 def require_proof(found: fleet.Fleet, environment: str, bundles: Mapping[str, str]) -> None:
     """Raises PlanRefused (`release-unproven`) unless the previous environment's own worker has verified these very bundles recently.
 
-    The proof is a completed run of verify-environment, or of deploy-environment, whose last steps verify. It must have ended within
-    `PROOF_SECONDS`.
+    The proof is what a run of verify-environment, or of deploy-environment, whose last steps verify, has published: the row of each service in its own
+    table. A run's state proves nothing, because anybody can set it. It must have ended within `PROOF_SECONDS`.
     """
     previous = found.previous(environment)
     if previous is None:
         return
     proven: set[str] = set()
     for run in remote_runs.completed(PROVING_FLOWS, datetime.now(UTC) - timedelta(seconds=PROOF_SECONDS)):
-        given = run.parameters
-        if given.get("environment") == previous:
-            selected = set(given.get("services") or bundles)
-            proven |= {name for name, digest in (given.get("bundles") or {}).items() if name in selected and bundles.get(name) == digest}
+        if run.parameters.get("environment") == previous:
+            proven |= {name for name, digest in _read_by(run.id, previous).items() if bundles.get(name, "").startswith(digest)}
+        if proven >= bundles.keys():
+            return
     if missing := sorted(bundles.keys() - proven):
         raise errors.PlanRefused(
             f"{previous} has not verified this bundle of {', '.join(missing)} within the last {PROOF_SECONDS / 60:.0f} minutes",
             code="release-unproven",
             hint=f"start promote-release, which has it verified first; or verify-environment/verify-environment-{previous} with these bundles",
         )
+
+
+def _read_by(run_id: UUID, environment: str) -> dict[str, str]:
+    """Returns the bundle, or its first characters, of each service that a run's own table calls verified."""
+    found: dict[str, str] = {}
+    for key, good in (
+        (f"verification-{environment}", ("verified",)),
+        (f"result-{environment}", ("migrated", "nothing to do")),
+    ):
+        try:
+            rows = remote_runs.table(run_id, key)
+        except errors.NotFound:
+            continue
+        for row in rows:
+            digest = str(row.get("bundle") or "")
+            if row.get("outcome") in good and len(digest) >= labels.SHORT:
+                found[str(row.get("service"))] = digest
+    return found
 
 
 def covers(agreed: approval.ReleaseManifest, wanted: approval.ReleaseManifest, idle: Iterable[str]) -> bool:

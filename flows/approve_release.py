@@ -10,6 +10,7 @@ from prefect.states import Completed
 from flows import approvals, endings, labels, parameters, remote_runs, reports
 from migrator import errors
 from tasks import approval
+from tasks.approval.documents import Approval, Envelope
 
 
 @flow(name=approval.FLOW, flow_run_name=labels.run_name, retries=0, persist_result=False)
@@ -20,6 +21,7 @@ def approve_release(
     confirm: parameters.Confirmation,
     approver: parameters.Words,
     reason: parameters.Words,
+    signature: parameters.Envelope = "",
 ) -> State[Any]:
     """Approves one release for one protected environment: exactly this bundle, exactly this plan, for a limited time.
 
@@ -30,19 +32,32 @@ def approve_release(
         confirm: Choose the one that names the environment. It has no default, so that a form sent by a slip approves nothing.
         approver: Who approves. A claim: this server does not check it; what is recorded by the server is how the run was started.
         reason: Why, for those who read it later: a ticket, a change number.
+        signature: What `greylag approve` prints, where the environment's policy asks for signatures. Its own worker checks it, nobody else.
     """
     try:
         manifest = _reviewed(environment, bundle, plan, confirm)
+        if signature:
+            _require_own(signature, environment, manifest)
     except errors.GreylagError as error:
         return endings.failed(error, target=environment)
     labels.attach(environment=environment, bundle=bundle)
     rows = [{"service": name, "bundle": manifest.bundles[name], "plan": manifest.plans[name]} for name in manifest.plans]
-    reports.publish_table(
-        approvals.table_key(environment),
-        rows,
-        f"{environment} approved by {approver} (as claimed in the form): {reason}\n\nbundle `{bundle}`\n\nplan `{plan}`",
-    )
-    return Completed(message=f"{environment}: bundle {labels.short(bundle)}, plan {labels.short(plan)} approved by {approver} (claimed)")
+    how = "signed, which its worker will check" if signature else "as claimed in the form"
+    description = f"{environment} approved by {approver} ({how}): {reason}"
+    reports.publish_table(approvals.table_key(environment), rows, f"{description}\n\nbundle `{bundle}`\n\nplan `{plan}`")
+    told = f"bundle {labels.short(bundle)}, plan {labels.short(plan)} approved by {approver}"
+    return Completed(message=f"{environment}: {told} ({'signed' if signature else 'claimed'})")
+
+
+def _require_own(signature: str, environment: str, manifest: approval.ReleaseManifest) -> None:
+    """Raises PlanRefused (`bad-document`) for a signature of another release than the form names; whose it is, is not judged here."""
+    given = Approval.read(Envelope.unpacked(signature).document)
+    if (given.environment, given.manifest) != (environment, manifest):
+        raise errors.PlanRefused(
+            f"the signature is for bundle {labels.short(given.manifest.bundle)} and plan {labels.short(given.manifest.plan)} in {given.environment}",
+            code="bad-document",
+            hint="sign what the form names, or fill the form with what was signed",
+        )
 
 
 def _reviewed(environment: str, bundle: str, plan: str, confirm: str) -> approval.ReleaseManifest:

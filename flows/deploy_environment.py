@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.states import Completed, Crashed, Failed
 
-from flows import approvals, endings, interruption, labels, parameters, reports, waves
+from flows import approvals, endings, gates, interruption, labels, parameters, reports, waves
 from flows.deploy_service import deploy_service
 from migrator import errors, registry
 from tasks import fleet, migration
@@ -64,12 +65,14 @@ def deploy_environment(
     options = {"image": image, "mode": mode, "backoff_limit": backoff_limit, "active_deadline_seconds": active_deadline_seconds}
     try:
         found = fleet.load()
-        pinned = _pinned(found, environment, services, bundles or {}, approval)
+        gate = gates.gate(found, environment)
+        asked = gates.Asked(services, False, bundles or {}, image, mode, backoff_limit, active_deadline_seconds)
+        pinned = _pinned(gate, asked, approval)
         labels.attach(environment=environment, bundle=ReleaseManifest(bundles=pinned).bundle)
         rows, failures = _run(found, environment, pinned, {"approval": approval, **options})
     except errors.GreylagError as error:
         return endings.failed(error, target=environment)
-    ending = _ending(environment, rows, failures)
+    ending = _ending(environment, rows, failures, gate.note)
     summary = (ending.message or "").partition("\n")[0]
     reports.publish_table(f"result-{environment}", rows, f"{summary}\n\nbundle `{ReleaseManifest(bundles=pinned).bundle}`")
     return ending
@@ -96,19 +99,21 @@ def _why(state: State[Any]) -> endings.RunFailed | None:
         return None
 
 
-def _pinned(found: fleet.Fleet, environment: str, services: tuple[str, ...], bundles: dict[str, str], approval: str) -> dict[str, str]:
+def _pinned(gate: gates.Gate, asked: gates.Asked, approval: str) -> dict[str, str]:
     """Returns each service's bundle for this run, dependencies first. Everything that can be refused is refused here, before any service is touched."""
-    names = [name for wave in found.order(services) for name in wave]
-    approved = None
-    if approval and found.environment(environment).protected:
-        approved = approvals.agreed(found, environment, names, approval)
+    names = [name for wave in gate.fleet.order(asked.services) for name in wave]
+    entry = gates.enter(gate, replace(asked, services=names), approval) if approval and gate.protected else None
     pinned = {}
     for name in names:
-        bundle = bundles.get(name, "")
-        if approved is not None:
-            approvals.require_same(approved, name, bundle, "")
-            bundle = approved.bundles[name]
-        pinned[name] = migration.load_bundle(found.target(name, environment), bundle).digest()
+        bundle = asked.bundles.get(name, "")
+        if entry is not None:
+            approvals.require_same(entry.manifest, name, bundle, "")
+            bundle = entry.manifest.bundles[name]
+        else:
+            gates.require_image(gate, name, asked.image)
+        pinned[name] = migration.load_bundle(gate.target(name), bundle).digest()
+    if entry is not None:
+        gates.prove(gate, pinned)
     return pinned
 
 
@@ -182,12 +187,12 @@ def _await_end(threads: list[threading.Thread]) -> None:
         time.sleep(0.1)
 
 
-def _ending(environment: str, rows: list[reports.Row], failures: _Failures) -> State[Any]:
+def _ending(environment: str, rows: list[reports.Row], failures: _Failures, note: str) -> State[Any]:
     blocked = [row for row in rows if str(row["outcome"]).startswith("blocked by ")]
     good = len(rows) - len(failures) - len(blocked)
     if not failures:
         changed = sum(1 for row in rows if row["migrations"])
-        return Completed(message=f"{environment}: {good} services up to date, {changed} of them migrated by this run")
+        return Completed(message=f"{environment}: {good} services up to date, {changed} of them migrated by this run{endings.noted(note)}")
     lines = [f"{environment}: {good} of {len(rows)} services are up to date; failed: {', '.join(failures)}"]
     lines += [f"{row['service']}: {row['outcome']}" for row in blocked]
     lines += [f"\n{name}: {error.detail}" for name, error in failures.items()]

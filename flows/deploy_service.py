@@ -8,8 +8,9 @@ from typing import Any
 
 from prefect import State, flow
 
-from flows import approvals, endings, interruption, labels, pages, parameters, reports
+from flows import approvals, endings, gates, interruption, labels, pages, parameters, reports
 from migrator import errors
+from migrator.planning.approvals import Approval
 from tasks import backoff, credentials, fleet, migration, settings, steps
 from tasks.fleet.models import Target
 from tasks.job import manifest
@@ -46,9 +47,10 @@ def deploy_service(
     """
     labels.attach(service=service, environment=environment, bundle=bundle)
     try:
-        target = fleet.load().target(service, environment)
+        gate = gates.gate(fleet.load(), environment)
+        asked = gates.Asked((service,), True, {service: bundle}, image, mode, backoff_limit, active_deadline_seconds)
         with interruption.heeded():
-            row = _sequence(target, bundle, plan, approval, image, mode, backoff_limit, active_deadline_seconds)
+            row = _sequence(gate, gate.target(service), asked, bundle, plan, approval)
     except errors.GreylagError as error:
         _publish(reports.result_row(service, environment, f"failed: {error.message}", bundle=labels.short(bundle)))
         return endings.failed(error, target=f"{environment}/{service}")
@@ -62,25 +64,29 @@ class _Asked:
 
     bundle: str
     plan: str
-    approval: str
+    entry: gates.Entry | None
+    consumed: Approval | None
     image: str
     mode: settings.Mode
     backoff_limit: int
     deadline: float
 
 
-def _sequence(target: Target, bundle: str, plan: str, approval: str, image: str, mode: str, limit: int, deadline: float) -> reports.Row:
+def _sequence(gate: gates.Gate, target: Target, given: gates.Asked, bundle: str, plan: str, approval: str) -> reports.Row:
     chosen = settings.load()
-    image = target.image(image)
-    how = _chosen(mode, chosen, target, image)
-    if target.protected and approval:
-        manifest = approvals.agreed(fleet.load(), target.environment, [target.service], approval)
-        approvals.require_same(manifest, target.service, bundle, plan)
-        bundle, plan = manifest.bundles[target.service], manifest.plans[target.service]
-    elif target.protected:
+    image, entry, consumed = target.image(given.image), None, None
+    if gate.protected and approval:
+        entry = gates.enter(gate, given, approval)
+        approvals.require_same(entry.manifest, target.service, bundle, plan)
+        bundle, plan = entry.manifest.bundles[target.service], entry.manifest.plans[target.service]
+        image = entry.image(target.service, image)
+        consumed = entry.consumed(gates.prove(gate, {target.service: bundle}))
+    elif gate.protected:
+        gates.require_image(gate, target.service, given.image)
         plan = approvals.NO_APPROVAL
-    asked = _Asked(bundle, plan, approval, image, how, limit, deadline)
-    policy = interruption.policy(backoff.policy(limit, chosen.backoff_base_seconds, deadline))
+    how = _chosen((entry.document.mode if entry and entry.document else "") or given.mode, chosen, target, image)
+    asked = _Asked(bundle, plan, entry, consumed, image, how, given.backoff_limit, given.active_deadline_seconds)
+    policy = interruption.policy(backoff.policy(asked.backoff_limit, chosen.backoff_base_seconds, asked.deadline))
     with credentials.LifetimeWatcher(target, chosen, labels.logger()) as watcher:
         return _steps(target, watcher, policy, asked)
 
@@ -118,7 +124,9 @@ def _steps(target: Target, watcher: credentials.LifetimeWatcher, policy: dict[st
 def _migrate(
     policy: dict[str, Any], target: Target, url: Any, found: credentials.Credentials, watcher: credentials.LifetimeWatcher, asked: _Asked
 ) -> MigrationOutcome:
+    database = asked.entry.database(target.service) if asked.entry else ""
     given = {"bundle": asked.bundle, "plan": asked.plan, "deadline": asked.deadline, "watcher": watcher}
+    given |= {"approval": asked.consumed, "database": database}
     task: Any = steps.run_migration
     if asked.mode is settings.Mode.JOB:
         task, given = steps.run_migration_job, {**given, "image": asked.image, "backoff_limit": asked.backoff_limit}
@@ -128,7 +136,7 @@ def _migrate(
         migrated: MigrationOutcome = task.with_options(**policy)(target, url, found, **given)
         return migrated
     except errors.PlanRefused as error:
-        if asked.approval or not target.protected or error.code != "approval-mismatch":
+        if asked.entry or not target.protected or error.code != "approval-mismatch":
             raise
         raise errors.PlanRefused(
             f"{target.label} has migrations to apply and nobody has approved them",

@@ -62,6 +62,11 @@ def gave_way(error: promotions.AlreadyProposed | promotions.Skipped | promotions
     return Completed(name=promotions.Ending.ALREADY_PROPOSED if already else promotions.Ending.SKIPPED, message=error.describe())
 
 
+def noted(note: str) -> str:
+    """Returns the end of a message that carries a note, which may be empty."""
+    return f" ({note})" if note else ""
+
+
 def decisive(causes: Iterable[tuple[str, errors.GreylagError]]) -> tuple[str, errors.GreylagError]:
     """Returns the target and the error that stand for several failures: the first that no retry can solve, else the first."""
     found = list(causes)

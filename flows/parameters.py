@@ -64,6 +64,9 @@ RequiredDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Image = Annotated[str, AfterValidator(image_reference)]
 """An image reference, a tag or a digest alone, or nothing."""
 
+Envelope = Annotated[str, Field(pattern=r"^[A-Za-z0-9_=-]*$", max_length=1_000_000)]
+"""A signed document on one line, or nothing."""
+
 Words = Annotated[str, Field(min_length=1, max_length=1000)]
 
 Limit = Annotated[int, Field(ge=0, le=50)]

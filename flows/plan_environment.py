@@ -7,7 +7,7 @@ from typing import Any
 from prefect import State, flow
 from prefect.states import Completed
 
-from flows import approvals, endings, interruption, labels, pages, parameters, reports
+from flows import approvals, endings, gates, interruption, labels, pages, parameters, plan_documents, reports
 from migrator import errors
 from tasks import approval, backoff, credentials, fleet, settings, steps
 from tasks.outcomes import PlanOutcome
@@ -18,6 +18,9 @@ def plan_environment(
     environment: parameters.Environment,
     services: tuple[parameters.Service, ...] = (),
     bundles: dict[str, parameters.Digest] | None = None,
+    image: parameters.Image = "",
+    mode: parameters.Mode = "",
+    promotion: parameters.Envelope = "",
     backoff_limit: parameters.Limit = 3,
     active_deadline_seconds: parameters.Seconds = 900,
 ) -> State[Any]:
@@ -29,15 +32,21 @@ def plan_environment(
         environment: Which environment. Its work pool's worker holds the login for this one only.
         services: Which services; none means all of the fleet.
         bundles: Per service the digest that its migration files must have (sha256 in hex). Services that are not listed are taken as they are.
+        image: The release's image, whose digest becomes part of what is approved: a tag is resolved now, once.
+        mode: As Kubernetes Jobs in the services' images, or inline by the worker; part of what is approved.
+        promotion: The signed promotion, as `greylag promote -key` prints it.
         backoff_limit: Further attempts of a step after a transient failure, as a Kubernetes Job's backoffLimit.
         active_deadline_seconds: Time for all attempts of a step together; after it no further one is started.
     """
     policy = interruption.policy(backoff.policy(backoff_limit, settings.load().backoff_base_seconds, active_deadline_seconds))
     try:
         found = fleet.load()
+        gate = gates.gate(found, environment)
         names = [name for wave in found.order(services) for name in wave]
         with interruption.heeded():
-            outcomes = [_planned(found, name, environment, (bundles or {}).get(name, ""), policy) for name in names]
+            outcomes = [_planned(gate, name, (bundles or {}).get(name, ""), policy) for name in names]
+        options = plan_documents.Options(image, mode, backoff_limit, active_deadline_seconds, promotion)
+        plan_documents.publish(gate, outcomes, options)
     except errors.GreylagError as error:
         return endings.failed(error, target=environment)
     manifest = approval.manifest(outcomes)
@@ -48,11 +57,13 @@ def plan_environment(
         [_row(item) for item in outcomes],
         f"{environment}: {count} migrations to apply\n\nbundle `{manifest.bundle}`\n\nplan `{manifest.plan}`",
     )
-    return Completed(message=f"{environment}: {count} migrations to apply, bundle {manifest.bundle[:12]}, plan {manifest.plan[:12]}")
+    return Completed(
+        message=f"{environment}: {count} migrations to apply, bundle {manifest.bundle[:12]}, plan {manifest.plan[:12]}{endings.noted(gate.note)}"
+    )
 
 
-def _planned(found: fleet.Fleet, service: str, environment: str, bundle: str, policy: dict[str, Any]) -> PlanOutcome:
-    target = found.target(service, environment)
+def _planned(gate: gates.Gate, service: str, bundle: str, policy: dict[str, Any]) -> PlanOutcome:
+    target = gate.target(service)
     with credentials.LifetimeWatcher(target, settings.load(), labels.logger()) as watcher:
         secret = steps.fetch_credentials.with_options(**policy)(target, watcher)
         url = steps.encode_url.with_options(**policy)(secret, target)

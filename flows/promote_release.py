@@ -28,6 +28,25 @@ previous environment meanwhile."""
 APPROVAL_POLL_SECONDS = 2.0
 """Seconds. A person is waiting for the reaction, and one small request every two seconds is little load for the server."""
 
+NOT_ENOUGH = frozenset(
+    {
+        "approval-unsigned",
+        "approval-minimum",
+        "approval-signature",
+        "approval-revoked",
+        "approval-promoter",
+        "approval-expired",
+        "approval-other-policy",
+        "approval-other-run",
+        "approval-used",
+        "bad-document",
+        "key-revoked",
+        "key-unknown",
+        "signature-invalid",
+    }
+)
+"""Codes by which a protected environment's worker says that an approval, not the release, is what it does not take: it has touched nothing."""
+
 _Manifest = approval.ReleaseManifest
 
 
@@ -47,6 +66,9 @@ class _Promotion:
     rows: list[reports.Row] = field(default_factory=list)
     proven_at: dict[str, float] = field(default_factory=dict)
     children: int = 0
+    signature: str = ""
+    refused: set[str] = field(default_factory=set)
+    """Approvals that a protected environment's own worker did not take; others may still come."""
 
     def proven(self, environment: str) -> bool:
         """Tells whether that environment's own worker has verified these bundles during this promotion, within `PROOF_SECONDS`."""
@@ -75,6 +97,7 @@ def promote_release(
     approval_timeout_seconds: parameters.Seconds = 86_400,
     image: parameters.Image = "",
     mode: parameters.Mode = "",
+    signature: parameters.Envelope = "",
     backoff_limit: parameters.Limit = 3,
     active_deadline_seconds: parameters.Seconds = 900,
 ) -> State[Any]:
@@ -92,6 +115,7 @@ def promote_release(
         approval_timeout_seconds: How long to wait for an approval. The run then ends as failed; starting it again finds an approval given later.
         image: The release's image: a tag that every service has, or a whole reference. Jobs run in it, its rollout is awaited. Empty awaits a newer one.
         mode: As Kubernetes Jobs, inline by each worker, or by syncs of Argo CD. Empty takes Jobs where it has a cluster and an image is given.
+        signature: The signed promotion, as `greylag promote -key` prints it, for environments that somebody else than the promoter has to approve.
         backoff_limit: Further attempts of a step after a transient failure, as a Kubernetes Job's backoffLimit: 3 is 4 attempts, after 10, 20 and 40 s.
         active_deadline_seconds: Time for all attempts of a step together; after it no further one is started.
     """
@@ -103,6 +127,7 @@ def promote_release(
         path = _path(found, start, until)
         proposals.take_turn(found, until)
         promotion = _prepare(found, until, services, bundle, options, approval_timeout_seconds)
+        promotion.signature = signature
         proposals.require_new(found, path, promotion.bundles, image)
         for entering in path:
             _enter(promotion, entering)
@@ -163,13 +188,41 @@ def _enter(promotion: _Promotion, environment: str) -> None:
         _prove(promotion, previous)
     run_id, outcome = "", "entered"
     if promotion.fleet.environment(environment).protected:
-        run_id, outcome = _approval(promotion, environment, plan or _plan(promotion, environment))
-        if previous and not promotion.proven(previous):
-            _prove(promotion, previous)
-    child = _child(promotion, "deploy-environment", environment, {"bundles": promotion.bundles, "approval": run_id, **promotion.options})
+        run_id, outcome, child = _entered(promotion, environment, plan or _plan(promotion, environment))
+    else:
+        child = _deployed(promotion, environment, None)
     promotion.proven_at[environment] = time.monotonic()  # its last steps verified every service against these bundles
     promotion.rows.append(_row(environment, outcome, promotion.digest, run=child.name, approval=run_id, message=_message(child)))
     _emit("release.promoted", environment, promotion.digest, approval=run_id, run=str(child.id))
+
+
+def _entered(promotion: _Promotion, environment: str, plan: _Plan) -> tuple[str, str, FlowRun]:
+    """Enters a protected environment; returns the approval's run id, the outcome in words, and the run of the deployment.
+
+    Its own worker decides whether the approvals are enough: where it says that they are not yet, this waits for another one.
+    """
+    previous = promotion.fleet.previous(environment)
+    while True:
+        given, outcome = _approval(promotion, environment, plan)
+        if previous and not promotion.proven(previous):
+            _prove(promotion, previous)
+        try:
+            return given.run_id if given else "", outcome, _deployed(promotion, environment, given)
+        except endings.RunFailed as error:
+            if given is None or error.code not in NOT_ENOUGH:
+                raise
+            promotion.refused.add(given.run_id)
+            labels.logger().warning(
+                "%s: its worker does not take approval %s [%s]: %s", environment, given.run_id, error.code, error.detail
+            )
+
+
+def _deployed(promotion: _Promotion, environment: str, given: approval.Approval | None) -> FlowRun:
+    options = dict(promotion.options)
+    if given is not None and given.signature:
+        options["image"] = ""  # the signed document names it, by its digest
+    more = {"bundles": promotion.bundles, "approval": given.run_id if given else "", **options}
+    return _child(promotion, "deploy-environment", environment, more)
 
 
 def _prove(promotion: _Promotion, environment: str) -> None:
@@ -181,28 +234,29 @@ def _prove(promotion: _Promotion, environment: str) -> None:
 
 def _plan(promotion: _Promotion, environment: str) -> _Plan:
     """Plans what the release would do in an environment, by that environment's own worker, which publishes it."""
-    given = {name: promotion.options[name] for name in ("backoff_limit", "active_deadline_seconds")}
-    child = _child(promotion, "plan-environment", environment, {"bundles": promotion.bundles, **given})
+    given = {"bundles": promotion.bundles, "promotion": promotion.signature, **promotion.options}
+    child = _child(promotion, "plan-environment", environment, given)
     rows = remote_runs.table(child.id, approvals.plan_key(environment))
     return _Plan(approvals.manifest_of(rows), {str(row["service"]): int(row["migrations"]) for row in rows})
 
 
-def _approval(promotion: _Promotion, environment: str, plan: _Plan) -> tuple[str, str]:
-    """Returns the run id of an approval for what the environment needs now, and the outcome in words. If nothing is to be done, none is needed.
+def _approval(promotion: _Promotion, environment: str, plan: _Plan) -> tuple[approval.Approval | None, str]:
+    """Returns an approval for what the environment needs now, and the outcome in words. If nothing is to be done, none is needed.
 
     Raises Superseded when another promotion's proposal has replaced this one's, PlanRefused when nobody approved in time.
     """
     if not plan.pending:
-        return "", "entered, nothing to apply"
+        return None, "entered, nothing to apply"
     image = promotion.options["image"]
     proposals.publish(environment, plan.manifest, image=image)
-    found = remote_runs.patiently(lambda: _standing_approval(environment, plan))
+    found = remote_runs.patiently(lambda: _standing_approval(promotion, environment, plan))
     if isinstance(found, errors.PlanRefused):
         _ask(environment, plan.manifest, found)
         found = _awaited(promotion, environment, plan, found)
-    labels.logger().info("%s: approved by %s (claimed; run %s): %s", environment, found.approver, found.run_id, found.reason)
+    how = "signed" if found.signature else "claimed"
+    labels.logger().info("%s: approved by %s (%s; run %s): %s", environment, found.approver, how, found.run_id, found.reason)
     proposals.publish(environment, plan.manifest, image=image, given=found)
-    return found.run_id, f"entered, approved by {found.approver} (claimed)"
+    return found, f"entered, approved by {found.approver} ({how})"
 
 
 def _awaited(promotion: _Promotion, environment: str, plan: _Plan, reason: errors.PlanRefused) -> approval.Approval:
@@ -215,28 +269,28 @@ def _awaited(promotion: _Promotion, environment: str, plan: _Plan, reason: error
         if left <= 0:
             raise found
         time.sleep(min(APPROVAL_POLL_SECONDS, left))
-        found = remote_runs.patiently(lambda: _standing_approval(environment, plan))
+        found = remote_runs.patiently(lambda: _standing_approval(promotion, environment, plan))
     proposals.show_working()
     proposals.take_turn(promotion.fleet, promotion.until, returning=True)
-    found = remote_runs.patiently(lambda: _standing_approval(environment, plan))
+    found = remote_runs.patiently(lambda: _standing_approval(promotion, environment, plan))
     if isinstance(found, errors.PlanRefused):
         raise found
     return found
 
 
-def _standing_approval(environment: str, plan: _Plan) -> approval.Approval | errors.PlanRefused:
+def _standing_approval(promotion: _Promotion, environment: str, plan: _Plan) -> approval.Approval | errors.PlanRefused:
     """Returns the approval of this run's proposal, or the error that says why there is none. Raises Superseded."""
     proposals.require_standing(environment)
     try:
-        return _covering(environment, plan)
+        return _covering(promotion, environment, plan)
     except errors.PlanRefused as error:
         return error
 
 
-def _covering(environment: str, plan: _Plan) -> approval.Approval:
+def _covering(promotion: _Promotion, environment: str, plan: _Plan) -> approval.Approval:
     """Returns an approval of exactly this plan, or of a larger plan of the same bundle that an interrupted run has begun. Raises PlanRefused."""
     wanted, idle = plan.manifest, [name for name, count in plan.migrations.items() if not count]
-    given = approval.read(environment)
+    given = [item for item in approval.read(environment) if item.run_id not in promotion.refused]
     for item in given:
         if (
             item.bundle == wanted.bundle

@@ -73,7 +73,7 @@ def start(flow_name: str, deployment: str, parameters: Mapping[str, Any], *, env
         raise errors.NotFound(
             f"there is no deployment {flow_name}/{deployment} on this Prefect server",
             code="no-deployment",
-            hint="prefect --no-prompt deploy --all   applies prefect.yaml",
+            hint="`greylag deploy` creates all of them",
         ) from None
     return child  # type: ignore[return-value]  # the sync call; its annotation covers both
 
@@ -91,7 +91,9 @@ def wait(child: FlowRun, pool: str) -> FlowRun:
             unstarted = child.state is None or child.state.is_scheduled() or child.state.is_pending()
             if unstarted and not told and time.monotonic() - started > UNSTARTED_SECONDS:
                 told = True
-                labels.logger().warning("%s has not started: is a worker running?  prefect worker start --pool %s", child.name, pool)
+                labels.logger().warning(
+                    "%s has not started: is the worker of %s running?  `greylag worker ENVIRONMENT` starts it", child.name, pool
+                )
             time.sleep(POLL_SECONDS)
 
 

@@ -7,11 +7,12 @@ from typing import Any
 from prefect import State, flow
 from prefect.states import Completed
 
-from flows import endings, interruption, labels, parameters, reports
+from flows import endings, gates, interruption, labels, parameters, reports
 from migrator import errors
 from tasks import backoff, credentials, fleet, settings, steps
 from tasks.approval import ReleaseManifest
 from tasks.fleet.models import Target
+from tasks.outcomes import VerificationOutcome
 
 
 @flow(name="verify-environment", flow_run_name=labels.run_name, retries=0, persist_result=False)
@@ -19,6 +20,7 @@ def verify_environment(
     environment: parameters.Environment,
     services: tuple[parameters.Service, ...] = (),
     bundles: dict[str, parameters.Digest] | None = None,
+    nonce: parameters.Digest = "",
     backoff_limit: parameters.Limit = 3,
     active_deadline_seconds: parameters.Seconds = 900,
 ) -> State[Any]:
@@ -30,6 +32,7 @@ def verify_environment(
         environment: Which environment. Its work pool's worker holds the login for this one only.
         services: Which services; none means all of the fleet.
         bundles: Per service the digest that the recorded checksums must have (sha256 in hex). Services not listed are held against the worker's files.
+        nonce: A random number of the worker that asks: this one then signs what it has read with its own key (artifact proof-ENVIRONMENT).
         backoff_limit: Further attempts of a step after a transient failure, as a Kubernetes Job's backoffLimit.
         active_deadline_seconds: Time for all attempts of a step together; after it no further one is started.
     """
@@ -38,13 +41,17 @@ def verify_environment(
     labels.attach(environment=environment, bundle=ReleaseManifest(bundles=given).bundle if given else "")
     rows: list[reports.Row] = []
     problems: list[tuple[Target, errors.GreylagError]] = []
+    held: list[dict[str, object]] = []
     try:
         found = fleet.load()
         with interruption.heeded():
             for name in (name for wave in found.order(services) for name in wave):
                 target = found.target(name, environment)
                 try:
-                    rows.append(_verified(target, given.get(name, ""), policy))
+                    outcome = _verified(target, given.get(name, ""), policy)
+                    held.append({"service": name, "database": outcome.database, "bundle": outcome.bundle, "version": outcome.current})
+                    objects = f"{outcome.objects_checked} checked, {len(outcome.not_checked)} not"
+                    rows.append(_row(target, "verified", objects, outcome.bundle, outcome.current))
                 except errors.GreylagError as error:
                     rows.append(_row(target, f"failed: {error.message}", "", ""))
                     problems.append((target, error))
@@ -58,15 +65,20 @@ def verify_environment(
         lines += [f"{target.service}: {error.describe()}" for target, error in problems]
         where, decisive = endings.decisive((target.label, error) for target, error in problems)
         return endings.failed(decisive, target=where, message="\n\n".join(lines))
+    if nonce:
+        try:
+            gates.publish_proof(environment, nonce, held)
+        except errors.GreylagError as error:
+            return endings.failed(error, target=environment)
     return Completed(message=f"{environment}: {len(rows)} services verified")
 
 
-def _verified(target: Target, bundle: str, policy: dict[str, Any]) -> reports.Row:
+def _verified(target: Target, bundle: str, policy: dict[str, Any]) -> VerificationOutcome:
     with credentials.LifetimeWatcher(target, settings.load(), labels.logger()) as watcher:
         found = steps.fetch_credentials.with_options(**policy)(target, watcher)
         url = steps.encode_url.with_options(**policy)(found, target)
-        outcome = steps.verify_tables.with_options(**policy)(target, url, found, bundle, watcher)
-    return _row(target, "verified", f"{outcome.objects_checked} checked, {len(outcome.not_checked)} not", outcome.bundle, outcome.current)
+        outcome: VerificationOutcome = steps.verify_tables.with_options(**policy)(target, url, found, bundle, watcher)
+    return outcome
 
 
 def _row(target: Target, outcome: str, objects: str, bundle: str, current: int | str = "") -> reports.Row:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from migrator import engines
 from migrator.databases import Database
 from migrator.planning import events, planner, refusals
+from migrator.planning.approvals import Approval
 from migrator.planning.plans import ACCEPT_NOTHING, Plan, Policy
 
 
@@ -45,6 +46,7 @@ def apply(
     listener: events.Listener = events.ignore,
     *,
     approved_digest: str = "",
+    approval: Approval | None = None,
     policy: Policy = ACCEPT_NOTHING,
     env: Mapping[str, str] | None = None,
 ) -> Report:
@@ -55,10 +57,11 @@ def apply(
 
     Args:
         approved_digest: the digest of the approved plan; only that plan, or the rest of it, passes.
+        approval: the approval under which a protected environment is changed: begun before the first statement, used with the last history row.
         policy, env: as given to `planner.plan`.
 
     Raises:
-        PlanRefused: `plan-moved`, `approval-mismatch`, `cluster-unnamed`.
+        PlanRefused: `plan-moved`, `approval-mismatch`, `approval-used`, `proof-expired`, `cluster-unnamed`.
         And whatever `Database.lock` and `Database.execute` raise; migrations that were finished before stay finished and recorded.
     """
     started = time.monotonic()
@@ -77,6 +80,8 @@ def apply(
         rest = planner.remaining(plan, history, policy=policy, env=env)
         if approved_digest:
             refusals.require_approved(approved_digest, rest, history)
+        if approval is not None:
+            database.begin_approval(approval, rest.steps)
         left = False
         try:
             if rest.steps:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from migrator import targets
-    from migrator.planning import events, history, journal, plans
+    from migrator.planning import approvals, events, history, journal, plans
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +184,17 @@ class Database(Protocol):
 
     def require_fit(self, plan: plans.Plan) -> None:
         """Refuses a plan whose files would not mean on this server what they say; writes nothing. Raises PlanRefused (`cluster-unnamed`)."""
+        ...
+
+    def identity(self) -> str:
+        """Returns what tells this database from every other one, as the server tells it; the same on every host of a cluster. Writes nothing."""
+        ...
+
+    def begin_approval(self, approval: approvals.Approval, steps: Sequence[plans.Step]) -> None:
+        """Notes under the lock that an approval is begun, so that `execute` uses it up; as used, where no steps are left of its plan.
+
+        Raises PlanRefused (`approval-used`).
+        """
         ...
 
     def execute(self, plan: plans.Plan, steps: Sequence[plans.Step], listener: events.Listener) -> None:

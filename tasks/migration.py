@@ -85,10 +85,11 @@ def opened(
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A plan, and the history that it was made from."""
+    """A plan, and the history that it was made from, in the database of that identity."""
 
     plan: Plan
     history: History
+    database: str = ""
 
     def covered_by(self, digest: str) -> bool:
         """Tells whether this plan is the one with that digest, or the rest of it."""
@@ -100,23 +101,38 @@ def prepare(request: Request) -> Prepared:
     migrations = load_bundle(request.target, request.bundle)
     way = request.access()
     with way.watched(), opened(request.target, way.url(), request.settings) as database:
+        identity = _require_identity(request, database)
         history = database.read_history()
         plan = _plan(request.target, migrations, history, request.env, request.policy)
         database.require_fit(plan)
     if request.plan:
         refusals.require_approved(request.plan, plan, history)
-    return Prepared(plan, history)
+    return Prepared(plan, history, identity)
+
+
+def _require_identity(request: Request, database: databases.Database) -> str:
+    """Returns the database's identity. Raises PlanRefused (`approval-other-database`) when another one was approved."""
+    found = database.identity()
+    if request.database and found != request.database:
+        raise errors.PlanRefused(
+            f"{request.target.label}: this database is {found}, approved was {request.database}",
+            code="approval-other-database",
+            hint="was it restored or moved since the plan? Look, then promote again",
+        )
+    return found
 
 
 def preview(request: Request) -> PlanOutcome:
     """Returns what `run` would do now; writes nothing. Raises as `run` does before it applies."""
-    plan, target = prepare(request).plan, request.target
+    prepared, target = prepare(request), request.target
+    plan = prepared.plan
     return PlanOutcome(
         service=target.service,
         environment=target.environment,
         bundle=plan.bundle,
         plan=plan.digest,
         current=plan.current,
+        database=prepared.database,
         steps=tuple(
             PlannedStep(
                 version=step.version,
@@ -156,14 +172,32 @@ def run(request: Request, listener: events.Listener = events.ignore) -> Migratio
             opened(target, way.url(), request.settings, run_id, way.outlived if way.changes else databases.stay) as database,
             _deadline(target, rest, database.cancel),
         ):
+            if request.database:
+                _require_identity(request, database)
             made = _plan(target, migrations, database.read_history(), env, policy)
             if made.steps and not legs:
                 _before_a_change(target, made, database, listener, run_id, rest)
-            legs.append(apply(database, made, listener, approved_digest=request.plan, policy=policy, env=env))
+            report = apply(database, made, listener, approved_digest=request.plan, approval=request.approval, policy=policy, env=env)
+            legs.append(report)
             if legs[-1].left:
                 listener(events.Note("info", "credentials-replaced", "the database login is about to end: going on with a fresh one"))
             current = database.read_history().current if legs[-1].finished else made.current
     return _outcome(target, legs, current)
+
+
+def note_approval(request: Request) -> None:
+    """Notes in the database that the request's approval is begun, or used where nothing is left of its plan: for a migration that somebody else applies.
+
+    Raises PlanRefused (`approval-used`, `proof-expired`, and as `prepare`).
+    """
+    if request.approval is None:
+        return
+    migrations, way = load_bundle(request.target, request.bundle), request.access()
+    with way.watched(), opened(request.target, way.url(), request.settings, request.run_id) as database:
+        _require_identity(request, database)
+        with database.lock(events.ignore):
+            made = _plan(request.target, migrations, database.ensure_history(), request.env, request.policy)
+            database.begin_approval(request.approval, made.steps)
 
 
 def _before_a_change(

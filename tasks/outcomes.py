@@ -33,13 +33,14 @@ class PlannedStep(Outcome):
 
 
 class PlanOutcome(Outcome):
-    """The plan: `plan` is its digest, the one an approval is bound to; `bundle` is the directory's digest."""
+    """The plan: `plan` is its digest, the one an approval is bound to; `bundle` is the directory's digest, `database` who the server says it is."""
 
     service: str
     environment: str
     bundle: str
     plan: str
     current: int
+    database: str = ""
     steps: tuple[PlannedStep, ...] = ()
     remarks: tuple[Remark, ...] = ()
 
@@ -89,6 +90,7 @@ class VerificationOutcome(Outcome):
     bundle: str
     current: int
     objects_checked: int
+    database: str = ""
     not_checked: tuple[str, ...] = ()
 
 

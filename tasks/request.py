@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pydantic import SecretStr
 
 from migrator import errors
+from migrator.planning.approvals import Approval
 from migrator.planning.plans import ACCEPT_NOTHING, Policy
 from tasks import database_url
 from tasks.credentials.lifetimes import LifetimeWatcher
@@ -30,6 +31,8 @@ class Request:
         url: used when there is no watcher, or when its credentials are static.
         bundle: the digest that the files must have, and for a verification the database; empty takes the files as they are.
         plan: the digest of the approved plan; only that plan, or the rest of it, passes. Empty takes the plan as it is now.
+        approval: the approval that is used up by applying the plan; None where none is needed.
+        database: the identity that the database must have; empty takes every one.
         env: the values for ENVSUB (`migration.substitutions`); may hold the password.
         watcher: keeps the run's credentials alive, if they are short-lived.
         run_id: the run's name on the server; empty makes one up.
@@ -40,6 +43,8 @@ class Request:
     url: SecretStr
     bundle: str = ""
     plan: str = ""
+    approval: Approval | None = None
+    database: str = ""
     env: Mapping[str, str] | None = field(default=None, repr=False)
     policy: Policy = ACCEPT_NOTHING
     settings: Settings = field(default_factory=load)

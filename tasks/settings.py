@@ -85,6 +85,8 @@ class Settings(BaseSettings):
     lock_wait_seconds: Annotated[float, Field(ge=0)] = 300.0
     statement_timeout_seconds: Annotated[float, Field(ge=0)] = 0.0
 
+    policy: Path | None = None
+    """The policy file of the protected environment that this worker serves; it lies outside the checkout. None: approvals are claims."""
     approval_maximum_age_seconds: Annotated[float, Field(gt=0)] = 86_400.0
     """Seconds. A day: an older approval was given for a database that may have changed since."""
     create_limits: bool = True

@@ -6,6 +6,7 @@ from prefect.logging import get_run_logger
 from pydantic import SecretStr
 
 from migrator.planning import events
+from migrator.planning.approvals import Approval
 from migrator.planning.plans import ACCEPT_NOTHING, Policy
 from tasks import commands, credentials, database_url, limits, migration, nodes, rollout, settings, verification
 from tasks.argocd import running as argocd
@@ -51,9 +52,12 @@ def run_migration(
     policy: Policy = ACCEPT_NOTHING,
     deadline: float | None = None,
     watcher: credentials.LifetimeWatcher | None = None,
+    approval: Approval | None = None,
+    database: str = "",
 ) -> MigrationOutcome:
     """Runs the migration inline (step 3). `deadline` is activeDeadlineSeconds, counted from the first attempt; None takes the settings'.
 
+    `approval` is used up in the database, whose identity must be `database`.
     Short-lived credentials come from the watcher and not from `url`: those of an earlier attempt may have ended.
     """
     logger = get_run_logger()
@@ -76,6 +80,8 @@ def run_migration(
             url,
             bundle,
             plan,
+            approval,
+            database,
             env=migration.substitutions(target, found),
             policy=policy,
             settings=patient(),
@@ -99,6 +105,8 @@ def run_migration_job(
     backoff_limit: int | None = None,
     deadline: float | None = None,
     watcher: credentials.LifetimeWatcher | None = None,
+    approval: Approval | None = None,
+    database: str = "",
 ) -> MigrationOutcome:
     """Runs the migration as a Kubernetes Job (step 3). The Job makes the attempts; this task's own retries are for calls to the API server that failed.
 
@@ -116,6 +124,8 @@ def run_migration_job(
             url,
             bundle,
             plan,
+            approval,
+            database,
             env=migration.substitutions(target, found),
             settings=chosen,
             watcher=watcher,
@@ -137,11 +147,14 @@ def run_migration_sync(
     plan: str = "",
     deadline: float | None = None,
     watcher: credentials.LifetimeWatcher | None = None,
+    approval: Approval | None = None,
+    database: str = "",
 ) -> MigrationOutcome:
     """Runs the migration by a sync of Argo CD (step 3). The Job of the application's chart makes the attempts; this task's own retries are for Argo CD's
     API, for another operation at work and for a sync window.
 
-    `deadline` is for this attempt to see the sync's end; None takes the settings'. The worker's own credentials make the plan and ask the database.
+    `deadline` is for this attempt to see the sync's end; None takes the settings'. The worker's own credentials make the plan and ask the database,
+    and note there that `approval` is begun, and used once nothing is left: the chart's Job knows nothing of it.
     """
     logger = get_run_logger()
     chosen = settings.load()
@@ -155,13 +168,17 @@ def run_migration_sync(
             url,
             bundle,
             plan,
+            approval,
+            database,
             env=migration.substitutions(target, found),
             settings=chosen,
             watcher=watcher,
             run_id=nodes.run_id(),
             deadline=nodes.remaining(chosen.active_deadline_seconds if deadline is None else deadline),
         )
+        migration.note_approval(request)
         outcome = argocd.run(request, tell=tell)
+        migration.note_approval(request)
         _conclude(target, url, watcher, outcome)
         return outcome
 

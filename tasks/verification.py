@@ -20,6 +20,7 @@ def verify(request: Request) -> VerificationOutcome:
     way = request.access()
     with way.watched(), migration.opened(target, way.url(), request.settings) as database:
         found = verification.verify(database, migrations, request.env)
+        identity = database.identity()
     found.raise_for_failure()
     return VerificationOutcome(
         service=target.service,
@@ -27,5 +28,6 @@ def verify(request: Request) -> VerificationOutcome:
         bundle=found.bundle,
         current=found.current,
         objects_checked=found.checked,
+        database=identity,
         not_checked=found.not_checked,
     )

@@ -1,6 +1,7 @@
 """`greylag approve`: says yes to one bundle and one plan in one environment, as a run that Prefect keeps.
 
-The digests are those of the artifact `plan-ENVIRONMENT`; without them the newest plan is shown, and nothing is approved.
+The digests are those of the artifact `plan-ENVIRONMENT`; without them what waits is shown, and nothing is approved. With a key or a token it signs the
+document that the environment's worker has signed, after checking it and showing all that it says.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from migrator.cli import calls, output
 from migrator.cli.calls import Call
 from migrator.cli.go_flags import Flag
 from migrator.cli.verbs import VerbEntry
-from tasks import approval, fleet
+from tasks import approval, fleet, promotions
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -30,9 +31,17 @@ def run(call: Call) -> int:
     bundle, plan, reason = (call.values.string(name) for name in ("bundle", "plan", "reason"))
     if not found.environment(environment).protected:
         raise errors.UsageError(f"{environment} needs no approval", code="not-protected", hint="`greylag promote` enters it by itself")
+    signs = any(call.values.string(name) for name in ("key", "token-file", "policy"))
     with flow_runs.connected() as client:
         if not (bundle and plan):
-            raise _shown(client, environment, as_json=call.json)
+            _list_waiting(client)
+            raise _document_shown(environment, call) if signs else _shown(client, environment, as_json=call.json)
+        signature = _signature(environment, bundle, plan, call) if signs else ""
+        if call.values.boolean("print"):
+            calls.note(signature=signature)
+            if not call.json:
+                edge.show(signature)
+            return 0
         if not reason:
             raise errors.UsageError("an approval needs a reason", hint='add --reason "…"')
         given = {
@@ -43,11 +52,57 @@ def run(call: Call) -> int:
             "approver": call.values.string("approver") or databases.default_actor(),
             "reason": reason,
         }
+        if signature:
+            given["signature"] = signature
         started = flow_runs.start(client, DEPLOYMENT, given, name=f"approve {environment} {bundle[:12]}")
         if call.values.boolean("no-wait"):
             flow_runs.tell_started(started)
             return 0
         return flow_runs.interruptible(lambda: flow_runs.follow(client, started))
+
+
+def _signature(environment: str, bundle: str, plan: str, call: Call) -> str:
+    """Returns the signed document on one line. Raises UsageError (`approval-unsigned`'s remedy) when neither a key nor a token is given."""
+    from deployments.console import signing
+
+    key, token = call.values.string("key"), call.values.string("token-file")
+    if not key and not token:
+        raise errors.UsageError("who signs?", code="signing-failed", hint="add -key FILE (ssh-keygen's), or -token-file FILE")
+    known = signing.rules(call.values.string("policy"))
+    found = signing.waiting(environment, known, bundle, plan)
+    if not call.json and not call.values.boolean("print"):
+        signing.show(found, known, found.signature.key)
+    return signing.approved(found, key=key, token_file=token)
+
+
+def _document_shown(environment: str, call: Call) -> errors.GreylagError:
+    """Prints the newest document that can be signed; the error that says how to approve it."""
+    from deployments.console import signing
+
+    known = signing.rules(call.values.string("policy"))
+    found = signing.waiting(environment, known)
+    manifest = found.approval.manifest
+    calls.note(document=found.approval.data(), digest=found.approval.digest)
+    if not call.json:
+        signing.show(found, known, found.signature.key)
+    return errors.UsageError(
+        "which bundle and which plan?",
+        hint=f'this one: greylag approve {environment} -key FILE -bundle {manifest.bundle} -plan {manifest.plan} -reason "…"',
+    )
+
+
+def _list_waiting(client: SyncPrefectClient) -> None:
+    """Prints the promotions that wait for an approval, oldest first."""
+    from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterState, FlowRunFilterStateName
+
+    waiting = FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=[promotions.AWAITING_APPROVAL])))
+    runs = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[promotions.FLOW])), flow_run_filter=waiting)
+    calls.note(waiting=[{"name": run.name, "id": str(run.id), "message": run.state.message if run.state else ""} for run in runs])
+    for run in sorted(runs, key=lambda item: item.state.timestamp.isoformat() if item.state else ""):
+        since = f"since {run.state.timestamp:%Y-%m-%d %H:%M} UTC: {run.state.message}" if run.state else ""
+        edge.say(f"{run.name} ({run.id}) waits {since}")
+    if not runs:
+        edge.say("no promotion waits for an approval")
 
 
 def _ask(environment: str) -> str:
@@ -105,6 +160,10 @@ VERB = VerbEntry(
         Flag("plan", "string", "", "the release's plan digest in that environment"),
         Flag("reason", "string", "", "why, for those who read it later"),
         Flag("approver", "string", "", "who approves (default: this user); a claim, the server does not check it"),
+        Flag("key", "string", "", "sign with this key of OpenSSH (a private one, or the public one of a key in the agent)"),
+        Flag("token-file", "string", "", "approve with an identity provider's token in this file"),
+        Flag("policy", "string", "", "the policy with the worker's keys (default: GREYLAG_POLICY)"),
+        Flag("print", "bool", False, "print the signature for the form's field `signature`, and start nothing"),
         Flag("confirm", "string", "", "deploy-ENVIRONMENT; asked for on a terminal"),
         Flag("no-wait", "bool", False, "start, but don't follow"),
     ),

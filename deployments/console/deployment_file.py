@@ -18,6 +18,7 @@ from migrator import errors
 
 if TYPE_CHECKING:
     from prefect import Flow
+    from prefect.client.orchestration import SyncPrefectClient
     from prefect.deployments.runner import RunnerDeployment
 
     from tasks.fleet.models import Fleet
@@ -69,6 +70,11 @@ def flows(document: Mapping[str, Any], found: Fleet) -> dict[str, Flow[..., Any]
 
     Raises UsageError (`bad-deployments`).
     """
+    if given := [str(item.get("name")) for item in document["deployments"] if item.get("pull", document.get("pull"))]:
+        raise _bad(
+            f"{', '.join(given)}: pull steps run whatever somebody writes into them; greylag's workers start flows from their own files and refuse them",
+            "write `pull: []`",
+        )
     imported = {}
     for item in document["deployments"]:
         name, environment = str(item.get("name")), (item.get("parameters") or {}).get("environment")
@@ -103,7 +109,9 @@ def beyond(document: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def apply(document: Mapping[str, Any], flows: Mapping[str, Flow[..., Any]], file: Path, say: Callable[[str], None]) -> None:
+def apply(
+    document: Mapping[str, Any], flows: Mapping[str, Flow[..., Any]], file: Path, say: Callable[[str], None], client: SyncPrefectClient
+) -> None:
     """Puts every deployment onto the server; those that exist are replaced. Safe to repeat.
 
     Raises UsageError (`bad-deployments`) with Prefect's reason where it refuses one.
@@ -111,38 +119,30 @@ def apply(document: Mapping[str, Any], flows: Mapping[str, Flow[..., Any]], file
     if others := beyond(document):
         say(f"{file.name} is applied by Prefect's own command: {', '.join(others)}")
         _by_command(file)
-        return
-    from prefect.utilities.templating import apply_values
+    else:
+        from prefect.utilities.templating import apply_values
 
-    shared = document.get("pull")
+        for item in document["deployments"]:
+            filled = apply_values(item, {}, remove_notset=False)  # fills in `{{ $VARIABLE }}`, as Prefect's command does
+            try:
+                _deployment(filled, flows[item["name"]]).apply()
+            except Exception as error:  # noqa: BLE001 - a refusal by the server, or a value that Prefect's models refuse
+                raise _bad(f"Prefect refused {item['name']} of {file.name}: {error}", "correct that deployment") from None
     for item in document["deployments"]:
-        # fills in `{{ $VARIABLE }}`, as Prefect's command does; one that is not set stays for the worker to fill in
-        pull, filled = apply_values(item.get("pull", shared), {}, remove_notset=False), apply_values(item, {}, remove_notset=False)
-        try:
-            _deployment(filled, pull, flows[item["name"]]).apply()
-        except Exception as error:  # noqa: BLE001 - a refusal by the server, or a value that Prefect's models refuse
-            raise _bad(f"Prefect refused {item['name']} of {file.name}: {error}", "correct that deployment") from None
+        _bare(client, f"{flows[item['name']].name}/{item['name']}")
 
 
-class _PullSteps:
-    """What `RunnerDeployment` takes for a deployment's code: here the pull steps, as the file has them."""
+def _bare(client: SyncPrefectClient, name: str) -> None:
+    """Takes from a deployment whatever else than a flow's name and parameters it may carry: greylag's workers refuse it (Prefect's update leaves it)."""
+    from prefect.client.schemas.actions import DeploymentUpdate
 
-    def __init__(self, steps: list[dict[str, Any]]) -> None:
-        self.destination = Path.cwd()
-        self.pull_interval = None
-        self._steps = steps
-
-    def set_base_path(self, path: Path) -> None:
-        self.destination = path
-
-    async def pull_code(self) -> None:
-        """Does nothing: workers run the steps."""
-
-    def to_pull_step(self) -> list[dict[str, Any]]:
-        return self._steps
+    found = client.read_deployment_by_name(name)
+    nothing: dict[str, Any] = {"path": None, "pull_steps": [], "storage_document_id": None, "infrastructure_document_id": None}
+    if any(getattr(found, key) != value for key, value in nothing.items()):
+        client.update_deployment(found.id, DeploymentUpdate(**nothing, tags=found.tags))
 
 
-def _deployment(item: Any, pull: Any, flow: Flow[..., Any]) -> RunnerDeployment:
+def _deployment(item: Any, flow: Flow[..., Any]) -> RunnerDeployment:
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
     from prefect.deployments.runner import RunnerDeployment
     from prefect.schedules import Schedule
@@ -161,7 +161,7 @@ def _deployment(item: Any, pull: Any, flow: Flow[..., Any]) -> RunnerDeployment:
         **given,
     )
     made.entrypoint = item["entrypoint"]
-    made.storage = _PullSteps(pull or [])
+    made._path = None
     return made
 
 

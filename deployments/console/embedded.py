@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Snapshot = Mapping[str, str]
 """What a database holds: an object's kind and name -> the text that would make it again. goose's and greylag's own tables are left out."""
 
-OWN_TABLES = ("goose_db_version", "greylag_migration", "greylag_journal", "greylag_fact", "greylag_lock")
+OWN_TABLES = ("goose_db_version", "greylag_migration", "greylag_journal", "greylag_fact", "greylag_approval", "greylag_lock")
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,9 @@ def follow(client: SyncPrefectClient, run: FlowRun, *, pool: str = "", timeout: 
         waited = time.monotonic() - started
         if not asked and waited > UNSTARTED_SECONDS and (found.state is None or found.state.is_scheduled()):
             asked = True
-            edge.say(f"{found.name} has not started: is a worker running? `prefect worker start --pool {pool or found.work_pool_name}`")
+            edge.say(
+                f"{found.name} has not started: is the worker of {pool or found.work_pool_name} running? `greylag worker ENVIRONMENT` starts it"
+            )
         if timeout is not None and waited >= timeout:
             raise errors.NotYet(
                 f"{found.name} has not ended after {timeout:g} s; it goes on", code="run-unfinished", hint="look at it in Prefect's UI"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from deployments.console import deploy, flow_runs
+from deployments.console import deploy, edge, flow_runs
+from migrator import errors
+from migrator.cli import calls
 from migrator.cli.calls import Call
 from migrator.cli.go_flags import Flag, Values
 from migrator.cli.verbs import VerbEntry
@@ -15,7 +17,24 @@ DEPLOYMENT = "promote-release/promote"
 
 def run(call: Call) -> int:
     """Starts the promotion and follows it."""
-    given = parameters(fleet.load(), call.values)
+    found = fleet.load()
+    given = parameters(found, call.values)
+    if key := call.values.string("key"):
+        from deployments.console import signing
+
+        until = given.get("until") or list(found.environments)[-1]
+        bundle, given["signature"] = signing.promoted(found, until, given.get("services", ()), given.get("image", ""), key)
+        if given.setdefault("bundle", bundle) != bundle:
+            raise errors.PlanRefused(
+                f"the files here are bundle {bundle[:12]}, not {given['bundle'][:12]}",
+                code="bundle-changed",
+                hint="sign where that bundle is",
+            )
+        if call.values.boolean("print"):
+            calls.note(signature=given["signature"], bundle=bundle)
+            if not call.json:
+                edge.show(given["signature"])
+            return 0
     limit = call.values.seconds("timeout") if "timeout" in call.values.given else None
     with flow_runs.connected() as client:
         words = [given.get("start", ""), given.get("until", ""), given.get("bundle", "")[:12]]
@@ -55,6 +74,8 @@ VERB = VerbEntry(
         Flag("bundle", "string", "", "digest that the release must have"),
         Flag("image", "string", "", "the release's image, whose rollout is awaited"),
         *deploy.RETRIES,
+        Flag("key", "string", "", "sign the promotion with this key of OpenSSH: somebody else can then approve it"),
+        Flag("print", "bool", False, "print the signature for the form's field `signature`, and start nothing"),
         Flag("approval-timeout-seconds", "number", None, "how long to wait for an approval"),
         Flag("timeout", "number", None, "seconds to follow the run; it goes on afterwards"),
         Flag("no-wait", "bool", False, "start, but don't follow"),

@@ -39,6 +39,14 @@ OWN: tuple[Flag, ...] = (
     Flag("accept-hazards", "bool", False, "run files with lossy hazards exactly as goose would", verbs=PLANNING),
     Flag("against", "string", "", "also compare with what the databases of @environment/service have applied", verbs=("validate",)),
     Flag(
+        "approval",
+        "string",
+        "",
+        "use up this approval in the database: nothing runs under it twice",
+        variable="GREYLAG_APPROVAL",
+        verbs=UPWARDS,
+    ),
+    Flag(
         "approved-digest",
         "string",
         "",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from migrator import errors
 from migrator.cli.engine_calls import EngineCall
 from migrator.planning import planner, refusals
+from migrator.planning.approvals import Approval
 from migrator.planning.history import History
 from migrator.targets import UPWARDS, Direction, Target, Verb
 
@@ -166,7 +167,9 @@ def _apply(call: EngineCall, database: databases.Database, plan: plans.Plan) -> 
         call.listen(database.create_restore_point(f"greylag_{call.run_id[:12]}").note())
     try:
         accepted = policy(call, plan.target)
-        report = applying.apply(database, plan, call.listen, approved_digest=approved, policy=accepted, env=call.invocation.env)
+        report = applying.apply(
+            database, plan, call.listen, approved_digest=approved, approval=_approval(call), policy=accepted, env=call.invocation.env
+        )
     except errors.GreylagError as error:
         told = _with_statement(error, call, plan) if isinstance(error, errors.TimedOut) else error
         if told.message.startswith("ERROR "):
@@ -174,6 +177,20 @@ def _apply(call: EngineCall, database: databases.Database, plan: plans.Plan) -> 
         raise told from None
     call.document.update(report.document())
     return report.plan, report.finished
+
+
+def _approval(call: EngineCall) -> Approval | None:
+    """Returns the approval that the run names: `-approval`, which a flow gives its Job."""
+    given = call.values.string("approval")
+    if not given:
+        return None
+    identity, _, until = given.partition("@")
+    try:
+        return Approval(identity, float(until) if until else None)
+    except ValueError:
+        raise errors.UsageError(
+            f'-approval: "{given}" is not an approval', hint="write IDENTITY or IDENTITY@SECONDS, as the flow does"
+        ) from None
 
 
 def _prefix_reset(call: EngineCall, wanted: Target) -> None:

@@ -14,12 +14,14 @@ from migrator.address import addresses
 from migrator.clickhouse import failures, session
 from migrator.clickhouse import history as tables
 from migrator.clickhouse.lock import LEASE, Cell, ColumnName, MigrationLock, Times, label, prefix_of, short
+from migrator.clickhouse.session import literal
 from migrator.engines import Finding, Options, RestorePoint, SchemaCheck, Writer
 from migrator.goose import durations
 from migrator.planning import events, history, journal
 
 if TYPE_CHECKING:
     from migrator.planning import objects, plans
+    from migrator.planning.approvals import Approval
 
 _KEEPER_ENGINES = frozenset({"Replicated", "Shared"})
 """Engines of databases whose DDL is replicated by Keeper."""
@@ -119,6 +121,7 @@ class ClickHouseDatabase:
         self._times = times
         self._insisted = insisted
         self._lock: MigrationLock | None = None
+        self._approval: Approval | None = None
         self._journal_is_new = False
 
     @property
@@ -184,6 +187,24 @@ class ClickHouseDatabase:
 
         return KeeperRow(self._session)
 
+    def identity(self) -> str:
+        """Returns what tells this database from every other: its name and UUID. (The server's own UUID would differ from host to host of a cluster.)"""
+        with _doing("to read the database's identity"):
+            rows = self._session.rows(f"SELECT toString(uuid) FROM system.databases WHERE name = {literal(self._session.database)}")
+        return f"clickhouse:{self._session.database}/{rows[0][0] if rows else ''}"
+
+    def begin_approval(self, approval: Approval, steps: Sequence[plans.Step]) -> None:
+        """Notes the approval as begun, or as used where nothing is left; see `clickhouse.approvals`."""
+        from migrator.clickhouse import approvals
+
+        run_id = self._options.run_id
+        with self._held().using(), _doing("to note the approval"):
+            if not steps:
+                approvals.end(self._session, self._where, approval, run_id)
+                return
+            approvals.begin(self._session, self._where, approval, [step.version for step in steps], run_id)
+        self._approval = approval
+
     def require_fit(self, plan: plans.Plan) -> None:
         """Refuses files that are written for a cluster where the address names none; see `topology`."""
         if self._where.profile is not tables.Profile.SINGLE or self._insisted:
@@ -203,7 +224,10 @@ class ClickHouseDatabase:
 
         held = self._held()
         began = held.server_time(datetime.now(UTC))
-        Execution(Run(self._session, self._where, held, self._options, plan, steps, listener, began, self._journal_is_new)).execute()
+        approval = self._approval if plan.target.versioning else None
+        Execution(
+            Run(self._session, self._where, held, self._options, plan, steps, listener, began, self._journal_is_new, approval)
+        ).execute()
 
     def _held(self) -> MigrationLock:
         if self._lock is None:

@@ -244,6 +244,7 @@ class Execution:
         try:
             row = tables.row_statement(self.run.where, step.version, step.direction)
             journalling.write(self.run, row, f"{self.run.session.prefix}{step.version}-{step.direction}-row")
+            journalling.consume(self.run, step)
         except (failures.Refusal, failures.Lost) as failure:
             raise rejections.of_step(step, failure, doing) from None
         if step.direction is Direction.UP:

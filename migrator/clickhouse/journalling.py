@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from migrator.clickhouse import approvals
 from migrator.clickhouse import history as tables
 from migrator.clickhouse.history import Planned
 from migrator.clickhouse.run import Run
 from migrator.clickhouse.session import OWN_SETTINGS
 from migrator.planning import journal
+from migrator.planning.approvals import WHOLE, State
 from migrator.planning.history import Fact
 from migrator.planning.plans import Step
 
@@ -29,6 +31,17 @@ def write_facts(run: Run, facts: Sequence[Fact]) -> None:
     """Writes facts, in one insert. Raises as `write`."""
     if facts:
         write(run, tables.facts_statement(run.where, facts), f"{run.session.prefix}facts")
+
+
+def consume(run: Run, step: Step) -> None:
+    """Notes the run's approval, if it has one, for a version that is recorded: as used, too, with the plan's last one. Raises as `write`."""
+    if run.approval is None:
+        return
+    states = {step.version: State.APPLIED}
+    if step is run.steps[-1]:
+        states[WHOLE] = State.USED
+    body = approvals.statement(run.where, run.approval, states, run.options.run_id)
+    write(run, body, f"{run.session.prefix}{step.version}-approval")
 
 
 def write(run: Run, body: bytes, query_id: str) -> None:

@@ -11,6 +11,7 @@ from migrator.clickhouse.lock import MigrationLock
 from migrator.clickhouse.session import Session
 from migrator.engines import Options
 from migrator.planning import events
+from migrator.planning.approvals import Approval
 from migrator.planning.plans import Plan, Step
 
 
@@ -32,6 +33,7 @@ class Run:
     listener: events.Listener
     began: datetime
     journal_is_new: bool
+    approval: Approval | None = None
 
     def query_id(self, step: Step, index: int) -> str:
         """Returns a statement's id in `system.processes` and the query log: greylag-<12 of the run>-<version>-<direction>-<statement>."""

@@ -114,7 +114,7 @@ class Plan:
 
         It is computed from the last step to the first, so that the digest of a plan with more steps in front is cheap to compute (see `approves`).
         """
-        return _fold(self.steps)
+        return digest_of([(step.version, step.name, step.direction, step.checksum) for step in self.steps])
 
     def document(self) -> dict[str, object]:
         """Returns the plan as JSON-ready data."""
@@ -129,16 +129,17 @@ class Plan:
         }
 
 
-def _fold(steps: Sequence[Step], tail: str = "") -> str:
+def digest_of(steps: Sequence[tuple[int, str, str, str]]) -> str:
+    """Returns the digest of a plan whose steps have these versions, names, directions and checksums: for who has only read them."""
     import hashlib  # OpenSSL takes milliseconds to load; a plan without steps is digested by nobody
 
-    digest = tail or hashlib.sha256(b"greylag plan").hexdigest()
-    for step in reversed(steps):
-        digest = _prepend(step.version, step.name, step.direction, step.checksum, digest)
+    digest = hashlib.sha256(b"greylag plan").hexdigest()
+    for version, name, direction, checksum in reversed(steps):
+        digest = _prepend(version, name, direction, checksum, digest)
     return digest
 
 
-def _prepend(version: int, name: str, direction: Direction, checksum: str, tail: str) -> str:
+def _prepend(version: int, name: str, direction: str, checksum: str, tail: str) -> str:
     import hashlib
 
     return hashlib.sha256(json.dumps([version, name, str(direction), checksum, tail]).encode()).hexdigest()

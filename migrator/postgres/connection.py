@@ -26,6 +26,7 @@ from migrator.postgres.session import Session
 if TYPE_CHECKING:
     from migrator.engines import RestorePoint, SchemaCheck, Writer
     from migrator.planning import events, journal, plans
+    from migrator.planning.approvals import Approval
     from migrator.postgres.pipelines import Rows
 
 _LONGEST_APPLICATION_NAME = 63  # bytes; the server cuts longer ones
@@ -174,6 +175,7 @@ class PostgresDatabase:
         self._name = name
         self._version = version
         self._where = where
+        self._approval: Approval | None = None
         self._looked: Rows | None = None  # the answer to `recording.look`, from the reading of the history under the lock
 
     @property
@@ -235,12 +237,35 @@ class PostgresDatabase:
         finally:
             other.close()
 
+    def identity(self) -> str:
+        """Returns what tells this database from every other: the cluster's system identifier, where the role may read it, name and OID."""
+        try:
+            rows = self._session.query("SELECT system_identifier::text FROM pg_catalog.pg_control_system()")
+        except failures.ServerFailure as failure:
+            if failure.sqlstate != failures.INSUFFICIENT_PRIVILEGE:
+                raise failures.of_server(failure, "to read the server's identifier") from None
+            rows = [("",)]
+        [(oid,)] = self._session.query("SELECT oid::text FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()")
+        return f"postgres:{rows[0][0]}/{self._name}/{oid}"
+
+    def begin_approval(self, approval: Approval, steps: Sequence[plans.Step]) -> None:
+        """Notes the approval as begun, or as used where nothing is left; see `postgres.approvals`."""
+        from migrator.postgres import approvals
+
+        if not steps:
+            approvals.end(self._session, self._where, approval)
+            return
+        approvals.begin(self._session, self._where, approval, [step.version for step in steps], self._options.run_id)
+        self._approval = approval
+
     def require_fit(self, plan: plans.Plan) -> None:
         """Refuses nothing: a PostgreSQL database is one server."""
 
     def execute(self, plan: plans.Plan, steps: Sequence[plans.Step], listener: events.Listener) -> None:
         """Executes steps in order; see `postgres.execution` and `postgres.autocommit`."""
-        author = tables.Author(self._options.run_id, self._options.applied_by, plan.bundle)
+        approval = self._approval.identity if self._approval and plan.target.versioning else ""
+        last = steps[-1].version if steps else 0
+        author = tables.Author(self._options.run_id, self._options.applied_by, plan.bundle, approval, last)
         from migrator.postgres import autocommit, execution, recording, restoring
         from migrator.postgres.run import Run
         from migrator.targets import Mode

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from migrator.planning import journal
+from migrator.planning import approvals, journal
 from migrator.postgres.history_tables import DESCRIBED, FACTS, HistoryTables
 
 SETTINGS = (
@@ -55,7 +55,7 @@ def with_now(where: HistoryTables) -> str:
 
 
 def _prelude(where: HistoryTables) -> str:
-    own = ", ".join(_literal(name) for name in (FACTS, DESCRIBED, journal.TABLE))
+    own = ", ".join(_literal(name) for name in (FACTS, DESCRIBED, journal.TABLE, approvals.TABLE))
     return (
         "members AS MATERIALIZED (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'),"
         " own AS MATERIALIZED (SELECT c.oid FROM pg_class AS c JOIN pg_namespace AS s ON s.oid = c.relnamespace"

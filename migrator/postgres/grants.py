@@ -71,7 +71,7 @@ def writers(session: Session, where: HistoryTables) -> tuple[Writer, ...]:
     """Returns who may write what is recorded and is neither a superuser nor the owner, nor may become it; none where there are no tables. Members of a
     role may what it may, and are not named. Writes nothing."""
     try:
-        rows = session.query(_WRITERS, _array((where.table, where.facts, where.journal, where.described)))
+        rows = session.query(_WRITERS, _array((where.table, where.facts, where.journal, where.described, where.approvals)))
     except failures.ServerFailure as failure:
         raise failures.of_server(failure, f"to read who may write {where.given}") from None
     return tuple(Writer(name or "", may or "", remedy or "") for name, may, remedy in rows)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from migrator import errors, targets
 from migrator.planning import history, plans
-from migrator.postgres import failures, visibility
+from migrator.postgres import approvals, failures, visibility
 from migrator.postgres.history_tables import FACTS, HistoryTables, quote
 from migrator.postgres.pipelines import BIGINT, DOUBLE, Message, Rows, message
 from migrator.postgres.session import Session
@@ -333,11 +333,13 @@ _UPSERT = " ON CONFLICT (version) DO UPDATE SET " + ", ".join(
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who records: part of every fact."""
+    """Who records: part of every fact. `approval` is the one under which this is applied, if it needs one, `last` the last version of its plan."""
 
     run_id: str
     applied_by: str
     bundle: str
+    approval: str = ""
+    last: int = 0
 
 
 def record(
@@ -365,9 +367,10 @@ def record(
             step.version,
             seconds,
         )
+    consumed = approvals.consuming(where, identity=12, run_id=8, last=13) if author.approval else ""
     item = message(
         f"WITH recorded AS (INSERT INTO {where.table} (version_id, is_applied, tstamp) VALUES ($1, true, pg_catalog.clock_timestamp())"
-        f" RETURNING id){clear} INSERT INTO {where.facts} AS f ({_FACT_COLUMNS}, xids, gone)"
+        f" RETURNING id){clear}{consumed} INSERT INTO {where.facts} AS f ({_FACT_COLUMNS}, xids, gone)"
         f" SELECT $1, id, $2, $3, $4, $5, $6, $7, $8, $9, pg_catalog.clock_timestamp(), coalesce($10, {_SECONDS}), $11, {xids}, {gone}"
         f" FROM recorded, {note} AS e{_UPSERT}, xids = excluded.xids, gone = excluded.gone RETURNING f.seconds",
         step.version,
@@ -380,8 +383,9 @@ def record(
         author.applied_by,
         seconds,
         step.notes.oldest_app,
+        *((author.approval, "true" if step.version == author.last else "false") if author.approval else ()),
     )
-    types = (*item.types[:9], DOUBLE, BIGINT)  # so that one prepared statement serves rows with and without the last two
+    types = (*item.types[:9], DOUBLE, BIGINT, *item.types[11:])  # so that one prepared statement serves rows with and without the last two
     prepared = not clear_journal and seconds is None
     return replace(item, types=types, name=_prepared_name(author, note) if prepared else b"")
 

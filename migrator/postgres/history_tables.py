@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from migrator.planning import journal
+from migrator.planning import approvals, journal
 
 FACTS = "greylag_migration"
 DESCRIBED = "greylag_fact"
@@ -52,6 +52,10 @@ class HistoryTables:
     @property
     def journal(self) -> str:
         return self._quoted(journal.TABLE)
+
+    @property
+    def approvals(self) -> str:
+        return self._quoted(approvals.TABLE)
 
     def _quoted(self, name: str) -> str:
         return f"{quote(self.schema)}.{quote(name)}"

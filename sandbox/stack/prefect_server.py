@@ -1,4 +1,4 @@
-"""A real Prefect server on SQLite, and real process workers, as child processes.
+"""A real Prefect server on SQLite, and real workers, as child processes.
 
 Most of a cold start (20–25 s) is 130 schema migrations of an empty SQLite file. They are run once per Prefect version into a template
 in the cache directory; a new server copies it and is ready in about 7 s, the time for importing Prefect's server.
@@ -23,7 +23,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from deployments.work_pools import templates
+from deployments.worker import place
+from deployments.worker import pool as work_pool
 from migrator import errors
 from sandbox import cache, ports, processes
 
@@ -31,6 +32,9 @@ Progress = Callable[[str], None]
 """Receives short texts about work that takes long."""
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
+QUERY_SECONDS = 0.25
+"""Seconds. Half of what is left of a run's start is waiting for the next poll; four workers are 16 small requests a second."""
+
 _READY_SECONDS = 180.0
 _WORKER_READY_SECONDS = 120.0
 _STOP_SECONDS = 15.0
@@ -184,13 +188,15 @@ class PrefectServer:
 
 
 class PrefectWorker:
-    """A process worker of one work pool; a context manager. Its flow runs are its children and end with it.
+    """A worker of one work pool; a context manager. Its flow runs are its children and end with it.
 
     Args:
         server: the server it polls.
-        pool: the work pool; made (type process) if missing.
+        pool: the work pool; made if missing.
         name: the worker's name.
         environment: the variables of this worker and its flow runs alone: credentials, GREYLAG_ settings.
+        serving: an environment of the fleet, or `promotion`: greylag's own worker, which starts its flows from this checkout as it stands.
+            Empty for Prefect's process worker, which starts what the server says.
         directory: holds the worker's PREFECT_HOME and `worker.log`; default `workers/POOL` in the server's directory.
         query_seconds: seconds between two requests for work; Prefect's default of 10 is long for a person who watches.
     """
@@ -202,17 +208,19 @@ class PrefectWorker:
         name: str | None = None,
         environment: Mapping[str, str] | None = None,
         *,
+        serving: str = "",
         directory: Path | None = None,
-        query_seconds: float = 1.0,
+        query_seconds: float = QUERY_SECONDS,
     ) -> None:
         self.server = server
         self.pool = pool
         self.name = name or f"{pool}-worker"
+        self.kind = work_pool.TYPE if serving else "process"
         self.directory = (directory or server.directory / "workers" / pool).absolute()
         self._launched = datetime.datetime.now(datetime.UTC)
         self._process = processes.ServerProcess(
             f"Prefect worker of {pool}",
-            [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", self.name, "--type", "process"],
+            self._command(serving),
             log=self.directory / "worker.log",
             environment=clean_environment()
             | server.environment()
@@ -223,6 +231,12 @@ class PrefectWorker:
             | dict(environment or {}),
             directory=PROJECT_ROOT,
         )
+
+    def _command(self, serving: str) -> list[str]:
+        if serving:
+            own = ["-pool", self.pool, "-name", self.name, "-commit", place.UNPINNED]
+            return [sys.executable, "-m", "migrator.cli", "worker", serving, *own]
+        return [sys.executable, "-m", "prefect", "worker", "start", "--pool", self.pool, "--name", self.name, "--type", "process"]
 
     def __enter__(self) -> PrefectWorker:
         self.start()
@@ -241,6 +255,16 @@ class PrefectWorker:
         """Tells whether the worker's process is alive."""
         return self._process.running
 
+    @property
+    def pid(self) -> int | None:
+        """Returns the worker's process id, while it runs."""
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Returns the exit code of a worker that has ended."""
+        return self._process.returncode
+
     def start(self) -> PrefectWorker:
         """Makes the pool, starts the worker and returns once the server sees it online.
 
@@ -257,7 +281,7 @@ class PrefectWorker:
         Raises:
             Unavailable: the server does not answer, or the worker runs already.
         """
-        create_work_pool(self.server, self.pool)
+        create_work_pool(self.server, self.pool, self.kind)
         self._launched = datetime.datetime.now(datetime.UTC)
         self._process.start()
 
@@ -286,17 +310,27 @@ class PrefectWorker:
         return False
 
 
-def create_work_pool(server: PrefectServer, pool: str) -> None:
-    """Creates a closed process work pool; an existing one is kept, and closed if it is open (an older sandbox's).
+def create_work_pool(server: PrefectServer, pool: str, kind: str = work_pool.TYPE) -> None:
+    """Creates a work pool; one of greylag's type that exists is kept, and closed if it is open (an older sandbox's).
 
-    Its runs begin in Prefect's engine. By default another process runs the pull step first and imports Prefect, too, which takes 3 s more per run.
+    Args:
+        kind: greylag's type, or `process` for Prefect's own worker, whose runs then begin in Prefect's engine: by default another process runs the
+            pull step first and imports Prefect, too, which takes 3 s more per run.
     """
-    template = templates.process(f"{shlex.quote(sys.executable)} -m prefect.engine")
     found = server.request("POST", "/work_pools/filter", {"work_pools": {"name": {"any_": [pool]}}})
+    template = work_pool.template() if kind == work_pool.TYPE else _engine_template()
     if not found:
-        server.request("POST", "/work_pools/", {"name": pool, "type": "process", "base_job_template": template})
-    elif templates.free(found[0]["base_job_template"]):
+        server.request("POST", "/work_pools/", {"name": pool, "type": kind, "base_job_template": template})
+    elif kind == work_pool.TYPE and work_pool.free(found[0]["base_job_template"]):
         server.request("PATCH", f"/work_pools/{pool}", {"base_job_template": template})
+
+
+def _engine_template() -> dict[str, Any]:
+    from prefect.workers.process import ProcessWorker
+
+    template = ProcessWorker.get_default_base_job_template()
+    template["variables"]["properties"]["command"]["default"] = f"{shlex.quote(sys.executable)} -m prefect.engine"
+    return template
 
 
 def clean_environment() -> dict[str, str]:

@@ -134,7 +134,7 @@ class Stack:
             pool = self.work_pools()[name]
             own = dict(self._worker_settings) if name == PROMOTION else self.environment(name)
             own |= {"GREYLAG_HOME": str(prefect_server.PROJECT_ROOT), "GREYLAG_FLEET": str(self.fleet.path)} | dict(settings or {})
-            self.workers[name] = prefect_server.PrefectWorker(self.prefect, pool, environment=own)
+            self.workers[name] = prefect_server.PrefectWorker(self.prefect, pool, environment=own, serving=name)
             self.workers[name].launch()
 
     def wait_for_workers(self) -> None:

@@ -122,12 +122,20 @@ class Rules(Model):
         return house_rules.Settings(tuple(item for item in house_rules.RULES if item not in self.off), self.refuse)
 
 
+class ApprovalRules(Model):
+    """What an environment asks of an approval besides its worker's own policy, which this can only tighten."""
+
+    minimum: Annotated[int, Field(ge=1, le=20)] = 1
+    not_promoter: bool = False
+    validity_hours: Annotated[float, Field(gt=0, le=24)] | None = None
+
+
 class Environment(Model):
     """One environment. `suffix` is the end of its databases' names; a protected one is entered only with an approval and never rolled back.
     `credentials` is the source for those of its services that name none themselves.
 
     `parameters` are added to the connection URL, per engine (`postgres: {sslmode: require}`). Each `preflight` command must succeed before
-    a migration that would change something.
+    a migration that would change something. `approval` tightens the policy of its worker.
     """
 
     suffix: str = ""
@@ -138,6 +146,7 @@ class Environment(Model):
     kube_context: str = ""
     parameters: Mapping[Engine, Mapping[str, str]] = {}
     preflight: tuple[Check, ...] = ()
+    approval: ApprovalRules = ApprovalRules()
     credentials: AnySource | None = None
     argocd: ArgoCD = ArgoCD()
 

@@ -42,8 +42,8 @@ INTERRUPTED = int(errors.ExitCode.INTERRUPTED)
 
 
 class Order(BaseModel):
-    """A run's order for a Job. `plan` is the digest of what is to be applied now, `approved` the digest of what was approved, if that is another one;
-    `pending` tells whether anything is to be applied at all.
+    """A run's order for a Job. `plan` is the digest of what is to be applied now, `approved` the digest of what was approved, if that is another one,
+    `approval` the one that it uses up; `pending` tells whether anything is to be applied at all.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -53,6 +53,7 @@ class Order(BaseModel):
     bundle: str
     plan: str
     approved: str = ""
+    approval: str = ""
     pending: bool = True
     run_id: str = ""
     backoff_limit: int = 3
@@ -191,6 +192,7 @@ def variables(order: Order) -> dict[str, str]:
         "GREYLAG_EXPECTED_DATABASE": target.database,
         "GREYLAG_BUNDLE": order.bundle,
         "GREYLAG_APPROVED_DIGEST": order.approved or order.plan,
+        "GREYLAG_APPROVAL": order.approval,
         "GREYLAG_SERVICE": target.service,
         "GREYLAG_APPLIED_BY": f"{target.namespace}/{name(order)}",
         "GREYLAG_LOCK_WAIT": _duration(order.lock_wait_seconds),

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from migrator import errors, registry
 from migrator.planning import events
+from migrator.planning.approvals import Approval
 from migrator.planning.plans import Plan
 from tasks import commands, kubernetes, migration
 from tasks.fleet.models import Target
@@ -95,6 +96,7 @@ def _order(request: Request, plan: Plan, image: str, backoff_limit: int) -> Orde
         bundle=plan.bundle,
         plan=plan.digest,
         approved=request.plan,
+        approval=_spelt(request.approval),
         pending=bool(plan.steps),
         run_id=request.run_id,
         backoff_limit=backoff_limit,
@@ -102,6 +104,13 @@ def _order(request: Request, plan: Plan, image: str, backoff_limit: int) -> Orde
         lock_wait_seconds=min(settings.lock_wait_seconds, deadline),
         statement_timeout_seconds=settings.statement_timeout_seconds,
     )
+
+
+def _spelt(approval: Approval | None) -> str:
+    """Returns an approval as the command's `-approval` takes it."""
+    if approval is None:
+        return ""
+    return approval.identity if approval.until is None else f"{approval.identity}@{approval.until:.0f}"
 
 
 def _connect(target: Target, settings: Settings) -> Api:

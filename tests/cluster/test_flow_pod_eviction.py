@@ -1,4 +1,4 @@
-"""What happens to a flow run whose pod is evicted while it migrates: the pod is made from the shipped work pool's template, as Prefect's worker does it."""
+"""What happens to a flow run whose pod is evicted while it migrates: the pod is made from the shipped template, as the worker does it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from prefect.client.orchestration import get_client
 
-from deployments.work_pools import templates
+from deployments.worker import jobs
 from sandbox.cluster.api import Object
 from sandbox.stack.prefect_server import PrefectServer
 from tests.cluster.fleet_stage import ROOT, FleetStage
@@ -51,8 +51,6 @@ def created_run(image: str, mode: str = "inline") -> str:
             client.create_flow(deploy_service),
             name=f"evicted-{secrets.token_hex(4)}",
             entrypoint="flows/deploy_service.py:deploy_service",
-            path=str(ROOT),
-            pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}],
             parameter_openapi_schema={"type": "object", "properties": {}},
         )
         given = {"service": "auth-service", "environment": "dev", "mode": mode, "image": image}
@@ -60,19 +58,17 @@ def created_run(image: str, mode: str = "inline") -> str:
 
 
 def pod_job(stage: FleetStage, server: PrefectServer, run_id: str) -> Object:
-    """The Job that the worker makes of a run: the template's, with the worker's own variables before it, a name, and Prefect's own command."""
+    """The Job that the worker makes of a run."""
     own = stage.variables() | server.environment() | {"PREFECT__FLOW_RUN_ID": run_id, "PYTHONPATH": str(ROOT)}
     for name in ("PREFECT_HOME", "KUBECONFIG", "GREYLAG_KUBE_CONTEXT", "GREYLAG_VAULT_TOKEN_FILE"):  # the template's own, or the pod's
         own.pop(name)
     own |= {"GREYLAG_FLEET": "/stage/fleet.yaml", "GREYLAG_VAULT_KUBERNETES_ROLE": stage.vault_role()}
-    template = templates.kubernetes(stage.namespace().name, worker_image(stage), {})
-    found: Object = template["job_configuration"]["job_manifest"]
-    found["metadata"]["generateName"] = f"run-{run_id[:8]}-"
+    job = jobs.JobSettings(stage.namespace().name, worker_image(stage))
+    found: Object = jobs.manifest(jobs.read(job.template), job, ("deploy-service", run_id, "dev", "greylag-dev", "worker"), own)
+    found["metadata"]["name"] += f"-{secrets.token_hex(3)}"
     pod = found["spec"]["template"]["spec"]
     pod["terminationGracePeriodSeconds"] = 30
-    (main,) = pod["containers"]
-    main["env"] = [*({"name": name, "value": value} for name, value in own.items()), *main["env"]]
-    main["args"] = ["prefect", "flow-run", "execute"]
+    pod["containers"][0]["workingDir"] = str(ROOT)
     return found
 
 

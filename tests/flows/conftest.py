@@ -75,7 +75,7 @@ def workers(session_stage: Stage, prefect_server: PrefectServer) -> Iterator[dic
         held = session_stage.variables(environment)
         if environment == "promotion":
             held = {name: value for name, value in held.items() if "VAULT" not in name}
-        found[environment] = PrefectWorker(prefect_server, pool, environment=held)
+        found[environment] = PrefectWorker(prefect_server, pool, environment=held, serving=environment)
     with ThreadPoolExecutor() as threads:
         try:
             list(threads.map(PrefectWorker.start, found.values()))

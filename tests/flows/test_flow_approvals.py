@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from prefect import State
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactCreate
 from prefect.states import Completed
 
 from flows import approvals
@@ -42,11 +43,25 @@ def planned(server: PrefectServer, *services: str) -> approval.ReleaseManifest:
     return approvals.manifest_of(prefect_api.artifact(server, "plan-prod"))
 
 
-def prove(manifest: approval.ReleaseManifest, *, environment: str = "release", flow_name: str = "verify_environment", **given: Any) -> None:
-    """What release's worker leaves behind once it has verified these bundles."""
+def prove(
+    manifest: approval.ReleaseManifest,
+    *,
+    environment: str = "release",
+    flow_name: str = "verify_environment",
+    outcome: str = "verified",
+    bundle: str = "",
+    services: tuple[str, ...] = (),
+) -> None:
+    """What an environment's worker leaves behind once it has verified these bundles: a completed run, and its table."""
     flow = getattr(importlib.import_module(f"flows.{flow_name}"), flow_name)
+    chosen = {name: bundle or digest for name, digest in manifest.bundles.items() if not services or name in services}
     with get_client(sync_client=True) as client:
-        run = client.create_flow_run(flow, parameters={"environment": environment, "bundles": dict(manifest.bundles), **given})
+        run = client.create_flow_run(flow, parameters={"environment": environment, "bundles": chosen})
+        if outcome:
+            rows = [{"service": name, "outcome": outcome, "bundle": digest} for name, digest in chosen.items()]
+            client.create_artifact(
+                ArtifactCreate(key=f"verification-{environment}", type="table", data=json.dumps(rows), flow_run_id=run.id)
+            )
         client.set_flow_run_state(run.id, Completed(), force=True)
 
 
@@ -189,9 +204,11 @@ def test_good_flow_what_is_left_of_an_approved_plan_passes(prod: Stage, prefect_
     "evidence",
     [
         {"environment": "dev"},
-        {"services": ["identity-service"]},
-        {"bundles": {"auth-service": "1" * 64}},
+        {"services": ("identity-service",)},
+        {"bundle": "1" * 64},
         {"flow_name": "plan_environment"},
+        {"outcome": ""},  # a failed run that somebody sets to Completed in the UI
+        {"outcome": "failed: a table is missing"},
         None,
     ],
 )

@@ -147,7 +147,7 @@ def test_good_no_schedule_hangs_on_an_environment_it_could_enter_by_itself() -> 
 
 def test_good_file_names_no_path_of_a_machine() -> None:
     assert not re.search(r"(?<![\w.$}])/(home|root|work|tmp|opt|usr|Users)/", re.sub(r"#.*", "", TEXT))
-    assert FILE["pull"] == [{"prefect.deployments.steps.set_working_directory": {"directory": "{{ $GREYLAG_HOME }}"}}]
+    assert FILE["pull"] == [], "and no pull steps: without the line Prefect's command adds one"
 
 
 def test_good_flow_files_shadow_no_installed_package() -> None:

@@ -70,6 +70,7 @@ def test_prefects_own_command_makes_the_same_deployments_of_the_file(prefect_ser
         found.append(described(prefect_server, names))
     assert found[0] == found[1]
     assert len(found[0]) == len(names)
+    assert not [name for name, item in found[1].items() if item["pull_steps"] or item["path"]], "a worker of greylag's starts them"
 
 
 def described(server: Any, names: set[str]) -> dict[str, Any]:

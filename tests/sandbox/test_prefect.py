@@ -65,7 +65,7 @@ def test_a_work_pool_is_made_once(prefect_server: PrefectServer) -> None:
     for _ in range(2):
         create_work_pool(prefect_server, "pool-b")
     found = prefect_server.request("POST", "/work_pools/filter", {"work_pools": {"name": {"any_": ["pool-b"]}}})
-    assert [each["type"] for each in found] == ["process"]
+    assert [each["type"] for each in found] == ["greylag"]
 
 
 def test_writers_beside_each_other_wait_instead_of_failing(prefect_server: PrefectServer) -> None:

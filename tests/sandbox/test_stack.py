@@ -44,7 +44,7 @@ def test_a_stack_that_is_killed_leaves_nothing_running(tmp_path: Path) -> None:
     )
     assert started.stdout is not None
     assert started.stdout.readline() == "{\n", started.communicate()[1]
-    assert len([line for line in processes_of(tmp_path) if "worker start" in line]) == 4
+    assert len([line for line in processes_of(tmp_path) if "migrator.cli worker" in line]) == 4
     started.send_signal(signal.SIGKILL)
     started.wait(60)
     deadline = time.monotonic() + 45

@@ -5,4 +5,5 @@ GRANT INSERT ON `${database}`.* TO `${application}`;
 REVOKE INSERT, ALTER TABLE, TRUNCATE, DROP TABLE ON `${database}`.goose_db_version FROM `${application}`;
 REVOKE INSERT, ALTER TABLE, TRUNCATE, DROP TABLE ON `${database}`.greylag_migration FROM `${application}`;
 REVOKE INSERT, ALTER TABLE, TRUNCATE, DROP TABLE ON `${database}`.greylag_journal FROM `${application}`;
+REVOKE INSERT, ALTER TABLE, TRUNCATE, DROP TABLE ON `${database}`.greylag_approval FROM `${application}`;
 REVOKE INSERT, ALTER TABLE, TRUNCATE, DROP TABLE ON `${database}`.greylag_lock FROM `${application}`;

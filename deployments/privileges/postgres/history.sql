@@ -7,6 +7,7 @@ SELECT format('REVOKE %s ON %s %I.%I FROM %s CASCADE', string_agg(DISTINCT a.pri
     WHERE d.classid = 'pg_class'::regclass AND d.objid = o.oid AND d.refobjid = t.oid AND d.deptype IN ('a', 'i'))
   JOIN pg_namespace AS n ON n.oid = o.relnamespace,
   LATERAL (SELECT * FROM aclexplode(o.relacl) UNION ALL SELECT e.* FROM pg_attribute AS c, aclexplode(c.attacl) AS e WHERE c.attrelid = o.oid) AS a
-  WHERE t.relkind IN ('r', 'p') AND t.relname IN ('goose_db_version', 'greylag_migration', 'greylag_journal', 'greylag_fact')
+  WHERE t.relkind IN ('r', 'p') AND t.relname IN ('goose_db_version', 'greylag_migration', 'greylag_journal', 'greylag_fact',
+    'greylag_approval')
     AND a.grantee <> o.relowner AND a.privilege_type <> 'SELECT'
   GROUP BY o.oid, o.relkind, n.nspname, o.relname, a.grantee \gexec

@@ -55,7 +55,8 @@ def manifest(plans: Iterable[PlanOutcome]) -> ReleaseManifest:
 
 
 class Approval(BaseModel):
-    """One approval as it was given. `approver` is a claim; `created_by` is what Prefect recorded of the run's start."""
+    """One approval as it was given. `approver` is a claim; `signature` is an envelope that only the environment's worker can judge;
+    `created_by` is what Prefect recorded of the run's start."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -65,6 +66,7 @@ class Approval(BaseModel):
     confirm: str
     approver: str
     reason: str = ""
+    signature: str = ""
     run_id: str = ""
     created_by: str = ""
     given_at: datetime
@@ -163,6 +165,7 @@ def from_run(run: FlowRun | Any) -> Approval | None:
             confirm=parameters["confirm"],
             approver=parameters["approver"],
             reason=parameters.get("reason") or "",
+            signature=parameters.get("signature") or "",
             run_id=str(run.id),
             created_by=(getattr(creator, "display_value", None) or getattr(creator, "type", None) or "") if creator else "",
             given_at=given_at,
