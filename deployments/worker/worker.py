@@ -40,7 +40,7 @@ class Configuration(BaseJobConfiguration):
         return cls()
 
 
-class Variables(BaseVariables):
+class NoVariables(BaseVariables):
     """None: runs choose nothing."""
 
 
@@ -48,12 +48,12 @@ class Result(BaseWorkerResult):
     """The end of a run's process."""
 
 
-class GreylagWorker(BaseWorker[Configuration, Variables, Result]):
+class GreylagWorker(BaseWorker[Configuration, NoVariables, Result]):
     """Starts greylag's flows by name, in the environment that it belongs to."""
 
     type = pool.TYPE
     job_configuration = Configuration
-    job_configuration_variables = Variables
+    job_configuration_variables = NoVariables
     _display_name = "greylag"
     _description = (
         "Starts greylag's own flows by name. Command, environment, image, pull steps, paths and results of the server are never used."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -16,6 +17,9 @@ from tasks.settings import Settings
 
 _Answer = TypeVar("_Answer")
 
+_SIGNATURE = re.compile(r"vault:(?P<version>v\d+):(?P<value>.+)")
+"""How Vault writes a signature: its mark, the key's version, the signature in base64."""
+
 
 def sign(content: bytes, key: str, mount: str, settings: Settings) -> tuple[str, str]:
     """Returns the version of the key (`v1`) and the signature in base64. Raises as `credentials.fetch`, UsageError (`signing-failed`)."""
@@ -25,12 +29,12 @@ def sign(content: bytes, key: str, mount: str, settings: Settings) -> tuple[str,
         answer = client.secrets.transit.sign_data(name=key, hash_input=given, mount_point=mount)
         return str(answer["data"]["signature"])
 
-    kind, version, value = (*_asked(call, f"{mount}/sign/{key}", settings).split(":", 2), "", "")[:3]
-    if kind != "vault" or not version.startswith("v") or not value:
+    answer = _SIGNATURE.fullmatch(_asked(call, f"{mount}/sign/{key}", settings))
+    if answer is None:
         raise errors.UsageError(
             f"Vault's answer to {mount}/sign/{key} is no signature", code="signing-failed", hint="the key's type has to be ed25519"
         )
-    return version, value
+    return answer["version"], answer["value"]
 
 
 def verify(content: bytes, version: str, signature: str, key: str, mount: str, settings: Settings) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import psycopg
 import pytest
 
+from migrator import cli
 from sandbox import ports
 from sandbox.databases.postgres import PostgresServer
 from tests.faults.conftest import Team
@@ -14,10 +16,12 @@ from tests.faults.conftest import Team
 
 def links(team: Team) -> tuple[int, dict[str, str], dict[str, str]]:
     """The exit code, the state of each link, and the last one's document."""
-    said = team.place.greylag("-json", "doctor", "@dev/shop-service")
-    document = said.document()
-    assert "Traceback" not in said.err
-    return said.code, {item["link"]: item["state"] for item in document["links"]}, document["links"][-1]
+    team.place.capture.readouterr()
+    code = cli.main(["doctor", "@dev/shop-service", "-json"])
+    out, err = team.place.capture.readouterr()
+    document = json.loads(out)
+    assert "Traceback" not in err
+    return code, {item["link"]: item["state"] for item in document["links"]}, document["links"][-1]
 
 
 def test_a_sound_chain_is_clean_before_and_after_the_migration(team: Team) -> None:
@@ -76,5 +80,5 @@ def test_a_lock_that_is_held_is_told_with_its_holder_and_not_waited_for(team: Te
     with psycopg.connect(postgres_server.superuser_url(team.database), autocommit=True) as holder:
         holder.execute("SELECT pg_advisory_lock(4097083626)")
         code, _, last = links(team)
-    assert (code, last["link"], last["cause"]) == (16, "lock", "lock-unavailable")
+    assert (code, last["link"], last["cause"]) == (16, "lock", "lock-held")
     assert "pid" in last["evidence"]

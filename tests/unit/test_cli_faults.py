@@ -75,6 +75,7 @@ WORDS = {
     "codegen": ["@/shop"],
     "doctor": ["@dev/shop"],
     "privileges": ["vault", "@dev"],
+    "worker": ["dev"],
 }
 """What a verb needs to be called at all."""
 
