@@ -43,6 +43,14 @@ def test_helm_lint_has_nothing_to_say_of_a_services_values(service: str) -> None
     assert cases.helm("lint", "--strict", str(LIBRARY)).returncode == 0
 
 
+def test_digests_and_names_that_read_as_numbers_stay_texts() -> None:
+    values = cases.base(environment="2024", service="7e5", sql={"bundle": "1" * 64})
+    for found in yaml.safe_load_all(cases.render(values, release="12")):
+        metadata = (found["metadata"], (found.get("spec") or {}).get("template", {}).get("metadata") or {})
+        texts = [text for each in metadata for kind in ("labels", "annotations") for text in (each.get(kind) or {}).values()]
+        assert [text for text in texts if not isinstance(text, str)] == []
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a misspelt value": ({"stratgy": "plain"}, "additional properties 'stratgy' not allowed"),
     "a misspelt value below": ({"wait": {"enable": False}}, "additional properties 'enable' not allowed"),
