@@ -214,7 +214,7 @@ def test_another_path_store_or_key_is_another_source() -> None:
 def test_the_bundle_of_a_configmap_is_the_digest_that_greylag_computes(case: str, tmp_path: Path) -> None:
     for item in cases.rendered(case):
         if item["kind"] == "ConfigMap":
-            assert set(item["data"]) == set(cases.FILES)
+            assert item["data"] == cases.FILES
             for name, text in item["data"].items():
                 (tmp_path / name).write_bytes(text.encode())
             digest = files.load(tmp_path).digest()
@@ -241,6 +241,15 @@ def test_a_change_of_the_migration_alone_changes_the_deployment() -> None:
         for case in ("argo-sync-hook-postgres", "argo-sync-hook-clickhouse", "everything")
     ]
     assert len(set(notes)) == 3
+
+
+@pytest.mark.parametrize("case", cases.CASES)
+def test_digests_and_names_in_annotations_and_labels_are_quoted(case: str) -> None:
+    """`greylag/migration: 495163444e68` is a number in YAML: Argo CD can't render such a release, and the API server refuses it."""
+    text = (cases.RENDERED / f"{case}.yaml").read_text(encoding="utf-8")
+    noted = re.findall(r"^ +((?:greylag/[a-z-]+|app\.kubernetes\.io/instance):(?! *$).*)$", text, re.MULTILINE)
+    assert [line for line in noted if ': "' not in line] == []
+    assert len(noted) > 1
 
 
 @pytest.mark.parametrize("service", cases.SERVICES)
