@@ -32,8 +32,10 @@ SERVICES = tuple(sorted(path.stem for path in (CHART / "values").glob("*.yaml"))
 NAMESPACE = "dev-my-girok"
 RELEASE = "girok"
 FILES = {
-    "00001_first.sql": "-- +goose Up\nCREATE TABLE events (id String) ENGINE = MergeTree ORDER BY id;\n",
+    "00001_first.sql": "-- +goose Up\nCREATE TABLE events (id String) ENGINE = MergeTree ORDER BY id;",
     "00002_second.sql": "-- +goose Up\nALTER TABLE events ADD COLUMN kind String;\r\n",
+    "00003_third.sql": "\n  -- Grüße\t{{ .Values }} $(X) ${Y}\n-- +goose Up\nALTER TABLE events ADD COLUMN more String;\n\n\n",
+    "00004_fourth.sql": "-- +goose Up\nALTER TABLE events ADD COLUMN last String;\n",
 }
 
 

@@ -26,7 +26,7 @@
 {{- fail "greylag: migration.approval is required and migration.approvedPlan is empty: the Job may run only a plan that was looked at; `greylag plan` prints its digest [approval-required]" -}}
 {{- end -}}
 {{- if eq $set.sql.source "configMap" -}}
-{{- $files := include "greylag.files" . | fromYaml -}}
+{{- $files := include "greylag.files" . | fromJson -}}
 {{- if not $files -}}
 {{- fail (printf "greylag: migration.sql.source is configMap, and the chart has no file that matches %s; correct sql.glob, give sql.files, or set source: image [no-files]" $set.sql.glob) -}}
 {{- end -}}

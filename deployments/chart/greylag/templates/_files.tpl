@@ -1,4 +1,4 @@
-{{/* The migration files of the chart as YAML, name to text; nothing where they lie in the image. */}}
+{{/* The migration files of the chart as JSON (toYaml cuts the last line end), name to text; nothing where they lie in the image. */}}
 {{- define "greylag.files" -}}
 {{- if eq .Values.migration.sql.source "configMap" -}}
 {{- $found := dict -}}
@@ -9,7 +9,7 @@
 {{- $_ := set $found (base $path) ($.Files.Get $path) -}}
 {{- end -}}
 {{- end -}}
-{{- toYaml $found -}}
+{{- toJson $found -}}
 {{- end -}}
 {{- end -}}
 
@@ -17,7 +17,7 @@
 {{- define "greylag.bundle" -}}
 {{- if eq .Values.migration.sql.source "configMap" -}}
 {{- $lines := list -}}
-{{- range $name, $text := include "greylag.files" . | fromYaml -}}
+{{- range $name, $text := include "greylag.files" . | fromJson -}}
 {{- $lines = append $lines (printf "%s %s\n" $name ($text | replace "\r\n" "\n" | sha256sum)) -}}
 {{- end -}}
 {{- $lines | sortAlpha | join "" | sha256sum -}}

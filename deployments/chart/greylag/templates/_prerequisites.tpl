@@ -60,7 +60,8 @@ metadata:
     argocd.argoproj.io/sync-options: ServerSideApply=true,PruneLast=true
     greylag/bundle: {{ include "greylag.bundle" .context }}
 data:
-  {{- include "greylag.files" .context | nindent 2 }}
+  {{- include "greylag.files" .context | fromJson | toYaml | nindent 2 }}
+immutable: true # its name tells its content; and Helm cuts the end of a document, which must not be the end of a file
 {{- end -}}
 
 {{- define "greylag.serviceAccount" -}}
