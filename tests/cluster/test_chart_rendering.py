@@ -43,6 +43,14 @@ def test_helm_lint_has_nothing_to_say_of_a_services_values(service: str) -> None
     assert cases.helm("lint", "--strict", str(LIBRARY)).returncode == 0
 
 
+def test_digests_and_names_that_read_as_numbers_stay_texts() -> None:
+    values = cases.base(environment="2024", service="7e5", sql={"bundle": "1" * 64})
+    for found in yaml.safe_load_all(cases.render(values, release="12")):
+        metadata = (found["metadata"], (found.get("spec") or {}).get("template", {}).get("metadata") or {})
+        texts = [text for each in metadata for kind in ("labels", "annotations") for text in (each.get(kind) or {}).values()]
+        assert [text for text in texts if not isinstance(text, str)] == []
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a misspelt value": ({"stratgy": "plain"}, "additional properties 'stratgy' not allowed"),
     "a misspelt value below": ({"wait": {"enable": False}}, "additional properties 'enable' not allowed"),
@@ -114,7 +122,12 @@ def test_names_of_every_length_fit(length: int, strategy: str) -> None:
 
 @pytest.mark.parametrize(
     ("release", "chart_name", "expected"),
-    [("girok", "", "girok-service"), ("my-service", "", "my-service"), ("girok", "auth", "girok-auth"), ("r" * 53, "", "r" * 53 + "-service")],
+    [
+        ("girok", "", "girok-service"),
+        ("my-service", "", "my-service"),
+        ("girok", "auth", "girok-auth"),
+        ("r" * 53, "", "r" * 53 + "-service"),
+    ],
 )
 def test_the_full_name_is_that_of_helm_create(release: str, chart_name: str, expected: str) -> None:
     values = cases.base() | {"fullnameOverride": "", "nameOverride": chart_name}
@@ -128,7 +141,9 @@ def test_the_job_of_a_hook_keeps_its_name_and_the_plain_one_changes_with_its_con
 
     assert name("argo-sync-hook") == name("argo-sync-hook", lockWait="1m")
     assert name("plain") == name("plain")
-    assert len({name("plain"), name("plain", lockWait="1m"), name("plain", image={"tag": "2"}), name("plain", sql={"bundle": "a" * 64})}) == 4
+    assert (
+        len({name("plain"), name("plain", lockWait="1m"), name("plain", image={"tag": "2"}), name("plain", sql={"bundle": "a" * 64})}) == 4
+    )
 
 
 def test_a_packaged_chart_holds_the_library_and_renders_the_same(tmp_path: Path) -> None:

@@ -243,6 +243,15 @@ def test_a_change_of_the_migration_alone_changes_the_deployment() -> None:
     assert len(set(notes)) == 3
 
 
+@pytest.mark.parametrize("case", cases.CASES)
+def test_digests_and_names_in_annotations_and_labels_are_quoted(case: str) -> None:
+    """`greylag/migration: 495163444e68` is a number in YAML: Argo CD can't render such a release, and the API server refuses it."""
+    text = (cases.RENDERED / f"{case}.yaml").read_text(encoding="utf-8")
+    noted = re.findall(r"^ +((?:greylag/[a-z-]+|app\.kubernetes\.io/instance):(?! *$).*)$", text, re.MULTILINE)
+    assert [line for line in noted if ': "' not in line] == []
+    assert len(noted) > 1
+
+
 @pytest.mark.parametrize("service", cases.SERVICES)
 def test_the_services_values_are_what_the_command_writes(service: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["chart", "values", f"@dev/{service}"]) == 0

@@ -193,7 +193,7 @@ metadata:
     {{- include "greylag.order" (dict "context" . "wave" "-2" "early" (include "greylag.early" .)) | nindent 4 }}
     {{- end }}
     {{- with include "greylag.bundle" . }}
-    greylag/bundle: {{ . }}
+    greylag/bundle: {{ . | quote }}
     {{- end }}
 spec:
   {{- include "greylag.spec" (dict "context" . "name" $name) | nindent 2 }}

@@ -94,11 +94,11 @@
 {{/* The labels of the Job and its pods. The name isn't the service's, or its Service would take the pods for endpoints. */}}
 {{- define "greylag.podLabels" -}}
 app.kubernetes.io/name: {{ include "greylag.name" (list (include "greylag.service" .) "-migration") }}
-app.kubernetes.io/instance: {{ include "greylag.service" . }}
+app.kubernetes.io/instance: {{ include "greylag.service" . | quote }}
 app.kubernetes.io/component: migration
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- with .Values.migration.environment }}
-greylag/environment: {{ . }}
+greylag/environment: {{ . | quote }}
 {{- end }}
 {{- end -}}
 

@@ -48,7 +48,7 @@
 {{/* Annotations of the Deployment: hooks are not compared, so a change of the migration alone is made visible here. */}}
 {{- define "greylag.annotations" -}}
 {{- if include "greylag.hasJob" . -}}
-greylag/migration: {{ include "greylag.digest" . }}
+greylag/migration: {{ include "greylag.digest" . | quote }} # 12 hex digits may read as a number
 {{- end -}}
 {{- end -}}
 

@@ -58,7 +58,7 @@ metadata:
     {{- include "greylag.order" (dict "context" .context "wave" "-4" "early" .early) | nindent 4 }}
     # A client-side apply would copy everything into an annotation, which holds 256 KiB. The old files go last: pods mount them until then.
     argocd.argoproj.io/sync-options: ServerSideApply=true,PruneLast=true
-    greylag/bundle: {{ include "greylag.bundle" .context }}
+    greylag/bundle: {{ include "greylag.bundle" .context | quote }}
 data:
   {{- include "greylag.files" .context | fromJson | toYaml | nindent 2 }}
 immutable: true # its name tells its content; and Helm cuts the end of a document, which must not be the end of a file

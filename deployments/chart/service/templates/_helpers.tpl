@@ -1,6 +1,6 @@
 {{- define "service.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "greylag.service" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "greylag.service" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: service
 {{- end -}}
 
