@@ -23,7 +23,7 @@ from tasks.job.manifest import Order
 from tasks.outcomes import MigrationOutcome
 from tasks.request import Request
 from tests.cluster import manifests
-from tests.cluster.job_stage import SECRET, SERVICE, JobStage
+from tests.cluster.job_stage import SERVICE, JobStage
 from tests.cluster.workloads import configmap, container, deployment
 
 HOOK = f"{SERVICE}-migrate"
@@ -40,6 +40,16 @@ def annotated(found: Object, wave: int, hook: str = "") -> Object:
         notes |= {"argocd.argoproj.io/hook": hook, "argocd.argoproj.io/hook-delete-policy": "BeforeHookCreation"}
     found["metadata"]["annotations"] = notes
     return found
+
+
+def hook(target: Target, image: str, kind: str = "Sync", retries: int = 0, **changes: Any) -> Object:
+    """The migration's Job of a target as a chart has it, a hook in wave -2; `changes` are of its container."""
+    made = manifest.manifest(Order(target=target, image=image, bundle="", plan="", backoff_limit=retries))
+    made["metadata"] = {"name": HOOK, "labels": made["metadata"]["labels"]}
+    (main,) = made["spec"]["template"]["spec"]["containers"]
+    main["env"] = [item for item in main["env"] if item["name"] not in BOUND]
+    main.update(changes)
+    return annotated(made, -2, kind)
 
 
 @dataclass
@@ -77,15 +87,7 @@ class ArgoStage:
 
     def hook(self, tag: str = "", kind: str = "Sync", **changes: Any) -> Object:
         """The migration's Job of a chart; `changes` are of its container."""
-        target = self.target
-        made = manifest.manifest(
-            Order(target=target, image=target.image(tag or self.stage.push()), bundle="", plan="", backoff_limit=self.retries)
-        )
-        made["metadata"] = {"name": HOOK, "labels": made["metadata"]["labels"]}
-        (main,) = made["spec"]["template"]["spec"]["containers"]
-        main["env"] = [item for item in main["env"] if item["name"] not in BOUND]
-        main.update(changes)
-        return annotated(made, -2, kind)
+        return hook(self.target, self.target.image(tag or self.stage.push()), kind, self.retries, **changes)
 
     def release(self, *objects: Object, **changes: Any) -> str:
         """Commits a release: a ConfigMap before the migration, the migration's hook, and the Deployment after it; gives the commit."""
@@ -135,6 +137,3 @@ class ArgoStage:
     def pods(self) -> list[Object]:
         """The hook's pods."""
         return [pod for pod in self.stage.pods() if pod["metadata"]["name"].startswith(HOOK)]
-
-
-__all__ = ["HOOK", "SECRET", "ArgoStage", "annotated"]
