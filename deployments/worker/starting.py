@@ -58,7 +58,9 @@ class Child:
 
 
 class Starter(Protocol):
-    """Starts runs: as processes, or as Jobs of a cluster."""
+    """Starts runs' processes: as new interpreters, or as forks."""
+
+    async def prepare(self) -> None: ...
 
     async def start(self, words: tuple[str, ...], variables: Mapping[str, str]) -> Child: ...
 
@@ -75,6 +77,9 @@ class Subprocesses:
     def __init__(self, home: Path) -> None:
         self._home = home
         self._waiting: set[asyncio.Task[None]] = set()
+
+    async def prepare(self) -> None:
+        """Does nothing: each begins from nothing."""
 
     async def start(self, words: tuple[str, ...], variables: Mapping[str, str]) -> Child:
         """Starts a process; its end is seen whatever becomes of the caller.

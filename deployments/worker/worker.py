@@ -18,7 +18,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
-from deployments.worker import admission, jobs, place, pool, prefect_bridge, refusals, starting
+from deployments.worker import admission, forking, jobs, place, pool, prefect_bridge, refusals, starting
 from migrator import errors
 from tasks import fleet
 
@@ -70,7 +70,7 @@ class GreylagWorker(BaseWorker[Configuration, NoVariables, Result]):
         """Makes a worker; Prefect's own command gives pool, name and limit alone."""
         super().__init__(*given, **options)
         self._place = place or self._of_pool()
-        self._starter = starter or starting.Subprocesses(self._place.home)
+        self._starter = starter or forking.Forks(self._place)
         self._cluster = cluster
         self._children: dict[UUID, starting.Child] = {}
         self._runs = 0
@@ -89,6 +89,8 @@ class GreylagWorker(BaseWorker[Configuration, NoVariables, Result]):
         """Opens what all runs share, then the worker itself."""
         prefect_bridge.refuse_stored_results()  # this process reads states, too
         self._executors = await prefect_bridge.Executors().__aenter__()
+        if self._cluster is None:
+            await self._starter.prepare()
         await super().__aenter__()
         return self
 

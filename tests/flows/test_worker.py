@@ -162,3 +162,63 @@ def test_good_flow_the_pools_limit_holds(desk: Desk) -> None:
         desk.server.request("PATCH", f"/work_pools/{POOL}", {"concurrency_limit": None})
     times = sorted((item["start_time"], item["end_time"]) for item in runs)
     assert all(later[0] >= earlier[1] for earlier, later in itertools.pairwise(times)), times
+
+
+# --- the fork server --------------------------------------------------------------------------------------------------------------------
+
+
+def fork_server(desk: Desk) -> str:
+    """The process id of the worker's newest fork server."""
+    import psutil
+
+    assert desk.worker.pid is not None
+    found = [item for item in psutil.Process(desk.worker.pid).children() if "deployments.worker.fork_server" in item.cmdline()]
+    return str(max(found, key=lambda item: item.create_time()).pid) if found else ""
+
+
+def parent(pid: str) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+
+
+def completed(desk: Desk) -> None:
+    run = desk.ended(desk.create("plan-environment"))
+    assert run["state_type"] == "COMPLETED", (run["state"], desk.worker.log.read_text()[-3000:])
+
+
+def test_good_flow_a_run_is_forked_from_one_thread_of_a_process_that_holds_no_connection(desk: Desk, slow: str) -> None:
+    server = fork_server(desk)
+    assert parent(desk.run(slow)["infrastructure_pid"]) == server
+    assert len(list(Path(f"/proc/{server}/task").iterdir())) == 1
+    sockets = [item for item in Path(f"/proc/{server}/fd").iterdir() if str(item.readlink()).startswith("socket:")]
+    assert len(sockets) == 1, "the one to its worker"
+    desk.server.request("POST", f"/flow_runs/{slow}/set_state", {"state": {"type": "CANCELLING"}})
+    assert desk.ended(slow)["state_type"] == "CANCELLED"
+
+
+def test_good_flow_a_killed_fork_server_is_replaced_and_its_run_ends_by_itself(desk: Desk, slow: str) -> None:
+    before = fork_server(desk)
+    os.kill(int(before), signal.SIGKILL)
+    completed(desk)
+    assert fork_server(desk) not in ("", before)
+    desk.server.request("POST", f"/flow_runs/{slow}/set_state", {"state": {"type": "CANCELLING"}})
+    assert desk.ended(slow)["state_type"] == "CANCELLED", "Cancel still reaches it"
+
+
+def test_good_flow_a_changed_fleet_file_is_read_by_the_next_run(desk: Desk) -> None:
+    completed(desk)
+    before = fork_server(desk)
+    completed(desk)
+    assert fork_server(desk) == before, "nothing has changed"
+    file = desk.stage.directory / "fleet.yaml"
+    text = file.read_text(encoding="utf-8")
+    try:
+        file.write_text(text + "\n# changed\n", encoding="utf-8")
+        completed(desk)
+        assert fork_server(desk) != before
+        assert prefect_api.eventually(lambda: not running(before), bool, 30), "the old one has ended"
+        file.write_text(text.replace("environments:", "enviroments:"), encoding="utf-8")
+        run = desk.ended(desk.create("plan-environment"))
+        assert run["state_type"] in ("CRASHED", "FAILED"), run["state"]
+    finally:
+        file.write_text(text, encoding="utf-8")
+    completed(desk)
