@@ -272,6 +272,7 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
     },
     ExitCode.REJECTED: {
         "sql-rejected": "the database refused a statement",
+        "mutation-fails": "the mutation of a statement fails on ClickHouse, and the server tries it again and again",
         "copy-from-stdin": "a migration has no data to send to COPY FROM STDIN",
         "nul-byte": "a statement holds a NUL byte",
         "sandbox-sql": "a database of the sandbox refused a statement",
@@ -279,6 +280,7 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
     ExitCode.QUESTION: {
         "statement-unknown": "the outcome of a statement is unknown and can't be read from the catalogue",
         "statement-changed": "a statement was executed by an earlier run with another text than the file has now",
+        "temporary-data-lost": "a run would go on behind statements that filled a temporary table, whose rows ended with the broken run's session",
     },
     ExitCode.VERIFICATION: {
         "verification-failed": "what the files leave behind is missing or not valid",
@@ -308,6 +310,7 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
         "connection-lost": "the connection broke under the run",
         "read-only": "this server takes no writes",
         "server-busy": "ClickHouse can't do it now: its message says why",
+        "mutation-unfinished": "ClickHouse stopped waiting for a mutation that goes on, on replicas that are inactive or slow",
         "server-exhausted": "PostgreSQL is out of connections, memory or disk",
         "unexpected": "an error that nobody expected, and that may pass",
         "unexpected-answer": "ClickHouse answered the login with an unexpected error",

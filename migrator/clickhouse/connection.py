@@ -302,7 +302,9 @@ class ClickHouseDatabase:
         from migrator.planning import questions
 
         with _doing("to record the answer"):
-            known = journal.TABLE in tables.existing(self._session, self._where)
+            found = tables.existing(self._session, self._where)
+            if known := journal.TABLE in found:
+                tables.ensure(self._session, self._where, found)
             journalled = tables.read_journal(self._session, self._where) if known else ()
             entries = [item.entry for item in journalled]
             open_entries = [

@@ -2,7 +2,8 @@
 
 **What is written, and when.** Two migrations, of which version 1 has two statements and version 2 has one; each line is one insert or statement:
 
-    journal   1/1 planned, 1/2 planned, 2/1 planned      the plan, in one insert, before anything runs (`recovery.prepare`)
+    read      what is there of all that the plan touches in one request (`snapshots`)
+    journal   1/1 planned, 1/2 planned, 2/1 planned      the plan with that and the texts, in one insert, before anything runs (`recovery.prepare`)
     execute   CREATE TABLE events …                      1/1; the catalogue can tell later whether it was executed
     journal   1/1 done
     journal   1/2 started                                because the catalogue can't tell whether an INSERT was executed
@@ -21,9 +22,9 @@ above, that is 1/2. Its outcome is settled from evidence (`settling`: `system.pr
 is asked. Facts that the killed run still owed are written, too.
 
 **After an error** the close is written: the entries of the failed migration stay, and those of a migration that an earlier run had partly done; those of
-finished migrations and of those never begun are void. A statement that the server refused outright is recorded as not done, so that its file can be
-corrected and continues there. When only the connection broke under a statement, `_survived` looks for it on the server while the lock is still held.
-Any other interruption (a signal, a time-out, a cancellation) stops the statement on the server first.
+finished migrations and of those never begun are void. What a refused statement has done is looked up at once: if nothing, it is recorded as not done,
+so that its file can be corrected and continues there. When only the connection broke under a statement, `_survived` looks for it on the server while the
+lock is still held. Any other interruption (a signal, a time-out, a cancellation) stops the statement on the server first.
 
 Every line above is sent within `lock.using`, which checks the lease first, and through the run's own HTTP session (`lock` explains the fence).
 """
@@ -34,14 +35,16 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from migrator import errors
-from migrator.clickhouse import clusters, failures, journalling, recovery, rejections, settling
+from migrator.clickhouse import clusters, failures, journalling, recovery, rejections, settling, snapshots
 from migrator.clickhouse import history as tables
 from migrator.clickhouse.history import Planned
-from migrator.clickhouse.reading import canonical, readings
+from migrator.clickhouse.reading import readings, subjects
 from migrator.clickhouse.run import Run
+from migrator.clickhouse.session import quote
+from migrator.clickhouse.snapshots import Snapshot
+from migrator.clickhouse.verdicts import Judgement
 from migrator.goose.statements import Statement
 from migrator.planning import events, journal
 from migrator.planning.history import Fact
@@ -66,6 +69,11 @@ class Execution:
         self.facts: list[Fact] = []
         self.finished: set[int] = set()  # positions of steps that are recorded
         self.stopped_at: tuple[int, int, journal.State | None] | None = None  # position, statement, what is known of it
+        self.before: Snapshot | None = None  # what the catalogue said before this run executed anything
+        self.done: list[
+            tuple[str, str]
+        ] = []  # what has been executed since, as far as the catalogue shows it: as it was sent, as the journal keeps it
+        self.sent = False  # whether anything of the statement at which it stopped may have reached the server
         self._flushed = time.monotonic()
         self._journalled = False
         self._session_changed = False  # whether a file has left something in the run's HTTP session
@@ -81,7 +89,8 @@ class Execution:
         starts = [1] * len(self.run.steps)
         if self.run.plan.target.versioning:
             with self._owned("to prepare the journal"):
-                starts = recovery.prepare(self.run)
+                prepared = recovery.prepare(self.run)
+            starts, self.before = list(prepared.starts), prepared.before
             self._journalled = True
             self._partial = frozenset(position for position, first in enumerate(starts) if first > 1)
         try:
@@ -98,7 +107,7 @@ class Execution:
         if first > 1:
             self._replay_session(step, first)
         for index in range(first, len(step.statements) + 1):
-            self.stopped_at = (position, index, None)
+            self.stopped_at, self.sent = (position, index, None), False
             self._statement(position, step, index)
         self.stopped_at = (position, len(step.statements) + 1, None)
         seconds = time.monotonic() - started
@@ -114,19 +123,23 @@ class Execution:
             with self._owned("to begin a session"), self.run.lock.using():
                 self.run.session.renew()
             self._session_changed = False
+            self.done.append((opened := f"USE {quote(self.run.session.database)}", opened))
 
     def _replay_session(self, step: Step, first: int) -> None:
         """Repeats SET, USE and temporary tables of the statements that are done: they ended with the session of the run that executed them."""
         for index, statement in enumerate(step.statements[: first - 1], start=1):
             if readings.of(step)[index - 1].belongs_to_session:
                 self._send(step, index, statement)
+                self.done.append((statement.text, journalling.kept_text(statement)))
 
     def _statement(self, position: int, step: Step, index: int) -> None:
         statement = step.statements[index - 1]
         started = time.monotonic()
         if self._journalled and readings.of(step)[index - 1].leaves_no_trace:
-            self._note(position, step, index, journal.State.STARTED)
+            self._note(position, step, index, journal.State.STARTED, self._second_look(statement))
         self._send(step, index, statement)
+        if self.before is not None and readings.of(step)[index - 1].head in subjects.LOOKED_AT | {"SET"}:
+            self.done.append((statement.text, journalling.kept_text(statement)))
         if self._journalled and (index < len(step.statements) or step.version in self._twice):
             self._note(position, step, index, journal.State.DONE)
         self.run.listener(
@@ -137,15 +150,16 @@ class Execution:
 
     def _send(self, step: Step, index: int, statement: Statement) -> None:
         body = statement.text.encode("utf-8", "surrogateescape")
-        sent_at = self.run.lock.server_time(datetime.now(UTC))
         try:
             with self.run.lock.using():
+                self.sent = True
                 self._send_or_stop(body, self.run.query_id(step, index), self._limits(step))
         except failures.Refusal as refusal:
             final = self._host_by_host(step, refusal)
             if final is not None:
-                raise self._refused(step, statement, final, sent_at) from None
+                raise self._refused(step, index, statement, final) from None
         except failures.Lost as lost:
+            self.sent = lost.sent
             if not self._survived(step, index, statement, lost):
                 raise rejections.of_lost(step, statement, lost) from None
 
@@ -178,21 +192,45 @@ class Execution:
         except failures.Refusal:  # no such table, or no right to read it
             return refusal
 
-    def _refused(self, step: Step, statement: Statement, refusal: failures.Refusal, sent_at: datetime) -> errors.GreylagError:
-        nothing_done = (refusal.had_no_effect and not clusters.failed_on_one_host(refusal)) or (
-            readings.read(statement.text).head == "INSERT" and refusal.written_rows == 0
-        )
-        if refusal.code == failures.UNFINISHED:
+    def _refused(self, step: Step, index: int, statement: Statement, refusal: failures.Refusal) -> errors.GreylagError:
+        """Looks up at once what a refused statement has done, notes it, and returns the error for it."""
+        verdict = Judgement(journal.Outcome.UNKNOWN, "what it did could not be looked up")
+        if readings.read(statement.text).head == "INSERT" and refusal.written_rows == 0:
+            verdict = Judgement(journal.Outcome.NOT_DONE, "the server says that it wrote no rows")
+        else:
             with contextlib.suppress(failures.Refusal, failures.Lost):
-                line = canonical.line(self.run.session, statement.text)
-                killed = settling.kill_failed_mutations(self.run.session, line, sent_at)
-                nothing_done = bool(killed)
-                for mutation in killed:
-                    note = f"{step.name}: {mutation} failed and was killed; parts that it had rewritten already stay as they are"
-                    self.run.listener(events.Note("warning", "mutation-killed", note))
-        if nothing_done and self.stopped_at is not None:
-            self.stopped_at = (self.stopped_at[0], self.stopped_at[1], journal.State.NOT_DONE)
-        return rejections.of_statement(step, statement, refusal, partly=not nothing_done)
+                verdict = self._ended(step, settling.settle(self.run.session, self._case(step, index, statement), refused=True))
+        if clusters.failed_on_one_host(refusal):
+            verdict = Judgement(journal.Outcome.UNKNOWN, "other hosts may have executed it")
+        if self.stopped_at is not None and verdict.outcome is not journal.Outcome.UNKNOWN:
+            self.stopped_at = (self.stopped_at[0], self.stopped_at[1], journal.State(verdict.outcome))
+        if verdict.mutation is not None and verdict.mutation.fails:
+            return rejections.of_failing_mutation(step, statement, verdict)
+        if refusal.code == failures.UNFINISHED and verdict.outcome is not journal.Outcome.NOT_DONE:
+            return rejections.of_unfinished(step, statement, refusal, verdict)
+        return rejections.of_statement(
+            step, statement, refusal, done=None if verdict.outcome is journal.Outcome.NOT_DONE else verdict.evidence
+        )
+
+    def _ended(self, step: Step, verdict: Judgement) -> Judgement:
+        """Kills a statement's own mutation if it fails, nothing else of the statement is done and no older one is the cause: the server would try it
+        for ever."""
+        mine = verdict.mutation
+        if (
+            mine is None
+            or not mine.fails
+            or verdict.partly
+            or (verdict.cause is not None and verdict.cause.mutation_id != mine.mutation_id)
+        ):
+            return verdict
+        settling.kill(self.run.session, verdict.table, mine)
+        note = f"{step.name}: {mine.mutation_id} failed and was killed; parts that it had rewritten already stay as they are"
+        self.run.listener(events.Note("warning", "mutation-killed", note))
+        return Judgement(journal.Outcome.NOT_DONE, "its mutation failed and was killed")
+
+    def _case(self, step: Step, index: int, statement: Statement) -> settling.Case:
+        done = tuple(text for text, _ in self.done)
+        return settling.Case(statement.text, self.run.query_id(step, index), self.run.began, self.before, done)
 
     def _survived(self, step: Step, index: int, statement: Statement, lost: failures.Lost) -> bool:
         """Tells, after a connection broke under a statement, whether the server went on with it and finished it.
@@ -208,8 +246,7 @@ class Execution:
                 if self.run.session.running(self.run.query_id(step, index)):
                     time.sleep(1.0)
                     continue
-                line = canonical.line(self.run.session, statement.text)
-                verdict = settling.settle(self.run.session, line, self.run.query_id(step, index), self.run.began)
+                verdict = settling.settle(self.run.session, self._case(step, index, statement))
             except failures.Refusal:
                 return False
             except failures.Lost:
@@ -274,9 +311,17 @@ class Execution:
         facts, self.facts = self.facts, []
         journalling.write_facts(self.run, tables.identified(self.run.session, self.run.where, facts))
 
-    def _note(self, position: int, step: Step, index: int, state: journal.State) -> None:
+    def _second_look(self, statement: Statement) -> str:
+        """Returns what the catalogue says right before an EXCHANGE of tables that this run has made or moved: their uuids tell later whether it was done."""
+        if self.before is None or readings.head(statement.text) != "EXCHANGE" or not self.done:
+            return ""
+        with self._owned("to look at the tables of an EXCHANGE"):
+            about = subjects.of_texts([statement.text], self.run.session.database)
+            return snapshots.dumped(snapshots.read(self.run.session, about).snapshot, ())
+
+    def _note(self, position: int, step: Step, index: int, state: journal.State, evidence: str = "") -> None:
         with self._owned("to write the journal"):
-            journalling.write_entries(self.run, [Planned(position, journalling.entry(self.run, step, index, state))])
+            journalling.write_entries(self.run, [Planned(position, journalling.entry(self.run, step, index, state, evidence=evidence))])
 
     def _close(self) -> None:
         """Writes the facts that are still owed and closes the journal, however the run ends. If the server is gone, the journal stays as it is."""
@@ -302,9 +347,17 @@ class Execution:
             step = self.run.steps[position]
             if index > len(step.statements) > 0:  # only the history row is missing
                 closing.append(Planned(position, journalling.entry(self.run, step, index - 1, journal.State.DONE)))
-            elif state is not None:
-                closing.append(Planned(position, journalling.entry(self.run, step, index, state)))
+            else:
+                closing.append(Planned(position, self._stopped(step, index, state)))
         return closing
+
+    def _stopped(self, step: Step, index: int, state: journal.State | None) -> journal.Entry:
+        """Returns the entry of the statement at which the run stopped. Where its outcome isn't known, the entry holds all that settling it needs: those of
+        the migrations before it are void now."""
+        if state is not None or not self.sent:
+            return journalling.entry(self.run, step, index, state or journal.State.NOT_DONE, text=True)
+        evidence = snapshots.dumped(self.before, [kept for _, kept in self.done]) if self.before is not None else ""
+        return journalling.entry(self.run, step, index, journal.State.STARTED, text=True, evidence=evidence)
 
     @contextlib.contextmanager
     def _owned(self, doing: str) -> Iterator[None]:

@@ -29,6 +29,9 @@ KILLED = 394
 SETTING_REFUSED = 452
 ACCESS_DENIED = 497
 KEEPER = 999
+QUOTA_EXCEEDED = 201
+MEMORY_LIMIT = 241
+NOT_SUPPORTED = 48
 
 _LOGIN = frozenset({192, 193, 194, 195, 516})
 """Unknown user, wrong password, password required, address not allowed, authentication failed."""
@@ -43,6 +46,7 @@ _UNAVAILABLE = frozenset({
     202, 203,  # too many simultaneous queries, no free connection
     209, 210,  # time-out and error of the network between servers
     225, 242,  # no Keeper, replica is read-only
+    243,       # not enough space on the disk
     252,       # too many parts: merges will catch up
     279, 285, 286, 289,  # replicas can't be reached, too few are alive, quorum not reached, replica too far behind
     319,       # unknown status of insert
@@ -50,14 +54,6 @@ _UNAVAILABLE = frozenset({
     KEEPER,
 })
 # fmt: on
-
-# fmt: off
-_BEFORE_START = frozenset({
-    NO_SUCH_COLUMN, 16, 44, 46, 47, 50, 51, TABLE_EXISTS, UNKNOWN_TABLE, SYNTAX_ERROR, 63, UNKNOWN_DATABASE, 82, 84, 115, READONLY, 170,
-    179, 181, 184, 202, 215, SAME_QUERY_RUNS, 344, SESSION_NOT_FOUND, SESSION_LOCKED, 392, 450, SETTING_REFUSED, ACCESS_DENIED, 524, 701,
-}) | _LOGIN
-# fmt: on
-"""Codes that the server raises while it parses, checks access or analyses: the statement has had no effect."""
 
 TIMED_OUT = "timed out"
 """The reason of a request to which nothing was answered in time."""
@@ -69,6 +65,7 @@ _POSITION = re.compile(r"failed at position (\d+)")
 _TRAILER = re.compile(r"\s*\(version [^()]*(?:\([^()]*\))?[^()]*\)\s*\Z")
 _STACK = re.compile(r"\n\s*\n0\. .*\Z", re.DOTALL)
 _NAME = re.compile(r"\. \([A-Z][A-Z0-9_]*\)\Z")
+_INTERVAL = re.compile(r"Interval will end at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 _RECEIVED = re.compile(r"\A(?:Code: (\d+)\. )?(?:DB::Exception: )?")
 
 
@@ -85,11 +82,6 @@ class Refusal(Exception):
     def __str__(self) -> str:
         """Prints it as clickhouse-go does, and so goose: the native protocol leaves out the code's name, which ends a message that came by HTTP."""
         return f"code: {self.code}, message: {_NAME.sub('', self.message) if self.native else self.message}"
-
-    @property
-    def had_no_effect(self) -> bool:
-        """Tells whether it is certain that nothing was done."""
-        return self.code in _BEFORE_START
 
     @property
     def offset(self) -> int | None:
@@ -199,6 +191,8 @@ def classify(failure: Refusal) -> tuple[type[errors.GreylagError], str | None, s
     code = failure.code
     if code in _LOGIN:
         return errors.LoginFailed, None, "check user and password of the address; a password must be percent-encoded in a URL"
+    if code == READONLY:
+        return errors.LoginFailed, "permission-denied", "this user may only read (readonly in its settings): connect as one that may write"
     if code in _DENIED:
         return errors.LoginFailed, "permission-denied", "grant the user what the message names, or connect as one that has it"
     if code == UNKNOWN_ROLE:
@@ -221,6 +215,15 @@ def classify(failure: Refusal) -> tuple[type[errors.GreylagError], str | None, s
         return errors.Interrupted, "cancelled", "somebody killed the query on the server; run it again"
     if code in _TIMED_OUT:
         return errors.TimedOut, "statement-timeout", "run it again: it first looks up what became of the statement"
+    if code == QUOTA_EXCEEDED:
+        ends = _INTERVAL.search(failure.message)
+        return (
+            errors.Unavailable,
+            "server-busy",
+            f"the quota's interval ends at {ends[1] if ends else 'a time that the server did not say'}: run it again then",
+        )
+    if code == MEMORY_LIMIT and "(total)" in failure.message:
+        return errors.Unavailable, "server-busy", "the server as a whole is out of memory: run it again when it has some"
     if code in _UNAVAILABLE:
         return errors.Unavailable, "server-busy", "wait until the server is well again, then run the same command"
     return errors.StatementRejected, None, ""

@@ -23,7 +23,11 @@ from migrator.targets import Direction, Engine
 
 FACTS = "greylag_migration"
 
+EVIDENCE = f"{journal.TABLE}.evidence"
+"""Stands among the names of tables for the journal's columns `text` and `evidence`, which journals of earlier versions lack."""
+
 _DRAFT = "greylag_draft_"
+_EVIDENCE_COLUMNS = ("text String DEFAULT '' CODEC(ZSTD)", "evidence String DEFAULT '' CODEC(ZSTD)")
 _DRAFT_SECONDS = 60  # far longer than the two statements between a draft and its renaming take
 
 
@@ -89,10 +93,12 @@ def _plain(identifier: str) -> str:
 
 
 def existing(session: Session, where: HistoryTables) -> frozenset[str]:
-    """Returns the names of those of the three tables that exist."""
+    """Returns the names of those of the three tables that exist, and `EVIDENCE`."""
     names = array((where.name, FACTS, journal.TABLE))
-    rows = session.rows(f"SELECT name FROM system.tables WHERE database = {literal(where.database)} AND has({names}, name)")
-    return frozenset(str(row[0]) for row in rows)
+    rows = session.rows(
+        f"SELECT name, position(create_table_query, '`evidence`') FROM system.tables WHERE database = {literal(where.database)} AND has({names}, name)"
+    )
+    return frozenset(str(row[0]) for row in rows) | {EVIDENCE for row in rows if row[0] == journal.TABLE and int(row[1])}
 
 
 def read(session: Session, where: HistoryTables, tables: frozenset[str] | None = None) -> History:
@@ -222,14 +228,18 @@ def answered(asked: Planned, state: journal.State) -> Planned:
     return replace(asked, entry=replace(asked.entry, state=state, digest=""))
 
 
-def read_journal(session: Session, where: HistoryTables) -> tuple[Planned, ...]:
+def read_journal(session: Session, where: HistoryTables, *, evidence: bool = False) -> tuple[Planned, ...]:
     """Reads the entries that no finished or abandoned migration has made void, oldest first.
 
     A version's entry of index 0 voids what was written before it, not what was written with it.
+
+    Args:
+        evidence: reads the statements' texts and what was noted before them, too.
     """
     table = where.side(journal.TABLE)
+    more = "text, evidence" if evidence else "'', ''"
     rows = session.rows(
-        "SELECT run_id, position, version, direction, statement, digest, state, toUnixTimestamp64Micro(at)"
+        f"SELECT run_id, position, version, direction, statement, digest, state, toUnixTimestamp64Micro(at), {more}"
         f" FROM {table} AS entry LEFT JOIN (SELECT version, max(at) AS void FROM {table}"
         f" WHERE history_table = {literal(where.name)} AND statement = 0 GROUP BY version) AS closed USING (version)"
         f" WHERE history_table = {literal(where.name)} AND statement > 0 AND at >= void ORDER BY at, position, statement",
@@ -246,6 +256,8 @@ def read_journal(session: Session, where: HistoryTables) -> tuple[Planned, ...]:
                 digest=row[5],
                 state=journal.State(row[6]),
                 at=datetime.fromtimestamp(int(row[7]) / 1e6, UTC),
+                text=row[8],
+                evidence=row[9],
             ),
         )
         for row in rows
@@ -269,16 +281,19 @@ def ensure(session: Session, where: HistoryTables, tables: frozenset[str]) -> No
     if journal.TABLE not in tables:
         session.command(
             f"CREATE TABLE IF NOT EXISTS {where.side(journal.TABLE)}{where.on_cluster} (history_table String, run_id String, position UInt32,"
-            " version Int64, direction String, statement UInt32, digest String, state String, at DateTime64(6) DEFAULT now64(6))"
-            f" ENGINE = {where.engine(journal.TABLE)} ORDER BY (history_table, version, at)"
+            " version Int64, direction String, statement UInt32, digest String, state String, at DateTime64(6) DEFAULT now64(6),"
+            f" {_EVIDENCE_COLUMNS[0]}, {_EVIDENCE_COLUMNS[1]}) ENGINE = {where.engine(journal.TABLE)} ORDER BY (history_table, version, at)"
         )
+    elif EVIDENCE not in tables:
+        added = ", ".join(f"ADD COLUMN IF NOT EXISTS {column}" for column in _EVIDENCE_COLUMNS)
+        session.command(f"ALTER TABLE {where.side(journal.TABLE)}{where.on_cluster} {added}")
 
 
 def _create_history(session: Session, where: HistoryTables) -> None:
     """Creates the version table by goose's own DDL, under another name until row 0 is in; the renaming is atomic."""
     if where.profile is not Profile.SINGLE:
         session.command(_history_ddl(where, where.sql))
-        session.command(f"INSERT INTO {where.sql} (version_id, is_applied) SELECT 0, 1 WHERE (SELECT count() FROM {where.sql}) = 0")
+        session.command(_first_row(where))
         return
     _drop_old_drafts(session, where)
     draft = f"{quote(where.database)}.{_DRAFT}{secrets.token_hex(4)}"
@@ -288,8 +303,15 @@ def _create_history(session: Session, where: HistoryTables) -> None:
         session.command(f"RENAME TABLE {draft} TO {where.sql}")
     except failures.Refusal as refusal:
         session.command(f"DROP TABLE IF EXISTS {draft}")
-        if refusal.code != failures.TABLE_EXISTS:  # somebody else was first
+        if refusal.code == failures.NOT_SUPPORTED:  # this database's engine has no RENAME
+            session.command(_history_ddl(where, where.sql))
+            session.command(_first_row(where))
+        elif refusal.code != failures.TABLE_EXISTS:  # somebody else was first
             raise
+
+
+def _first_row(where: HistoryTables) -> str:
+    return f"INSERT INTO {where.sql} (version_id, is_applied) SELECT 0, 1 WHERE (SELECT count() FROM {where.sql}) = 0"
 
 
 def _drop_old_drafts(session: Session, where: HistoryTables) -> None:
@@ -362,10 +384,12 @@ def journal_statement(where: HistoryTables, entries: Iterable[Planned]) -> bytes
             item.entry.index,
             item.entry.digest,
             item.entry.state,
+            item.entry.text,
+            item.entry.evidence,
         )
         for item in entries
     ]
-    columns = "history_table, run_id, position, version, direction, statement, digest, state"
+    columns = "history_table, run_id, position, version, direction, statement, digest, state, text, evidence"
     return f"INSERT INTO {where.side(journal.TABLE)} ({columns}) FORMAT TabSeparated\n".encode() + b"".join(lines)
 
 

@@ -5,18 +5,21 @@ All of it happens under the lock and before anything new is executed, so that a 
 
 from __future__ import annotations
 
+import functools
+import operator
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from migrator import errors
+from migrator.clickhouse import cases, journalling, rejections, settling, snapshots, temporaries
 from migrator.clickhouse import history as tables
-from migrator.clickhouse import journalling, settling
 from migrator.clickhouse.history import Planned
 from migrator.clickhouse.lock import prefix_of, short
-from migrator.clickhouse.reading import canonical, readings, shapes
+from migrator.clickhouse.reading import canonical, readings, shapes, subjects
 from migrator.clickhouse.run import Run
+from migrator.clickhouse.snapshots import Snapshot
+from migrator.clickhouse.verdicts import Judgement
 from migrator.goose import annotations as parsing
 from migrator.planning import events, files, journal, questions
 from migrator.planning.history import Fact
@@ -43,11 +46,20 @@ class Left:
     recorded: frozenset[int]
 
 
-def prepare(run: Run) -> list[int]:
-    """Settles what an earlier run left open and writes this run's plan. Returns per step the first statement to execute.
+@dataclass(frozen=True)
+class Prepared:
+    """The beginning of a run: per step the first statement to execute, and what the catalogue says before anything is."""
+
+    starts: tuple[int, ...]
+    before: Snapshot
+
+
+def prepare(run: Run) -> Prepared:
+    """Settles what an earlier run left open, reads what is there now and writes this run's plan.
 
     Raises:
         NeedsAnswer: a statement's outcome can't be found out.
+        StatementRejected: `mutation-fails`: a statement's mutation fails for ever.
         LockUnavailable: `still-running`: the server still works on a statement of an earlier run.
         failures.Refusal, failures.Lost.
     """
@@ -58,8 +70,26 @@ def prepare(run: Run) -> list[int]:
         for position, step in enumerate(run.steps):
             if not _is_repeated(run.steps, position):
                 starts[position] = _resumed(run, left, step)
-    journalling.write_entries(run, _opening(run, left, starts))
-    return starts
+    before, evidence = _looked(run)
+    journalling.write_entries(run, _opening(run, left, starts, evidence))
+    return Prepared(tuple(starts), before)
+
+
+def _looked(run: Run) -> tuple[Snapshot, list[str]]:
+    """Reads what the catalogue says of all that the plan touches, in one request; and returns the part of each step as the journal keeps it."""
+    about = [subjects.of_texts([statement.text for statement in step.statements], run.session.database) for step in run.steps]
+    everything = functools.reduce(operator.or_, about, subjects.Subjects())
+    found = snapshots.read(run.session, everything)
+    for table, words in found.denied.items():
+        note = (
+            f"this user may not read {table}, which is asked after an accident: a broken run would have to be answered for by hand;"
+            f" `greylag privileges` prints the grants ({words[:200]})"
+        )
+        run.listener(events.Note("warning", "recovery-rights", note))
+    for mutation in found.snapshot.failing():
+        note = f"{mutation}; later mutations of the table wait behind it. It ends with: {mutation.kill}"
+        run.listener(events.Note("warning", "mutation-fails", note))
+    return found.snapshot, [snapshots.dumped(found.snapshot.of(part)) if part else "" for part in about]
 
 
 def look(run: Run) -> Left:
@@ -68,7 +98,7 @@ def look(run: Run) -> Left:
     A step is finished when goose's table shows it: a row after an Up, none after a Down. The first step of a run that isn't is where it
     stopped; those behind it were not begun by that run, but may carry what an earlier one had done of them.
     """
-    entries = () if run.journal_is_new else tables.read_journal(run.session, run.where)
+    entries = () if run.journal_is_new else tables.read_journal(run.session, run.where, evidence=True)
     if not entries:
         return Left((), frozenset(), frozenset(), frozenset())
     rows = tables.identities(run.session, run.where, sorted({item.entry.version for item in entries}))
@@ -117,43 +147,51 @@ def _resumed(run: Run, left: Left, step: Step) -> int:
     if place not in left.stopped | left.partial:
         return 1
     found = journal.resume(entries, step, planned_may_have_run=place in left.stopped)
-    earlier = found.earlier_run or ""
-    if found.changed_index is not None:
+    known = journal.latest(entries, *place)
+    first = found.first_index_to_run
+    if found.changed_index is not None and known[found.changed_index].state is journal.State.DONE:
         raise questions.changed(step, found.changed_index)
-    if found.unknown_index is not None:
-        return _settled(run, left, step, found.unknown_index, earlier)
-    return found.first_index_to_run
+    open_index = found.unknown_index if found.changed_index is None else found.changed_index
+    if open_index is not None:
+        first = _settled(run, left, step, known[open_index], changed=found.changed_index is not None)
+    answered = first in known and known[first].state is journal.State.NOT_DONE and not known[first].digest
+    lost = temporaries.needed_again(step, first)
+    if lost is not None and not answered:
+        raise questions.temporary_data_lost(step, first, *lost)
+    return first
 
 
-def _settled(run: Run, left: Left, step: Step, index: int, earlier: str) -> int:
-    """Finds out what became of the statement; returns the first one to execute."""
-    statement = step.statements[index - 1]
-    known = journal.latest([item.entry for item in left.entries], step.version, step.direction)[index]
-    since = min(item.entry.at for item in left.entries if item.entry.run_id == earlier)
-    line = canonical.line(run.session, statement.text)
-    _await_end(run, step, earlier, since, line)
-    if known.state is journal.State.PLANNED and readings.of(step)[index - 1].leaves_no_trace:
-        verdict = journal.Verdict(journal.Outcome.NOT_DONE, "the journal would say if it had been begun")
+def _settled(run: Run, left: Left, step: Step, entry: journal.Entry, *, changed: bool) -> int:
+    """Finds out what became of a statement; returns the first one to execute. The text that may have been executed is the journal's, not the file's."""
+    case = cases.of_entry(run, left.entries, step, entry)
+    _await_end(run, step, entry.run_id, case)
+    if entry.state is journal.State.PLANNED and readings.read(case.text).leaves_no_trace:
+        verdict = Judgement(journal.Outcome.NOT_DONE, "the journal would say if it had been begun")
     else:
-        query_id = f"{prefix_of(earlier)}{step.version}-{step.direction}-{index}"
-        verdict = settling.settle(run.session, line, query_id, since)
+        verdict = settling.settle(run.session, case)
+    if verdict.mutation is not None and verdict.mutation.fails:
+        raise rejections.of_failing_mutation(step, step.statements[entry.index - 1], verdict)
+    if changed and (verdict.outcome is not journal.Outcome.NOT_DONE or verdict.repeat):
+        raise questions.changed(step, entry.index, verdict.evidence)
     if verdict.outcome is journal.Outcome.UNKNOWN:
-        raise questions.unknown(step, index, verdict.evidence)
-    run.listener(events.StatementSettled(step.version, index, verdict.outcome, verdict.evidence))
-    return index + 1 if verdict.outcome is journal.Outcome.DONE else index
+        raise questions.unknown(step, entry.index, verdict.evidence)
+    run.listener(events.StatementSettled(step.version, entry.index, verdict.outcome, verdict.evidence))
+    return entry.index + 1 if verdict.outcome is journal.Outcome.DONE else entry.index
 
 
-def _await_end(run: Run, step: Step, earlier: str, since: datetime, line: str | None) -> None:
+def _await_end(run: Run, step: Step, earlier: str, case: settling.Case) -> None:
     prefix = prefix_of(earlier)
     if prefix == run.session.prefix:  # an attempt of this same run: its statements carry the version behind the prefix
         prefix = f"{prefix}{step.version}-"
+    line = canonical.line(run.session, case.text)
     shape = shapes.read(line, run.session.database) if line else None
-    tables_of_it: Iterable[ObjectName] = (shape.subject,) if shape and shape.subject and shape.sort is shapes.Sort.ALTER else ()
+    mutates = shape is not None and shape.sort in (shapes.Sort.ALTER, shapes.Sort.CHANGE)
+    tables_of_it: Iterable[ObjectName] = (shape.subject,) if shape and shape.subject and mutates else ()
     if run.session.running(prefix):
         note = f"waiting for a statement of the broken run {earlier[:12]}, which the server still works on"
         run.listener(events.Note("info", "still-running", note))
     deadline = time.monotonic() + run.options.locks.migration_wait
-    if not settling.wait_until_ended(run.session, prefix, tables_of_it, since, deadline):
+    if not settling.wait_until_ended(run.session, prefix, tables_of_it, case.since, deadline):
         raise errors.LockUnavailable(
             f"the server still works on a statement of the broken run {earlier[:12]}, or on a mutation that it began",
             code="still-running",
@@ -162,8 +200,11 @@ def _await_end(run: Run, step: Step, earlier: str, since: datetime, line: str | 
         )
 
 
-def _opening(run: Run, left: Left, starts: Sequence[int]) -> list[Planned]:
-    """Returns the journal's insert at the beginning of a run: what is void, and the plan, in which statements that are known to be done stay so."""
+def _opening(run: Run, left: Left, starts: Sequence[int], evidence: Sequence[str]) -> list[Planned]:
+    """Returns the journal's insert at the beginning of a run: what is void, and the plan, in which statements that are known to be done stay so.
+
+    Each statement's row holds its text, and a step's first row what the catalogue says of the step's objects.
+    """
     planned = {step.version for step in run.steps}
     opening: list[Planned] = []
     for version in dict.fromkeys(item.entry.version for item in left.entries):
@@ -174,7 +215,8 @@ def _opening(run: Run, left: Left, starts: Sequence[int]) -> list[Planned]:
     for position, step in enumerate(run.steps):
         for index in range(1, len(step.statements) + 1):
             state = journal.State.DONE if index < starts[position] else journal.State.PLANNED
-            opening.append(Planned(position, journalling.entry(run, step, index, state)))
+            noted = evidence[position] if index == 1 else ""
+            opening.append(Planned(position, journalling.entry(run, step, index, state, text=True, evidence=noted)))
     return opening
 
 

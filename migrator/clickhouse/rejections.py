@@ -7,17 +7,18 @@ excerpt holds no value that ENVSUB filled in, and the server's words are masked 
 from __future__ import annotations
 
 from migrator import errors
-from migrator.clickhouse import failures
+from migrator.clickhouse import failures, mutations
+from migrator.clickhouse.verdicts import Judgement
 from migrator.goose import excerpts, goquote, gounicode
 from migrator.goose.statements import Statement, masked
 from migrator.planning.plans import Step
 
 
-def of_statement(step: Step, statement: Statement, refusal: failures.Refusal, *, partly: bool = False) -> errors.GreylagError:
+def of_statement(step: Step, statement: Statement, refusal: failures.Refusal, *, done: str | None = None) -> errors.GreylagError:
     """Returns the error for a statement that the server refused.
 
     Args:
-        partly: whether it may have had some effect before it failed.
+        done: what is known of its effects; None where it is certain that it had none.
     """
     found = position(statement, refusal)
     kind, code, hint = failures.classify(refusal)
@@ -25,14 +26,50 @@ def of_statement(step: Step, statement: Statement, refusal: failures.Refusal, *,
         kind, code, hint = errors.StatementRejected, None, ""
     if kind is errors.StatementRejected:
         hint = f"correct {step.name} and run the same command again: it goes on at this statement"
-        if partly:
-            hint = "the server refused it on its way, so it may have had some effect; the next run looks that up, or asks"
+        if done is not None:
+            hint = f"the server refused it on its way, and it may have had some effect ({done}); the next run looks that up, or asks"
     return kind(
         _message(step, statement, masked(str(refusal), statement.substitutions)),
         code=code,
         hint=hint,
         where=errors.Location(step.path, found.line if found else statement.first_line),
         detail=excerpts.excerpt(statement, found),
+    )
+
+
+def of_failing_mutation(step: Step, statement: Statement, verdict: Judgement) -> errors.StatementRejected:
+    """Returns the error for a statement whose mutation fails for ever: what is done of it, which mutation it is, and what ends it."""
+    mine, database, table = verdict.mutation, *verdict.table
+    cause = verdict.cause or mine
+    assert mine is not None and cause is not None
+    failing = mutations.FailingMutation(
+        database, table, cause.mutation_id, ", ".join(cause.commands), masked(cause.reason, statement.substitutions)
+    )
+    behind = f"{mine.mutation_id}, which waits behind it, " if cause is not mine else "it "
+    hint = f"correct the rows that it can't read, and the server goes on by itself; or {failing.kill}, then put back what is done of the statement"
+    if cause is not mine:
+        hint = f"end that one with {failing.kill}; {behind}goes on by itself then. Run the same command again"
+    elif verdict.partly:
+        hint += " (a column's type by MODIFY COLUMN to what it was), correct the file, and run the same command again"
+    shown = excerpts.quoted_query(masked(statement.text, statement.substitutions))
+    return errors.StatementRejected(
+        f"ERROR {step.name}: failed to run SQL migration: failed to execute SQL query {goquote.quote(shown)}: {failing}"
+        f" ({masked(verdict.evidence.split(';')[0], statement.substitutions)})",
+        code="mutation-fails",
+        hint=hint,
+        where=errors.Location(step.path, statement.first_line),
+        detail=excerpts.excerpt(statement, None),
+    )
+
+
+def of_unfinished(step: Step, statement: Statement, refusal: failures.Refusal, verdict: Judgement) -> errors.Unavailable:
+    """Returns the error for a statement whose mutation has not ended and does not fail: other replicas are inactive, or slow."""
+    return errors.Unavailable(
+        _message(step, statement, masked(str(refusal), statement.substitutions)),
+        code="mutation-unfinished",
+        hint=f"{verdict.evidence}; the server goes on with it: run the same command again, and it is looked up",
+        where=errors.Location(step.path, statement.first_line),
+        detail=excerpts.excerpt(statement, None),
     )
 
 

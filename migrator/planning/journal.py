@@ -55,7 +55,8 @@ _RANK = {state: rank for rank, state in enumerate(State)}
 class Entry:
     """One row of the journal. `index` counts a migration's statements from 1; `at` is the server's time.
 
-    An empty `digest` stands for any text that the file may have, because a person answered for the statement.
+    An empty `digest` stands for any text that the file may have, because a person answered for the statement. `text` is the file's own, before ENVSUB
+    (of data only the beginning), and `evidence` what the engine noted before the statement; both are empty where an engine keeps none.
     """
 
     run_id: str
@@ -65,6 +66,8 @@ class Entry:
     digest: str
     state: State
     at: datetime
+    text: str = ""
+    evidence: str = ""
 
 
 @dataclass(frozen=True, slots=True)

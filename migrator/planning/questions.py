@@ -21,15 +21,39 @@ def unknown(step: Step, index: int, evidence: str) -> errors.NeedsAnswer:
     )
 
 
-def changed(step: Step, index: int) -> errors.NeedsAnswer:
-    """Returns the error for statement `index`, which was or may have been executed with another text than the file has now."""
+def changed(step: Step, index: int, evidence: str = "") -> errors.NeedsAnswer:
+    """Returns the error for statement `index`, which was or may have been executed with another text than the file has now.
+
+    Args:
+        evidence: what the database says of the earlier text.
+    """
     statement = step.statements[index - 1]
+    told = f": {evidence}" if evidence else ""
     return errors.NeedsAnswer(
-        f"{step.name}: statement {index} was executed by an earlier run, or may have been, with another text than the file has now",
+        f"{step.name}: statement {index} was executed by an earlier run, or may have been, with another text than the file has now{told}",
         code="statement-changed",
         where=errors.Location(step.path, statement.first_line),
         detail=excerpts.excerpt(statement, None),
         hint=f"put the text back; or answer {_options(step, index, 'the database has what the file means', 'have the new text executed')}",
+    )
+
+
+def temporary_data_lost(step: Step, index: int, table: str, filled: int) -> errors.NeedsAnswer:
+    """Returns the error for statement `index`, which needs rows of a temporary table: they ended with the session of the run that was broken off.
+
+    Args:
+        table: the temporary table.
+        filled: the statement that filled it.
+    """
+    statement = step.statements[index - 1]
+    return errors.NeedsAnswer(
+        f"{step.name} would go on at statement {index}, but the rows that statement {filled} wrote into the temporary table {table} ended with the"
+        " session of the broken run",
+        code="temporary-data-lost",
+        where=errors.Location(step.path, statement.first_line),
+        detail=excerpts.excerpt(statement, None),
+        hint=f"do by hand what the statements from {index} on are to do, and answer "
+        f"{_options(step, index, 'the statement need not be executed any more', 'go on with the empty table')}",
     )
 
 

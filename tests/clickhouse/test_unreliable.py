@@ -90,7 +90,7 @@ def broken_off(playground: Playground) -> None:
     gone: list[bool] = []
 
     def cut(body: bytes, answer: bytes) -> bytes:
-        gone.extend([True] if b"INSERT INTO t VALUES (2)" in body else [])
+        gone.extend([True] if b"INSERT INTO t VALUES (2)" in body and b"greylag_journal" not in body else [])
         return b"" if gone else answer
 
     with between(playground, cut) as through, through.open() as database:
@@ -110,7 +110,7 @@ def test_bad_flow_journal_that_is_cut_short_is_lost_and_nothing_is_executed_twic
 @pytest.mark.parametrize(
     "word",
     [
-        b"SELECT name FROM system.tables",
+        b"SELECT name, position",
         b"SELECT version_id, is_applied",
         b"SELECT version, row_identity",
         b"SELECT toUnixTimestamp64Milli",

@@ -55,6 +55,7 @@ def test_answer_of_something_that_is_not_clickhouse_is_no_answer() -> None:
         (209, errors.Unavailable, "server-busy"),
         (210, errors.Unavailable, "server-busy"),
         (242, errors.Unavailable, "server-busy"),
+        (243, errors.Unavailable, "server-busy"),
         (252, errors.Unavailable, "server-busy"),
         (999, errors.Unavailable, "server-busy"),
         (62, errors.StatementRejected, "sql-rejected"),
@@ -66,9 +67,28 @@ def test_codes_become_classes(code: int, kind: type[errors.GreylagError], name: 
     assert (type(error), error.code) == (kind, name)
 
 
-@pytest.mark.parametrize("code", [341, 159, 394, 395, 241, 210, 999])
-def test_refusals_on_the_way_are_not_taken_for_harmless(code: int) -> None:
-    assert not Refusal(code, "said").had_no_effect
+def test_quota_that_is_used_up_passes_and_says_when() -> None:
+    said = "Quota for user `m` for 3600s has been exceeded: queries = 4/3. Interval will end at 2026-12-01 00:00:00. Name of quota template: `q`"
+    error = failures.of_server(Refusal(201, said), "to do it")
+    assert (type(error), error.code, error.exit_code) == (errors.Unavailable, "server-busy", errors.ExitCode.UNAVAILABLE)
+    assert "2026-12-01 00:00:00" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("(total) memory limit exceeded: would use 3 GiB", errors.Unavailable),
+        ("Query memory limit exceeded: would use 3 GiB", errors.StatementRejected),
+    ],
+)
+def test_memory_of_the_server_passes_and_that_of_a_query_does_not(said: str, kind: type[errors.GreylagError]) -> None:
+    assert type(failures.of_server(Refusal(241, said), "to do it")) is kind
+
+
+def test_user_who_may_only_read_is_told_so() -> None:
+    error = failures.of_server(Refusal(164, "Cannot modify 'send_progress_in_http_headers' setting in readonly mode"), "to take the lock")
+    assert (type(error), error.code, error.exit_code) == (errors.LoginFailed, "permission-denied", errors.ExitCode.LOGIN)
+    assert "may only read" in error.hint
 
 
 def test_time_out_of_a_cluster_names_its_entry() -> None:

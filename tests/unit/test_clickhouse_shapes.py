@@ -125,7 +125,7 @@ def test_what_is_renamed_exchanged_and_dropped_takes_its_columns_along() -> None
         ("GRANT SELECT ON x TO y", Sort.REPEATABLE, False),
         ("CREATE USER IF NOT EXISTS u", Sort.REPEATABLE, False),
         ("CREATE USER u", Sort.OTHER, False),
-        ("DELETE FROM x WHERE 1", Sort.OTHER, False),
+        ("DELETE FROM x WHERE 1", Sort.CHANGE, False),
         ("INSERT INTO x SELECT 1", Sort.INSERT, False),
         ("ALTER USER u SETTINGS a = 1", Sort.OTHER, False),
     ],

@@ -11,3 +11,5 @@ GRANT SELECT ON system.projections TO `${migrator}`;
 -- After a crash: does the broken run's statement, or its mutation, still run?
 GRANT SELECT ON system.processes TO `${migrator}`;
 GRANT SELECT ON system.mutations TO `${migrator}`;
+-- Where the server keeps a query log, it tells of an INSERT that was broken off whether it was executed; without it, a person is asked. Not needed otherwise:
+-- SELECT ON system.query_log, SYSTEM FLUSH LOGS ON *.*

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from migrator.clickhouse.reading.readings import QUERIES, READS
@@ -20,6 +21,8 @@ class Sort(enum.StrEnum):
     RENAME = "rename"
     ALTER = "alter"
     INSERT = "insert"
+    TRUNCATE = "truncate"
+    CHANGE = "change"  # DELETE FROM, UPDATE … SET
     OTHER = "other"
 
 
@@ -36,7 +39,8 @@ class AlterCommand:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One statement. `subject` is the table (view, dictionary, database) it is about; `fills` says that it writes data after creating."""
+    """One statement. `subject` is the table (view, dictionary, database) it is about; `fills` says that it writes data after creating; `verb` is its
+    first word where several make the same sort: CREATE, ATTACH, UNDROP; DROP, DETACH."""
 
     sort: Sort
     effects: tuple[Effect, ...] = ()
@@ -48,6 +52,7 @@ class Shape:
     fills: bool = False
     engine: str = ""
     columns: tuple[str, ...] = ()
+    verb: str = ""
 
 
 _TABLES = (Kind.TABLE, Kind.VIEW, Kind.MATERIALIZED_VIEW, Kind.DICTIONARY)
@@ -112,6 +117,11 @@ def plain(token: str) -> str:
     return re.sub(r"\\(.)", r"\1", token[1:-1], flags=re.DOTALL) if token[:1] in ("`", '"') else token
 
 
+def spans(text: str) -> Iterator[re.Match[str]]:
+    """Yields the tokens of a text with their places, without white space."""
+    return (found for found in _TOKEN.finditer(text) if not found[0].isspace())
+
+
 def read(line: str, database: str) -> Shape:
     """Returns the shape of a statement from its canonical line; `database` is what unqualified names belong to."""
     tokens = [token for token in _TOKEN.findall(line) if not token.isspace()]
@@ -125,9 +135,9 @@ def read(line: str, database: str) -> Shape:
 def _read(reader: _Reader) -> Shape:
     word = reader.take().upper()
     if word in ("CREATE", "REPLACE", "ATTACH", "UNDROP"):
-        return _created(reader, word)
+        return replace(_created(reader, word), verb=word)
     if word in ("DROP", "DETACH"):
-        return _dropped(reader)
+        return replace(_dropped(reader), verb=word)
     if word in ("RENAME", "EXCHANGE"):
         return _renamed(reader, exchange=word == "EXCHANGE")
     if word == "ALTER":
@@ -136,7 +146,20 @@ def _read(reader: _Reader) -> Shape:
         return Shape(Sort.REPEATABLE if reader.peek().upper() in ("ROLE", "DEFAULT") else Sort.SESSION)
     if word == "INSERT":
         return Shape(Sort.INSERT)
+    if word in ("TRUNCATE", "DELETE", "UPDATE"):
+        return _emptied(reader, word)
     return Shape(_sort_of_rest(word, reader))
+
+
+def _emptied(reader: _Reader, word: str) -> Shape:
+    """Reads TRUNCATE TABLE, DELETE FROM, UPDATE … SET; TRUNCATE has forms that name no table (ALL TABLES FROM a database)."""
+    if word == "TRUNCATE" and not reader.accept("TABLE"):
+        return Shape(Sort.TRUNCATE)
+    reader.accept("IF EXISTS")
+    reader.accept("FROM")
+    database, name = reader.qualified()
+    sort = Sort.TRUNCATE if word == "TRUNCATE" else Sort.CHANGE
+    return Shape(sort, subject=ObjectName(Kind.TABLE, database, name), cluster=_cluster(reader), verb=word)
 
 
 _HARMLESS_SYSTEM = frozenset({"RELOAD", "FLUSH", "SYNC", "START", "STOP", "ENABLE", "DISABLE", "WAIT"})
