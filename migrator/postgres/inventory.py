@@ -72,7 +72,7 @@ def read(stored: str) -> Inventory | None:
 _INDEX = """SELECT i.indexrelid, n.nspname, c.relname, i.indrelid, i.indisvalid,
   CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END || pg_catalog.right(pg_catalog.pg_get_indexdef(i.indexrelid), -pg_catalog.length(
     'CREATE ' || CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END || 'INDEX ' || pg_catalog.quote_ident(c.relname) || ' ON '
-    || CASE WHEN c.relkind = 'I' THEN 'ONLY ' ELSE '' END 
+    || CASE WHEN c.relkind = 'I' THEN 'ONLY ' ELSE '' END
     || CASE WHEN tn.oid = pg_catalog.pg_my_temp_schema() THEN 'pg_temp' ELSE pg_catalog.quote_ident(tn.nspname) END || '.'
     || pg_catalog.quote_ident(t.relname) || ' '))
 FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
