@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from migrator import errors
 from migrator.engines import Database, Finding, LockPolicy, Options, SchemaCheck, default_actor, stay
 from migrator.house_rules import NONE, Settings
-from migrator.targets import Engine
+from migrator.targets import Engine, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +64,7 @@ def warnings(plan: Plan, rules: Settings = NONE) -> tuple[Remark, ...]:
     if plan.engine is Engine.POSTGRES:
         from migrator.postgres.lint import examination as lint
 
-        found += lint.examine(plan)
+        found += (*_ending_with_session(plan), *lint.examine(plan))
     if not rules.on:
         return found
     from migrator.house import examination as house
@@ -103,6 +103,26 @@ def _session(plan: Plan) -> tuple[Remark, ...]:
             "nothing to do where each file says what it needs itself; else say it again in the files that rely on it (docs/concepts/session.md)",
         ),
     )
+
+
+def _ending_with_session(plan: Plan) -> list[Remark]:
+    """Returns a remark for each file without a transaction in which a later statement needs what an earlier one keeps in the session alone."""
+    from migrator.planning.plans import Remark
+    from migrator.postgres.reading import session_changes
+
+    found = []
+    for step in plan.steps:
+        relied = session_changes.relied_on(step.statements) if step.mode is Mode.AUTOCOMMIT else None
+        if relied:
+            change, line = relied
+            found.append(
+                Remark(
+                    "ends-with-session",
+                    f"{step.path}:{change.line}: {change.words}: line {line} needs it, and a run that is broken off in between loses it with its rows",
+                    "an ordinary table that the file drops at its end; or put what belongs together into a file with a transaction",
+                )
+            )
+    return found
 
 
 def set_without_local(statements: Sequence[Statement]) -> list[tuple[int, str, str]]:

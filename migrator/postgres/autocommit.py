@@ -8,7 +8,6 @@ what is unknown from the catalogue, and asks where that can't be.
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Mapping, Sequence
 
@@ -22,6 +21,7 @@ from migrator.postgres import (
     execution,
     failures,
     history,
+    inventory,
     journal_rows,
     locks,
     recording,
@@ -159,8 +159,8 @@ def _bracket(run: Run, step: plans.Step, index: int, noted: str) -> str:
     reading = readings.of(step).statements[index - 1]
     indexes = bool(set(reading.head[:3]) & {"INDEX", "REINDEX"})
     if indexes:
-        known = [item[0] if isinstance(item, list) else item for item in json.loads(noted or "[]")]
-        gone = "'{" + ",".join(f"1259:{oid}" for oid in known) + "}'::text[]"
+        known = inventory.read(noted) or inventory.Inventory()
+        gone = "'{" + ",".join(f"1259:{oid}" for oid in sorted(known.oids)) + "}'::text[]"
     else:
         gone = recording.places(run.where)
     return evidence.between(journal_rows.since(run.where, step, index), gone, indexes=indexes)
@@ -238,9 +238,9 @@ def _resume(run: Run, step: plans.Step, before: Sequence[Message]) -> int:
         _replay_settings(run, step.statements)
         return index
     noted = next((item.before for item in reversed(found) if item.entry.index == index and item.entry.direction == step.direction), "")
+    _replay_settings(run, step.statements[: index - 1])  # first: they decide which objects the statement's names mean
     if resume.unknown_index is not None or noted:
         index = _settled(run, step, index, noted, unknown=resume.unknown_index is not None)
-    _replay_settings(run, step.statements[: index - 1])
     return index
 
 
@@ -261,7 +261,8 @@ def _settled(run: Run, step: plans.Step, index: int, noted: str, *, unknown: boo
     run.listener(events.StatementSettled(step.version, index, str(verdict.outcome), verdict.evidence))
     done = verdict.outcome is journal.Outcome.DONE
     if done:
-        _write(run, step, index, journal.State.DONE, noted, _bracket(run, step, index, noted))
+        note = evidence.of_indexes(verdict.made) if verdict.made else _bracket(run, step, index, noted)
+        _write(run, step, index, journal.State.DONE, noted, note)
     else:
         _write(run, step, index, journal.State.NOT_DONE, noted)
     return index + 1 if done else index

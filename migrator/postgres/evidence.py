@@ -6,6 +6,8 @@ later what it made. What it removed has no row any more, but keeps its lock unti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from migrator.planning.schema_facts import COMMENTS_REMOVED
 
 _GONE = f"""coalesce(pg_catalog.array_remove(pg_catalog.array_agg(CASE k.locktype WHEN 'object' THEN k.classid || ':' || k.objid ELSE '1259:' || k.relation END)
@@ -76,6 +78,16 @@ _INDEXES = (
     "SELECT x.xmin, x.relkind IN ('i', 'I') AS plain FROM pg_catalog.pg_class AS x UNION ALL SELECT x.xmin, true FROM pg_catalog.pg_index AS x"
     " UNION ALL SELECT x.xmin, true FROM pg_catalog.pg_constraint AS x"
 )
+
+
+def of_indexes(oids: Sequence[int]) -> str:
+    """Returns SQL for the same of statements that made these indexes: the ids that wrote their rows."""
+    listed = ", ".join(map(str, oids))
+    rows = (
+        f"SELECT x.xmin FROM pg_catalog.pg_class AS x WHERE x.oid IN ({listed})"
+        f" UNION SELECT x.xmin FROM pg_catalog.pg_index AS x WHERE x.indexrelid IN ({listed})"
+    )
+    return f"(SELECT coalesce((SELECT pg_catalog.array_agg(r.xmin) FROM ({rows}) AS r), '{{}}') AS xids, '{{}}'::text[] AS gone)"
 
 
 def between(since: str, gone: str, *, indexes: bool) -> str:

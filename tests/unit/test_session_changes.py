@@ -144,3 +144,20 @@ def test_a_plan_of_clickhouse_says_it_too(tmp_path: Path) -> None:
 def test_a_plan_says_nothing_where_nothing_follows_or_lasts(tmp_path: Path) -> None:
     _write(tmp_path, "-- +goose Up\nINSERT INTO t SELECT f();\nSET LOCAL search_path = app;", "-- +goose Up\nSET search_path = app;")
     assert remarks(tmp_path, Engine.POSTGRES) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        ("CREATE TEMP TABLE stage (a int);\nVACUUM t;\nINSERT INTO t SELECT a FROM stage;", True),
+        ("PREPARE p AS SELECT 1;\nVACUUM t;\nEXECUTE p;", True),
+        ("CREATE TEMP TABLE stage (a int);\nVACUUM t;\nINSERT INTO t SELECT a FROM stages;", False),
+        ("CREATE TABLE stage (a int);\nINSERT INTO t SELECT a FROM stage;", False),
+    ],
+)
+def test_a_plan_warns_of_what_a_broken_file_without_a_transaction_would_lose(tmp_path: Path, text: str, warned: bool) -> None:
+    _write(tmp_path, f"-- +goose NO TRANSACTION\n-- +goose Up\n{text}")
+    plan = planner.plan(files.load(str(tmp_path)), History(Engine.POSTGRES, exists=False), Target(Verb.UP), engine=Engine.POSTGRES)
+    found = [item.message for item in databases.warnings(plan) if item.code == "ends-with-session"]
+    assert len(found) == warned
+    assert not found or ("00001_x.sql:3: " in found[0] and "line 5 needs it" in found[0])

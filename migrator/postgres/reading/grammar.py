@@ -66,3 +66,21 @@ def kinds() -> Any:
     import postgast
 
     return postgast.pg_query_pb2
+
+
+def index_elsewhere(text: str, schema: str, table: str) -> str | None:
+    """Returns the CREATE INDEX of a text for another table: built at once, unconditionally and under a name of the server's choice. None for any
+    other statement."""
+    import postgast
+    from google.protobuf.message import DecodeError
+
+    try:
+        tree = postgast.parse(text)
+        if len(tree.stmts) != 1 or tree.stmts[0].stmt.WhichOneof("node") != "index_stmt":
+            return None
+        node = tree.stmts[0].stmt.index_stmt
+        node.relation.catalogname, node.relation.schemaname, node.relation.relname = "", schema, table
+        node.idxname, node.concurrent, node.if_not_exists = "", False, False
+        return str(postgast.deparse(tree))
+    except (postgast.PgQueryError, UnicodeEncodeError, DecodeError):
+        return None

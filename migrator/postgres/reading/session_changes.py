@@ -11,7 +11,7 @@ do anything, here it is taken to do nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from migrator.goose.statements import Statement, masked
@@ -86,6 +86,24 @@ def of(statements: Iterable[Statement]) -> tuple[Change, ...]:
             for change in _made(words[:1], command, statement.line_of(start)):
                 left[change.kind, change.name] = replace(change, words=masked(change.words, statement.substitutions))
     return tuple(left.values())
+
+
+def relied_on(statements: Sequence[Statement]) -> tuple[Change, int] | None:
+    """Returns the first object of the session that a later statement names, and that statement's line: what the one makes is gone for the other where
+    a run ends between them."""
+    for index, statement in enumerate(statements):
+        if len(statement.text) > _LARGEST:
+            continue
+        size = len(statement.text)
+        for start, behind, words in statement.outline(Engine.POSTGRES).commands:
+            for change in _made(words[:1], statement.text[start : size - behind], statement.line_of(start)):
+                if change.kind not in ("temporary", "prepared", "cursor"):
+                    continue
+                named = re.compile(rf"(?<![\w$]){re.escape(change.name)}(?![\w$])", re.IGNORECASE)
+                for later in statements[index + 1 :]:
+                    if len(later.text) <= _LARGEST and named.search(later.text):
+                        return replace(change, words=masked(change.words, statement.substitutions)), later.first_line
+    return None
 
 
 def _made(first: tuple[str, ...], command: str, line: int) -> Iterator[Change]:
