@@ -14,7 +14,8 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
 
+    from sandbox.stack.demo_approval import Attempt, SignedApprovals
     from sandbox.stack.demo_cluster import DemoCluster
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -48,6 +50,10 @@ class _Demo:
     say: demo_text.Teller
     approve_by_hand: bool
     cluster: DemoCluster | None = None
+    signed: SignedApprovals | None = None
+    attempts: Iterator[Attempt] | None = None
+    tried: Attempt | None = None
+    values: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> bool:
         """Deploys, promotes, approves and reads back. Tells whether every database is at its newest version."""
@@ -77,6 +83,7 @@ class _Demo:
             holds, settings = "no login", {}
             if name != PROMOTION:
                 holds, settings = f"{name}'s Vault login only", self._access(name)
+                settings |= self.signed.variables(name) if self.signed else {}
             self.stack.launch_workers(name, settings=settings)
             self.say(f"  worker {self.stack.workers[name].pool}: holds {holds}")
 
@@ -99,7 +106,8 @@ class _Demo:
         deployment = client.read_deployment_by_name("promote-release/promote")
         image = {"image": self.cluster.release} if self.cluster is not None else {}
         until = list(self.stack.fleet.environments)[-1]
-        run = client.create_flow_run_from_deployment(deployment.id, parameters={"until": until, **image})
+        signature = self.signed.promoted(self.stack.fleet) if self.signed else {}
+        run = client.create_flow_run_from_deployment(deployment.id, parameters={"until": until, **image, **signature})
         self.say(f"promotion started: {self.stack.prefect.url}/runs/flow-run/{run.id}")
         return run
 
@@ -115,6 +123,8 @@ class _Demo:
                 if told.get(run.id) != state:
                     told[run.id] = state
                     self._tell(run)
+                    if self.tried is not None and run.name.startswith("deploy-environment prod") and run.state and run.state.is_final():
+                        self._after_attempt(client, run)
                 if not asked and run.name.startswith("plan-environment ") and run.state is not None and run.state.is_completed():
                     asked = True
                     self._approve(client, run)
@@ -159,6 +169,13 @@ class _Demo:
             "confirm": approval.CONFIRMATION.format(environment=environment),
         }
         deployment = client.read_deployment_by_name("approve-release/approve")
+        if self.signed is not None:
+            from flows import plan_documents
+
+            self.attempts = self.signed.attempts(plan_documents.read(environment)[0])
+            self.values = values
+            self._try_next(client)
+            return
         if self.approve_by_hand:
             self.say.approval_wanted(f"{self.stack.prefect.url}/deployments/deployment/{deployment.id}/run", values)
             return
@@ -166,6 +183,29 @@ class _Demo:
         run = client.create_flow_run_from_deployment(deployment.id, parameters=given)
         self.say(f"{environment}: approval given by starting approve-release/approve over the API (run {run.id})")
         self.say(f"  bundle {wanted.bundle[:12]}, plan {wanted.plan[:12]}, confirm {values['confirm']}, approver (a claim) {APPROVER!r}")
+
+    def _try_next(self, client: SyncPrefectClient) -> None:
+        """Gives the next signed approval over the API."""
+        assert self.attempts is not None
+        attempt = self.tried = next(self.attempts)
+        deployment = client.read_deployment_by_name("approve-release/approve")
+        given = {**self.values, "approver": attempt.who, "reason": attempt.words, "signature": attempt.signature}
+        client.create_flow_run_from_deployment(deployment.id, parameters=given)
+        self.say(f"prod: {attempt.who} approves: {attempt.words}")
+
+    def _after_attempt(self, client: SyncPrefectClient, run: FlowRun) -> None:
+        """Compares what prod's worker said of an approval with what it has to say, and gives the next one."""
+        assert self.tried is not None
+        attempt, self.tried = self.tried, None
+        code = str((run.labels or {}).get("greylag.code", "")) if run.state is not None and not run.state.is_completed() else ""
+        if code != attempt.code:
+            raise errors.VerificationFailed(
+                f"{attempt.who}'s approval ({attempt.words}) ended with {code or 'success'} instead of {attempt.code or 'success'}",
+                hint="see the workers' logs in the state directory",
+            )
+        if code:
+            self.say(f"  prod's worker refuses it: {((run.state.message if run.state else '') or '').partition(chr(10))[0]}")
+            self._try_next(client)
 
     def _results(self, client: SyncPrefectClient, promotion: UUID) -> list[dict[str, Any]]:
         """Returns the result tables that the environments' own runs published, in the order of promotion."""
@@ -220,7 +260,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make demo", description="Six services promoted dev -> release -> prod on embedded servers.")
     parser.add_argument("--state", type=Path, default=DEFAULT_STATE, help="where data, logs and passwords are kept (default: %(default)s)")
     parser.add_argument("--keep", action="store_true", help="leave everything running and list commands to try")
-    parser.add_argument("--approve", choices=("auto", "ask"), default="auto", help="ask: wait for a person's approval in the UI")
+    parser.add_argument(
+        "--approve",
+        choices=("auto", "ask", "ssh"),
+        default="auto",
+        help="ask: wait for a person's approval in the UI; ssh: two persons sign with real keys, after others were refused",
+    )
     parser.add_argument(
         "--cluster", action="store_true", help="migrations as Jobs and a real health gate, on a local Kubernetes without containers"
     )
@@ -259,13 +304,21 @@ def _cluster(options: argparse.Namespace, say: demo_text.Teller) -> DemoCluster:
     return demo_cluster.DemoCluster(options.state / "cluster", fleet.load())
 
 
+def _signed(options: argparse.Namespace, stack: Stack) -> SignedApprovals | None:
+    if options.approve != "ssh":
+        return None
+    from sandbox.stack import demo_approval
+
+    return demo_approval.SignedApprovals((options.state / "approvals").resolve(), stack.fleet)
+
+
 def _within(options: argparse.Namespace, say: demo_text.Teller) -> int:
     cluster = _cluster(options, say) if options.cluster else None
     threading.Thread(target=_import_early, daemon=True).start()
     settings = {"PREFECT_LOGGING_LEVEL": "INFO"}
     beside = {"Kubernetes": cluster} if cluster is not None else {}
     with Stack(options.state, progress=say.component, workers=False, worker_settings=settings, beside=beside) as stack:
-        good = _Demo(stack, say, options.approve == "ask", cluster).run()
+        good = _Demo(stack, say, options.approve == "ask", cluster, _signed(options, stack)).run()
         say.where_to_look(stack.prefect.url, options.state, keep=options.keep, more=" CLUSTER=1" if options.cluster else "")
         if options.keep:
             say.commands_to_try(stack.addresses(), options.state, cluster.commands() if cluster is not None else ())

@@ -130,8 +130,8 @@ def test_nobody_but_the_owner_can_write_the_table_whatever_the_default_privilege
     playground.write(1, "CREATE TABLE t (id int);")
     approved(playground)
     others = (
-        "SELECT count(*) > 0 FROM pg_class AS c, aclexplode(c.relacl) AS acl"
-        " WHERE c.oid = '{}'::regclass AND acl.grantee <> c.relowner AND acl.privilege_type <> 'SELECT'"
+        "SELECT count(*) > 0 FROM pg_class AS c, aclexplode(c.relacl) AS acl WHERE c.oid = '{}'::regclass"
+        " AND acl.grantee <> c.relowner AND acl.privilege_type <> 'SELECT'"
     )
     assert playground.sql(others.format("t")) == [(True,)]
     assert playground.sql(others.format("greylag_approval")) == [(False,)]
