@@ -198,9 +198,9 @@ class _Demo:
         assert self.tried is not None
         attempt, self.tried = self.tried, None
         code = str((run.labels or {}).get("greylag.code", "")) if run.state is not None and not run.state.is_completed() else ""
-        if code != attempt.code:
+        if code != attempt.refusal:
             raise errors.VerificationFailed(
-                f"{attempt.who}'s approval ({attempt.words}) ended with {code or 'success'} instead of {attempt.code or 'success'}",
+                f"{attempt.who}'s approval ({attempt.words}) ended with {code or 'success'} instead of {attempt.refusal or 'success'}",
                 hint="see the workers' logs in the state directory",
             )
         if code:

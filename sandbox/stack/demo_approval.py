@@ -30,11 +30,11 @@ PEOPLE = {"ada": ["ada"], "grace": ["grace", "grace-old"], "pat": ["pat"]}
 
 @dataclass(frozen=True)
 class Attempt:
-    """One approval that somebody gives: `code` is that of the refusal, empty for the one that is enough."""
+    """One approval that somebody gives: `refusal` is the code of its refusal, empty for the one that is enough."""
 
     who: str
     words: str
-    code: str
+    refusal: str
     signature: str
 
 
@@ -82,8 +82,7 @@ class SignedApprovals:
 
     def attempts(self, found: Waiting) -> Iterator[Attempt]:
         """Yields what is tried, one after another."""
-        code = "approval-signature"
-        yield Attempt("eve", "with a key that the policy does not know", code, self._signed(found, "eve"))
+        yield Attempt("eve", "with a key that the policy does not know", "approval-signature", self._signed(found, "eve"))
         yield Attempt("grace", "with the key that is on the revocation list", "approval-revoked", self._signed(found, "grace-old"))
         yield Attempt("pat", "who has promoted it", "approval-promoter", self._signed(found, "pat"))
         yield Attempt("ada", "an approval that ended yesterday", "approval-expired", self._signed(self._old(found), "ada"))
