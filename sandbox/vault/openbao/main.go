@@ -1,4 +1,4 @@
-// Command openbao-server is a real OpenBao core with only what the tests use: KV and database secrets engines, token, AppRole, JWT,
+// Command openbao-server is a real OpenBao core with only what the tests use: KV, database and transit secrets engines, token, AppRole, JWT,
 // Kubernetes and userpass logins, the file audit device, in-memory or file storage, optional TLS. It starts sealed: whoever starts it
 // initialises and unseals it over its API. It is not the bao command: leaving out the cloud integrations halves the build and the binary.
 package main
@@ -24,6 +24,7 @@ import (
 	"github.com/openbao/openbao/builtin/credential/userpass"
 	"github.com/openbao/openbao/builtin/logical/database"
 	"github.com/openbao/openbao/builtin/logical/kv"
+	"github.com/openbao/openbao/builtin/logical/transit"
 	"github.com/openbao/openbao/command/server"
 	baohttp "github.com/openbao/openbao/http"
 	"github.com/openbao/openbao/internalshared/configutil"
@@ -53,7 +54,7 @@ type plugins struct{}
 
 var (
 	logins  = map[string]logical.Factory{"approle": approle.Factory, "jwt": jwt.Factory, "kubernetes": kubernetes.Factory, "userpass": userpass.Factory}
-	engines = map[string]logical.Factory{"kv": kv.Factory, "database": database.Factory}
+	engines = map[string]logical.Factory{"kv": kv.Factory, "database": database.Factory, "transit": transit.Factory}
 )
 
 func (plugins) factories(kind consts.PluginType) map[string]any {
@@ -64,7 +65,7 @@ func (plugins) factories(kind consts.PluginType) map[string]any {
 			found[name] = factory
 		}
 	case consts.PluginTypeSecrets:
-		found["kv"] = logical.Factory(kv.Factory)
+		found["kv"], found["transit"] = logical.Factory(kv.Factory), logical.Factory(transit.Factory)
 	case consts.PluginTypeDatabase:
 		found["postgresql-database-plugin"] = postgresql.New
 	}
