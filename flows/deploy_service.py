@@ -14,7 +14,7 @@ from migrator.planning.approvals import Approval
 from tasks import backoff, credentials, fleet, migration, settings, steps
 from tasks.fleet.models import Target
 from tasks.job import manifest
-from tasks.outcomes import MigrationOutcome
+from tasks.outcomes import MigrationOutcome, accepted
 from tasks.request import Request
 
 
@@ -117,6 +117,7 @@ def _steps(target: Target, watcher: credentials.LifetimeWatcher, policy: dict[st
         seconds=round(migrated.seconds, 2),
         verification=f"{verified.objects_checked} objects{unchecked}",
         rollout=str(health),
+        accepted=accepted(migrated.remarks),
         bundle=labels.short(migrated.bundle),
     )
 

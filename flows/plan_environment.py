@@ -10,7 +10,7 @@ from prefect.states import Completed
 from flows import approvals, endings, gates, interruption, labels, pages, parameters, plan_documents, reports
 from migrator import errors
 from tasks import approval, backoff, credentials, fleet, settings, steps
-from tasks.outcomes import PlanOutcome
+from tasks.outcomes import PlanOutcome, accepted
 
 
 @flow(name="plan-environment", flow_run_name=labels.run_name, retries=0, persist_result=False)
@@ -80,6 +80,7 @@ def _row(item: PlanOutcome) -> reports.Row:
         "migrations": len(item.steps),
         "statements": sum(step.statements for step in item.steps),
         "warnings": ", ".join(sorted({remark.code for remark in item.remarks})),
+        "accepted": accepted(item.remarks),
         "bundle": item.bundle,
         "plan": item.plan,
     }

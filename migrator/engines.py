@@ -222,6 +222,10 @@ class Database(Protocol):
         """Reads who may write the version table and greylag's tables and is neither their owner nor an administrator. Writes nothing."""
         ...
 
+    def read_accepted(self) -> dict[int, str]:
+        """Reads which lossy hazards were accepted, and why, by version. Writes nothing."""
+        ...
+
     def read_down_text(self, version: int) -> bytes | None:
         """Reads the recorded file of an applied version. (`read_history` leaves `Fact.down_text` empty, because all of them together would be too large.)"""
         ...

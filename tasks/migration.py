@@ -103,7 +103,7 @@ def prepare(request: Request) -> Prepared:
     with way.watched(), opened(request.target, way.url(), request.settings) as database:
         identity = _require_identity(request, database)
         history = database.read_history()
-        plan = _plan(request.target, migrations, history, request.env, request.policy)
+        plan = _plan(request.target, migrations, history, request.env, policy_of(request.target, request.policy))
         database.require_fit(plan)
     if request.plan:
         refusals.require_approved(request.plan, plan, history)
@@ -161,7 +161,7 @@ def run(request: Request, listener: events.Listener = events.ignore) -> Migratio
     target, env = request.target, request.env
     migrations = load_bundle(target, request.bundle)
     run_id = request.run_id or uuid.uuid4().hex
-    policy = dataclasses.replace(request.policy, protected=request.policy.protected or target.protected)
+    policy = policy_of(target, request.policy)
     way = request.access()
     started = time.monotonic()
     legs: list[Report] = []
@@ -196,8 +196,14 @@ def note_approval(request: Request) -> None:
     with way.watched(), opened(request.target, way.url(), request.settings, request.run_id) as database:
         _require_identity(request, database)
         with database.lock(events.ignore):
-            made = _plan(request.target, migrations, database.ensure_history(), request.env, request.policy)
+            made = _plan(request.target, migrations, database.ensure_history(), request.env, policy_of(request.target, request.policy))
             database.begin_approval(request.approval, made.steps)
+
+
+def policy_of(target: Target, given: Policy) -> Policy:
+    """Returns a run's policy: what it was given, and what fleet.yaml says of the target."""
+    named = tuple(plans.Acceptance(item.file, item.hazard, item.reason) for item in target.accepted_hazards)
+    return dataclasses.replace(given, protected=given.protected or target.protected, accepted=(*given.accepted, *named))
 
 
 def _before_a_change(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict
+
+from migrator.planning import plans
 
 
 class Outcome(BaseModel):
@@ -19,6 +22,11 @@ class Remark(Outcome):
     code: str
     message: str
     hint: str = ""
+
+
+def accepted(remarks: Iterable[Remark]) -> str:
+    """Returns what was accepted and why, for a table's cell."""
+    return "; ".join(item.message for item in remarks if item.code == plans.HAZARD_ACCEPTED)
 
 
 class PlannedStep(Outcome):

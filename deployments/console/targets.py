@@ -108,6 +108,7 @@ def _located(target: fleet.Target, found: Credentials) -> Located:
         env=migration.substitutions(target, found),
         observe=functools.partial(_observed, target),
         rules=target.rules,
+        accepted=tuple((item.file, item.hazard, item.reason) for item in target.accepted_hazards),
     )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class EngineCall(Call):
-    """One call of one verb of the engine, on one database or none."""
+    """One call of one verb of the engine, on one database or none. Raises UsageError for an -accept-hazard that says nothing."""
 
     def __init__(self, invocation: Invocation) -> None:
         super().__init__(invocation.verb.name, invocation.values, invocation.arguments, json=invocation.values.boolean("json"))
@@ -35,6 +35,7 @@ class EngineCall(Call):
         """What was recorded so far, also when the run fails afterwards."""
         self.plan: plans.Plan | None = None
         """The plan as it was made last."""
+        self._accepted = tuple(_acceptance(item) for item in self.values.strings("accept-hazard"))
         self._print = text.listener(self.values.boolean("v"))
 
     @property
@@ -43,7 +44,9 @@ class EngineCall(Call):
         from migrator.planning import plans
 
         return plans.Policy(
-            accept_hazards=self.values.boolean("accept-hazards"), protected=self.values.boolean("protected") or self.invocation.protected
+            accept_hazards=self.values.boolean("accept-hazards"),
+            protected=self.values.boolean("protected") or self.invocation.protected,
+            accepted=(*self._accepted, *(plans.Acceptance(*item) for item in self.invocation.accepted)),
         )
 
     @property
@@ -193,6 +196,19 @@ class EngineCall(Call):
         problem = termination.write(termination.outcome(self.document, exit_code, applied, **known), place)
         if problem:
             text.own(f"warning: the termination message can't be written: {problem} [no-termination-message]")
+
+
+def _acceptance(text: str) -> plans.Acceptance:
+    from migrator.planning import plans
+
+    file, _, rest = text.partition(":")
+    hazard, _, reason = rest.partition(":")
+    if not (file and hazard and reason.strip()):
+        raise errors.UsageError(
+            f'-accept-hazard takes FILE:CODE:REASON, not "{text}"',
+            hint="the refusal names file and code; the reason is recorded: -accept-hazard '00007_seed.sql:several-commands:both are meant to run'",
+        )
+    return plans.Acceptance(file, hazard, reason.strip())
 
 
 def _excerpt(where: errors.Location | None) -> str:

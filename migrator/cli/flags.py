@@ -36,6 +36,7 @@ GOOSE: tuple[Flag, ...] = (
 )
 
 OWN: tuple[Flag, ...] = (
+    Flag("accept-hazard", "strings", (), "run a file with this lossy hazard as goose would: FILE:CODE:REASON", verbs=PLANNING),
     Flag("accept-hazards", "bool", False, "run files with lossy hazards exactly as goose would", verbs=PLANNING),
     Flag("against", "string", "", "also compare with what the databases of @environment/service have applied", verbs=("validate",)),
     Flag(

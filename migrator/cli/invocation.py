@@ -30,7 +30,8 @@ class Observation(NamedTuple):
 
 class Located(NamedTuple):
     """One database that `@environment/service` stands for, as the console of a checkout finds it. `env` is what ENVSUB reads: the service's
-    own names, so that a file means the same here and in a flow. `observe` looks at what surrounds it. `rules` are fleet.yaml's."""
+    own names, so that a file means the same here and in a flow. `observe` looks at what surrounds it. `rules` are fleet.yaml's, so are the
+    hazards that are `accepted`: file, code, reason."""
 
     label: str
     driver: str
@@ -42,6 +43,7 @@ class Located(NamedTuple):
     env: Mapping[str, str] | None = None
     observe: Callable[[], Observation] | None = None
     rules: Settings = NONE
+    accepted: tuple[tuple[str, str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class Invocation:
     env: Mapping[str, str] | None = field(default=None, repr=False)
     observe: Callable[[], Observation] | None = field(default=None, repr=False)
     rules: Settings = NONE
+    accepted: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def call(self) -> str:

@@ -68,7 +68,7 @@ def version(call: EngineCall) -> int:
 def history(call: EngineCall) -> int:
     """Tells who applied what, when, how long it took, and from which bundle: one line per applied version, oldest first."""
     with call.open() as database:
-        found = database.read_history()
+        found, accepted = database.read_history(), database.read_accepted()
     entries: list[dict[str, object]] = []
     for version in sorted(found.applied, key=lambda item: (found.newest_rows[item].tstamp, item)):
         row = found.newest_rows[version]
@@ -83,6 +83,7 @@ def history(call: EngineCall) -> int:
                 "bundle": fact.bundle if fact else None,
                 "checksum": fact.checksum if fact else None,
                 "run_id": fact.run_id if fact else None,
+                "accepted": accepted.get(version) if fact else None,
             }
         )
     call.document["history"] = entries
@@ -210,6 +211,7 @@ def _print_history(entries: list[dict[str, object]]) -> None:
             )
         )
     widths = [max(len(line[column]) for line in lines) for column in range(len(head) - 1)]
-    for line in lines:
+    reasons = ["", *(f"  (accepted: {entry['accepted']})" if entry["accepted"] else "" for entry in entries)]
+    for line, reason in zip(lines, reasons, strict=True):
         cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
-        output.out("  ".join([*cells, line[-1]]) + "\n")
+        output.out("  ".join([*cells, line[-1]]) + reason + "\n")

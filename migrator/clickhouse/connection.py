@@ -223,6 +223,9 @@ class ClickHouseDatabase:
         from migrator.clickhouse.run import Run
 
         held = self._held()
+        if plan.target.versioning and any(step.accepted for step in steps):
+            with _doing("to add a column to the recorded facts"):
+                tables.ensure_accepted(self._session, self._where)
         began = held.server_time(datetime.now(UTC))
         approval = self._approval if plan.target.versioning else None
         Execution(
@@ -275,6 +278,11 @@ class ClickHouseDatabase:
             if self._where.name not in tables.existing(self._session, self._where):
                 return ()
             return grants.read(self._session, self._where)
+
+    def read_accepted(self) -> dict[int, str]:
+        """Returns what was accepted of lossy hazards, and why, by version."""
+        with _doing("to read the recorded facts"):
+            return {fact.version: fact.accepted for fact in tables.read(self._session, self._where).facts if fact.accepted}
 
     def read_down_text(self, version: int) -> bytes | None:
         """Returns the recorded file of an applied version."""

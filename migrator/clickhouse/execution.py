@@ -304,6 +304,7 @@ class Execution:
             applied_at=self.run.began,
             seconds=seconds,
             oldest_app=step.notes.oldest_app,
+            accepted="; ".join(map(str, step.accepted)),
         )
 
     def _flush_facts(self) -> None:

@@ -155,7 +155,8 @@ def _consistent(where: HistoryTables) -> dict[str, str | int]:
 
 def _facts(session: Session, where: HistoryTables) -> tuple[Fact, ...]:
     rows = session.rows(
-        "SELECT version, row_identity, name, checksum, size, bundle, run_id, applied_by, toUnixTimestamp64Micro(applied_at), seconds, oldest_app"
+        "SELECT version, row_identity, name, checksum, size, bundle, run_id, applied_by, toUnixTimestamp64Micro(applied_at), seconds, oldest_app,"
+        " COLUMNS('^accepted$')"
         f" FROM {where.side(FACTS)} WHERE history_table = {literal(where.name)}"
         " ORDER BY recorded_at DESC LIMIT 1 BY version, row_identity",
         _consistent(where),
@@ -174,6 +175,7 @@ def _facts(session: Session, where: HistoryTables) -> tuple[Fact, ...]:
             applied_at=datetime.fromtimestamp(int(row[8]) / 1e6, UTC),
             seconds=float(row[9]),
             oldest_app=None if row[10] is None else int(row[10]),
+            accepted="".join(map(str, row[11:])),
         )
         for row in reversed(rows)
     )
@@ -289,6 +291,11 @@ def ensure(session: Session, where: HistoryTables, tables: frozenset[str]) -> No
         session.command(f"ALTER TABLE {where.side(journal.TABLE)}{where.on_cluster} {added}")
 
 
+def ensure_accepted(session: Session, where: HistoryTables) -> None:
+    """Makes the column of the facts that says which lossy hazards were accepted, and why. Hardly any database ever needs it."""
+    session.command(f"ALTER TABLE {where.side(FACTS)}{where.on_cluster} ADD COLUMN IF NOT EXISTS accepted String")
+
+
 def _create_history(session: Session, where: HistoryTables) -> None:
     """Creates the version table by goose's own DDL, under another name until row 0 is in; the renaming is atomic."""
     if where.profile is not Profile.SINGLE:
@@ -348,6 +355,7 @@ def copy_statement(where: HistoryTables, version: int, number: int) -> bytes:
 
 def facts_statement(where: HistoryTables, facts: Sequence[Fact]) -> bytes:
     """Writes facts, all in one insert."""
+    told = any(fact.accepted for fact in facts)  # else the column may not be there
     lines = [
         _line(
             where.name,
@@ -363,12 +371,13 @@ def facts_statement(where: HistoryTables, facts: Sequence[Fact]) -> bytes:
             _moment(fact.applied_at),
             fact.seconds,
             fact.oldest_app,
+            *([fact.accepted] if told else []),
         )
         for fact in facts
     ]
     columns = (
         "history_table, version, row_identity, name, checksum, size, bundle, down_text, run_id, applied_by, applied_at, seconds, oldest_app"
-    )
+    ) + (", accepted" if told else "")
     return f"INSERT INTO {where.side(FACTS)} ({columns}) FORMAT TabSeparated\n".encode() + b"".join(lines)
 
 

@@ -30,7 +30,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One row of `greylag_migration`: what greylag knows about an applied version beyond goose's row."""
+    """One row of `greylag_migration`: what greylag knows about an applied version beyond goose's row. `accepted`: which of its lossy hazards were, and why."""
 
     version: int
     row_identity: str
@@ -44,6 +44,7 @@ class Fact:
     applied_at: datetime
     seconds: float
     oldest_app: int | None = None
+    accepted: str = ""
 
 
 @dataclass(frozen=True, slots=True)

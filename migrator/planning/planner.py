@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from migrator import errors
 from migrator.planning import contradictions, refusals, selection
 from migrator.planning.history import Fact, History, Outline
-from migrator.planning.plans import ACCEPT_NOTHING, Plan, Policy, Remark, Step
+from migrator.planning.plans import ACCEPT_NOTHING, HAZARD_ACCEPTED, Plan, Policy, Remark, Step
 from migrator.targets import UPWARDS, Direction, Engine, Mode, Target, Verb
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def plan(
     steps = tuple(
         reuse.get((choice.version, choice.direction)) or _step(choice, migrations, history, engine, env, recall) for choice in choices
     )
-    refusals.require_faithful(steps, policy)
+    steps = refusals.accepted(steps, policy)
     current = 0 if not target.versioning else history.current
     return Plan(migrations, target, engine, steps, current, _remarks(migrations, history, target, steps))
 
@@ -198,7 +198,7 @@ def _parsed(
 
 
 def _remarks(migrations: files.MigrationSet, history: History, target: Target, steps: Sequence[Step]) -> tuple[Remark, ...]:
-    found = _merged(steps)
+    found = _of_hazards(steps)
     if target.versioning and target.verb in UPWARDS:
         known = {item.version for item in migrations.migrations}
         foreign = sorted(version for version in history.applied if version not in known)
@@ -219,15 +219,15 @@ def _remarks(migrations: files.MigrationSet, history: History, target: Target, s
     return tuple(found)
 
 
-def _merged(steps: Sequence[Step]) -> list[Remark]:
-    """Returns warnings for statements that goose sends as one and that the server executes nevertheless."""
-    if not steps:
-        return []
-    from migrator.goose.hazards import HazardKind
-
-    return [
-        Remark(hazard.code, f"{step.path}:{hazard.line}: {hazard.message}", hazard.hint)
-        for step in steps
-        for hazard in step.hazards
-        if hazard.kind is HazardKind.MERGED
-    ]
+def _of_hazards(steps: Sequence[Step]) -> list[Remark]:
+    """Returns warnings for statements that goose sends as one and that the server executes nevertheless, and for lossy hazards that were accepted."""
+    found = []
+    for step in steps:
+        reasons = {item.hazard: item.reason for item in step.accepted}
+        for hazard in step.hazards:
+            told = f"{step.path}:{hazard.line}: {hazard.message}"
+            if hazard.code in reasons and hazard.kind == "lossy":
+                found.append(Remark(HAZARD_ACCEPTED, f"{told} [{hazard.code}]; accepted: {reasons[hazard.code]}"))
+            elif hazard.kind == "merged":
+                found.append(Remark(hazard.code, told, hazard.hint))
+    return found

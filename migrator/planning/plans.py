@@ -27,12 +27,38 @@ def _no_notes() -> notes.Notes:
 
 
 @dataclass(frozen=True, slots=True)
+class Acceptance:
+    """A lossy hazard of one file that somebody accepts, and why: the file's base name, which holds its version; the hazard's code; the reason, which is
+    shown with the plan and recorded with the version."""
+
+    file: str
+    hazard: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.hazard}: {self.reason}"
+
+
+HAZARD_ACCEPTED = "hazard-accepted"
+"""The code of the remark that tells of a lossy hazard that somebody accepted, and why."""
+
+BY_FLAG = "-accept-hazards"
+"""Stands for a reason where all hazards are accepted at once."""
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
-    """The risks that the caller accepts (lossy hazards, changed checksums), and whether the environment is protected from being rolled back."""
+    """The risks that the caller accepts (lossy hazards, all or some; changed checksums), and whether the environment is protected from being rolled back."""
 
     accept_hazards: bool = False
     accept_changed: bool = False
     protected: bool = False
+    accepted: tuple[Acceptance, ...] = ()
+
+    def acceptance(self, file: str, hazard: str) -> Acceptance | None:
+        """Returns what accepts a hazard of a file; None where nothing does."""
+        named = next((item for item in self.accepted if (item.file, item.hazard) == (file, hazard)), None)
+        return named or (Acceptance(file, hazard, BY_FLAG) if self.accept_hazards else None)
 
 
 ACCEPT_NOTHING = Policy()
@@ -44,6 +70,7 @@ class Step:
 
     `path` is as goose prints it (the directory as given, joined with the name). `down_text` is the whole file's raw bytes, stored with the fact of
     an Up, so that an image that lacks the file can still roll back. `oldest_app`, lock and statement time-outs come from the file's own notes.
+    `accepted` is what was accepted of its lossy hazards.
     """
 
     version: int
@@ -57,6 +84,7 @@ class Step:
     notes: notes.Notes = field(default_factory=_no_notes)
     down_text: bytes = b""
     hazards: tuple[hazards.Hazard, ...] = ()
+    accepted: tuple[Acceptance, ...] = ()
     _kept: dict[object, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def kept(self, make: Callable[[Step], Made]) -> Made:
@@ -77,6 +105,7 @@ class Step:
                 {"file": self.path, "first_line": item.first_line, "last_line": item.last_line, "text": item.source}
                 for item in self.statements
             ],
+            **({"accepted": [{"hazard": item.hazard, "reason": item.reason} for item in self.accepted]} if self.accepted else {}),
         }
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from migrator import errors
 from migrator.planning import contradictions, selection
 from migrator.planning.history import History
-from migrator.planning.plans import Plan, Policy, Step, approves
+from migrator.planning.plans import Acceptance, Plan, Policy, Step, approves
 from migrator.targets import UPWARDS, Target, Verb
 
 if TYPE_CHECKING:
@@ -84,21 +85,30 @@ def require_unchanged(migrations: files.MigrationSet, history: History, policy: 
             )
 
 
-def require_faithful(steps: Sequence[Step], policy: Policy) -> None:
-    """Raises PlanRefused for a pending file that goose would not apply as written (`migrator.goose.hazards`)."""
-    if policy.accept_hazards or not steps:
-        return
+def accepted(steps: Sequence[Step], policy: Policy) -> tuple[Step, ...]:
+    """Returns the steps, each with what the policy accepts of its lossy hazards. Raises PlanRefused for a pending file that goose would not apply as
+    written (`migrator.goose.hazards`), where nothing accepts that."""
+    return tuple(_accepted(step, policy) if step.hazards else step for step in steps)
+
+
+def _accepted(step: Step, policy: Policy) -> Step:
     from migrator.goose.hazards import HazardKind
 
-    for step in steps:
-        for hazard in step.hazards:
-            if hazard.kind is HazardKind.LOSSY:
+    found: dict[str, Acceptance] = {}
+    for hazard in step.hazards:
+        if hazard.kind is HazardKind.LOSSY:
+            acceptance = policy.acceptance(step.name, hazard.code)
+            if acceptance is None:
                 raise errors.PlanRefused(
                     hazard.message,
                     code=hazard.code,
                     where=errors.Location(step.path, hazard.line),
-                    hint=f"{hazard.hint}; -accept-hazards runs the file as goose would",
+                    hint=f"{hazard.hint}; to run the file as goose would: -accept-hazard {step.name}:{hazard.code}:REASON (or -accept-hazards), "
+                    "or accepted_hazards of the service in fleet.yaml",
                 )
+            found[hazard.code] = acceptance
+    kept = tuple(found.values())
+    return step if kept == step.accepted else replace(step, accepted=kept)
 
 
 def require_approved(digest: str, candidate: Plan, history: History) -> None:

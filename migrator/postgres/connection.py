@@ -266,7 +266,7 @@ class PostgresDatabase:
         approval = self._approval.identity if self._approval and plan.target.versioning else ""
         last = steps[-1].version if steps else 0
         author = tables.Author(self._options.run_id, self._options.applied_by, plan.bundle, approval, last)
-        from migrator.postgres import autocommit, execution, recording, restoring
+        from migrator.postgres import acceptances, autocommit, execution, recording, restoring
         from migrator.postgres.run import Run
         from migrator.targets import Mode
 
@@ -274,6 +274,8 @@ class PostgresDatabase:
         leave = self._options.leave if plan.target.versioning else stay
         watched = plan.target.versioning and recording.arrive(self._session, self._where, self._looked)
         self._looked = None
+        if plan.target.versioning and any(step.accepted for step in steps):
+            acceptances.prepare(self._session, self._where)
         run = Run(self._session, self._where, self._policy, author, listener, plan.target.versioning, leave, watched)
         try:
             for number, (mode, group) in enumerate(_grouped(steps, alone=leave is not stay)):
@@ -324,6 +326,12 @@ class PostgresDatabase:
         from migrator.postgres import grants
 
         return grants.writers(self._session, self._where)
+
+    def read_accepted(self) -> dict[int, str]:
+        """Returns what was accepted of lossy hazards, and why, by version."""
+        from migrator.postgres import acceptances
+
+        return acceptances.read(self._session, self._where)
 
     def read_down_text(self, version: int) -> bytes | None:
         """Returns the recorded file of an applied version."""

@@ -368,11 +368,14 @@ def record(
             seconds,
         )
     consumed = approvals.consuming(where, identity=12, run_id=8, last=13) if author.approval else ""
+    accepted = "; ".join(map(str, step.accepted))
+    place = 14 if author.approval else 12
+    more, value, again = (", accepted", f", ${place}::text", ", accepted = excluded.accepted") if accepted else ("", "", "")
     item = message(
         f"WITH recorded AS (INSERT INTO {where.table} (version_id, is_applied, tstamp) VALUES ($1, true, pg_catalog.clock_timestamp())"
-        f" RETURNING id){clear}{consumed} INSERT INTO {where.facts} AS f ({_FACT_COLUMNS}, xids, gone)"
-        f" SELECT $1, id, $2, $3, $4, $5, $6, $7, $8, $9, pg_catalog.clock_timestamp(), coalesce($10, {_SECONDS}), $11, {xids}, {gone}"
-        f" FROM recorded, {note} AS e{_UPSERT}, xids = excluded.xids, gone = excluded.gone RETURNING f.seconds",
+        f" RETURNING id){clear}{consumed} INSERT INTO {where.facts} AS f ({_FACT_COLUMNS}, xids, gone{more})"
+        f" SELECT $1, id, $2, $3, $4, $5, $6, $7, $8, $9, pg_catalog.clock_timestamp(), coalesce($10, {_SECONDS}), $11, {xids}, {gone}{value}"
+        f" FROM recorded, {note} AS e{_UPSERT}, xids = excluded.xids, gone = excluded.gone{again} RETURNING f.seconds",
         step.version,
         step.name,
         step.checksum,
@@ -384,9 +387,10 @@ def record(
         seconds,
         step.notes.oldest_app,
         *((author.approval, "true" if step.version == author.last else "false") if author.approval else ()),
+        *([accepted] if accepted else []),
     )
     types = (*item.types[:9], DOUBLE, BIGINT, *item.types[11:])  # so that one prepared statement serves rows with and without the last two
-    prepared = not clear_journal and seconds is None
+    prepared = not clear_journal and not accepted and seconds is None
     return replace(item, types=types, name=_prepared_name(author, note) if prepared else b"")
 
 

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 
 from migrator import errors, house_rules, targets
 from migrator.address import naming
+from migrator.goose import file_names
 from tasks.credentials import sources
 from tasks.credentials.source import Keys, Source
 from tasks.credentials.sources import AnySource
@@ -130,6 +131,33 @@ class ApprovalRules(Model):
     validity_hours: Annotated[float, Field(gt=0, le=24)] | None = None
 
 
+class AcceptedHazard(Model):
+    """A lossy hazard that is accepted: the file's name with its version, the hazard's code, and the reason, which every plan and run shows and the
+    database records with the version. Another hazard of the file is still refused."""
+
+    file: str
+    hazard: str
+    reason: Annotated[str, Field(min_length=1, max_length=500)]
+
+    @model_validator(mode="after")
+    def _meant(self) -> AcceptedHazard:
+        try:
+            file_names.version_of(self.file)
+        except ValueError as error:
+            raise ValueError(f'"{self.file}" is no migration file\'s name, VERSION_name.sql: {error}') from None
+        if "/" in self.file:
+            raise ValueError(f'"{self.file}": the name alone, without its directory')
+        known = errors.CODES.get(self.hazard)
+        if known is None or known.exit_code is not errors.ExitCode.REFUSED:
+            near = difflib.get_close_matches(
+                self.hazard, [code for code, item in errors.CODES.items() if item.exit_code is errors.ExitCode.REFUSED], 1
+            )
+            raise ValueError(
+                f'there is no hazard "{self.hazard}"' + (f": did you mean {near[0]}?" if near else "; the refusal names it in brackets")
+            )
+        return self
+
+
 class Environment(Model):
     """One environment. `suffix` is the end of its databases' names; a protected one is entered only with an approval and never rolled back.
     `credentials` is the source for those of its services that name none themselves.
@@ -173,6 +201,7 @@ class Service(Model):
     credentials: AnySource | None = None
     job: Job = Job()
     argocd: ArgoCD = ArgoCD()
+    accepted_hazards: tuple[AcceptedHazard, ...] = ()
 
     @model_validator(mode="after")
     def _names(self) -> Service:
@@ -213,6 +242,7 @@ class Target(BaseModel):
     job: Job = Job()
     argocd: ArgoCD = ArgoCD()
     rules: house_rules.Settings = house_rules.NONE
+    accepted_hazards: tuple[AcceptedHazard, ...] = ()
 
     @property
     def database(self) -> str:
@@ -365,6 +395,7 @@ class Fleet(Model):
             job=self.job.overridden(found.job).filled(lambda text: _filled(text, words)),
             argocd=self.argocd.overridden(place.argocd).overridden(found.argocd).filled(lambda text: _filled(text, words)),
             rules=self.rules.settings if self.rules else house_rules.NONE,
+            accepted_hazards=found.accepted_hazards,
         )
 
     def targets(self) -> tuple[Target, ...]:

@@ -166,7 +166,7 @@ def _container(order: Order) -> dict[str, Any]:
     return {
         "name": CONTAINER,
         "image": order.image,
-        "command": [*job.command, "up"],
+        "command": [*job.command, "up", *_acceptances(order.target)],
         "env": [*({"name": key, "value": value} for key, value in variables(order).items()), *_secret_variables(order.target)],
         "resources": {key: dict(value) for key, value in job.resources.items()},
         "securityContext": {
@@ -180,6 +180,12 @@ def _container(order: Order) -> dict[str, Any]:
             {"name": "credentials", "mountPath": CREDENTIALS, "readOnly": True},
         ],
     }
+
+
+def _acceptances(target: Target) -> list[str]:
+    """Returns the flags that accept what fleet.yaml accepts of the files; Kubernetes would substitute `$(`, so `$` is doubled."""
+    found = (f"{item.file}:{item.hazard}:{item.reason}" for item in target.accepted_hazards)
+    return [word for text in found for word in ("-accept-hazard", text.replace("$", "$$"))]
 
 
 def variables(order: Order) -> dict[str, str]:
