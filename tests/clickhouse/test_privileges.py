@@ -76,6 +76,7 @@ def named(service: str, name: str) -> Target:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseServer]:
     users = [granted(named(service, service.partition("-")[0])) for service in SERVICES]
     users += [granted(named("audit-service", "recovered"))]
+    users += [granted(named("audit-service", "warned"), next(rule for rule in RULES if "system.mutations" in rule))]
     users += [granted(named("audit-service", f"{kind}_without_{number}"), rule) for number, rule in enumerate(RULES) for kind in KINDS]
     configuration = f"<access_control_improvements>{STRICT}</access_control_improvements>"
     with ClickHouseServer(tmp_path_factory.mktemp("clickhouse-privileges"), users=users, configuration=configuration) as running:
@@ -142,3 +143,14 @@ def test_a_statement_is_cancelled_on_the_server_without_a_grant_for_it(server: C
     wait_until(
         lambda: server.execute(f"SELECT count() FROM system.processes WHERE user = '{user}' AND query LIKE '%sleepEachRow%'").strip() == "0"
     )
+
+
+def test_a_right_that_only_recovery_needs_is_warned_of_before_it_is_needed(server: ClickHouseServer, tmp_path: Path) -> None:
+    warned = account(server, "audit-service", "warned")
+    found = Playground(warned.url.get_secret_value(), server, warned.target.database, tmp_path)
+    found.write(1, "CREATE TABLE t (id UInt64) ENGINE = MergeTree ORDER BY id;")
+    found.run()
+    notes = [note for note in found.of(events.Note) if note.code == "recovery-rights"]
+    assert [note.level for note in notes] == ["warning"]
+    assert "system.mutations" in notes[0].message and "greylag privileges" in notes[0].message
+    assert found.versions() == [0, 1]
