@@ -50,7 +50,7 @@ def verify_environment(
                 try:
                     outcome = _verified(target, given.get(name, ""), policy)
                     held.append({"service": name, "database": outcome.database, "bundle": outcome.bundle, "version": outcome.current})
-                    objects = f"{outcome.objects_checked} checked, {len(outcome.not_checked)} not"
+                    objects = f"{outcome.objects_checked} as recorded"
                     rows.append(_row(target, "verified", objects, outcome.bundle, outcome.current))
                 except errors.GreylagError as error:
                     rows.append(_row(target, f"failed: {error.message}", "", ""))
@@ -77,7 +77,7 @@ def _verified(target: Target, bundle: str, policy: dict[str, Any]) -> Verificati
     with credentials.LifetimeWatcher(target, settings.load(), labels.logger()) as watcher:
         found = steps.fetch_credentials.with_options(**policy)(target, watcher)
         url = steps.encode_url.with_options(**policy)(found, target)
-        outcome: VerificationOutcome = steps.verify_tables.with_options(**policy)(target, url, found, bundle, watcher)
+        outcome: VerificationOutcome = steps.verify_tables.with_options(**policy)(target, url, bundle, watcher)
     return outcome
 
 

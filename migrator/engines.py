@@ -7,14 +7,14 @@ decided before, by the pure modules.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from migrator import targets
-    from migrator.planning import approvals, events, history, journal, plans
+    from migrator.planning import approvals, events, history, journal, plans, schema_comparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Finding:
     expected."""
 
     subject: str
-    state: str  # "missing" | "changed" | "renamed" | "unrecorded" | "invalid" | "not checked"
+    state: str  # "missing" | "changed" | "renamed" | "unrecorded" | "invalid" | "failing" (a mutation) | "foreign"
     reason: str
     expected: str = ""
     found: str = ""
@@ -111,7 +111,7 @@ class SchemaCheck:
     """What the catalogue says of the objects that versions made.
 
     `foreign` are objects that no version made, `notes` are worth a line. `unproven` are applied versions of which nothing was recorded, so that their
-    objects count as foreign; `not_checked` names statements whose effects can't be known.
+    objects count as foreign.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -119,7 +119,6 @@ class SchemaCheck:
     foreign: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     unproven: tuple[int, ...] = ()
-    not_checked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,11 +206,12 @@ class Database(Protocol):
         """
         ...
 
-    def check_schema(self, statements: Callable[[], Iterable[tuple[str, str]]]) -> SchemaCheck:
-        """Compares what versions have made with what the catalogue holds (on every replica). Writes nothing.
+    def check_schema(self) -> SchemaCheck:
+        """Compares what versions have made with what the catalogue holds (on every replica), and looks for what is broken. Writes nothing."""
+        ...
 
-        `statements` gives place and text of what was applied, in order, to an engine that knows no better than to read them.
-        """
+    def read_schema(self) -> schema_comparison.Schema:
+        """Reads what is recorded of the schema, and what is found. Writes nothing."""
         ...
 
     def record_schema(self) -> str:

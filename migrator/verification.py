@@ -1,22 +1,19 @@
 """Verifies that what the versions made is really there: checksums, versions and objects, read back from the database (architecture.md §3.1).
 
 It checks three things: every file has its history row; the recorded checksums digest to this directory's bundle; every object that a version
-made is as it was then. PostgreSQL compares what was recorded with what is found (facts.md §3). On ClickHouse the files' statements are read: what only
-dynamic SQL makes can't be known from the text; it is listed as *not checked*, never counted as fine.
+made is as it was then, by what was recorded of it and what is found (facts.md §3, §6). No statement is read for it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from migrator import errors
 from migrator.databases import Database, Finding, SchemaCheck
-from migrator.goose.annotations import parse
 from migrator.planning import contradictions, files
 from migrator.planning.history import History
-from migrator.targets import Direction, Engine
 
 
 @dataclass(frozen=True)
@@ -46,15 +43,9 @@ class Verification:
         """The number of objects that were compared."""
         return self.schema.checked
 
-    @property
-    def not_checked(self) -> tuple[str, ...]:
-        """Statements whose effects can't be known."""
-        return self.schema.not_checked
-
     def remarks(self) -> list[str]:
         """One line per thing worth knowing that is no problem."""
-        lines = [f"not checked: {item}" for item in self.schema.not_checked]
-        lines += [f"note: {item}" for item in self.schema.notes]
+        lines = [f"note: {item}" for item in self.schema.notes]
         if self.schema.unproven:
             lines.append(
                 f"unproven: {_listed(self.schema.unproven)}: what they made was not recorded; `greylag baseline` records what is there"
@@ -119,7 +110,6 @@ class Verification:
             "changed": list(self.changed),
             "objects_checked": self.checked,
             "findings": [item.document() for item in self.findings],
-            "not_checked": list(self.not_checked),
             "foreign": list(self.schema.foreign),
             "notes": list(self.schema.notes),
             "schema_unproven": list(self.schema.unproven),
@@ -129,27 +119,22 @@ class Verification:
 def _hint(findings: tuple[Finding, ...]) -> str:
     if all(item.state == "foreign" for item in findings):
         return "put them into a migration, drop them, or leave -strict away; `greylag baseline` records them as they are"
+    if any(item.state == "failing" for item in findings):
+        return "end the failing mutation with the KILL MUTATION that the finding names, then mend with a new migration what it should have done"
     if all(item.state in ("missing", "invalid") and not item.expected for item in findings):
         return "somebody changed the schema by hand, or an index build was broken off: mend it with a new migration"
     return "somebody changed the schema by hand: mend it with a new migration; `greylag baseline` records what is there instead"
 
 
-def verify(
-    database: Database, migrations: files.MigrationSet, env: Mapping[str, str] | None = None, *, strict: bool = False
-) -> Verification:
+def verify(database: Database, migrations: files.MigrationSet, *, strict: bool = False) -> Verification:
     """Compares history and catalogue with the files. Writes nothing.
 
     Args:
-        env: the variables for ENVSUB, as they were when the files were applied.
         strict: whether objects that no version made are findings.
     """
     history = database.read_history()
     applied = frozenset(history.applied)
     ours = [item for item in migrations.migrations if item.version in applied]
-    schema = database.check_schema(lambda: _statements(_in_applied_order(ours, history), env))
-    if history.engine is Engine.CLICKHOUSE:
-        go = tuple(f"{file.path}: a Go migration" for file in ours if file.kind == "go")
-        schema = replace(schema, not_checked=(*go, *schema.not_checked))
     return Verification(
         bundle=migrations.digest(),
         recorded=recorded_digest(history, migrations),
@@ -157,7 +142,7 @@ def verify(
         pending=tuple(item.version for item in migrations.migrations if item.version not in applied),
         unproven=tuple(item.version for item in ours if item.version not in history.living_facts),
         changed=migrations.changed({version: fact for version, fact in history.living_facts.items() if version in applied}),
-        schema=schema,
+        schema=database.check_schema(),
         strict=strict,
         contradictions=contradictions.find(migrations, history),
     )
@@ -172,20 +157,6 @@ def recorded_digest(history: History, migrations: files.MigrationSet) -> str:
         if file is not None:
             lines.append(f"{fact.name} {file.checksum() if file.has(fact.checksum) else fact.checksum}\n")
     return hashlib.sha256("".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _in_applied_order(ours: list[files.MigrationFile], history: History) -> list[files.MigrationFile]:
-    """Sorts files in the order in which they ran, in which effects must be folded. (PostgreSQL's list is newest first, ClickHouse's knows versions only.)"""
-    order = {version: position for position, version in enumerate(reversed(history.applied))}
-    return sorted(ours, key=lambda item: order[item.version])
-
-
-def _statements(ours: list[files.MigrationFile], env: Mapping[str, str] | None) -> Iterator[tuple[str, str]]:
-    """Place and text of each statement that was applied, in order."""
-    for file in ours:
-        if file.kind != "go":
-            for statement in parse(file.read(), Direction.UP, env, path=file.path).statements:
-                yield f"{file.path}:{statement.first_line}", statement.text
 
 
 def _listed(versions: tuple[int, ...]) -> str:

@@ -99,7 +99,7 @@ class VerificationOutcome(Outcome):
     current: int
     objects_checked: int
     database: str = ""
-    not_checked: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 class RolloutState(enum.StrEnum):

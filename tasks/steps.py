@@ -197,19 +197,13 @@ def _conclude(target: Target, url: SecretStr, watcher: credentials.LifetimeWatch
 
 @nodes.node("verify tables")
 def verify_tables(
-    target: Target, url: SecretStr, found: credentials.Credentials, bundle: str = "", watcher: credentials.LifetimeWatcher | None = None
+    target: Target, url: SecretStr, bundle: str = "", watcher: credentials.LifetimeWatcher | None = None
 ) -> VerificationOutcome:
-    """Verifies that every object that the files create exists and is valid (step 4). `watcher` as for step 3."""
-    outcome = verification.verify(Request(target, url, bundle, env=migration.substitutions(target, found), watcher=watcher))
-    get_run_logger().info(
-        "%s: %d object(s) there and valid, %d not checked, bundle %s",
-        target.label,
-        outcome.objects_checked,
-        len(outcome.not_checked),
-        outcome.bundle[:12],
-    )
-    for place in outcome.not_checked:
-        get_run_logger().warning("%s: not checked: %s", target.label, place)
+    """Verifies that every object is as the versions made it (step 4). `watcher` as for step 3."""
+    outcome = verification.verify(Request(target, url, bundle, watcher=watcher))
+    get_run_logger().info("%s: %d object(s) as recorded, bundle %s", target.label, outcome.objects_checked, outcome.bundle[:12])
+    for remark in outcome.remarks:
+        get_run_logger().warning("%s: %s", target.label, remark)
     return outcome
 
 

@@ -1,4 +1,4 @@
-"""Step 4: verifies that everything is there: the files' checksums as recorded, and every object that they create, read back from the database."""
+"""Step 4: verifies that everything is there: the files' checksums as recorded, and every object as the versions made it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def verify(request: Request) -> VerificationOutcome:
 
     Raises:
         PlanRefused: `bundle-changed`.
-        VerificationFailed: a version is pending, changed or unproven, an object is missing or invalid.
+        VerificationFailed: a version is pending, changed or unproven, an object is not as it was recorded.
     """
     target = request.target
     migrations = migration.load_bundle(target, request.bundle)
     way = request.access()
     with way.watched(), migration.opened(target, way.url(), request.settings) as database:
-        found = verification.verify(database, migrations, request.env)
+        found = verification.verify(database, migrations)
         identity = database.identity()
     found.raise_for_failure()
     return VerificationOutcome(
@@ -29,5 +29,5 @@ def verify(request: Request) -> VerificationOutcome:
         current=found.current,
         objects_checked=found.checked,
         database=identity,
-        not_checked=found.not_checked,
+        remarks=tuple(found.remarks()),
     )

@@ -127,7 +127,7 @@ def rehearse(subject: Subject, record: Record) -> None:
         bottom = server.snapshot()
         _leg(record, "up", database, migrations, Target(Verb.UP), env)
         top = server.snapshot()
-        _verify(record, database, migrations, env)
+        _verify(record, database, migrations)
         if base == migrations.newest:
             return
         _leg(record, f"down to {base}", database, migrations, Target(Verb.DOWN_TO, version=base), env)
@@ -165,12 +165,11 @@ def _told(record: Record, result: str) -> None:
     record.phases[-1] = replace(record.phases[-1], result=result)
 
 
-def _verify(record: Record, database: databases.Database, migrations: files.MigrationSet, env: Mapping[str, str] | None) -> None:
+def _verify(record: Record, database: databases.Database, migrations: files.MigrationSet) -> None:
     began = time.monotonic()
-    found = verification.verify(database, migrations, env)
+    found = verification.verify(database, migrations)
     found.raise_for_failure()
-    unread = f", {len(found.not_checked)} statement(s) not readable" if found.not_checked else ""
-    record.phases.append(Phase("verify", 0, time.monotonic() - began, f"{found.checked} object(s) there and valid{unread}"))
+    record.phases.append(Phase("verify", 0, time.monotonic() - began, f"{found.checked} object(s) as recorded"))
 
 
 _WORDS = {"added": "left behind", "removed": "missing afterwards", "changed": "changed"}

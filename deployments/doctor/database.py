@@ -146,12 +146,13 @@ class DatabaseLinks:
     def _history(self) -> Iterator[Finding]:
         migrations = files.load(self.target.directory)
         history = self._opened().read_history()
-        variables = migration.substitutions(self.target, self._found())
-        found = verification.verify(self._opened(), migrations, variables)
+        found = verification.verify(self._opened(), migrations)
         pending = len(found.pending)
         if history.rows and not pending:
             found.raise_for_failure()
         elif pending:
-            planner.plan(migrations, history, Wanted(Verb.UP), env=variables, engine=self._opened().engine)
+            planner.plan(
+                migrations, history, Wanted(Verb.UP), env=migration.substitutions(self.target, self._found()), engine=self._opened().engine
+            )
         said = f"at version {found.current}, {found.checked} object(s) as recorded" if not pending else f"{pending} version(s) to apply"
         yield sound("history", said)

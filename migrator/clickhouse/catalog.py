@@ -1,12 +1,13 @@
-"""Do objects exist, and are they usable? Asked of the server's system tables, on every replica where a cluster is configured."""
+"""Does an object exist, and what is broken? Asked of the server's system tables, on every replica where a cluster is configured."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
-from migrator.clickhouse import failures
+from migrator.clickhouse import failures, mutations
 from migrator.clickhouse.session import Session, literal
-from migrator.engines import Finding
+from migrator.engines import Finding, SchemaCheck
 from migrator.planning.objects import Kind, ObjectName
 
 _LOOKUPS: dict[Kind, str] = {
@@ -21,44 +22,44 @@ _LOOKUPS: dict[Kind, str] = {
     Kind.FUNCTION: "SELECT '', '', name FROM {functions} WHERE origin = 'SQLUserDefined'",
 }
 _HOST = "concat(hostName(), ':', toString(tcpPort()))"
-_UNKNOWN_TO_SERVER = frozenset({failures.UNKNOWN_TABLE, 47})
 
 
-def inspect(session: Session, expected: Iterable[ObjectName]) -> list[Finding]:
-    """Looks objects up on this server, or on every replica where a cluster is configured.
+def with_ailments(session: Session, check: SchemaCheck) -> SchemaCheck:
+    """Adds what is there and broken: mutations that fail for ever, dictionaries that can't be loaded. What this user may not read is a note.
 
     Raises:
         failures.Refusal, failures.Lost.
     """
-    findings: list[Finding] = []
-    by_kind: dict[Kind, list[ObjectName]] = {}
-    for item in sorted(expected):
-        by_kind.setdefault(item.kind, []).append(item)
-    for kind, items in by_kind.items():
-        findings += _missing(session, kind, items)
-    if Kind.DICTIONARY in by_kind:
-        findings += _failed_dictionaries(session, by_kind[Kind.DICTIONARY])
-    return findings
+    findings, notes = list(check.findings), list(check.notes)
+    for what, look in (("mutations", _failing_mutations), ("dictionaries", _failed_dictionaries)):
+        try:
+            findings += look(session)
+        except failures.Refusal as refusal:
+            if refusal.code != failures.ACCESS_DENIED:
+                raise
+            notes.append(f"this user may not read system.{what}, so whether one fails isn't known: GRANT SELECT ON system.{what}")
+    return replace(check, findings=tuple(findings), notes=tuple(notes))
 
 
-def _missing(session: Session, kind: Kind, items: list[ObjectName]) -> list[Finding]:
-    if kind not in _LOOKUPS:
-        return [Finding(str(item), "not checked", f"ClickHouse has no list of its {kind}s") for item in items]
-    try:
-        found = _hosts_by_object(session, kind, items)
-    except failures.Refusal as refusal:
-        if refusal.code not in _UNKNOWN_TO_SERVER:
-            raise
-        return [Finding(str(item), "not checked", f"this server has no list of its {kind}s") for item in items]
-    hosts = frozenset().union(*found.values()) if not session.cluster else _all_hosts(session)
-    findings = []
-    for item in items:
-        absent = hosts - found.get(item, frozenset())
-        if item not in found:
-            findings.append(Finding(str(item), "missing", "it does not exist"))
-        elif absent:
-            findings.append(Finding(str(item), "missing", f"it does not exist on {', '.join(sorted(absent))}"))
-    return findings
+def _failing_mutations(session: Session) -> list[Finding]:
+    return [
+        Finding(
+            f"mutation {item.mutation_id} of table {item.table}",
+            "failing",
+            f"it never ends, and later ones of its table wait for it: {' '.join(item.reason.split())[:300]}; to give it up: {item.kill}",
+            found=item.command,
+        )
+        for item in mutations.failing(session, [session.database])
+    ]
+
+
+def _failed_dictionaries(session: Session) -> list[Finding]:
+    """Finds dictionaries of the connected database that exist but can't be loaded. One that was never asked for is loaded lazily and counts as fine."""
+    rows = session.rows(
+        f"SELECT {_HOST}, name, last_exception FROM {session.everywhere('system.dictionaries')}"
+        f" WHERE database = {literal(session.database)} AND status LIKE 'FAILED%'"
+    )
+    return [Finding(f"dictionary {name}", "invalid", f"it can't be loaded on {host}: {str(reason)[:200]}") for host, name, reason in rows]
 
 
 def _hosts_by_object(session: Session, kind: Kind, items: Sequence[ObjectName]) -> dict[ObjectName, frozenset[str]]:
@@ -82,19 +83,6 @@ def _hosts_by_object(session: Session, kind: Kind, items: Sequence[ObjectName]) 
 
 def _all_hosts(session: Session) -> frozenset[str]:
     return frozenset(str(row[0]) for row in session.rows(f"SELECT DISTINCT {_HOST} FROM {session.everywhere('system.one')}"))
-
-
-def _failed_dictionaries(session: Session, items: Sequence[ObjectName]) -> list[Finding]:
-    """Finds dictionaries that exist but can't be loaded. One that was never asked for is loaded lazily and counts as fine."""
-    wanted = {(item.schema or session.database, item.name): item for item in items}
-    rows = session.rows(
-        f"SELECT {_HOST}, database, name, last_exception FROM {session.everywhere('system.dictionaries')} WHERE status LIKE 'FAILED%'"
-    )
-    return [
-        Finding(str(wanted[database, name]), "invalid", f"it can't be loaded on {host}: {str(reason)[:200]}")
-        for host, database, name, reason in rows
-        if (database, name) in wanted
-    ]
 
 
 def exists(session: Session, item: ObjectName) -> bool | None:

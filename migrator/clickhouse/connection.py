@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -15,12 +15,12 @@ from migrator.clickhouse import failures, session
 from migrator.clickhouse import history as tables
 from migrator.clickhouse.lock import LEASE, Cell, ColumnName, MigrationLock, Times, label, prefix_of, short
 from migrator.clickhouse.session import literal
-from migrator.engines import Finding, Options, RestorePoint, SchemaCheck, Writer
+from migrator.engines import Options, RestorePoint, SchemaCheck, Writer
 from migrator.goose import durations
 from migrator.planning import events, history, journal
 
 if TYPE_CHECKING:
-    from migrator.planning import objects, plans
+    from migrator.planning import plans, schema_comparison
     from migrator.planning.approvals import Approval
 
 _KEEPER_ENGINES = frozenset({"Replicated", "Shared"})
@@ -237,38 +237,28 @@ class ClickHouseDatabase:
             raise errors.LockUnavailable("this needs the migration lock", code="lock-lost", hint="call it inside `with database.lock(…)`")
         return self._lock
 
-    def effects(self, statements: Iterable[str]) -> Iterable[tuple[objects.Effect, ...] | None]:
-        """Returns per statement the objects that it creates, drops or renames; None when that can't be read."""
-        from migrator.clickhouse.reading import effects
+    def check_schema(self) -> SchemaCheck:
+        """Compares the facts of the schema with what is found (on every replica), and looks for what is broken."""
+        from migrator.clickhouse import catalog, recording
 
-        with _doing("to have the statements read"):
-            return effects.read(self._session, statements)
+        with _doing("to read the facts of the schema"):
+            found = recording.check(self._session, self._where)
+            return catalog.with_ailments(self._session, found)
 
-    def inspect(self, expected: Iterable[objects.ObjectName]) -> list[Finding]:
-        """Looks each object up in the catalogue (on every replica); returns what is missing or invalid."""
-        from migrator.clickhouse import catalog
+    def read_schema(self) -> schema_comparison.Schema:
+        """Returns what is recorded of the schema and what is found."""
+        from migrator.clickhouse import recording
 
-        with _doing("to look into the catalogue"):
-            return catalog.inspect(self._session, expected)
-
-    def check_schema(self, statements: Callable[[], Iterable[tuple[str, str]]]) -> SchemaCheck:
-        """Folds what the statements create, drop and rename, and looks the result up."""
-        from migrator.planning import objects
-
-        places_and_texts = list(statements())
-        effects: list[objects.Effect] = []
-        not_checked: list[str] = []
-        for (place, _), found in zip(places_and_texts, self.effects(text for _, text in places_and_texts), strict=True):
-            if found is None:
-                not_checked.append(f"{place}: dynamic SQL")
-            else:
-                effects.extend(found)
-        expected = objects.fold(effects)
-        return SchemaCheck(tuple(self.inspect(expected)), len(expected), not_checked=tuple(not_checked))
+        with _doing("to read the facts of the schema"):
+            return recording.schema(self._session, self._where)
 
     def record_schema(self) -> str:
-        """Does nothing: beside the journal nothing is recorded."""
-        return ""
+        """Makes what is there what is recorded."""
+        from migrator.clickhouse import recording
+
+        with _doing("to record what the catalogue says"):
+            tables.ensure(self._session, self._where, tables.existing(self._session, self._where))
+            return recording.record_all(self._session, self._where, self._options.run_id)
 
     def read_writers(self) -> tuple[Writer, ...]:
         """Returns who may write the tables beside this user and the administrators."""

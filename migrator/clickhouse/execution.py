@@ -4,6 +4,7 @@
 
     read      what is there of all that the plan touches in one request (`snapshots`)
     journal   1/1 planned, 1/2 planned, 2/1 planned      the plan with that and the texts, in one insert, before anything runs (`recovery.prepare`)
+    insert    greylag_fact: what the statements name     as the catalogue has it before them (`recording.begin`)
     execute   CREATE TABLE events …                      1/1; the catalogue can tell later whether it was executed
     journal   1/1 done
     journal   1/2 started                                because the catalogue can't tell whether an INSERT was executed
@@ -12,6 +13,7 @@
     execute   ALTER TABLE events ADD COLUMN …            2/1
     insert    goose_db_version: version 2
     insert    greylag_migration: facts of 1 and 2        in batches: after a migration that took long, and at the end
+    insert    greylag_fact: what is another now          the facts of the schema (`recording.finish`)
     journal   1/0 and 2/0: all entries are void          the close, in one insert, however the run ends
 
 So a statement costs one insert more if it isn't its migration's last, and one more if its outcome leaves no trace in the catalogue.
@@ -37,7 +39,7 @@ import time
 from collections.abc import Iterator
 
 from migrator import errors
-from migrator.clickhouse import clusters, failures, journalling, recovery, rejections, settling, snapshots
+from migrator.clickhouse import clusters, failures, journalling, recording, recovery, rejections, settling, snapshots
 from migrator.clickhouse import history as tables
 from migrator.clickhouse.history import Planned
 from migrator.clickhouse.reading import readings, subjects
@@ -77,6 +79,7 @@ class Execution:
         self._flushed = time.monotonic()
         self._journalled = False
         self._session_changed = False  # whether a file has left something in the run's HTTP session
+        self._described: recording.Begun | None = None
         self._partial: frozenset[int] = frozenset()
         """Positions of steps of which an earlier run had done something."""
         versions = [step.version for step in run.steps]
@@ -90,6 +93,7 @@ class Execution:
         if self.run.plan.target.versioning:
             with self._owned("to prepare the journal"):
                 prepared = recovery.prepare(self.run)
+                self._described = recording.begin(self.run)
             starts, self.before = list(prepared.starts), prepared.before
             self._journalled = True
             self._partial = frozenset(position for position, first in enumerate(starts) if first > 1)
@@ -332,7 +336,13 @@ class Execution:
             self._restore_session()
             if self.facts:
                 self._flush_facts()
+            if self._described is not None and self._is_known():
+                recording.finish(self.run, self._described)
             journalling.write_entries(self.run, self._closing())
+
+    def _is_known(self) -> bool:
+        """Tells whether nothing is under way any more: what a statement of unknown outcome leaves is described by the next run."""
+        return self.stopped_at is None or self.stopped_at[2] is not None or not self.sent
 
     def _closing(self) -> list[Planned]:
         stopped = self.stopped_at

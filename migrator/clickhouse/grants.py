@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from migrator.clickhouse.history import FACTS, HistoryTables
+from migrator.clickhouse.history import DESCRIBED, FACTS, HistoryTables
 from migrator.clickhouse.lock import TABLE as LOCK
 from migrator.clickhouse.session import Session, quote
 from migrator.engines import Writer
@@ -66,7 +66,7 @@ def read(session: Session, where: HistoryTables) -> tuple[Writer, ...]:
 
     Raises failures.Refusal (no SELECT on system.grants) and failures.Lost.
     """
-    tables = (where.name, FACTS, journal.TABLE, approvals.TABLE, LOCK)
+    tables = (where.name, FACTS, journal.TABLE, approvals.TABLE, DESCRIBED, LOCK)
     rows = session.rows(
         "SELECT user_name, role_name, toString(access_type), database, table, column, is_partial_revoke, COLUMNS('^is_wildcard$')"
         " FROM system.grants WHERE coalesce(user_name, '') != currentUser() AND NOT has(enabledRoles(), coalesce(role_name, ''))"

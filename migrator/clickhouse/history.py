@@ -1,6 +1,6 @@
-"""goose's version table and greylag's two side tables on ClickHouse: their SQL and what is read from it (goose.md §4.2, architecture.md §2.6).
+"""goose's version table and greylag's side tables on ClickHouse: their SQL and what is read from it (goose.md §4.2, architecture.md §2.6).
 
-goose's table has exactly goose's columns and is written exactly as goose writes it. The side tables lie in the same database; both carry the
+goose's table has exactly goose's columns and is written exactly as goose writes it. The side tables lie in the same database; all carry the
 name of the version table they belong to, because several services may keep their histories side by side.
 """
 
@@ -22,6 +22,8 @@ from migrator.planning.history import Fact, History, Row
 from migrator.targets import Direction, Engine
 
 FACTS = "greylag_migration"
+DESCRIBED = "greylag_fact"
+"""What the runs found before and after them in the catalogue: the facts of the schema (`recording`)."""
 
 EVIDENCE = f"{journal.TABLE}.evidence"
 """Stands among the names of tables for the journal's columns `text` and `evidence`, which journals of earlier versions lack."""
@@ -45,7 +47,7 @@ _NAME = re.compile(rf"\s*(?:({_IDENTIFIER})\s*\.\s*)?({_IDENTIFIER})\s*", re.ASC
 
 @dataclass(frozen=True, slots=True)
 class HistoryTables:
-    """goose's version table and greylag's two: `table` as it was given, which goose pastes unquoted into its SQL, and its parts."""
+    """goose's version table and greylag's: `table` as it was given, which goose pastes unquoted into its SQL, and its parts."""
 
     table: str
     database: str
@@ -93,8 +95,8 @@ def _plain(identifier: str) -> str:
 
 
 def existing(session: Session, where: HistoryTables) -> frozenset[str]:
-    """Returns the names of those of the three tables that exist, and `EVIDENCE`."""
-    names = array((where.name, FACTS, journal.TABLE))
+    """Returns the names of those of the four tables that exist, and `EVIDENCE`."""
+    names = array((where.name, FACTS, journal.TABLE, DESCRIBED))
     rows = session.rows(
         f"SELECT name, position(create_table_query, '`evidence`') FROM system.tables WHERE database = {literal(where.database)} AND has({names}, name)"
     )
@@ -289,6 +291,12 @@ def ensure(session: Session, where: HistoryTables, tables: frozenset[str]) -> No
     elif EVIDENCE not in tables:
         added = ", ".join(f"ADD COLUMN IF NOT EXISTS {column}" for column in _EVIDENCE_COLUMNS)
         session.command(f"ALTER TABLE {where.side(journal.TABLE)}{where.on_cluster} {added}")
+    if DESCRIBED not in tables:
+        session.command(
+            f"CREATE TABLE IF NOT EXISTS {where.side(DESCRIBED)}{where.on_cluster} (history_table String, entry String, run_id String, phase String,"
+            " home String, server String, kind String, database String, name String, uuid String, text String CODEC(ZSTD),"
+            f" at DateTime64(6) DEFAULT now64(6)) ENGINE = {where.engine(DESCRIBED)} ORDER BY (history_table, at)"
+        )
 
 
 def ensure_accepted(session: Session, where: HistoryTables) -> None:
@@ -357,7 +365,7 @@ def facts_statement(where: HistoryTables, facts: Sequence[Fact]) -> bytes:
     """Writes facts, all in one insert."""
     told = any(fact.accepted for fact in facts)  # else the column may not be there
     lines = [
-        _line(
+        line(
             where.name,
             fact.version,
             fact.row_identity,
@@ -384,7 +392,7 @@ def facts_statement(where: HistoryTables, facts: Sequence[Fact]) -> bytes:
 def journal_statement(where: HistoryTables, entries: Iterable[Planned]) -> bytes:
     """Writes journal entries, all in one insert: they share one time, the server's."""
     lines = [
-        _line(
+        line(
             where.name,
             item.entry.run_id,
             item.position,
@@ -411,7 +419,7 @@ _ESCAPES = {0x5C: b"\\\\", 0x09: b"\\t", 0x0A: b"\\n", 0x0D: b"\\r", 0x00: b"\\0
 _SPECIAL = re.compile(rb"[\\\t\n\r\0]")
 
 
-def _line(*values: object) -> bytes:
+def line(*values: object) -> bytes:
     """Returns one line of TabSeparated."""
     fields = []
     for value in values:

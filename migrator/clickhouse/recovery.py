@@ -224,26 +224,32 @@ def _opening(run: Run, left: Left, starts: Sequence[int], evidence: Sequence[str
 
 
 def _repay_facts(run: Run, left: Left) -> None:
-    """Writes facts for versions that a killed run recorded without them, where it is certain that it applied this directory's files.
+    """Writes facts for versions that killed runs recorded without them, where it is certain that such a run applied this directory's files.
 
-    Certain means: the run's lock was found unreleased, the row was written within that run's lease, and every statement in its journal is word for
-    word the file's. Anything less stays unproven, for `baseline` to judge.
+    Certain means: the row was written while that run could have had the lock, and every statement in its journal is word for word the file's. Anything
+    less stays unproven, for `baseline` to judge. A run between that was killed itself, while it paid, changes nothing of that.
     """
+    known = {fact.version for fact in tables.read(run.session, run.where).living_facts.values()}
+    facts: dict[int, Fact] = {}
+    for run_id in dict.fromkeys(item.entry.run_id for item in left.entries):
+        owed = [item.entry for item in left.entries if item.entry.run_id == run_id and item.entry.direction is Direction.UP]
+        versions = {entry.version for entry in owed if entry.version in left.recorded} - known
+        rows = tables.identities(run.session, run.where, versions) if versions else {}
+        for version, identity in rows.items():
+            file = run.plan.migrations.by_version(version)
+            entries = [entry for entry in owed if entry.version == version]
+            within = min(entry.at.timestamp() for entry in entries) - 1 <= int(identity) <= _end_of(run, run_id)
+            if file is not None and within and _same_file(file, entries):
+                facts[version] = _repaid(run, file, entries[0], identity)
+    journalling.write_facts(run, list(facts.values()))
+
+
+def _end_of(run: Run, run_id: str) -> float:
+    """Returns the time, by the server's clock, until which a broken run can have had the lock: its lease's end, or when the next run took it."""
     dead = run.lock.broke
     if dead is None:
-        return
-    owed = [item.entry for item in left.entries if short(item.entry.run_id) == dead.run and item.entry.direction is Direction.UP]
-    known = {fact.version for fact in tables.read(run.session, run.where).living_facts.values()}
-    versions = {entry.version for entry in owed if entry.version in left.recorded} - known
-    rows = tables.identities(run.session, run.where, versions) if versions else {}
-    facts: list[Fact] = []
-    for version, identity in rows.items():
-        file = run.plan.migrations.by_version(version)
-        entries = [entry for entry in owed if entry.version == version]
-        within = min(entry.at.timestamp() for entry in entries) - 1 <= int(identity) <= dead.until / 1000
-        if file is not None and within and _same_file(file, entries):
-            facts.append(_repaid(run, file, entries[0], identity))
-    journalling.write_facts(run, facts)
+        return run.began.timestamp()
+    return (dead.until if short(run_id) == dead.run else dead.since) / 1000
 
 
 def _same_file(file: files.MigrationFile, entries: Iterable[journal.Entry]) -> bool:
@@ -266,7 +272,7 @@ def _repaid(run: Run, file: files.MigrationFile, entry: journal.Entry, identity:
         bundle=run.plan.bundle,
         down_text=content,
         run_id=entry.run_id,
-        applied_by=run.lock.broke.by if run.lock.broke else "",
+        applied_by=run.lock.broke.by if run.lock.broke and run.lock.broke.run == short(entry.run_id) else "",
         applied_at=tables.moment_of(identity),
         seconds=0.0,  # only the killed run knew
     )

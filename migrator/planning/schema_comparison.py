@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from migrator.planning.schema_facts import PARTS, SchemaFact
+from migrator.planning.schema_facts import COLUMN_ORDER, PARTS, SchemaFact
 
 _QUERY_KINDS = frozenset({"view", "materialized view", "rule", "policy", "function", "procedure"})
 """Kinds whose text may hold a query, which each major version prints in its own way."""
@@ -111,11 +111,19 @@ def same(expected: SchemaFact, found: SchemaFact) -> bool:
         return not _lost_or_changed(expected, found)
     if expected.definition == found.definition:
         return True
+    if expected.kind == COLUMN_ORDER:
+        return _common_order(expected.definition, found.definition)
     if expected.major == found.major or expected.kind not in _QUERY_KINDS:
         return False
     if _unqualified(expected.definition) == _unqualified(found.definition):
         return True
     return bool(expected.basis) and expected.basis == found.basis
+
+
+def _common_order(expected: str, found: str) -> bool:
+    """Tells whether the columns that both lists have come in the same order; one that is more or less is told itself."""
+    old, new = expected.split(", "), found.split(", ")
+    return [name for name in old if name in new] == [name for name in new if name in old]
 
 
 def _unqualified(text: str) -> str:
@@ -331,11 +339,7 @@ def _own_name(fact: SchemaFact) -> str:
 
 
 def _parents(facts: Iterable[SchemaFact]) -> dict[str, str]:
-    return {
-        item.identity: item.parent
-        for item in facts
-        if item.kind not in ("comment", "privileges", "column", "constraint", "trigger", "rule", "policy")
-    }
+    return {item.identity: item.parent for item in facts if item.kind not in PARTS and item.kind != "privileges"}
 
 
 # --- two environments -----------------------------------------------------------------------------------------------------------------

@@ -10,8 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-PARTS = frozenset({"column", "constraint", "trigger", "rule", "policy", "comment"})
-"""Kinds without a life of their own: one that appears on a recorded object is a change of that object. An index or a grant isn't: it is foreign."""
+COLUMN_ORDER = "column order"
+"""The kind of a fact that lists a ClickHouse table's columns: INSERT without names goes by their order."""
+
+PARTS = frozenset({"column", "constraint", "trigger", "rule", "policy", "comment", "data skipping index", "projection", COLUMN_ORDER})
+"""Kinds without a life of their own: one that appears on a recorded object is a change of that object. PostgreSQL's indexes and grants aren't: such a
+one is foreign."""
 
 COMMENTS_REMOVED = "2609:0"
 """Stands among what a transaction removed for comments, whose removal leaves no lock: the server's count of deleted rows tells of it."""
@@ -54,6 +58,8 @@ class SchemaFact:
         return self.definition or self.kind
 
     def __str__(self) -> str:
+        if self.kind == COLUMN_ORDER:
+            return f"order of the columns of {self.parent}"
         return self.identity if self.kind == "privileges" else f"{self.kind} {self.identity}"
 
 

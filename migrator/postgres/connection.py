@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from migrator.postgres.session import Session
 
 if TYPE_CHECKING:
     from migrator.engines import RestorePoint, SchemaCheck, Writer
-    from migrator.planning import events, journal, plans
+    from migrator.planning import events, journal, plans, schema_comparison
     from migrator.planning.approvals import Approval
     from migrator.postgres.pipelines import Rows
 
@@ -308,11 +308,17 @@ class PostgresDatabase:
         except errors.GreylagError as error:
             listener(events.Note("warning", "not-described", f"what this run made is noted and not described yet: {error.message}"))
 
-    def check_schema(self, statements: Callable[[], Iterable[tuple[str, str]]]) -> SchemaCheck:
-        """Compares the facts of the schema with what is found; no statement is read for it."""
+    def check_schema(self) -> SchemaCheck:
+        """Compares the facts of the schema with what is found."""
         from migrator.postgres import recording
 
         return recording.check(self._session, self._where)
+
+    def read_schema(self) -> schema_comparison.Schema:
+        """Returns what is recorded of the schema and what is found."""
+        from migrator.postgres import recording
+
+        return recording.read(self._session, self._where)
 
     def record_schema(self) -> str:
         """Makes what is there what is recorded."""

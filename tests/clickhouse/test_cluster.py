@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from migrator import databases, errors
+from migrator import applying, databases, errors, targets
 from migrator.address import addresses
 from migrator.clickhouse import connection, keeper, session
 from migrator.clickhouse.lock import Holder, Times
-from migrator.planning import events
-from migrator.planning.objects import Kind, ObjectName
+from migrator.planning import events, files, planner
 from sandbox import ports, processes
 from sandbox.databases import clickhouse
 from tests.clickhouse.conftest import refusal
@@ -35,18 +34,23 @@ def test_object_that_one_replica_lacks_is_missing_there(tmp_path: Path) -> None:
     try:
         for node in nodes:
             node.create_database("app")
-        nodes[0].execute("CREATE TABLE app.t (a Int8) ENGINE = Log")
-        expected = [ObjectName(Kind.TABLE, "app", "t")]
+        (tmp_path / "00001_t.sql").write_text("-- +goose Up\nCREATE TABLE t (a Int8) ENGINE = Log;\n", encoding="utf-8")
         with _open(nodes[0], "app", profile="single", cluster=clickhouse.CLUSTER) as database:
-            findings = database.inspect(expected)
+            plan = planner.plan(files.load(tmp_path), database.read_history(), targets.Target(targets.Verb.UP), engine=database.engine)
+            applying.apply(database, plan, events.ignore)
+            lacking = database.check_schema().findings
+            nodes[1].execute("CREATE TABLE app.t (a Int16) ENGINE = Log")
+            different = database.check_schema().findings
+            nodes[1].execute("DROP TABLE app.t SYNC")
             nodes[1].execute("CREATE TABLE app.t (a Int8) ENGINE = Log")
-            assert database.inspect(expected) == []
+            assert database.check_schema().findings == ()
     finally:
         for node in nodes:
             node.stop()
-    assert [(finding.subject, finding.state) for finding in findings] == [("table app.t", "missing")]
-    assert str(nodes[1].tcp_port) in findings[0].reason
-    assert str(nodes[0].tcp_port) not in findings[0].reason
+    assert [(finding.subject, finding.state) for finding in lacking] == [("table t", "missing")]
+    assert [(finding.subject, finding.state, finding.found) for finding in different] == [("column t.a", "changed", "Int16")]
+    assert str(nodes[1].tcp_port) in lacking[0].reason and str(nodes[1].tcp_port) in different[0].reason
+    assert str(nodes[0].tcp_port) not in lacking[0].reason
 
 
 @pytest.fixture(scope="module")

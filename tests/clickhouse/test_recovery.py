@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from migrator import applying, errors, targets
+from migrator import applying, errors, targets, verification
 from migrator.clickhouse import failures
-from migrator.planning import events
+from migrator.planning import events, files
 from tests.clickhouse.conftest import Playground, finish, has_lock, refusal, start, wait_until
 from tests.conftest import on_each_release, without_query_log
 
@@ -326,3 +326,29 @@ def test_query_log_is_the_witness_for_an_insert(playground: Playground) -> None:
     assert [(event.index, event.outcome, event.evidence) for event in settled] == [(2, "done", "the query log says that it finished")]
     assert playground.sql("SELECT count() FROM t") == [[20]]
     assert playground.versions() == [0, 1]
+
+
+@on_each_release
+@pytest.mark.parametrize("killed", ["paying", "before its own plan"])
+def test_facts_of_a_killed_run_are_paid_though_the_next_is_killed_while_it_pays(playground: Playground, killed: str) -> None:
+    for number in range(1, 4):
+        playground.write(number, TABLE.format(f"t{number}"))
+    playground.write(4, "SELECT sleepEachRow(1) FROM numbers(3) SETTINGS max_block_size = 1;")
+    _kill_when(playground, lambda: _running(playground, "greylag-%-4-up-1"))
+    word = "facts" if killed == "paying" else "journal"
+    with playground.open() as database:
+        execute = database._session.execute
+
+        def dying(body: bytes, query_id: str, settings: Any = None) -> None:
+            if query_id.endswith(word):
+                raise KeyboardInterrupt
+            execute(body, query_id, settings)
+
+        database._session.execute = dying  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            applying.apply(database, playground.plan(database), playground.seen.append)
+    playground.run()
+    with playground.open() as database:
+        assert database.read_history().unproven == ()
+        found = verification.verify(database, files.load(playground.directory), strict=True)
+    assert found.problems() == []

@@ -43,7 +43,7 @@ def test_service_is_applied_verified_rolled_back_and_applied_again(service: Play
     service.run()
     first = _tables(service)
     found = _verification(service)
-    assert (found.problems(), found.not_checked) == ([], ())
+    assert (found.problems(), found.remarks()) == ([], [])
     assert found.checked > 30
     service.run(targets.Verb.RESET)
     assert _tables(service) == []

@@ -183,7 +183,7 @@ def test_the_sequence_as_five_tasks(steps: Any, target: Target) -> None:
         url = steps.encode_url(found, target)
         before = steps.observe(target)
         migrated = steps.run_migration(target, url, found)
-        verified = steps.verify_tables(target, url, found, migrated.bundle)
+        verified = steps.verify_tables(target, url, migrated.bundle)
         health = steps.await_health(target, "", before)
         return migrated, verified, health
 
@@ -256,7 +256,7 @@ def test_nothing_that_prefect_keeps_holds_the_password(
         url = steps.encode_url(found, target)
         leak = steps.verify_tables.with_options(**backoff.policy(0))
         with pytest.raises(errors.GreylagError):  # a wrong port: the driver's own message
-            leak(target, SecretStr(url.get_secret_value().replace("127.0.0.1", "127.0.0.1.invalid")), found)
+            leak(target, SecretStr(url.get_secret_value().replace("127.0.0.1", "127.0.0.1.invalid")))
         steps.run_migration(target, url, found)
 
     state = in_flow(sequence)

@@ -5,9 +5,6 @@ GRANT CREATE TABLE ON `${database}`.* TO `${migrator}`;
 GRANT ALTER TABLE ON `${database}`.* TO `${migrator}`;
 GRANT DROP TABLE ON `${database}`.* TO `${migrator}`;
 GRANT TABLE ENGINE ON * TO `${migrator}`;
--- Verification reads these; everybody may read system.tables, columns and databases.
-GRANT SELECT ON system.data_skipping_indices TO `${migrator}`;
-GRANT SELECT ON system.projections TO `${migrator}`;
 -- After a crash: does the broken run's statement, or its mutation, still run?
 GRANT SELECT ON system.processes TO `${migrator}`;
 GRANT SELECT ON system.mutations TO `${migrator}`;
