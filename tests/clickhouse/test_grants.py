@@ -19,7 +19,7 @@ PASSWORD = "p%/:@#?&+ '\"\\$"
 TARGET = fleet.load().target("audit-service", "dev").model_copy(update={"base": "shop", "suffix": ""})
 NAMES = rendering.words(TARGET)
 OPEN = ("GRANT SELECT, INSERT, ALTER DELETE, TRUNCATE ON `shop`.*",)
-TABLES = ("goose_db_version", "greylag_migration", "greylag_journal", "greylag_approval", "greylag_lock")
+TABLES = ("goose_db_version", "greylag_migration", "greylag_journal", "greylag_approval", "greylag_fact", "greylag_lock")
 FORGERIES = (
     "INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, 1)",
     "ALTER TABLE goose_db_version DELETE WHERE 1",

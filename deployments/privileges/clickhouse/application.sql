@@ -6,4 +6,5 @@ REVOKE INSERT, ALTER TABLE, TRUNCATE, DROP TABLE ON `${database}`.goose_db_versi
 REVOKE INSERT, ALTER TABLE, TRUNCATE, DROP TABLE ON `${database}`.greylag_migration FROM `${application}`;
 REVOKE INSERT, ALTER TABLE, TRUNCATE, DROP TABLE ON `${database}`.greylag_journal FROM `${application}`;
 REVOKE INSERT, ALTER TABLE, TRUNCATE, DROP TABLE ON `${database}`.greylag_approval FROM `${application}`;
+REVOKE INSERT, ALTER TABLE, TRUNCATE, DROP TABLE ON `${database}`.greylag_fact FROM `${application}`;
 REVOKE INSERT, ALTER TABLE, TRUNCATE, DROP TABLE ON `${database}`.greylag_lock FROM `${application}`;
