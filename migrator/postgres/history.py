@@ -58,11 +58,13 @@ TIME = "'YYYY-MM-DD\"T\"HH24:MI:SS.US'"
 def read(session: Session, where: HistoryTables) -> history.History:
     """Reads goose's rows, newest first, and greylag's facts. Writes nothing. `Fact.down_text` stays empty.
 
-    Raises LoginFailed (no SELECT on the table), PlanRefused (`rows-hidden`) and what the connection raises.
+    Raises LoginFailed (no SELECT on the table), PlanRefused (`rows-hidden`), NotFound (`no-schema`) and what the connection raises.
     """
     found = _read(session, where, _read_rows(where), _read_facts(where))
     if found:
         return _history(where, found)
+    if where.named:
+        _require_schema(session, where)
     return history.History(targets.Engine.POSTGRES, exists=False, table=where.given, elsewhere=visibility.elsewhere(session, where))
 
 
@@ -232,6 +234,21 @@ def _stored(content: bytes) -> tuple[bytes, str]:
 # --- creating ---------------------------------------------------------------------------------------------------------------------
 
 
+def _require_schema(session: Session, where: HistoryTables) -> None:
+    """Raises NotFound when the schema that the user named does not exist: an empty history there would be a misspelt one (goose fails, too)."""
+    with _reading(where):
+        if session.query("SELECT pg_catalog.to_regnamespace(pg_catalog.quote_ident($1))", where.schema)[0][0] is None:
+            raise _schema_missing(where)
+
+
+def _schema_missing(where: HistoryTables) -> errors.NotFound:
+    return errors.NotFound(
+        f"schema {where.schema} does not exist, so {where.given} has no place",
+        code="no-schema",
+        hint=f"create it first (CREATE SCHEMA {quote(where.schema)}), or correct -table (GOOSE_TABLE)",
+    )
+
+
 _UNUSABLE = """SELECT n.nspname, current_user FROM pg_catalog.unnest(pg_catalog.string_to_array(current_setting('search_path'), ',')) AS named
 JOIN pg_catalog.pg_namespace n ON n.nspname = replace(pg_catalog.btrim(named, ' "'), '$user', current_user)
 WHERE NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') LIMIT 1"""
@@ -280,11 +297,7 @@ def ensure(session: Session, where: HistoryTables) -> None:
             if failure.sqlstate in _RACES and tried < _MOST_TRIES:
                 continue
             if failure.sqlstate == failures.UNDEFINED_SCHEMA:
-                raise errors.NotFound(
-                    f"schema {where.schema} does not exist, so {where.given} has no place",
-                    code="no-schema",
-                    hint=f"create it first (CREATE SCHEMA {quote(where.schema)}), or correct -table (GOOSE_TABLE)",
-                ) from None
+                raise _schema_missing(where) from None
             raise failures.of_server(failure, f"to create {where.given} and greylag's tables in schema {where.schema}") from None
 
 

@@ -147,3 +147,11 @@ def test_a_table_of_that_name_without_applied_versions_is_no_history(playground:
     playground.write(1, "CREATE TABLE t1 (id int);")
     playground.run()
     assert playground.exists("public.t1")
+
+
+def test_a_version_table_in_a_schema_that_does_not_exist_is_told_by_every_verb(playground: Playground) -> None:
+    playground.write(1, "CREATE TABLE t (id int);")
+    with playground.open(table="nowhere.v") as database, pytest.raises(errors.NotFound) as caught:
+        database.read_history()
+    assert (caught.value.code, caught.value.exit_code) == ("no-schema", 13)
+    assert "nowhere.v has no place" in caught.value.message
