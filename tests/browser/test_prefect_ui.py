@@ -56,8 +56,8 @@ def test_the_graph_of_a_run_shows_the_five_named_tasks(page: PrefectUI) -> None:
 
 def test_the_approval_form_asks_for_a_confirmation_that_has_no_default(page: PrefectUI) -> None:
     fields = page.open_form("approve")
-    assert list(fields) == ["environment", "bundle", "plan", "confirm", "approver", "reason"]
-    assert not [field.name for field in fields.values() if field.optional]
+    assert list(fields) == ["environment", "bundle", "plan", "confirm", "approver", "reason", "signature"]
+    assert [field.name for field in fields.values() if field.optional] == ["signature"]
     assert fields["confirm"].dropdown and fields["confirm"].value == ""
     assert "no default" in fields["confirm"].description
     assert page.open_dropdown("confirm") == [approval.CONFIRMATION.format(environment="prod")]
@@ -87,6 +87,7 @@ def test_the_result_table_says_what_happened_where(page: PrefectUI) -> None:
         "seconds",
         "verification",
         "rollout",
+        "accepted",
         "versions",
         "bundle",
     ]

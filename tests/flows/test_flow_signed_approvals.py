@@ -47,7 +47,7 @@ def release_worker(session_stage: Stage, prefect_server: PrefectServer, keys: Ke
     with policy.open("w", encoding="utf-8") as file:
         YAML().dump({"environment": "release", "protected": False, "signing": {"id": "release-1", "file": "release"}}, file)
     held = session_stage.variables("release") | {"GREYLAG_POLICY": str(policy)}
-    worker = PrefectWorker(prefect_server, "greylag-release", environment=held)
+    worker = PrefectWorker(prefect_server, "greylag-release", environment=held, serving="release")
     worker.start()
     try:
         session_stage.drop()
