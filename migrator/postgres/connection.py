@@ -266,7 +266,7 @@ class PostgresDatabase:
         approval = self._approval.identity if self._approval and plan.target.versioning else ""
         last = steps[-1].version if steps else 0
         author = tables.Author(self._options.run_id, self._options.applied_by, plan.bundle, approval, last)
-        from migrator.postgres import acceptances, autocommit, execution, recording, restoring
+        from migrator.postgres import acceptances, execution, recording, restoring
         from migrator.postgres.run import Run
         from migrator.targets import Mode
 
@@ -284,6 +284,8 @@ class PostgresDatabase:
                 if mode is Mode.TRANSACTION:
                     execution.execute(run, group)
                 else:
+                    from migrator.postgres import autocommit  # few runs have such a file, and it costs 10 ms
+
                     for step in group:
                         autocommit.execute(run, step)
         finally:
