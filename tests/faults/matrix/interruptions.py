@@ -75,6 +75,7 @@ class FakeLink:
         self.port = int(self._listener.getsockname()[1])
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
+        self._coming: list[threading.Thread] = []
         self.arm(None)
 
     def __enter__(self) -> FakeLink:
@@ -92,6 +93,16 @@ class FakeLink:
         self.sent = self.received = 0
         self.happened = False
         self._dark = threading.Event()
+
+    def await_strike(self) -> None:
+        """Returns once an interruption that is under way has come."""
+        while self._coming:
+            self._coming.pop().join()
+
+    def _come_later(self, fault: Fault, seconds: float) -> None:
+        thread = threading.Thread(target=self._later, args=(fault, seconds), daemon=True)
+        self._coming.append(thread)
+        thread.start()
 
     def _hang_up(self) -> None:
         with self._lock:
@@ -157,11 +168,11 @@ class FakeLink:
             return
         if planned.fault is Fault.DARK:
             dark.set()
-            threading.Thread(target=self._later, args=(planned.fault, _DARK_SECONDS), daemon=True).start()
+            self._come_later(planned.fault, _DARK_SECONDS)
             return
         if planned.delay:  # the bytes go on, and the server works while it comes
             target.sendall(rest)
-            threading.Thread(target=self._later, args=(planned.fault, planned.delay), daemon=True).start()
+            self._come_later(planned.fault, planned.delay)
             return
         self.strike(planned.fault)
         target.sendall(rest)

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -154,8 +155,9 @@ class Lane:
             linked = url.replace(f"http_port={port}", f"http_port={self.link.port}")
         pids: list[int] = []
         struck: list[Fault] = []
+        ended = threading.Event()
         if planned is not None:
-            self.link.arm(planned, lambda fault: self._strike(fault, pids, struck))
+            self.link.arm(planned, lambda fault: self._strike(fault, pids, struck, ended))
         address = linked if planned is not None or through_link else url
         request = {
             "arguments": ["-env", "none", "-dir", str(folder), driver, address, "up"],
@@ -168,7 +170,8 @@ class Lane:
         guard = time.monotonic() + _MOST_SECONDS
         status = self._await(pids[0], guard)
         if planned is not None:
-            pids.clear()
+            ended.set()
+            self.link.await_strike()
             if Fault.SERVER in struck:
                 self._start_server()
         return status
@@ -181,10 +184,12 @@ class Lane:
                     os.kill(pid, signal.SIGKILL)
         return int(json.loads(self._forking.stdout.readline())["status"])
 
-    def _strike(self, fault: Fault, pids: list[int], struck: list[Fault]) -> None:
+    def _strike(self, fault: Fault, pids: list[int], struck: list[Fault], ended: threading.Event) -> None:
         struck.append(fault)
         if fault is Fault.SERVER:
             (self.postgres if self.engine is Engine.POSTGRES else self.clickhouse).crash()
+            return
+        if ended.is_set():  # the run was quicker than the interruption
             return
         until = time.monotonic() + 2
         while not pids and time.monotonic() < until:  # the child's number is on its way
