@@ -30,7 +30,9 @@ def summary(found: Mapping[Engine, Sequence[verdicts.Ending]]) -> tuple[str, boo
         share = verdicts.settled_share(table)
         met &= wrong == 0 and share >= SETTLED_BAR
         kills = sum(row.kills for row in table)
-        lines.append(f"{engine}: {kills} kills, {wrong} wrong, stuck or broken, {share:.1%} settled without a question")
+        ended = sum(item.happened and item.exits[0] != 0 for item in endings)
+        said = f"{wrong} wrong, stuck or broken, {share:.1%} settled without a question"
+        lines.append(f"{engine}: {kills} interruptions ({ended} of them ended the run), {said}")
     return "\n".join(lines), met
 
 
