@@ -21,6 +21,7 @@ GOOD = {
     "00001_create_things.sql": "-- +goose Up\nCREATE TABLE things (id bigint PRIMARY KEY);\n-- +goose Down\nDROP TABLE things;\n",
     "00002_create_others.sql": "-- +goose Up\nCREATE TABLE others (id bigint PRIMARY KEY);\n-- +goose Down\nDROP TABLE others;\n",
 }
+SERVERS = {"postgres": "postgres_server", "clickhouse": "clickhouse_here"}
 ENGINE = {"postgres": "", "clickhouse": " ENGINE = MergeTree ORDER BY id"}
 
 
@@ -123,7 +124,7 @@ class Place:
 @pytest.fixture(params=["postgres", "clickhouse"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Place:
     """A fresh database of each engine, with two good migrations waiting."""
-    server: postgres.PostgresServer | clickhouse.ClickHouseServer = request.getfixturevalue(f"{request.param}_server")
+    server: postgres.PostgresServer | clickhouse.ClickHouseServer = request.getfixturevalue(SERVERS[request.param])
     url: str = request.getfixturevalue(f"{request.param}_url")
     parse = addresses.parse_postgres if request.param == "postgres" else addresses.parse_clickhouse
     directory = tmp_path / "migrations"
@@ -168,7 +169,7 @@ def team(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Team]:
     """`place` is the service's prod database `base`; its dev database `base_dev` is made beside it."""
-    server: Any = request.getfixturevalue(f"{place.driver}_server")
+    server: Any = request.getfixturevalue(SERVERS[place.driver])
     name = f"{place.database}_dev"
     if place.driver == "postgres":
         server.create_database(name, owner=f"{place.database}_dev", password=AWKWARD_PASSWORD)

@@ -71,6 +71,12 @@ def _asked(said: Said) -> str:
 
 
 @pytest.fixture
+def query_log() -> bool:
+    """A ClickHouse without a query log: with one there is nothing to ask."""
+    return False
+
+
+@pytest.fixture
 def question(place: Place) -> Said:
     """What `up` says after a run was killed."""
     if place.driver == "clickhouse":
