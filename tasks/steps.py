@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prefect.logging import get_run_logger
 from pydantic import SecretStr
 
@@ -94,6 +96,16 @@ def run_migration(
         return outcome
 
 
+def _run_log() -> Callable[[str, str], None]:
+    """Returns what writes a text of greylag's own into the run's log, at a level by its name."""
+    logger = get_run_logger()
+
+    def tell(level: str, text: str) -> None:
+        getattr(logger, level)("%s", text)
+
+    return tell
+
+
 @nodes.node("run migration")
 def run_migration_job(
     target: Target,
@@ -112,12 +124,7 @@ def run_migration_job(
 
     `backoff_limit` and `deadline` are the Job's; None takes the settings'. The worker's own credentials make the plan; the Job has its Secret.
     """
-    logger = get_run_logger()
-    chosen = settings.load()
-
-    def tell(level: str, text: str) -> None:
-        getattr(logger, level)("%s", text)
-
+    tell, chosen = _run_log(), settings.load()
     with limits.held(target, chosen):
         request = Request(
             target,
@@ -156,12 +163,7 @@ def run_migration_sync(
     `deadline` is for this attempt to see the sync's end; None takes the settings'. The worker's own credentials make the plan and ask the database,
     and note there that `approval` is begun, and used once nothing is left: the chart's Job knows nothing of it.
     """
-    logger = get_run_logger()
-    chosen = settings.load()
-
-    def tell(level: str, text: str) -> None:
-        getattr(logger, level)("%s", text)
-
+    tell, chosen = _run_log(), settings.load()
     with limits.held(target, chosen):
         request = Request(
             target,
