@@ -7,6 +7,7 @@ The order is that of the promotion, dependencies first. `greylag targets` lists 
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import functools
 from collections.abc import Iterable, Iterator
@@ -17,16 +18,30 @@ from deployments.console import edge
 from migrator import errors
 from migrator.cli import calls
 from migrator.cli.calls import Call
-from migrator.cli.invocation import Located, Observation
+from migrator.cli.invocation import Located, Observation, Opening
 from migrator.cli.verbs import VerbEntry
 from tasks import fleet
 
 if TYPE_CHECKING:
     from tasks.credentials import Credentials
+    from tasks.credentials.vault import Clients
+    from tasks.settings import Settings
 
 ALL = ("@*/*",)
 
 HEAD = ("Target", "Engine", "Database", "Secret", "Directory")
+
+
+@contextlib.contextmanager
+def abreast(expression: str) -> Iterator[list[Opening]]:
+    """Yields the databases of a target, each to be opened by itself, from any thread: what can't be read of one keeps none of the others from
+    running. Their secrets are read with one login to Vault per thread. Raises UsageError as `select`.
+    """
+    from tasks import credentials, settings
+
+    chosen, found = select(fleet.load(), expression), settings.load()
+    with credentials.shared_logins(found) as reader:
+        yield [Opening(f"@{target.label}", functools.partial(_open, target, found, reader)) for target in chosen]
 
 
 def resolve(expression: str) -> Iterator[Located]:
@@ -87,14 +102,22 @@ def _matching(pattern: str, names: Iterable[str], known: dict[str, str]) -> list
 
 
 def _opened(targets: list[fleet.Target]) -> Iterator[Located]:
-    from tasks import credentials, settings
+    from tasks import settings
 
     for target in targets:
-        with credentials.LifetimeWatcher(target, settings.load()) as watcher:
-            yield _located(target, credentials.fetch(target, watcher=watcher))
+        with _open(target, settings.load()) as located:
+            yield located
 
 
-def _located(target: fleet.Target, found: Credentials) -> Located:
+@contextlib.contextmanager
+def _open(target: fleet.Target, found: Settings, reader: Clients | None = None) -> Iterator[Located]:
+    from tasks import credentials
+
+    with credentials.LifetimeWatcher(target, found, reader=reader) as watcher:
+        yield _located(target, credentials.fetch(target, watcher=watcher), found)
+
+
+def _located(target: fleet.Target, found: Credentials, known: Settings) -> Located:
     from tasks import database_url, migration
 
     return Located(
@@ -106,16 +129,16 @@ def _located(target: fleet.Target, found: Credentials) -> Located:
         protected=target.protected,
         owner_role=target.owner_role,
         env=migration.substitutions(target, found),
-        observe=functools.partial(_observed, target),
+        observe=functools.partial(_observed, target, known),
         rules=target.rules,
         accepted=tuple((item.file, item.hazard, item.reason) for item in target.accepted_hazards),
     )
 
 
-def _observed(target: fleet.Target) -> Observation:
+def _observed(target: fleet.Target, known: Settings) -> Observation:
     from deployments.doctor import observation
 
-    return observation.observe(target)
+    return observation.observe(target, known)
 
 
 def run(call: Call) -> int:

@@ -15,7 +15,7 @@ from tasks.fleet.models import Target, WorkloadKind
 from tasks.job import standing
 from tasks.job.standing import JobState
 from tasks.rollout import statuses
-from tasks.settings import load
+from tasks.settings import Settings, load
 
 LAST_LINES = 10
 """Lines of a container's log that are shown: goose's and greylag's last lines with the hint."""
@@ -38,10 +38,10 @@ class Cluster(Protocol):
     def log(self, namespace: str, pod: str, *, container: str, lines: int) -> str: ...
 
 
-def observe(target: Target) -> Observation:
+def observe(target: Target, settings: Settings | None = None) -> Observation:
     """Looks at the configured cluster; without one it says so. What the cluster refuses is told, never raised: the database comes next."""
     try:
-        cluster = kubernetes.connect(target, load())
+        cluster = kubernetes.connect(target, settings or load())
     except errors.GreylagError as error:
         return _untold(error)
     if cluster is None:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from migrator.cli.go_flags import Values
     from migrator.cli.invocation import Invocation
 
+ABREAST = ("status", "verify")
+"""Verbs that print one line per target of several, all at once; with -v each target's own words, one after the other."""
+
 USAGE = 2  # errors.ExitCode.USAGE, spelled out because the help must not import dataclasses
 
 
@@ -87,6 +90,11 @@ def _resolved(values: Values) -> int:
         invocations = invocation.resolve(values, os.environ)
         if not invocation.names_several(values.words):
             return max((run_one(item) for item in invocations), default=0)
+        if (name := invocation.named_verb(values.words)) in ABREAST and not values.boolean("v"):
+            from migrator.cli import abreast
+
+            with invocation.abreast(values, os.environ) as openings:
+                return abreast.run(name, openings, values)
     except errors.GreylagError as error:
         return _refuse(error, values)
     return _each(invocations, values)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from migrator import errors
@@ -44,6 +46,13 @@ class Located(NamedTuple):
     observe: Callable[[], Observation] | None = None
     rules: Settings = NONE
     accepted: tuple[tuple[str, str, str], ...] = ()
+
+
+class Opening(NamedTuple):
+    """One of several databases, which is found when it is opened: `open` is a context manager, and raises where credentials can't be read."""
+
+    label: str
+    open: Callable[[], AbstractContextManager[Located]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +129,13 @@ def names_several(words: list[str]) -> bool:
     """Tells whether the target is a pattern or a whole environment: then output is a list, whatever it turns out to stand for."""
     at = target_word(words)
     return at is not None and ("/" not in words[at] or any(letter in words[at] for letter in "*?["))
+
+
+def named_verb(words: list[str]) -> str:
+    """Returns the verb that stands beside a target; an empty text where there is none."""
+    at = target_word(words)
+    rest = [] if at is None else words[:at] + words[at + 1 :]
+    return rest[0] if rest else ""
 
 
 def resolve(values: Values, environ: Mapping[str, str]) -> Iterable[Invocation]:
@@ -289,12 +305,37 @@ def _targets(expression: str, words: list[str], values: Values, environ: Mapping
         return
     none = True
     for item in located(expression):
-        more = item._asdict()
-        more |= {name: values.string(flag) for name, flag in (("directory", "dir"), ("service", "service")) if flag in values.given}
         none = False
-        yield _invocation(verb, words[1:], values, environ, **more)
+        yield _at(item, verb, words[1:], values, environ)
     if none:
         raise errors.UsageError(f"{expression} names no service", code="no-target", hint="fleet.yaml lists environments and services")
+
+
+def _at(item: Located, verb: verbs.VerbEntry, arguments: list[str], values: Values, environ: Mapping[str, str]) -> Invocation:
+    more = item._asdict()
+    more |= {name: values.string(flag) for name, flag in (("directory", "dir"), ("service", "service")) if flag in values.given}
+    return _invocation(verb, arguments, values, environ, **more)
+
+
+@contextmanager
+def abreast(values: Values, environ: Mapping[str, str]) -> Iterator[list[tuple[str, Callable[[], AbstractContextManager[Invocation]]]]]:
+    """Yields the databases of a target by their labels, each to be opened by itself and from any thread; for a verb that only reads.
+
+    Raises UsageError as the fleet does. Opening one raises as Vault and the URL do.
+    """
+    words = list(values.words)
+    apply_environment(values, environ)
+    at = target_word(words) or 0
+    expression, (name, *arguments) = words[at], words[:at] + words[at + 1 :]
+
+    @contextmanager
+    def opened(item: Opening) -> Iterator[Invocation]:
+        with item.open() as place:
+            yield _at(Located(*place), verbs.ALL[name], arguments, values, environ)
+
+    with _console_targets().abreast(expression) as openings:
+        found = [Opening(*item) for item in openings]
+        yield [(item.label, partial(opened, item)) for item in found]
 
 
 def _places(verb: verbs.VerbEntry, expression: str, words: list[str], values: Values, environ: Mapping[str, str]) -> Iterator[Invocation]:

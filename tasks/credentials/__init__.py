@@ -8,12 +8,17 @@ renewed (pure), and `lifetimes.py` keeps both alive for one run.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from migrator import errors
 from tasks.credentials.lifetimes import LifetimeWatcher
 from tasks.credentials.source import Credentials, Wanted
 from tasks.settings import Settings, load
 
-__all__ = ["Credentials", "LifetimeWatcher", "fetch"]
+if TYPE_CHECKING:
+    from tasks.credentials.vault import Clients
+
+__all__ = ["Credentials", "LifetimeWatcher", "fetch", "shared_logins"]
 
 
 def fetch(target: Wanted, settings: Settings | None = None, watcher: LifetimeWatcher | None = None) -> Credentials:
@@ -39,3 +44,10 @@ def fetch(target: Wanted, settings: Settings | None = None, watcher: LifetimeWat
         )
     with LifetimeWatcher(target, settings or load()) as alone:
         return alone.current()
+
+
+def shared_logins(settings: Settings) -> Clients:
+    """Returns clients of Vault that many targets' watchers may share as their `reader`; a context manager, which logs in when it is first asked."""
+    from tasks.credentials import vault
+
+    return vault.Clients(settings)

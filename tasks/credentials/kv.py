@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.credentials.source import Credentials, Source, Wanted, credentials
+from tasks.credentials.source import Credentials, SecretReader, Source, Wanted, credentials
 from tasks.settings import Settings
 
 
@@ -29,10 +29,10 @@ class VaultSecret(InVault):
     def problem(self) -> str:
         return "vault takes nothing here: write vault; the path is vault.path of the fleet" if self.place else ""
 
-    def read(self, target: Wanted, settings: Settings) -> Credentials:
+    def read(self, target: Wanted, settings: Settings, reader: SecretReader | None = None) -> Credentials:
         from tasks.credentials import vault
 
-        data, version = vault.read(target, settings)
+        data, version = vault.read(target, settings, reader)
         return credentials(data, target, version)
 
     @property

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from migrator import errors
 from tasks import redaction
-from tasks.credentials.source import Credentials, Wanted
+from tasks.credentials.source import Credentials, SecretReader, Wanted
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -54,11 +54,13 @@ class LifetimeWatcher:
 
     Args:
         logger: receives what happens in the background; never a secret.
+        reader: reads the secret, where several targets share a login to Vault.
     """
 
-    def __init__(self, target: Wanted, settings: Settings, logger: Logger | None = None) -> None:
+    def __init__(self, target: Wanted, settings: Settings, logger: Logger | None = None, reader: SecretReader | None = None) -> None:
         self.target = target
         self._settings = settings
+        self._reader = reader
         self._logger: Logger = logger or logging.getLogger(__name__)
         self._guard = threading.Condition()
         self._login: Login | None = None
@@ -144,7 +146,7 @@ class LifetimeWatcher:
     # --- reading -----------------------------------------------------------------------------------------------------------------
 
     def _read(self) -> Credentials:
-        found = self.target.source.read(self.target, self._settings)
+        found = self.target.source.read(self.target, self._settings, self._reader)
         redaction.register(found.password.get_secret_value())
         return found
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from migrator.address import mounted_secret
-from tasks.credentials.source import Credentials, Source, Wanted, credentials, named_as_variables
+from tasks.credentials.source import Credentials, SecretReader, Source, Wanted, credentials, named_as_variables
 from tasks.settings import Settings
 
 _PREFIX = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|")
@@ -22,7 +22,7 @@ class MountedFiles(Source):
     def problem(self) -> str:
         return "" if self.place.startswith("/") else "files names an absolute directory: write {files: /run/secrets/{service}}"
 
-    def read(self, target: Wanted, settings: Settings) -> Credentials:
+    def read(self, target: Wanted, settings: Settings, reader: SecretReader | None = None) -> Credentials:
         names = {name for aliases in self.key_names(target).values() for name in aliases}
         found = mounted_secret.read(
             Path(self.place),
@@ -53,7 +53,7 @@ class Variables(Source):
             return ""
         return "variables takes what their names begin with: write variables, or {variables: AUTH_} for AUTH_POSTGRES_HOST"
 
-    def read(self, target: Wanted, settings: Settings) -> Credentials:
+    def read(self, target: Wanted, settings: Settings, reader: SecretReader | None = None) -> Credentials:
         names = {name for aliases in self.key_names(target).values() for name in aliases}
         return credentials({name: os.environ[name] for name in os.environ if name in names}, target)
 

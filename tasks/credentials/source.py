@@ -98,6 +98,12 @@ class Wanted(Protocol):
     def source(self) -> Source: ...
 
 
+class SecretReader(Protocol):
+    """What reads the secrets of several targets with one login to Vault (`vault.Clients`)."""
+
+    def read_secret(self, target: Wanted) -> tuple[Mapping[str, Any], int]: ...
+
+
 class Source(BaseModel):
     """A source of credentials. It holds references only; `{environment}`, `{service}` and `{store}` in its texts are replaced.
 
@@ -128,8 +134,8 @@ class Source(BaseModel):
         """Yields the settings of its service in fleet.yaml that do not fit this source."""
         yield from ()
 
-    def read(self, target: Wanted, settings: Settings) -> Credentials:
-        """Reads the credentials of a static source. Raises as `credentials.fetch`."""
+    def read(self, target: Wanted, settings: Settings, reader: SecretReader | None = None) -> Credentials:
+        """Reads the credentials of a static source, by the `reader` that several targets share where there is one. Raises as `credentials.fetch`."""
         raise NotImplementedError(f"{self.word} has nothing that lies still")
 
     @property

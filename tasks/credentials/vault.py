@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from hvac import exceptions
 from migrator import errors
 from tasks.credentials import logins, refusals
 from tasks.credentials.refusals import Asked
-from tasks.credentials.source import Wanted
+from tasks.credentials.source import SecretReader, Wanted
 from tasks.credentials.terms import Term
 from tasks.settings import Settings
 
@@ -137,11 +138,62 @@ class Vault:
         self._logged_in = False
 
 
-def read(target: Wanted, settings: Settings) -> tuple[Mapping[str, Any], int]:
-    """Returns the data and the version of a target's KV secret. Nothing depends on the token after that, so it is given back at once.
+class Clients:
+    """Clients that read the secrets of many targets; a context manager. Each of them logs in once, and the end gives all their tokens back.
+
+    May be used from any number of threads. A login that was refused is not tried again: it would be refused for every target.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._guard = threading.Lock()
+        self._idle: list[Vault] = []
+        self._made: list[Vault] = []
+        self._refused: errors.GreylagError | None = None
+
+    def __enter__(self) -> Clients:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for vault in self._made:
+            vault.close()
+
+    def read_secret(self, target: Wanted) -> tuple[Mapping[str, Any], int]:
+        """Returns the data and the version of a target's KV secret. Raises as `credentials.fetch`."""
+        vault = self._taken()
+        try:
+            return vault.read_secret(target)
+        finally:
+            with self._guard:
+                self._idle.append(vault)
+
+    def _taken(self) -> Vault:
+        with self._guard:
+            if self._refused is not None:
+                raise self._refused
+            if self._idle:
+                return self._idle.pop()
+        vault = Vault(self._settings, logins.choose(self._settings))
+        try:
+            vault.log_in()
+        except errors.GreylagError as error:
+            vault.close()
+            with self._guard:
+                self._refused = error
+            raise
+        with self._guard:
+            self._made.append(vault)
+        return vault
+
+
+def read(target: Wanted, settings: Settings, reader: SecretReader | None = None) -> tuple[Mapping[str, Any], int]:
+    """Returns the data and the version of a target's KV secret. Nothing depends on the token after that, so it is given back at once, unless
+    it is of a `reader` that several targets share.
 
     Raises as `credentials.fetch`.
     """
+    if reader is not None:
+        return reader.read_secret(target)
     with Vault(settings, logins.choose(settings)) as vault:
         return vault.read_secret(target)
 

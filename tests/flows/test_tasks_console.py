@@ -268,6 +268,46 @@ def test_a_verb_works_on_a_target_of_the_fleet(
     assert parsed.password not in told.err + told.out
 
 
+def test_several_targets_are_one_line_each_and_go_on_past_an_environment_that_vault_refuses(
+    secrets_server: sandbox.SecretsServer,
+    postgres_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parsed = addresses.parse_postgres(postgres_url)
+    words = dict(part.split("=", 1) for part in parsed.conninfo.split() if part.startswith(("host=", "port=")))
+    (tmp_path / "fleet.yaml").write_text(
+        "environments: {dev: {parameters: {postgres: {sslmode: disable}}}, prod: {suffix: _prod}, lost: {suffix: _lost}}\n"
+        f"services: {{shop: {{engine: postgres, database: {parsed.database}, migrations: sql}}}}\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "sql").mkdir()
+    (tmp_path / "sql" / "1_a.sql").write_text("-- +goose Up\nCREATE TABLE a (id int);\n", encoding="utf-8")
+    secret = {"host": words["host"].strip("'"), "port": words["port"].strip("'"), "username": parsed.user, "password": parsed.password}
+    for environment in ("dev", "prod"):
+        secrets_server.write_secret(f"{environment}/shop/postgres", {**secret, "database": parsed.database})
+    secrets_server.create_policy("not-prod", {"secret/data/dev/*": ["read"], "secret/data/lost/*": ["read"]})
+    monkeypatch.setenv("GREYLAG_FLEET", str(tmp_path / "fleet.yaml"))
+    monkeypatch.setenv("VAULT_ADDR", secrets_server.url)
+    monkeypatch.setenv("VAULT_TOKEN", secrets_server.create_token("not-prod"))
+    assert cli.main(["up", "@dev/shop"]) == 0, capsys.readouterr().err
+    capsys.readouterr()
+    assert cli.main(["verify", "@*/*"]) == 12
+    told = capsys.readouterr()
+    lines = [line.split() for line in told.out.splitlines()]
+    assert [line[0] for line in lines] == ["@dev/shop", "@prod/shop", "@lost/shop"]
+    assert lines[0][1:4] == ["version", "1", "verified,"]
+    assert [line[-1] for line in lines[1:]] == ["[vault-forbidden]", "[secret-missing]"]
+    assert "1 of 3 verified" in told.err and "hint [vault-forbidden]" in told.err
+    assert cli.main(["status", "@*/*", "-json"]) == 12
+    document = json.loads(capsys.readouterr().out)
+    assert [item.get("current") for item in document["targets"]] == [1, None, None]
+    assert document["exit_code"] == 12
+    assert cli.main(["status", "@dev", "-v"]) == 0
+    assert "Applied At" in capsys.readouterr().err
+
+
 class worker:  # noqa: N801 - reads as a statement
     """Stands for a worker: ends every scheduled run with a state, after one line of log and, where there is one, the cause."""
 

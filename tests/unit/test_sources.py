@@ -221,7 +221,7 @@ class Toy(Source):
         if engine is Engine.CLICKHOUSE:
             yield None, f"{service}: the toy has PostgreSQL only", "write `credentials: vault`"
 
-    def read(self, target: Wanted, settings: Settings) -> credentials.Credentials:
+    def read(self, target: Wanted, settings: Settings, reader: source.SecretReader | None = None) -> credentials.Credentials:
         return source.credentials(
             {"host": "box", "port": "1", "username": "u", "password": "a toy box of its own", "database": self.place}, target
         )
