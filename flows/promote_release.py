@@ -13,8 +13,6 @@ from typing import Any
 from prefect import State, flow
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
-from prefect.events import emit_event
-from prefect.runtime import flow_run as current
 from prefect.states import Completed
 
 from flows import approvals, endings, labels, parameters, proposals, remote_runs, reports
@@ -369,9 +367,4 @@ def _publish(rows: list[reports.Row], digest: str) -> None:
 
 
 def _emit(event: str, environment: str, digest: str, **payload: Any) -> None:
-    emit_event(
-        event,
-        resource={"prefect.resource.id": f"greylag.release.{environment}", "prefect.resource.name": f"release in {environment}"},
-        related=[{"prefect.resource.id": f"prefect.flow-run.{current.id}", "prefect.resource.role": "flow-run"}],
-        payload={"environment": environment, "bundle": digest, **payload},
-    )
+    reports.emit(event, f"greylag.release.{environment}", f"release in {environment}", environment=environment, bundle=digest, **payload)

@@ -94,10 +94,14 @@ def _promotion(found: fleet.Fleet, run: FlowRun, client: SyncPrefectClient) -> P
     )
 
 
+def patience() -> timedelta:
+    """Returns how long a run's process may be silent before it counts as dead: the time of three heartbeats."""
+    return timedelta(seconds=HEARTBEATS_MISSED * (get_current_settings().flows.heartbeat_frequency or HEARTBEAT_SECONDS))
+
+
 def _alive(client: SyncPrefectClient, run_id: UUID, since: datetime) -> bool:
     """Tells whether the run's process has shown a sign of life within the time of three heartbeats, or began within that time."""
-    patience = timedelta(seconds=HEARTBEATS_MISSED * (get_current_settings().flows.heartbeat_frequency or HEARTBEAT_SECONDS))
-    oldest = datetime.now(since.tzinfo) - patience
+    oldest = datetime.now(since.tzinfo) - patience()
     if since > oldest:
         return True
     wanted = EventFilter(

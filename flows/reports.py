@@ -1,4 +1,5 @@
-"""The results for people in Prefect's UI: plans as markdown, results as tables, under keys that stay the same from run to run.
+"""The results of a run: for people in Prefect's UI plans as markdown and results as tables, under keys that stay the same from run to run; for
+automations events.
 
 An artifact is plain text for every user of the server: statements are the files' own text, before ENVSUB, and hold no value of a secret.
 """
@@ -9,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.events import emit_event
+from prefect.runtime import flow_run
 
 Row = dict[str, Any]
 
@@ -45,3 +48,17 @@ def fenced(text: str, language: str = "sql") -> str:
 def cell(text: str) -> str:
     """Returns the text for a cell of a markdown table."""
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+def emit(event: str, resource: str, name: str, **payload: Any) -> None:
+    """Emits an event that automations can listen to, with this run as what it is about.
+
+    Args:
+        resource: the id of what it happened to, `greylag.release.prod`; `name` is what people call it.
+    """
+    emit_event(
+        event,
+        resource={"prefect.resource.id": resource, "prefect.resource.name": name},
+        related=[{"prefect.resource.id": f"prefect.flow-run.{flow_run.id}", "prefect.resource.role": "flow-run"}],
+        payload=payload,
+    )

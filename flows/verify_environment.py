@@ -21,18 +21,20 @@ def verify_environment(
     services: tuple[parameters.Service, ...] = (),
     bundles: dict[str, parameters.Digest] | None = None,
     nonce: parameters.Digest = "",
+    drift_only: bool = False,
     backoff_limit: parameters.Limit = 3,
     active_deadline_seconds: parameters.Seconds = 900,
 ) -> State[Any]:
     """Reads back what an environment's databases hold; completes only if that is the given bundle, applied in full, every object there and valid.
 
-    Writes nothing.
+    Writes nothing. Where a service is not as it was released it emits `environment.drifted`, where that could not be found out `environment.unverified`.
 
     Args:
         environment: Which environment. Its work pool's worker holds the login for this one only.
         services: Which services; none means all of the fleet.
         bundles: Per service the digest that the recorded checksums must have (sha256 in hex). Services not listed are held against the worker's files.
         nonce: A random number of the worker that asks: this one then signs what it has read with its own key (artifact proof-ENVIRONMENT).
+        drift_only: Look at what was applied alone: files of the worker's that wait for their release are no problem. For schedules that watch for drift.
         backoff_limit: Further attempts of a step after a transient failure, as a Kubernetes Job's backoffLimit.
         active_deadline_seconds: Time for all attempts of a step together; after it no further one is started.
     """
@@ -48,7 +50,7 @@ def verify_environment(
             for name in (name for wave in found.order(services) for name in wave):
                 target = found.target(name, environment)
                 try:
-                    outcome = _verified(target, given.get(name, ""), policy)
+                    outcome = _verified(target, given.get(name, ""), policy, drift_only)
                     held.append({"service": name, "database": outcome.database, "bundle": outcome.bundle, "version": outcome.current})
                     objects = f"{outcome.objects_checked} as recorded"
                     rows.append(_row(target, "verified", objects, outcome.bundle, outcome.current))
@@ -63,6 +65,7 @@ def verify_environment(
     if problems:
         lines = [f"{environment}: {len(problems)} of {len(rows)} services are not as released"]
         lines += [f"{target.service}: {error.describe()}" for target, error in problems]
+        _tell(environment, problems)
         where, decisive = endings.decisive((target.label, error) for target, error in problems)
         return endings.failed(decisive, target=where, message="\n\n".join(lines))
     if nonce:
@@ -73,11 +76,23 @@ def verify_environment(
     return Completed(message=f"{environment}: {len(rows)} services verified")
 
 
-def _verified(target: Target, bundle: str, policy: dict[str, Any]) -> VerificationOutcome:
+def _tell(environment: str, problems: list[tuple[Target, errors.GreylagError]]) -> None:
+    drifted = any(error.exit_code == errors.ExitCode.VERIFICATION for _, error in problems)
+    reports.emit(
+        "environment.drifted" if drifted else "environment.unverified",
+        f"greylag.environment.{environment}",
+        environment,
+        environment=environment,
+        services={target.service: f"{error.message} [{error.code}]" for target, error in problems},
+        summary="\n".join(f"{target.service}: {error.message} [{error.code}]" for target, error in problems),
+    )
+
+
+def _verified(target: Target, bundle: str, policy: dict[str, Any], drift_only: bool) -> VerificationOutcome:
     with credentials.LifetimeWatcher(target, settings.load(), labels.logger()) as watcher:
         found = steps.fetch_credentials.with_options(**policy)(target, watcher)
         url = steps.encode_url.with_options(**policy)(found, target)
-        outcome: VerificationOutcome = steps.verify_tables.with_options(**policy)(target, url, bundle, watcher)
+        outcome: VerificationOutcome = steps.verify_tables.with_options(**policy)(target, url, bundle, watcher, drift_only)
     return outcome
 
 

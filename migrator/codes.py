@@ -266,6 +266,7 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
         "workload-reference": "the Rollout's `workloadRef` leads to no Deployment",
         # flows and sandbox
         "no-artifact": "the run published no such artifact",
+        "no-such-block": "the Prefect server has no block of that name",
         "no-deployment": "the Prefect server does not know that deployment",
         "sandbox-missing": "a program of the sandbox is not installed",
         "sandbox-secret": "the sandbox's secrets server has nothing at that path",

@@ -19,7 +19,8 @@ from migrator.planning.history import History
 @dataclass(frozen=True)
 class Verification:
     """The verdict. `bundle` is the directory's digest, `recorded` the digest of what the database recorded for the same versions. `strict`: objects that
-    no version made count as findings. `contradictions`: the files that can't be what was applied, by version."""
+    no version made count as findings. `drift_only`: files that wait are no problem, what was applied is looked at alone.
+    `contradictions`: the files that can't be what was applied, by version."""
 
     bundle: str
     recorded: str
@@ -29,6 +30,7 @@ class Verification:
     changed: tuple[int, ...]
     schema: SchemaCheck
     strict: bool = False
+    drift_only: bool = False
     contradictions: Mapping[int, errors.PlanRefused] = field(default_factory=dict)
 
     @property
@@ -52,18 +54,22 @@ class Verification:
             )
         if self.schema.foreign and not self.strict:
             lines.append(f"foreign, no version made them: {_some(self.schema.foreign)}")
+        if self.pending and self.drift_only:
+            lines.append(f"not applied yet: {_listed(self.pending)}")
         return lines
 
     @property
     def succeeded(self) -> bool:
         """Tells whether all versions were applied from exactly these files, and every object that could be checked exists and is valid."""
-        return not (self.pending or self.unproven or self.changed or self.findings) and self.recorded == self.bundle
+        if self.unproven or self.changed or self.findings:
+            return False
+        return self.drift_only or (not self.pending and self.recorded == self.bundle)
 
     def problems(self) -> list[str]:
         """Returns one line per problem."""
         lines = [refusal.message for refusal in self.contradictions.values()]
         lines += [str(finding) for finding in self.findings]
-        if self.pending:
+        if self.pending and not self.drift_only:
             lines.append(f"not applied: {_listed(self.pending)}")
         if edited := tuple(version for version in self.changed if version not in self.contradictions):
             lines.append(f"applied from other content than the file has now: {_listed(edited)}")
@@ -126,11 +132,12 @@ def _hint(findings: tuple[Finding, ...]) -> str:
     return "somebody changed the schema by hand: mend it with a new migration; `greylag baseline` records what is there instead"
 
 
-def verify(database: Database, migrations: files.MigrationSet, *, strict: bool = False) -> Verification:
+def verify(database: Database, migrations: files.MigrationSet, *, strict: bool = False, drift_only: bool = False) -> Verification:
     """Compares history and catalogue with the files. Writes nothing.
 
     Args:
         strict: whether objects that no version made are findings.
+        drift_only: whether files that are not applied yet are no problem.
     """
     history = database.read_history()
     applied = frozenset(history.applied)
@@ -144,6 +151,7 @@ def verify(database: Database, migrations: files.MigrationSet, *, strict: bool =
         changed=migrations.changed({version: fact for version, fact in history.living_facts.items() if version in applied}),
         schema=database.check_schema(),
         strict=strict,
+        drift_only=drift_only,
         contradictions=contradictions.find(migrations, history),
     )
 

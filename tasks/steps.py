@@ -199,10 +199,14 @@ def _conclude(target: Target, url: SecretStr, watcher: credentials.LifetimeWatch
 
 @nodes.node("verify tables")
 def verify_tables(
-    target: Target, url: SecretStr, bundle: str = "", watcher: credentials.LifetimeWatcher | None = None
+    target: Target,
+    url: SecretStr,
+    bundle: str = "",
+    watcher: credentials.LifetimeWatcher | None = None,
+    drift_only: bool = False,
 ) -> VerificationOutcome:
-    """Verifies that every object is as the versions made it (step 4). `watcher` as for step 3."""
-    outcome = verification.verify(Request(target, url, bundle, watcher=watcher))
+    """Verifies that every object is as the versions made it (step 4). `watcher` as for step 3; `drift_only`: files that wait are no problem."""
+    outcome = verification.verify(Request(target, url, bundle, watcher=watcher, drift_only=drift_only))
     get_run_logger().info("%s: %d object(s) as recorded, bundle %s", target.label, outcome.objects_checked, outcome.bundle[:12])
     for remark in outcome.remarks:
         get_run_logger().warning("%s: %s", target.label, remark)

@@ -19,7 +19,7 @@ def verify(request: Request) -> VerificationOutcome:
     migrations = migration.load_bundle(target, request.bundle)
     way = request.access()
     with way.watched(), migration.opened(target, way.url(), request.settings) as database:
-        found = verification.verify(database, migrations)
+        found = verification.verify(database, migrations, drift_only=request.drift_only)
         identity = database.identity()
     found.raise_for_failure()
     return VerificationOutcome(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deployments.console import deployment_file, edge, flow_runs, targets
+from deployments.console import automations, deployment_file, edge, flow_runs, targets
 from deployments.worker import pool
 from migrator import errors
 from migrator.cli import calls
@@ -31,14 +31,15 @@ def run(call: Call) -> int:
     """Installs what the fleet needs on the Prefect server; with a target deploys that instead."""
     if any(call.arguments):
         return _start(call)
-    return install(fleet.load(), close=call.values.boolean("close-pools"))
+    return install(fleet.load(), close=call.values.boolean("close-pools"), notify=call.values.string("notify"))
 
 
-def install(found: fleet.Fleet, file: Path = FILE, *, close: bool = False) -> int:
-    """Creates pools and limits, then applies prefect.yaml. Raises UsageError (`bad-deployments`), Unavailable.
+def install(found: fleet.Fleet, file: Path = FILE, *, close: bool = False, notify: str = "") -> int:
+    """Creates pools and limits, applies prefect.yaml, makes the automations. Raises UsageError (`bad-deployments`), NotFound (`no-such-block`), Unavailable.
 
     Args:
         close: whether pools that exist and let runs choose something are closed.
+        notify: the block by which people are told what waits and what fails.
     """
     document = deployment_file.read(file)
     flows = deployment_file.flows(document, found)
@@ -48,6 +49,8 @@ def install(found: fleet.Fleet, file: Path = FILE, *, close: bool = False) -> in
         made = limits.create(found.targets())
         edge.say(f"concurrency limits: {len(made)} created, {len(found.targets()) - len(made)} exist")
         deployment_file.apply(document, flows, file, edge.say, client)
+        made_automations = automations.install(client, notify, edge.say)
+    calls.note(automations=made_automations)
     calls.note(work_pools=names, open_work_pools=left_open, limits_created=len(made), deployments=len(document["deployments"]))
     edge.say(f"deployments: {len(document['deployments'])} applied from {file.name}")
     return 0
@@ -147,6 +150,7 @@ VERB = VerbEntry(
     arguments="[TARGET]",
     flags=(
         Flag("close-pools", "bool", False, "gives pools that exist greylag's own template, which lets a run choose nothing"),
+        Flag("notify", "string", "", "the notification block, TYPE/NAME, by which people are told what waits and what fails"),
         Flag("bundle", "string", "", "digest that the service's files must have"),
         Flag("approval", "string", "", "id of the approval run, for a protected environment"),
         Flag("image", "string", "", "the release's image, whose rollout is awaited"),

@@ -57,6 +57,7 @@ OWN: tuple[Flag, ...] = (
     ),
     Flag("bundle", "string", "", "the digest that the directory's files must have", variable="GREYLAG_BUNDLE", verbs=WITH_FILES),
     Flag("checksum", "strings", (), "record the present content of VERSION as what was applied", verbs=("repair",)),
+    Flag("drift", "bool", False, "look at what was applied alone: files that wait are no failure", verbs=("verify",)),
     Flag("done", "strings", (), "answer that statement VERSION:INDEX was executed", verbs=("repair",)),
     Flag("exit-code", "bool", False, "end with 3 when migrations are pending", verbs=("status",)),
     Flag("expand", "bool", False, "show statements with ENVSUB's values filled in, on a terminal only", verbs=("plan",)),

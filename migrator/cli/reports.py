@@ -110,7 +110,7 @@ def verify(call: EngineCall) -> int:
     with call.open() as database:
         if call.invocation.label:
             call.document["status"] = _show(call, database.read_history(), migrations)
-        found = verification.verify(database, migrations, strict=call.values.boolean("strict"))
+        found = verification.verify(database, migrations, strict=call.values.boolean("strict"), drift_only=call.values.boolean("drift"))
     call.document.update(found.document())
     for line in found.remarks():
         call.own(line)

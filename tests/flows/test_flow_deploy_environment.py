@@ -125,6 +125,9 @@ def test_verification_completes_only_for_what_is_really_there(stage: Stage, pref
         bundles["identity-service"] = "0" * 64
     state = verify_environment(environment="dev", bundles=bundles, return_state=True)
     assert state.is_completed() == (mistake == "nothing"), state.message
+    # what is applied alone: a file that waits is no drift
+    drift = verify_environment(environment="dev", drift_only=True, return_state=True)
+    assert drift.is_completed() == (mistake != "dropped"), drift.message
     if mistake != "nothing":
         assert "identity-service: " in (state.message or "") and "auth-service: " not in (state.message or "")
         codes = {"pending": "verification-failed", "dropped": "verification-failed", "bundle": "bundle-changed"}

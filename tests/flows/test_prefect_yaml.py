@@ -136,13 +136,20 @@ def test_good_no_promotion_holds_a_slot_of_its_deployment_while_it_waits_for_an_
     assert [item["name"] for item in DEPLOYMENTS if "promote_release" in item["entrypoint"] and item.get("concurrency_limit")] == []
 
 
-def test_good_every_schedule_says_until_where_it_promotes() -> None:
-    schedules = [schedule for deployment in DEPLOYMENTS for schedule in deployment.get("schedules", [])]
-    assert {schedule["parameters"]["until"] for schedule in schedules} == {"release", "prod"}
+def schedules(kind: str) -> list[dict[str, Any]]:
+    return [schedule for deployment in DEPLOYMENTS if kind in deployment["entrypoint"] for schedule in deployment.get("schedules", [])]
+
+
+def test_good_every_schedule_of_a_promotion_says_until_where_it_promotes() -> None:
+    assert {schedule["parameters"]["until"] for schedule in schedules("promote_release")} == {"release", "prod"}
 
 
 def test_good_no_schedule_hangs_on_an_environment_it_could_enter_by_itself() -> None:
-    assert [item["name"] for item in DEPLOYMENTS if item.get("schedules")] == ["promote"]
+    assert {item["name"] for item in DEPLOYMENTS if item.get("schedules")} == {
+        "promote",
+        *(f"verify-environment-{environment}" for environment in FLEET.environments),
+    }
+    assert [schedule["parameters"] for schedule in schedules("verify_environment")] == [{"drift_only": True}] * len(FLEET.environments)
 
 
 def test_good_file_names_no_path_of_a_machine() -> None:
