@@ -292,6 +292,7 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
         "argocd-hollow": "a sync succeeded that did not migrate: a dry run, a selective one, or one without the migration's hook",
         "argocd-not-migrated": "a sync and its hook succeeded, and the database still lacks migrations",
         "rollout-failed": "the controller gave up, or a container fails for good",
+        "environments-differ": "a schema differs from that of the environment before, and fleet.yaml says that this fails",
         "schema-differs": "`test` found that the second way up makes another schema than the first",
     },
     ExitCode.LOCK: {
