@@ -163,6 +163,7 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
         "cluster-unnamed": "ClickHouse files are for several servers, and the address names no cluster",
         "file-renamed": "a pending file is one that was applied under another version",
         "go-migration": "a Go migration is pending; greylag runs SQL only",
+        "half-applied": "a rollback would take back what a half-applied migration builds on",
         "history-elsewhere": "the version table's place is empty, and another schema has one with applied versions",
         "missing-versions": "older files were never applied",
         "no-session": "a proxy before ClickHouse does not pass on the session or the database of a request",
