@@ -19,7 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.states import Completed, Crashed, Failed
 
-from flows import approvals, endings, gates, interruption, labels, parameters, reports, waves
+from flows import approvals, endings, gates, interruption, labels, parameters, reports, schemas, waves
 from flows.deploy_service import deploy_service
 from migrator import errors, registry
 from tasks import fleet, migration
@@ -192,7 +192,9 @@ def _ending(environment: str, rows: list[reports.Row], failures: _Failures, note
     good = len(rows) - len(failures) - len(blocked)
     if not failures:
         changed = sum(1 for row in rows if row["migrations"])
-        return Completed(message=f"{environment}: {good} services up to date, {changed} of them migrated by this run{endings.noted(note)}")
+        lines = [f"{environment}: {good} services up to date, {changed} of them migrated by this run{endings.noted(note)}"]
+        lines += [f"{row['service']}: {row['schema']}" for row in rows if schemas.differs(row)]
+        return Completed(message="\n".join(lines))
     lines = [f"{environment}: {good} of {len(rows)} services are up to date; failed: {', '.join(failures)}"]
     lines += [f"{row['service']}: {row['outcome']}" for row in blocked]
     lines += [f"\n{name}: {error.detail}" for name, error in failures.items()]

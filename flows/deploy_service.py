@@ -8,7 +8,7 @@ from typing import Any
 
 from prefect import State, flow
 
-from flows import approvals, endings, gates, interruption, labels, pages, parameters, reports
+from flows import approvals, endings, gates, interruption, labels, pages, parameters, reports, schemas
 from migrator import errors
 from migrator.planning.approvals import Approval
 from tasks import backoff, credentials, fleet, migration, settings, steps
@@ -88,10 +88,10 @@ def _sequence(gate: gates.Gate, target: Target, given: gates.Asked, bundle: str,
     asked = _Asked(bundle, plan, entry, consumed, image, how, given.backoff_limit, given.active_deadline_seconds)
     policy = interruption.policy(backoff.policy(asked.backoff_limit, chosen.backoff_base_seconds, asked.deadline))
     with credentials.LifetimeWatcher(target, chosen, labels.logger()) as watcher:
-        return _steps(target, watcher, policy, asked)
+        return _steps(gate, target, watcher, policy, asked)
 
 
-def _steps(target: Target, watcher: credentials.LifetimeWatcher, policy: dict[str, Any], asked: _Asked) -> reports.Row:
+def _steps(gate: gates.Gate, target: Target, watcher: credentials.LifetimeWatcher, policy: dict[str, Any], asked: _Asked) -> reports.Row:
     interruption.check()
     found = steps.fetch_credentials.with_options(**policy)(target, watcher)
     interruption.check()
@@ -102,6 +102,8 @@ def _steps(target: Target, watcher: credentials.LifetimeWatcher, policy: dict[st
     migrated = _migrate(policy, target, url, found, watcher, asked)
     interruption.check()
     verified = steps.verify_tables.with_options(**policy)(target, url, migrated.bundle, watcher)
+    schemas.publish(target, verified)
+    likeness = schemas.compare(gate, target, verified)
     interruption.check()
     health = steps.await_health.with_options(
         name="await Deployment health", task_run_name="await Deployment health {target.label}", **policy
@@ -115,6 +117,7 @@ def _steps(target: Target, watcher: credentials.LifetimeWatcher, policy: dict[st
         statements=migrated.statements,
         seconds=round(migrated.seconds, 2),
         verification=f"{verified.objects_checked} objects",
+        schema=likeness,
         rollout=str(health),
         accepted=accepted(migrated.remarks),
         bundle=labels.short(migrated.bundle),

@@ -264,8 +264,12 @@ class _Receipts:
 
 @dataclass(frozen=True)
 class _Proven:
+    """A proof: when it was asked for, the bundles, the run that published it, and per service the digest of the table that tells its schema."""
+
     asked: datetime
     bundles: Mapping[str, str]
+    run_id: UUID
+    objects: Mapping[str, str]
 
 
 _proofs: dict[tuple[str, str], _Proven] = {}
@@ -287,15 +291,20 @@ def prove(found: Gate, bundles: Mapping[str, str]) -> datetime | None:
     if rules is None or not (rules.signed or rules.keys.get(previous)):
         approvals.require_proof(found.fleet, found.environment, bundles)
         return None
-    runs = [str(item) for item in (current.id, current.parent_flow_run_id) if item]  # a service's run takes its environment's proof
     with _asking:
-        known = next((item for run in runs if (item := _proofs.get((run, found.environment)))), None)
+        known = _known(found.environment)
         if known is None or datetime.now(UTC) - known.asked > YOUNG or not bundles.items() <= known.bundles.items():
-            known = _proofs[(runs[0], found.environment)] = _Proven(_asked(found, rules, previous, bundles), dict(bundles))
+            known = _proofs[(str(current.id), found.environment)] = _asked(found, rules, previous, bundles)
         return known.asked + verifying.PROOF_AGE
 
 
-def _asked(found: Gate, rules: Policy, previous: str, bundles: Mapping[str, str]) -> datetime:
+def _known(environment: str) -> _Proven | None:
+    """Returns the proof that this run has asked for; a service's run takes its environment's."""
+    runs = (str(item) for item in (current.id, current.parent_flow_run_id) if item)
+    return next((item for run in runs if (item := _proofs.get((run, environment)))), None)
+
+
+def _asked(found: Gate, rules: Policy, previous: str, bundles: Mapping[str, str]) -> _Proven:
     nonce, asked = documents.nonce(), datetime.now(UTC)
     labels.logger().info("%s: asks %s's worker to verify afresh", found.environment, previous)
     child = remote_runs.start(
@@ -321,7 +330,18 @@ def _asked(found: Gate, rules: Policy, previous: str, bundles: Mapping[str, str]
         ) from None
     envelope = Envelope(document=proof.canonical, worker=signature)
     verifying.require_proof(proof, envelope, previous, nonce, bundles, rules, settings.load(), asked=asked, now=datetime.now(UTC))
-    return asked
+    return _Proven(asked, dict(bundles), child.id, {item.service: item.objects for item in proof.services})
+
+
+def proven_objects(environment: str, service: str, bundle: str) -> tuple[UUID, str] | None:
+    """Returns the run in which the previous environment's worker has told a service's schema, and the digest of that table as it was signed.
+
+    None where nothing signed tells of it: no proof was asked for, or its worker tells none yet.
+    """
+    known = _known(environment)
+    if known is None or known.bundles.get(service) != bundle or not known.objects.get(service):
+        return None
+    return known.run_id, known.objects[service]
 
 
 def publish_proof(environment: str, nonce: str, held: Sequence[Mapping[str, object]]) -> None:

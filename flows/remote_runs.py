@@ -142,9 +142,9 @@ def tables(key: str) -> list[list[Row]]:
     return _tables(ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
 
 
-def publications(key: str) -> list[tuple[UUID, datetime, list[Row]]]:
+def publications(key: str, most: int = MOST_ARTIFACTS) -> list[tuple[UUID, datetime, list[Row]]]:
     """Returns the newest versions of a table artifact, newest first: the run that published it, the server's time, and its rows."""
-    found = _artifacts(ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
+    found = _artifacts(ArtifactFilter(key=ArtifactFilterKey(any_=[key])), most)
     return [(item.flow_run_id, item.created, _rows(item.data)) for item in found if item.flow_run_id and item.created]
 
 
@@ -152,9 +152,9 @@ def _tables(wanted: ArtifactFilter) -> list[list[Row]]:
     return [_rows(item.data) for item in _artifacts(wanted)]
 
 
-def _artifacts(wanted: ArtifactFilter) -> list[Artifact]:
+def _artifacts(wanted: ArtifactFilter, most: int = MOST_ARTIFACTS) -> list[Artifact]:
     with get_client(sync_client=True) as client:
-        return client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC, limit=MOST_ARTIFACTS)
+        return client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC, limit=most)
 
 
 def _rows(data: object) -> list[Row]:

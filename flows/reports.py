@@ -21,7 +21,7 @@ def result_row(service: str, environment: str, outcome: str, **facts: Any) -> Ro
 
     The UI cuts a wide table at its right edge, so the most important columns come first.
     """
-    columns = ("migrations", "statements", "seconds", "verification", "rollout", "accepted", "versions", "bundle")
+    columns = ("migrations", "statements", "seconds", "verification", "schema", "rollout", "accepted", "versions", "bundle")
     return {"service": service, "environment": environment, "outcome": outcome, **{name: facts.get(name, "") for name in columns}}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from prefect import State, flow
 from prefect.states import Completed
 
-from flows import endings, gates, interruption, labels, parameters, reports
+from flows import endings, gates, interruption, labels, parameters, reports, schemas
 from migrator import errors
 from tasks import backoff, credentials, fleet, settings, steps
 from tasks.approval import ReleaseManifest
@@ -51,7 +51,16 @@ def verify_environment(
                 target = found.target(name, environment)
                 try:
                     outcome = _verified(target, given.get(name, ""), policy, drift_only)
-                    held.append({"service": name, "database": outcome.database, "bundle": outcome.bundle, "version": outcome.current})
+                    objects_digest = schemas.publish(target, outcome)
+                    held.append(
+                        {
+                            "service": name,
+                            "database": outcome.database,
+                            "bundle": outcome.bundle,
+                            "version": outcome.current,
+                            "objects": objects_digest,
+                        }
+                    )
                     objects = f"{outcome.objects_checked} as recorded"
                     rows.append(_row(target, "verified", objects, outcome.bundle, outcome.current))
                 except errors.GreylagError as error:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from migrator import engines
 from migrator.databases import Database
-from migrator.planning import events, planner, refusals
+from migrator.planning import events, journal, planner, refusals
 from migrator.planning.approvals import Approval
 from migrator.planning.plans import ACCEPT_NOTHING, Plan, Policy
+from migrator.targets import Direction
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def apply(
         policy, env: as given to `planner.plan`.
 
     Raises:
-        PlanRefused: `plan-moved`, `approval-mismatch`, `approval-used`, `proof-expired`, `cluster-unnamed`.
+        PlanRefused: `plan-moved`, `approval-mismatch`, `approval-used`, `proof-expired`, `cluster-unnamed`, `half-applied`.
         And whatever `Database.lock` and `Database.execute` raise; migrations that were finished before stay finished and recorded.
     """
     started = time.monotonic()
@@ -78,6 +79,8 @@ def apply(
     with database.lock(listen):
         history = database.ensure_history() if plan.target.versioning else database.read_history()
         rest = planner.remaining(plan, history, policy=policy, env=env)
+        if rest.target.versioning and any(step.direction is Direction.DOWN for step in rest.steps):
+            refusals.require_finished(rest, journal.unfinished(database.read_journal(), history.applied))
         if approved_digest:
             refusals.require_approved(approved_digest, rest, history)
         if approval is not None:

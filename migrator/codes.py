@@ -163,6 +163,7 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
         "cluster-unnamed": "ClickHouse files are for several servers, and the address names no cluster",
         "file-renamed": "a pending file is one that was applied under another version",
         "go-migration": "a Go migration is pending; greylag runs SQL only",
+        "half-applied": "a rollback would take back what a half-applied migration builds on",
         "history-elsewhere": "the version table's place is empty, and another schema has one with applied versions",
         "missing-versions": "older files were never applied",
         "no-session": "a proxy before ClickHouse does not pass on the session or the database of a request",
@@ -293,6 +294,7 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
         "argocd-hollow": "a sync succeeded that did not migrate: a dry run, a selective one, or one without the migration's hook",
         "argocd-not-migrated": "a sync and its hook succeeded, and the database still lacks migrations",
         "rollout-failed": "the controller gave up, or a container fails for good",
+        "environments-differ": "a schema differs from that of the environment before, and fleet.yaml says that this fails",
         "schema-differs": "`test` found that the second way up makes another schema than the first",
     },
     ExitCode.LOCK: {

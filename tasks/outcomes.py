@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from migrator.planning import plans
 
@@ -91,7 +91,7 @@ class MigrationOutcome(Outcome):
 
 
 class VerificationOutcome(Outcome):
-    """The result of step 4. Only a verification that succeeded has one; every other raises."""
+    """The result of step 4. Only a verification that succeeded has one; every other raises. `objects` tells the schema in digests (facts.md §5)."""
 
     service: str
     environment: str
@@ -100,6 +100,7 @@ class VerificationOutcome(Outcome):
     objects_checked: int
     database: str = ""
     remarks: tuple[str, ...] = ()
+    objects: tuple[dict[str, str | int], ...] = Field(default=(), repr=False)
 
 
 class RolloutState(enum.StrEnum):

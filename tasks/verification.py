@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from migrator import verification
+from migrator.databases import Database
+from migrator.planning import files, schema_environments
 from tasks import migration
+from tasks.fleet.models import Target
 from tasks.outcomes import VerificationOutcome
 from tasks.request import Request
 
@@ -20,8 +23,9 @@ def verify(request: Request) -> VerificationOutcome:
     way = request.access()
     with way.watched(), migration.opened(target, way.url(), request.settings) as database:
         found = verification.verify(database, migrations, drift_only=request.drift_only)
+        found.raise_for_failure()
         identity = database.identity()
-    found.raise_for_failure()
+        objects = _digested(database, migrations, found.bundle, target).rows()
     return VerificationOutcome(
         service=target.service,
         environment=target.environment,
@@ -30,4 +34,12 @@ def verify(request: Request) -> VerificationOutcome:
         objects_checked=found.checked,
         database=identity,
         remarks=tuple(found.remarks()),
+        objects=tuple(objects),
     )
+
+
+def _digested(database: Database, migrations: files.MigrationSet, bundle: str, target: Target) -> schema_environments.Digested:
+    """Returns the schema as the next environment's worker may read it."""
+    contents = {item.version: item.read() for item in migrations.migrations if item.kind == "sql"}
+    substitutions = schema_environments.Substitutions.of(contents)
+    return schema_environments.digested(database.read_schema(), bundle, str(target.engine), database.server_version, substitutions)

@@ -13,7 +13,7 @@ from migrator.cli.engine_calls import EngineCall
 from migrator.planning import planner, refusals
 from migrator.planning.approvals import Approval
 from migrator.planning.history import History
-from migrator.targets import UPWARDS, Direction, Target, Verb
+from migrator.targets import UPWARDS, Target, Verb
 
 if TYPE_CHECKING:
     from migrator import databases
@@ -80,12 +80,8 @@ def warned(plan: plans.Plan, rules: Settings) -> plans.Plan:
     return replace(plan, remarks=(*plan.remarks, *databases.warnings(plan, rules)))
 
 
-def resuming(plan: plans.Plan, database: databases.Database, history: History, call: str) -> plans.Plan:
-    """Returns the plan with what earlier runs left half-way among its remarks: where a step goes on, and what a rollback would leave behind.
-
-    Args:
-        call: how a command line names the database.
-    """
+def resuming(plan: plans.Plan, database: databases.Database, history: History) -> plans.Plan:
+    """Returns the plan with what earlier runs left half-way among its remarks: where a step goes on. Raises PlanRefused (`half-applied`)."""
     if not plan.steps or not plan.target.versioning:
         return plan
     from migrator.planning import journal
@@ -93,19 +89,15 @@ def resuming(plan: plans.Plan, database: databases.Database, history: History, c
 
     steps = {(step.version, step.direction): step for step in plan.steps}
     remarks: list[Remark] = []
-    for item in journal.unfinished(database.read_journal(), history.applied):
+    half_way = journal.unfinished(database.read_journal(), history.applied)
+    refusals.require_finished(plan, half_way)
+    for item in half_way:
         step = steps.get((item.version, item.direction))
         if step is not None:
             where = f"{step.path}:{step.statements[item.done].first_line}" if item.done < len(step.statements) else step.path
             doubt = ", and may have executed the next" if item.unknown else ""
             told = f"{where}: an earlier run executed {item.done} of {len(step.statements)} statement(s){doubt}: it goes on here"
             remarks.append(Remark("resumes", told))
-        elif any(other.direction is Direction.DOWN for other in plan.steps):
-            told = f"version {item.version} is half-way {item.direction} ({item.done} statement(s) are done), and this leaves it so"
-            first = (
-                "" if item.direction is Direction.DOWN else f"; `greylag {call} repair -not-done {item.version}:1` has it begin anew later"
-            )
-            remarks.append(Remark("half-applied", told, f"finish it first, or what it has done may go with what it builds on{first}"))
     return replace(plan, remarks=(*plan.remarks, *remarks))
 
 
@@ -140,7 +132,7 @@ def run(call: EngineCall) -> int:
         if plan.steps:  # else nothing is locked, and what executes is not even imported
             told = warned(plan, call.rules)
             if history is not None and verb not in UPWARDS:
-                told = resuming(told, database, history, call.invocation.call)
+                told = resuming(told, database, history)
             remarks = told.remarks
             plan, finished = _apply(call, database, plan)
             call.plan = plan

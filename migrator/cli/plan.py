@@ -31,7 +31,7 @@ def run(call: EngineCall) -> int:
         history = database.read_history()
         plan = migrating.warned(migrating.make_plan(call, database, migrations, history, wanted), call.rules)
         database.require_fit(plan)
-        plan = migrating.resuming(plan, database, history, call.invocation.call)
+        plan = migrating.resuming(plan, database, history)
     call.document.update({**plan.document(), "verb": "plan", "planned": str(wanted.verb)})
     if not call.json:
         output.out("\n".join([*lines(plan, expand=expand), ""]))

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from migrator import errors
-from migrator.planning import contradictions, selection
+from migrator.planning import contradictions, journal, selection
 from migrator.planning.history import History
 from migrator.planning.plans import Acceptance, Plan, Policy, Step, approves
-from migrator.targets import UPWARDS, Target, Verb
+from migrator.targets import UPWARDS, Direction, Target, Verb
 
 if TYPE_CHECKING:
     from migrator.planning import files
@@ -109,6 +109,24 @@ def _accepted(step: Step, policy: Policy) -> Step:
             found[hazard.code] = acceptance
     kept = tuple(found.values())
     return step if kept == step.accepted else replace(step, accepted=kept)
+
+
+def require_finished(plan: Plan, half_way: Sequence[journal.Unfinished]) -> None:
+    """Raises PlanRefused (`half-applied`) for a plan that goes down beside a migration which an earlier run left half-way: what that has done may go with
+    what it builds on, and its journal would still say that it is done, so that the next `up` leaves it out."""
+    if not plan.target.versioning or all(step.direction is Direction.UP for step in plan.steps):
+        return
+    steps = {(step.version, step.direction) for step in plan.steps}
+    for item in half_way:
+        if (item.version, item.direction) in steps:
+            continue
+        doubt = ", and the next may be" if item.unknown else ""
+        raise errors.PlanRefused(
+            f"version {item.version} is half-way {item.direction} ({item.done} statement(s) are done{doubt}): "
+            f"{plan.target.verb} would take back what it builds on, and the next run would take these statements for done",
+            code="half-applied",
+            hint=f"finish it first with `{item.direction}`; or `greylag DRIVER DBSTRING repair -not-done {item.version}:1`, after which it begins anew",
+        )
 
 
 def require_approved(digest: str, candidate: Plan, history: History) -> None:

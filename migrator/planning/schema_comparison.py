@@ -1,4 +1,4 @@
-"""Compares recorded facts of the schema with what is found now, and those of two environments with each other (facts.md §3, §4)."""
+"""Compares recorded facts of the schema with what is found now (facts.md §3, §4)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from migrator.planning.schema_facts import COLUMN_ORDER, PARTS, SchemaFact
+from migrator.planning.schema_facts import COLUMN_ORDER, FOREIGN, PARTS, SchemaFact
 
-_QUERY_KINDS = frozenset({"view", "materialized view", "rule", "policy", "function", "procedure"})
+QUERY_KINDS = frozenset({"view", "materialized view", "rule", "policy", "function", "procedure"})
 """Kinds whose text may hold a query, which each major version prints in its own way."""
 
 _QUALIFIER = re.compile(r'(?:"(?:[^"]|"")+"|[a-z_][\w$]*)\.(?=["a-z_])')
-_CHOSEN_NAME = re.compile(r"_(?:pkey|key|idx|check|excl|fkey|seq|not_null)\d*\"?$")
-"""How names end that PostgreSQL chooses (ChooseIndexName, ChooseConstraintName)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +88,10 @@ class Schema:
         differences = tuple(item for item in found.differences if item.state != "unrecorded")
         return replace(found, differences=differences, foreign=(*found.foreign, *(item.subject for item in strange)))
 
+    def standing(self) -> tuple[SchemaFact, ...]:
+        """Returns what is found of recorded objects, with their versions, and, in state `foreign`, what no version made and stands beside them."""
+        return _Comparing(self.recorded, self.found, at_home=self.at_home).standing()
+
     def _is_undone(self, item: Difference) -> bool:
         """Tells whether what is missing was made by a version that isn't applied any more: somebody else's Down removed it."""
         gone = self.applied is not None and item.version is not None and item.version not in self.applied
@@ -113,9 +115,9 @@ def same(expected: SchemaFact, found: SchemaFact) -> bool:
         return True
     if expected.kind == COLUMN_ORDER:
         return _common_order(expected.definition, found.definition)
-    if expected.major == found.major or expected.kind not in _QUERY_KINDS:
+    if expected.major == found.major or expected.kind not in QUERY_KINDS:
         return False
-    if _unqualified(expected.definition) == _unqualified(found.definition):
+    if unqualified(expected.definition) == unqualified(found.definition):
         return True
     return bool(expected.basis) and expected.basis == found.basis
 
@@ -126,7 +128,7 @@ def _common_order(expected: str, found: str) -> bool:
     return [name for name in old if name in new] == [name for name in new if name in old]
 
 
-def _unqualified(text: str) -> str:
+def unqualified(text: str) -> str:
     """A query's text without what qualifies its names, which one major version prints and the next one doesn't."""
     return " ".join(_QUALIFIER.sub("", text).split())
 
@@ -142,11 +144,6 @@ def _lost_or_changed(expected: SchemaFact, found: SchemaFact) -> bool:
     if expected.major != found.major:  # MAINTAIN is part of ALL from 17 on
         old, new = ({name: grants - {"MAINTAIN", "MAINTAIN*"} for name, grants in item.items()} for item in (old, new))
     return any(new.get(name) != old.get(name) for name in {*old, "PUBLIC"})
-
-
-def chosen_by_server(fact: SchemaFact) -> bool:
-    """Tells whether a name looks like one that PostgreSQL chose: it depends on which names were taken, and so on a database's past."""
-    return fact.kind in ("index", "constraint", "sequence") and bool(_CHOSEN_NAME.search(fact.identity))
 
 
 # --- comparing ----------------------------------------------------------------------------------------------------------------------
@@ -172,8 +169,26 @@ class _Comparing:
         """Names of recorded objects that others belong to."""
         return frozenset(identity for kind, identity in self.recorded if kind not in ("comment", "privileges"))
 
+    def standing(self) -> tuple[SchemaFact, ...]:
+        """Returns what is found of recorded objects and what is foreign. Grants are each database's own."""
+        self.renamed = self._renamed()
+        schemas = {self._root(item) for item in self.recorded.values()}
+        kept: list[SchemaFact] = []
+        for key, item in sorted(self.found.items()):
+            known = self.recorded.get(key)
+            if known is not None and item.kind != "privileges":
+                kept.append(replace(item, version=known.version, direction=known.direction))
+            elif known is None and item.kind != "privileges":
+                part = item.kind in PARTS and (item.parent in self.names or item.parent in self._moved_names)
+                if part or key in self.renamed or self._is_foreign(item, schemas):
+                    kept.append(replace(item, state=FOREIGN))
+        return tuple(kept)
+
+    def _renamed(self) -> set[tuple[str, str]]:
+        return {now.key for fact in self.recorded.values() if (now := self._elsewhere(fact)) is not None}
+
     def result(self) -> Comparison:
-        self.renamed = {now.key for fact in self.recorded.values() if (now := self._elsewhere(fact)) is not None}
+        self.renamed = self._renamed()
         for key in sorted(self.recorded):
             self._expected(self.recorded[key])
         foreign = self._unrecorded()
@@ -340,39 +355,3 @@ def _own_name(fact: SchemaFact) -> str:
 
 def _parents(facts: Iterable[SchemaFact]) -> dict[str, str]:
     return {item.identity: item.parent for item in facts if item.kind not in PARTS and item.kind != "privileges"}
-
-
-# --- two environments -----------------------------------------------------------------------------------------------------------------
-
-
-def compare_environments(ours: Sequence[SchemaFact], theirs: Sequence[SchemaFact]) -> Comparison:
-    """Compares what two databases have recorded: the same versions should have made the same objects (facts.md §5).
-
-    Who owns what and who was granted what are each environment's own. An index or a constraint whose name the server chose is the same object under
-    another name where table and definition are the same: a note.
-    """
-    left = {item.key: item for item in ours if item.kind != "privileges"}
-    right = {item.key: item for item in theirs if item.kind != "privileges"}
-    differences: list[Difference] = []
-    notes: list[str] = []
-    for key in sorted(left.keys() & right.keys()):
-        if not same(left[key], right[key]):
-            differences.append(
-                Difference(str(left[key]), "changed", left[key].text, right[key].text, left[key].version, left[key].direction)
-            )
-    spare = [right[key] for key in sorted(right.keys() - left.keys())]
-    for key in sorted(left.keys() - right.keys()):
-        item = left[key]
-        twin = next((other for other in spare if _is_twin(item, other)), None)
-        if twin is None:
-            differences.append(Difference(str(item), "missing", item.text, "", item.version, item.direction))
-        else:
-            spare.remove(twin)
-            notes.append(f"{item} is called {twin.identity} there; the server chose both names")
-    differences += [Difference(str(item), "unrecorded", "", item.text) for item in spare]
-    return Comparison(tuple(differences), (), tuple(notes), len(left))
-
-
-def _is_twin(one: SchemaFact, other: SchemaFact) -> bool:
-    alike = (one.kind, one.parent) == (other.kind, other.parent) and same(one, other)
-    return alike and chosen_by_server(one) and chosen_by_server(other)

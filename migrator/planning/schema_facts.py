@@ -17,6 +17,9 @@ PARTS = frozenset({"column", "constraint", "trigger", "rule", "policy", "comment
 """Kinds without a life of their own: one that appears on a recorded object is a change of that object. PostgreSQL's indexes and grants aren't: such a
 one is foreign."""
 
+FOREIGN = "foreign"
+"""The state of a fact of an object that no version made."""
+
 COMMENTS_REMOVED = "2609:0"
 """Stands among what a transaction removed for comments, whose removal leaves no lock: the server's count of deleted rows tells of it."""
 
@@ -27,7 +30,8 @@ class SchemaFact:
 
     `parent` is the name of what it belongs to: the table of a column or an index, the parent of a partition, the schema of a table. `basis` is what a
     view yields and depends on, the same in every major version. `row` and `stamp` hold in the database where they were read only. `version` is None
-    for what `baseline` recorded, `state` says of an index found now that it is `invalid`, or that it `waits` for those of the partitions.
+    for what `baseline` recorded, `state` says of an index found now that it is `invalid`, or that it `waits` for those of the partitions,
+    of any object that no version made it (`foreign`).
     """
 
     kind: str

@@ -196,12 +196,13 @@ class Promotion(Document):
 
 
 class Verified(Document):
-    """What a worker has read of one service's database."""
+    """What a worker has read of one service's database. `objects` is the digest of the table that tells its schema (facts.md §5)."""
 
     service: str
     database: str
     bundle: Digest
     version: int
+    objects: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
 
 
 class Proof(Document):
@@ -282,5 +283,5 @@ def _not_shown(message: str) -> errors.PlanRefused:
 
 
 def proof_of(environment: str, given: str, when: datetime, found: Sequence[Mapping[str, Any]]) -> Proof:
-    """Returns the proof of what was read; each item has service, database, bundle and version."""
+    """Returns the proof of what was read; each item has service, database, bundle, version and objects."""
     return Proof(environment=environment, nonce=given, verified=moment(when), services=tuple(Verified(**item) for item in found))

@@ -16,7 +16,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from migrator import errors
-from tasks.fleet.models import ApprovalRules, Fleet, Target
+from tasks.fleet.models import Fleet, Target
+from tasks.fleet.rules_section import ApprovalRules
 from tasks.settings import Settings
 
 VARIABLE = "GREYLAG_POLICY"

@@ -18,12 +18,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 
 from migrator import errors, house_rules, targets
 from migrator.address import naming
-from migrator.goose import file_names
 from tasks.credentials import sources
 from tasks.credentials.source import Keys, Source
 from tasks.credentials.sources import AnySource
 from tasks.fleet.argocd_section import ArgoCD
 from tasks.fleet.job_section import Job
+from tasks.fleet.rules_section import AcceptedHazard, ApprovalRules, Rules, SchemaDifferences
 
 Engine = targets.Engine
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?")
@@ -94,76 +94,13 @@ class VaultPaths(Model):
     keys: Keys = Keys()
 
 
-class Rules(Model):
-    """Which house rules are on, by id: those that `refuse` a plan, those that are `off`; all others warn."""
-
-    refuse: tuple[str, ...] = ()
-    off: tuple[str, ...] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _word(cls, value: object) -> object:
-        words: dict[object, dict[str, tuple[str, ...]]] = {"warn": {}, "refuse": {"refuse": tuple(house_rules.RULES)}}
-        if isinstance(value, str) and value not in words:
-            raise ValueError(f'"{value}" is neither `warn` nor `refuse`, nor a mapping with `refuse` and `off`')
-        return words[value] if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _known(self) -> Rules:
-        for item in (*self.refuse, *self.off):
-            if item not in house_rules.RULES:
-                raise ValueError(f'there is no house rule "{item}": {", ".join(house_rules.RULES)}')
-        if both := set(self.refuse) & set(self.off):
-            raise ValueError(f"{min(both)} can't be refused and off")
-        return self
-
-    @property
-    def settings(self) -> house_rules.Settings:
-        """Returns what the engine takes."""
-        return house_rules.Settings(tuple(item for item in house_rules.RULES if item not in self.off), self.refuse)
-
-
-class ApprovalRules(Model):
-    """What an environment asks of an approval besides its worker's own policy, which this can only tighten."""
-
-    minimum: Annotated[int, Field(ge=1, le=20)] = 1
-    not_promoter: bool = False
-    validity_hours: Annotated[float, Field(gt=0, le=24)] | None = None
-
-
-class AcceptedHazard(Model):
-    """A lossy hazard that is accepted: the file's name with its version, the hazard's code, and the reason, which every plan and run shows and the
-    database records with the version. Another hazard of the file is still refused."""
-
-    file: str
-    hazard: str
-    reason: Annotated[str, Field(min_length=1, max_length=500)]
-
-    @model_validator(mode="after")
-    def _meant(self) -> AcceptedHazard:
-        try:
-            file_names.version_of(self.file)
-        except ValueError as error:
-            raise ValueError(f'"{self.file}" is no migration file\'s name, VERSION_name.sql: {error}') from None
-        if "/" in self.file:
-            raise ValueError(f'"{self.file}": the name alone, without its directory')
-        known = errors.CODES.get(self.hazard)
-        if known is None or known.exit_code is not errors.ExitCode.REFUSED:
-            near = difflib.get_close_matches(
-                self.hazard, [code for code, item in errors.CODES.items() if item.exit_code is errors.ExitCode.REFUSED], 1
-            )
-            raise ValueError(
-                f'there is no hazard "{self.hazard}"' + (f": did you mean {near[0]}?" if near else "; the refusal names it in brackets")
-            )
-        return self
-
-
 class Environment(Model):
     """One environment. `suffix` is the end of its databases' names; a protected one is entered only with an approval and never rolled back.
     `credentials` is the source for those of its services that name none themselves.
 
     `parameters` are added to the connection URL, per engine (`postgres: {sslmode: require}`). Each `preflight` command must succeed before
-    a migration that would change something. `approval` tightens the policy of its worker.
+    a migration that would change something. `approval` tightens the policy of its worker. `schema_differences` says what becomes of a service whose
+    schema differs from that of the environment before at the same bundle.
     """
 
     suffix: str = ""
@@ -175,6 +112,7 @@ class Environment(Model):
     parameters: Mapping[Engine, Mapping[str, str]] = {}
     preflight: tuple[Check, ...] = ()
     approval: ApprovalRules = ApprovalRules()
+    schema_differences: SchemaDifferences = SchemaDifferences.WARN
     credentials: AnySource | None = None
     argocd: ArgoCD = ArgoCD()
 

@@ -86,6 +86,7 @@ def test_the_result_table_says_what_happened_where(page: PrefectUI) -> None:
         "statements",
         "seconds",
         "verification",
+        "schema",
         "rollout",
         "accepted",
         "versions",

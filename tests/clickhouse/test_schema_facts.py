@@ -13,7 +13,7 @@ import pytest
 
 from migrator import applying, errors, targets, verification
 from migrator.clickhouse import recording
-from migrator.planning import events, files, schema_comparison
+from migrator.planning import events, files, schema_environments
 from sandbox.databases.clickhouse import ClickHouseServer
 from sandbox.databases.clickhouse_releases import Release
 from tests.clickhouse.conftest import Playground, start, wait_until
@@ -289,8 +289,8 @@ def test_two_environments_with_other_database_names_have_the_same_facts(
     for place in (playground, other):
         with place.open() as database:
             both.append(database.read_schema())
-    assert schema_comparison.compare_environments(both[0].recorded, both[1].recorded).differences == ()
-    found = schema_comparison.compare_environments(both[0].found, both[1].found)
+    assert schema_environments.compare(both[0].recorded, both[1].recorded).differences == ()
+    found = schema_environments.compare(both[0].found, both[1].found)
     assert [(item.subject, item.state) for item in found.differences] == [("column simple.name", "changed")]
 
 

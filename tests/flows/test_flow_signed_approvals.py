@@ -127,11 +127,14 @@ def states(prod: Prod) -> list[str]:
 
 def test_good_flow_signed_proven_applied_once_and_used_up(prod: Prod, release_worker: PrefectWorker) -> None:
     hold_in_release(prod)
+    prod.stage.sql("auth-service", "release", "CREATE INDEX by_hand ON users (created_at, id)")
     found = prod.waiting()
     run = prod.approve(found)
     state = prod.deploy(run)
     assert state.is_completed(), state.message
     assert prod.stage.versions("auth-service", "prod") == BOTH
+    # told after release's own deployment, so it is what its worker has signed for this nonce
+    assert "auth-service: differs from release: index public.by_hand: in release alone" in (state.message or "")
     assert states(prod) == ["used"]
     assert "claim" not in (state.message or "")
     # replayed, after the history rows have gone

@@ -15,7 +15,8 @@ from migrator.planning import events, files, planner, plans
 from migrator.targets import Target, Verb
 from tasks import fleet, migration
 from tasks.fleet import models
-from tasks.fleet.models import AcceptedHazard, Engine
+from tasks.fleet.models import Engine
+from tasks.fleet.rules_section import AcceptedHazard
 from tasks.request import Request
 
 DROPPED = (

@@ -99,17 +99,19 @@ def test_events_hold_the_fields_of_the_page(playground: Playground, said: Any) -
     assert set(result) == _documented("result") - {"error", "migration"} | ALWAYS | {"event"}
 
 
-def test_what_an_earlier_run_left_half_way_is_told_by_plan_status_and_down(playground: Playground, said: Any) -> None:
+def test_what_an_earlier_run_left_half_way_is_told_by_plan_and_status_and_not_undermined(playground: Playground, said: Any) -> None:
     playground.write(1, "CREATE TABLE t (id int);", "DROP TABLE t;")
     path = playground.write(2, "INSERT INTO t VALUES (1);\nSELEC 1;", head="-- +goose NO TRANSACTION\n")
     said("up", code=14)
     assert said("status")[0]["half_applied"] == [{"version": 2, "direction": "up", "done": 1, "unknown": False}]
     (remark,) = said("plan")[0]["remarks"]
     assert (remark["code"], remark["message"].startswith(f"{path}:4: an earlier run executed 1 of 2")) == ("resumes", True)
-    assert [item["code"] for item in said("plan", "down")[0]["remarks"]] == ["half-applied"]
-    assert [item["code"] for item in said("down")[-1]["remarks"]] == ["half-applied"]
+    for refused in (("plan", "down"), ("down",), ("down-to", "0"), ("redo",), ("reset",)):
+        assert said(*refused, code=11)[-1]["error"]["code"] == "half-applied"
+    assert playground.sql("SELECT id FROM t") == [(1,)]
+    said("repair", "-not-done", "2:1")  # as the hint says: its row goes with the table
+    said("down")
     playground.write(2, "INSERT INTO t VALUES (1);\nSELECT 1;", head="-- +goose NO TRANSACTION\n")
-    said("repair", "-not-done", "2:1")  # as the warning says: its row went with the table
     said("up")
     assert said("status")[0]["half_applied"] == []
     assert playground.sql("SELECT id FROM t") == [(1,)]

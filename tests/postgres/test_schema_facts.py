@@ -321,7 +321,7 @@ def test_no_versioning_notes_nothing(playground: Playground) -> None:
 
 
 def test_the_schema_of_one_database_equals_that_of_another(new_playground: Callable[[], Playground]) -> None:
-    from migrator.planning import schema_comparison
+    from migrator.planning import schema_environments
 
     found = []
     for number in range(2):
@@ -332,7 +332,7 @@ def test_the_schema_of_one_database_equals_that_of_another(new_playground: Calla
         playground.run()
         with playground.open() as database:
             found.append(recording.read(database._session, database._where).recorded)
-    result = schema_comparison.compare_environments(*found)
+    result = schema_environments.compare(*found)
     assert result.differences == () and "t_b_idx1" in result.notes[0]
 
 

@@ -15,7 +15,7 @@ from migrator.planning import plans
 from tasks.approval import canonical, documents, policy, ssh, verifying, worker_keys
 from tasks.approval.documents import Approval, Envelope, Promotion
 from tasks.approval.verifying import Wanted
-from tasks.fleet.models import ApprovalRules
+from tasks.fleet.rules_section import ApprovalRules
 from tasks.settings import Settings
 from tests.unit.approval_stage import BUNDLE, FLEET, IMAGE, NOW, Stage, contents
 

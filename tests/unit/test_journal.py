@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from migrator import errors
 from migrator.goose.statements import Statement
-from migrator.planning import journal
+from migrator.planning import files, journal, refusals
 from migrator.planning.journal import Entry, Resume, State
-from migrator.planning.plans import Step
-from migrator.targets import Direction, Mode
+from migrator.planning.plans import Plan, Step
+from migrator.targets import Direction, Engine, Mode, Target, Verb
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -136,3 +138,27 @@ def test_a_question_can_only_be_open_where_everything_before_is_done() -> None:
         for index, state in enumerate((State.DONE, State.STARTED, State.PLANNED), start=1)
     ]
     assert [journal.may_be_asked(written, 7, Direction.UP, index) for index in (1, 2, 3, 4)] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("going", "version", "direction", "refused"),
+    [
+        ((3, Direction.DOWN), 4, Direction.UP, True),
+        ((3, Direction.DOWN), 3, Direction.DOWN, False),
+        ((3, Direction.UP), 4, Direction.UP, False),
+        ((3, Direction.DOWN), 2, Direction.DOWN, True),
+    ],
+)
+def test_nothing_is_taken_back_beside_what_is_half_applied(
+    going: tuple[int, Direction], version: int, direction: Direction, refused: bool
+) -> None:
+    step = replace(_step("a"), version=going[0], direction=going[1])
+    verb = Verb.DOWN if going[1] is Direction.DOWN else Verb.UP
+    plan = Plan(files.MigrationSet("migrations"), Target(verb), Engine.POSTGRES, (step,), 3)
+    half_way = [journal.Unfinished(version, direction, 1, True)]
+    if not refused:
+        refusals.require_finished(plan, half_way)
+        return
+    with pytest.raises(errors.PlanRefused) as caught:
+        refusals.require_finished(plan, half_way)
+    assert caught.value.code == "half-applied" and f"-not-done {version}:1" in caught.value.hint

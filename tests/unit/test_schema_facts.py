@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from migrator.planning import schema_comparison, schema_facts
+from migrator.planning import schema_comparison, schema_environments, schema_facts
 from migrator.planning.schema_comparison import Comparison, Schema
 from migrator.planning.schema_facts import Note, SchemaFact
 from migrator.postgres import recording
@@ -140,10 +140,10 @@ def test_a_views_text_is_compared_as_far_as_major_versions_print_it_alike(found:
 
 def test_a_name_that_the_server_chose_may_be_another_in_another_environment() -> None:
     there = replace(INDEX, identity="public.t_a_idx1")
-    found = schema_comparison.compare_environments(RECORDED, (TABLE, COLUMN, there))
+    found = schema_environments.compare(RECORDED, (TABLE, COLUMN, there))
     assert told(found) == [] and "t_a_idx1" in found.notes[0]
     named = replace(INDEX, identity="public.mine")
-    assert told(schema_comparison.compare_environments(RECORDED, (TABLE, COLUMN, named))) == [
+    assert told(schema_environments.compare(RECORDED, (TABLE, COLUMN, named))) == [
         ("index public.t_a_idx", "missing"),
         ("index public.mine", "unrecorded"),
     ]
