@@ -61,8 +61,8 @@ test-cluster: $(VENV)/.development ## builds Kubernetes, OpenBao and Argo CD if 
 	@$(PYTEST) -m cluster $(ARGS)
 	@$(PYTEST) tests/sandbox/test_openbao.py tests/sandbox/test_secrets_server.py $(wildcard tests/flows/test_openbao*.py tests/flows/test_vault*.py tests/flows/test_*credentials*.py) $(ARGS)
 
-faults: $(VENV)/.development ## kills runs at random places, many hundred times, and writes docs/faults.md (PART=engine, which goes on where it stopped: ARGS='--kills 100 --minutes 10'; PART=sweep)
-	@case "$(PART)" in engine) exec $(BIN)/python -m tests.faults.matrix $(ARGS);; sweep) exec $(BIN)/python -m tests.faults.matrix.sweep $(ARGS);; *) echo "PART is engine or sweep"; exit 2;; esac
+faults: $(VENV)/.development ## kills runs at random places and generates schemas, many hundred times, and writes docs/faults.md (PART=engine, which goes on where it stopped: ARGS='--kills 100 --minutes 10'; PART=schemas and PART=grouping do too; PART=sweep)
+	@case "$(PART)" in engine) exec $(BIN)/python -m tests.faults.matrix $(ARGS);; sweep) exec $(BIN)/python -m tests.faults.matrix.sweep $(ARGS);; schemas|grouping) exec $(BIN)/python -m tests.faults.generated $(PART) $(ARGS);; *) echo "PART is engine, schemas, grouping or sweep"; exit 2;; esac
 
 bench: $(VENV)/.development ## measures speed and size against goose and writes docs/benchmarks.md (ROWS='...' for some, ARGS='--rounds 3')
 	@$(BIN)/python -m tests.benchmarks $(ROWS) $(ARGS)

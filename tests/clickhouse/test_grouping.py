@@ -5,21 +5,20 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from migrator import targets, verification
 from migrator.planning import files
 from sandbox.databases.clickhouse import ClickHouseServer
+from tests import fuzzing
 from tests.clickhouse.conftest import Playground
 from tests.conftest import AWKWARD_PASSWORD
 
-CASES = int(os.environ.get("GREYLAG_FUZZ_GROUPS", "100"))
 Verb = targets.Verb
 NAMES = ("grouped_one", "grouped_two")
 
@@ -103,7 +102,7 @@ def _described(place: Playground) -> list[object]:
     return found
 
 
-@settings(max_examples=CASES, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), derandomize=True)
+@fuzzing.drawn("GREYLAG_FUZZ_GROUPS", 100)
 @given(texts=file_sets(), data=st.data())
 def test_files_mean_the_same_however_many_run_together(
     pair: tuple[Playground, Playground], texts: list[list[str]], data: st.DataObject
@@ -120,7 +119,9 @@ def test_files_mean_the_same_however_many_run_together(
             place.write(version, *(item.replace("{place}", place.name) for item in statements))
     together, split = pair
     together.run()
-    for version in sorted({*data.draw(st.sets(st.integers(2, last), min_size=1)), last}):
+    ends = sorted({*data.draw(st.sets(st.integers(2, last), min_size=1)), last})
+    for version in ends:
         split.run(Verb.UP_TO, version)
     assert _described(together) == _described(split)
     assert together.versions() == split.versions() == list(range(last + 1))
+    fuzzing.TALLY.update(cases=1, files=last, splits=len(ends))

@@ -7,7 +7,7 @@ EXCEPTION blocks, temporary tables, partitions, DO blocks, renames.
 from __future__ import annotations
 
 import itertools
-import os
+import random
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,14 +15,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from migrator import verification
 from migrator.planning import files
+from tests import fuzzing
 from tests.postgres.conftest import Playground
-
-CASES = int(os.environ.get("GREYLAG_FUZZ_SCHEMAS", "200"))
 
 
 @dataclass
@@ -218,14 +217,10 @@ def _emptied(place: Playground) -> None:
     Path(place.directory).mkdir()
 
 
-@settings(
-    max_examples=CASES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], derandomize=True
-)
-@given(texts=histories(), choice=st.randoms(use_true_random=False))
-def test_a_generated_schema_verifies_and_a_change_by_hand_is_named(place: Playground, texts: list[str], choice: object) -> None:
-    import random
-
-    assert isinstance(choice, random.Random)
+@fuzzing.drawn("GREYLAG_FUZZ_SCHEMAS", 200, shrinks=True)
+@given(texts=histories(), number=st.integers(0, 1 << 32))
+def test_a_generated_schema_verifies_and_a_change_by_hand_is_named(place: Playground, texts: list[str], number: int) -> None:
+    choice = random.Random(number)
     _emptied(place)
     for version, text in enumerate(texts, start=1):
         place.write(version, text)
@@ -233,10 +228,12 @@ def test_a_generated_schema_verifies_and_a_change_by_hand_is_named(place: Playgr
     with place.open() as database:
         found = verification.verify(database, files.load(place.directory), strict=True)
         assert found.findings == (), texts
+        fuzzing.TALLY.update(cases=1, statements=sum(text.count("\n") + 1 for text in texts))
         rows = place.sql(
             "SELECT kind, identity, parent, definition FROM greylag_fact WHERE kind NOT IN ('home', 'note', 'comment', 'privileges')"
         )
         if not rows:
+            fuzzing.TALLY["nothing is left to change"] += 1
             return
         kind, identity, parent, definition = (str(item) for item in choice.choice(sorted(rows)))
         candidates = CHANGES[kind]
@@ -244,7 +241,9 @@ def test_a_generated_schema_verifies_and_a_change_by_hand_is_named(place: Playgr
         try:
             place.sql(change)
         except psycopg.Error:
+            fuzzing.TALLY["change refused by the server"] += 1
             return  # the server doesn't allow it (a sequence of an identity, an inherited constraint): nothing was changed
         found = verification.verify(database, files.load(place.directory))
         subjects = [item.subject for item in found.findings]
         assert any(identity in item for item in subjects), (texts, change, subjects)
+        fuzzing.TALLY["changed and named"] += 1

@@ -5,20 +5,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from migrator import targets, verification
 from migrator.planning import events, files
 from sandbox.databases.postgres import PostgresServer
+from tests import fuzzing
 from tests.postgres.conftest import Playground
 
-CASES = int(os.environ.get("GREYLAG_FUZZ_GROUPS", "100"))
 Verb = targets.Verb
 ROLE = "grouping_another"
 
@@ -85,7 +84,9 @@ def pair(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
     """Two databases with one directory, as a superuser sees them: files become another role."""
     postgres_server.execute(f"CREATE ROLE {ROLE}; GRANT pg_read_all_data, pg_write_all_data TO {ROLE}")
     directory = tmp_path_factory.mktemp("grouped")
-    yield tuple(Playground(postgres_server.create_database(name), directory) for name in ("grouped_one", "grouped_two"))  # type: ignore[misc]
+    places = [Playground(postgres_server.create_database(name), directory) for name in ("grouped_one", "grouped_two")]
+    postgres_server.execute(f"GRANT TEMPORARY ON DATABASE grouped_one, grouped_two TO {ROLE}")
+    yield places[0], places[1]
     for name in ("grouped_one", "grouped_two"):
         postgres_server.drop_database(name)
     postgres_server.execute(f"DROP ROLE {ROLE}")
@@ -115,7 +116,7 @@ def _described(place: Playground) -> list[object]:
     return found
 
 
-@settings(max_examples=CASES, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), derandomize=True)
+@fuzzing.drawn("GREYLAG_FUZZ_GROUPS", 100)
 @given(texts=file_sets(), data=st.data())
 def test_files_mean_the_same_however_many_run_together(
     pair: tuple[Playground, Playground], texts: list[tuple[str, str]], data: st.DataObject
@@ -135,7 +136,9 @@ def test_files_mean_the_same_however_many_run_together(
         place.sql(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {ROLE}")
     together.run()
     assert together.of(events.Note) == []
-    for version in sorted({*data.draw(st.sets(st.integers(2, last), min_size=1)), last}):
+    ends = sorted({*data.draw(st.sets(st.integers(2, last), min_size=1)), last})
+    for version in ends:
         split.run(Verb.UP_TO, version=version)
     assert _described(together) == _described(split)
     assert together.versions() == split.versions() == list(range(last + 1))
+    fuzzing.TALLY.update(cases=1, files=last, splits=len(ends))

@@ -16,9 +16,15 @@ SETTLED_BAR = 0.99
 
 def replace(page: str, found: Mapping[Engine, Sequence[verdicts.Ending]], seed: int) -> str:
     """Returns the page with the table of these endings in place of the one before."""
-    head, _, rest = page.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    return f"{head.rstrip()}\n\n{BEGIN}\n{_section(found, seed)}\n{END}\n{tail.lstrip()}"
+    return between(page, BEGIN, END, _section(found, seed))
+
+
+def between(page: str, begin: str, end: str, text: str) -> str:
+    """Returns the page with this text between two marks, in place of what was there."""
+    head, _, rest = page.partition(begin)
+    _, _, tail = rest.partition(end)
+    tail = tail.lstrip()
+    return f"{head.rstrip()}\n\n{begin}\n{text}\n{end}\n" + (f"\n{tail}" if tail else "")
 
 
 def summary(found: Mapping[Engine, Sequence[verdicts.Ending]]) -> tuple[str, bool]:
