@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import re
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +10,7 @@ import pytest
 from migrator import applying, errors, targets, verification
 from migrator.clickhouse import failures
 from migrator.planning import events, files
-from tests.clickhouse.conftest import Playground, finish, has_lock, refusal, start, wait_until
+from tests.clickhouse.conftest import Playground, finish, refusal, start, wait_until
 from tests.conftest import on_each_release, without_query_log
 
 TABLE = "CREATE TABLE {0} (id UInt64, name String) ENGINE = MergeTree ORDER BY id;"
@@ -261,65 +258,6 @@ def test_exception_in_the_middle_of_a_wait_stops_the_statement_on_the_server(pla
     playground.write(1, TABLE.format("t"), "SELECT 1;")
     playground.run()  # a SELECT has no effect, so another text is no question
     assert playground.versions() == [0, 1]
-
-
-MATERIAL = (
-    (TABLE.format("a"), "INSERT INTO a VALUES (1, 'x');", "ALTER TABLE a ADD COLUMN more Int8;", "CREATE VIEW v AS SELECT * FROM a;"),
-    (
-        TABLE.format("b"),
-        "RENAME TABLE b TO c;",
-        "INSERT INTO c SELECT number, 'y' FROM numbers(5);",
-        "ALTER TABLE c RENAME COLUMN name TO label;",
-    ),
-    ("ALTER TABLE c UPDATE label = concat(label, '!') WHERE true;", "ALTER TABLE a DROP COLUMN more;", "DROP VIEW v;"),
-    ("CREATE MATERIALIZED VIEW m TO c AS SELECT id, name AS label FROM a;", "ALTER TABLE c ADD INDEX i label TYPE bloom_filter;"),
-    (TABLE.format("d"), "ALTER TABLE d ADD COLUMN x Int8, ADD COLUMN y Int8;", "INSERT INTO d VALUES (1, 'z', 2, 3);"),
-)
-"""Statements of which none may run twice: a second CREATE or RENAME fails, a second INSERT or UPDATE shows in the data."""
-
-
-KILLS = 6
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
-def test_killed_at_random_points_every_statement_takes_effect_once(playground: Playground, seed: int) -> None:
-    for number, statements in enumerate(MATERIAL, start=1):
-        playground.write(number, *statements)
-    chance = random.Random(seed)
-    for turn in range(20):
-        process = playground.runner()
-        start(process)
-        if turn < KILLS and has_lock(process):
-            time.sleep(chance.uniform(0.0, 0.25))
-            process.kill()
-        report = finish(process)
-        if report and report[-1]["event"] == "error":
-            assert report[-1]["code"] == "statement-unknown", report[-1]
-            _answer(playground, report[-1])
-        if process.returncode == 0:
-            break
-    assert process.returncode == 0
-    assert playground.versions() == [0, 1, 2, 3, 4, 5]
-    assert playground.sql("SELECT id, name FROM a") == [[1, "x"]]
-    assert playground.sql("SELECT id, label FROM c ORDER BY id") == [[number, "y!"] for number in range(5)]
-    assert playground.sql("SELECT * FROM d") == [[1, "z", 2, 3]]
-    assert playground.sql("SHOW TABLES LIKE 'v'") == []
-
-
-def _answer(playground: Playground, question: dict[str, Any]) -> None:
-    """As a person would: looks into the data."""
-    asked = re.search(r"-done (\d+):(\d+)", question["hint"])
-    assert asked is not None, question
-    version, index = int(asked[1]), int(asked[2])
-    evidence = {
-        (1, 2): "SELECT count() FROM a",
-        (2, 3): "SELECT count() FROM c",
-        (3, 1): "SELECT countIf(endsWith(label, '!')) FROM c",
-        (5, 3): "SELECT count() FROM d",
-    }
-    done = playground.sql(evidence[version, index]) != [[0]]
-    playground.answer(version, index, done=done)
 
 
 @on_each_release

@@ -10,7 +10,7 @@ from migrator.targets import Engine
 from tests.faults.matrix.lanes import Lane
 from tests.faults.matrix.sweep import faults_of, sweep
 
-STEPS = {Engine.POSTGRES: 1_500, Engine.CLICKHOUSE: 7_000}
+STEPS = {Engine.POSTGRES: 3_000, Engine.CLICKHOUSE: 12_000}
 """Bytes between two cuts in the suite; `make faults PART=sweep` cuts after every 500th. On ClickHouse each waits for the lock of a run that died."""
 
 

@@ -26,7 +26,7 @@ def test_a_connection_that_is_cut_anywhere_ends_as_unavailable(playground: Playg
     with FakeCut(playground.url) as cut:
         cut.abrupt = abrupt
         through = Playground(cut.url, playground.directory)
-        for cut.after in (*range(40, 1_400, 170), *range(1_400, 9_000, 600)):
+        for cut.after in (*range(40, 1_400, 340), *range(1_400, 9_000, 900)):
             playground.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
             with pytest.raises(errors.Unavailable) as caught:
                 through.run()
