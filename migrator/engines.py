@@ -185,6 +185,10 @@ class Database(Protocol):
         """Refuses a plan whose files would not mean on this server what they say; writes nothing. Raises PlanRefused (`cluster-unnamed`)."""
         ...
 
+    def read_remarks(self, plan: plans.Plan) -> tuple[plans.Remark, ...]:
+        """Reads what is known on the server already of what the plan would meet, e.g. a mutation of its table that fails for ever. Writes nothing."""
+        ...
+
     def identity(self) -> str:
         """Returns what tells this database from every other one, as the server tells it; the same on every host of a cluster. Writes nothing."""
         ...

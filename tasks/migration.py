@@ -105,6 +105,7 @@ def prepare(request: Request) -> Prepared:
         history = database.read_history()
         plan = _plan(request.target, migrations, history, request.env, policy_of(request.target, request.policy))
         database.require_fit(plan)
+        plan = dataclasses.replace(plan, remarks=(*plan.remarks, *database.read_remarks(plan)))
     if request.plan:
         refusals.require_approved(request.plan, plan, history)
     return Prepared(plan, history, identity)

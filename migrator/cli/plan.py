@@ -6,6 +6,8 @@ as a rule: they are shown with `-expand` alone, and on a terminal alone.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from migrator import errors
 from migrator.cli import migrating, output
 from migrator.cli.engine_calls import EngineCall
@@ -32,6 +34,7 @@ def run(call: EngineCall) -> int:
         plan = migrating.warned(migrating.make_plan(call, database, migrations, history, wanted), call.rules)
         database.require_fit(plan)
         plan = migrating.resuming(plan, database, history)
+        plan = replace(plan, remarks=(*plan.remarks, *database.read_remarks(plan)))
     call.document.update({**plan.document(), "verb": "plan", "planned": str(wanted.verb)})
     if not call.json:
         output.out("\n".join([*lines(plan, expand=expand), ""]))

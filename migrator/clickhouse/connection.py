@@ -214,6 +214,15 @@ class ClickHouseDatabase:
         with _doing("to look at the servers' clusters"):
             topology.require_named(self._session, plan)
 
+    def read_remarks(self, plan: plans.Plan) -> tuple[plans.Remark, ...]:
+        """Returns what the run would warn of before it executes anything: failing mutations of the plan's tables, rights that only an accident needs."""
+        if not plan.steps:
+            return ()
+        from migrator.clickhouse import outlook
+
+        with _doing("to look at what the plan touches"):
+            return outlook.read(self._session, plan.steps).remarks
+
     def execute(self, plan: plans.Plan, steps: Sequence[plans.Step], listener: events.Listener) -> None:
         """Executes steps in order under the lock; see `execution`.
 

@@ -5,18 +5,16 @@ All of it happens under the lock and before anything new is executed, so that a 
 
 from __future__ import annotations
 
-import functools
-import operator
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from migrator import errors
-from migrator.clickhouse import cases, journalling, rejections, settling, snapshots, temporaries
+from migrator.clickhouse import cases, journalling, outlook, rejections, settling, snapshots, temporaries
 from migrator.clickhouse import history as tables
 from migrator.clickhouse.history import Planned
 from migrator.clickhouse.lock import prefix_of, short
-from migrator.clickhouse.reading import canonical, readings, shapes, subjects
+from migrator.clickhouse.reading import canonical, readings, shapes
 from migrator.clickhouse.run import Run
 from migrator.clickhouse.snapshots import Snapshot
 from migrator.clickhouse.verdicts import Judgement
@@ -77,19 +75,10 @@ def prepare(run: Run) -> Prepared:
 
 def _looked(run: Run) -> tuple[Snapshot, list[str]]:
     """Reads what the catalogue says of all that the plan touches, in one request; and returns the part of each step as the journal keeps it."""
-    about = [subjects.of_texts([statement.text for statement in step.statements], run.session.database) for step in run.steps]
-    everything = functools.reduce(operator.or_, about, subjects.Subjects())
-    found = snapshots.read(run.session, everything)
-    for table, words in found.denied.items():
-        note = (
-            f"this user may not read {table}, which is asked after an accident: a broken run would have to be answered for by hand;"
-            f" `greylag privileges` prints the grants ({words[:200]})"
-        )
-        run.listener(events.Note("warning", "recovery-rights", note))
-    for mutation in found.snapshot.failing():
-        note = f"{mutation}; later mutations of the table wait behind it. It ends with: {mutation.kill}"
-        run.listener(events.Note("warning", "mutation-fails", note))
-    return found.snapshot, [snapshots.dumped(found.snapshot.of(part)) if part else "" for part in about]
+    found = outlook.read(run.session, run.steps)
+    for remark in found.remarks:
+        run.listener(events.Note("warning", remark.code, f"{remark.message}; {remark.hint}"))
+    return found.snapshot, [snapshots.dumped(found.snapshot.of(part)) if part else "" for part in found.about]
 
 
 def look(run: Run) -> Left:

@@ -261,6 +261,10 @@ class PostgresDatabase:
     def require_fit(self, plan: plans.Plan) -> None:
         """Refuses nothing: a PostgreSQL database is one server."""
 
+    def read_remarks(self, plan: plans.Plan) -> tuple[plans.Remark, ...]:
+        """Returns nothing: whatever a file meets here rolls its transaction back."""
+        return ()
+
     def execute(self, plan: plans.Plan, steps: Sequence[plans.Step], listener: events.Listener) -> None:
         """Executes steps in order; see `postgres.execution` and `postgres.autocommit`."""
         approval = self._approval.identity if self._approval and plan.target.versioning else ""

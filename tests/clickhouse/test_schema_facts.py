@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from migrator import applying, errors, targets, verification
+from migrator import applying, cli, errors, targets, verification
 from migrator.clickhouse import recording
 from migrator.planning import events, files, schema_environments
 from sandbox.databases.clickhouse import ClickHouseServer
@@ -357,8 +358,18 @@ def test_two_services_in_one_database_are_not_foreign_to_each_other(playground: 
         assert verification.verify(database, files.load(other.directory), strict=True).findings == ()
 
 
+def planned(playground: Playground, capsys: pytest.CaptureFixture[str]) -> list[dict[str, str]]:
+    """What `greylag plan` warns of."""
+    capsys.readouterr()
+    assert cli.main(["-env", "none", "-dir", str(playground.directory), "-json", "clickhouse", playground.url, "plan"]) == 0
+    remarks: list[dict[str, str]] = json.loads(capsys.readouterr().out)["remarks"]
+    return remarks
+
+
 @on_each_release
-def test_bad_flow_a_mutation_that_fails_for_ever_is_a_finding_with_the_way_to_end_it(playground: Playground) -> None:
+def test_bad_flow_a_mutation_that_fails_for_ever_is_a_finding_with_the_way_to_end_it(
+    playground: Playground, capsys: pytest.CaptureFixture[str]
+) -> None:
     playground.write(
         1, "CREATE TABLE t (id UInt32, v String) ENGINE = MergeTree ORDER BY id;", "INSERT INTO t VALUES (1, '12'), (2, 'abc');"
     )
@@ -376,5 +387,14 @@ def test_bad_flow_a_mutation_that_fails_for_ever_is_a_finding_with_the_way_to_en
     with pytest.raises(errors.VerificationFailed) as caught:
         found.raise_for_failure()
     assert "KILL MUTATION" in (caught.value.hint or "")
+    playground.write(2, TABLE.format("other"))
+    assert planned(playground, capsys) == []
+    playground.write(2, "ALTER TABLE t DELETE WHERE id = 99;")
+    (warning,) = planned(playground, capsys)
+    assert warning["code"] == "mutation-fails"
+    assert "mutation_2.txt" in warning["message"]
+    assert "Cannot parse" in warning["message"]
+    (playground.directory / "00002_step.sql").unlink()
+    assert warning["hint"] == f"it ends with: {finding.reason.partition('to give it up: ')[2]}"
     playground.do(finding.reason.partition("to give it up: ")[2])
     assert verified(playground).succeeded
