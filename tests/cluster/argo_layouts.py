@@ -18,13 +18,14 @@ from sandbox.cluster import images
 from sandbox.cluster.api import Object
 from sandbox.cluster.cluster import Cluster
 from tests.cluster import manifests
+from tests.cluster.argo_databases import Database
 from tests.cluster.workloads import container, deployment
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deployments" / "chart" / "service"
 SERVICE = "auth-service"
 SECRET = f"{SERVICE}-postgres-credentials"
-SERVE = "trap 'exit 0' TERM; while :; do sleep 0.2; done"
+SERVE = "date +%s.%N; trap 'exit 0' TERM; while :; do sleep 0.2; done"
 PLACE = "/migrations"
 
 RECIPE = "recipe"
@@ -41,15 +42,16 @@ goose -dir /migrations postgres "$DATABASE_URL" up
 
 @dataclass(frozen=True)
 class Release:
-    """What is released: the image's tag, the migration files, the secret's path, and how long a finished Job is kept."""
+    """What is released: the image's tag, the migration files, the secret's path, how long a finished Job is kept, whether pods wait for their schema."""
 
     tag: str
     files: Mapping[str, str]
     path: str = "apps/dev/auth-service/postgres"
     ttl: int = 300
+    waits: bool = True
 
 
-def write(layout: str, repository: Repository, namespace: str, database: str, release: Release) -> str:
+def write(layout: str, repository: Repository, namespace: str, database: Database, release: Release) -> str:
     """Commits a release in a layout; gives the commit."""
     if layout == RECIPE:
         return repository.commit({"app/all.yaml": manifests.text(*recipe(namespace, release))}, release.tag)
@@ -64,7 +66,7 @@ def helm(layout: str) -> dict[str, list[str]] | None:
     return None if layout == RECIPE else {"valueFiles": ["values/release.yaml"]}
 
 
-def values(strategy: str, namespace: str, database: str, release: Release) -> dict[str, object]:
+def values(strategy: str, namespace: str, database: Database, release: Release) -> dict[str, object]:
     """The chart's values."""
     return {
         "fullnameOverride": SERVICE,
@@ -75,13 +77,14 @@ def values(strategy: str, namespace: str, database: str, release: Release) -> di
         "databaseVariables": False,
         "migration": {
             "strategy": strategy,
-            "engine": "postgres",
+            "engine": database.engine,
             "environment": "dev",
-            "database": database,
+            "database": database.name,
             "ttlSecondsAfterFinished": release.ttl,
-            "externalSecret": {"path": release.path, "wait": "2s"},
+            "externalSecret": {"path": release.path, "wait": "2s", "keys": {key: key for key in database.login}},
             "sql": {"source": "configMap", "files": dict(release.files)},
             "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
+            "wait": {"enabled": release.waits},
         },
     }
 

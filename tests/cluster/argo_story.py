@@ -17,21 +17,16 @@ from sandbox.argocd.installation import ArgoCD
 from sandbox.argocd.repository import Repository
 from sandbox.cluster.api import Object
 from tests.cluster import argo_layouts as layouts
+from tests.cluster.argo_databases import Database
 from tests.cluster.argo_layouts import RECIPE, SERVICE, Release
 from tests.cluster.external_secrets_double import ExternalSecretsDouble
-from tests.cluster.job_stage import GATE, gate
 from tests.cluster.workloads import Namespace, condition
 
+PATH = "apps/dev/auth-service/postgres"
 OTHER_PATH = "apps/dev/auth-service/moved"
-BROKEN = "-- +goose Up\nALTER TABLE absent ADD COLUMN name text;\n-- +goose Down\nSELECT 1;\n"
+BROKEN = "-- +goose Up\nDROP TABLE absent;\n-- +goose Down\nSELECT 1;\n"
 WORKS_ON_SECONDS = 20.0
 """Seconds after which a pod of a terminated operation counts as one that works on: greylag ends within 10, a shell that hears nothing is killed after 30."""
-
-
-def table(number: int, *more: str) -> str:
-    """The text of a migration that makes a table."""
-    lines = "\n".join(more)
-    return f"-- +goose Up\nCREATE TABLE t{number} (id bigint);\n{lines}\n-- +goose Down\nDROP TABLE t{number};\n"
 
 
 @dataclass
@@ -42,14 +37,15 @@ class Story:
     argocd: ArgoCD
     repository: Repository
     namespace: Namespace
-    database: str
-    url: str
-    sql: Callable[[str], str]
+    database: Database
     double: ExternalSecretsDouble
     files: dict[str, str] = field(default_factory=dict)
     tag: str = ""
     commit: str = ""
     releases: int = 0
+    waits: bool = True
+    paths: list[str] = field(default_factory=list)
+    """The secret's path in each release."""
 
     @property
     def name(self) -> str:
@@ -66,10 +62,16 @@ class Story:
             number = len(self.files) + (0 if replaces else 1)
             self.files[f"{number:05}_step.sql"] = text
         layouts.push(self.argocd.cluster, self.name, self.tag)
-        self.commit = layouts.write(self.layout, self.repository, self.name, self.database, Release(self.tag, self.files, **given))
+        release = Release(self.tag, self.files, waits=self.waits, **given)
+        self.paths.append(release.path)
+        self.commit = layouts.write(self.layout, self.repository, self.name, self.database, release)
         if self.releases == 1:
             self.create()
         self.argocd.application(self.name, refresh=True)
+
+    def table(self, *, gated: bool = False) -> str:
+        """The text of the next migration, which makes a table."""
+        return self.database.table(len(self.files) + 1, gated=gated)
 
     def create(self, **given: Any) -> None:
         """Creates the application, or changes it; Argo CD wants a source that it can render."""
@@ -84,6 +86,15 @@ class Story:
     def sync(self, **body: Any) -> Object:
         """A sync to its end, whatever that is."""
         return self.argocd.synced(self.name, prune=True, **body)
+
+    def sync_without_hooks(self) -> Object:
+        """A selective sync of the Deployment and of the ConfigMap that its pods mount, which runs no hook."""
+        resources = [{"group": "apps", "kind": "Deployment", "name": SERVICE}] + [
+            {"group": "", "kind": item["kind"], "name": item["name"]}
+            for item in self.argocd.application(self.name, refresh=True)["status"]["resources"]
+            if item["kind"] == "ConfigMap" and not item.get("requiresPruning")
+        ]
+        return self.argocd.synced(self.name, resources=resources)
 
     def begin(self) -> str:
         """Starts a sync, and returns what it is known by."""
@@ -119,9 +130,7 @@ class Story:
 
     def versions(self) -> list[int]:
         """The versions in goose's table; [] where there is none."""
-        if self.sql("SELECT to_regclass('goose_db_version') IS NOT NULL").strip() != "t":
-            return []
-        return [int(line) for line in self.sql("SELECT version_id FROM goose_db_version WHERE version_id > 0 ORDER BY 1").split()]
+        return self.database.versions()
 
     def job(self) -> Object | None:
         """The migration's Job; None when there is none."""
@@ -155,9 +164,8 @@ class Story:
         return dict(found["data"]) if found else {}
 
     def wait_at_gate(self, count: int = 1) -> None:
-        """Waits until so many sessions wait at the gate."""
-        waiting = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = {GATE}"
-        self.wait(lambda: self.sql(waiting).strip() == str(count), f"{count} at the gate")
+        """Waits until so many statements wait at the gate."""
+        self.wait(lambda: self.database.waiting() == count, f"{count} at the gate")
 
     def wait(self, holds: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
         """Waits until something is so."""
@@ -189,7 +197,7 @@ def outcome(story: Story, state: Object, before: list[int], code: str) -> str:
 
 def first_install(story: Story) -> str:
     """Nothing is there."""
-    story.release(table(1))
+    story.release(story.table())
     mark = story.begin()
 
     def stands() -> bool:
@@ -207,7 +215,7 @@ def first_install(story: Story) -> str:
 def upgrade(story: Story) -> str:
     """A new release with a new file."""
     before, code = story.versions(), story.code()
-    story.release(table(len(story.files) + 1))
+    story.release(story.table())
     return outcome(story, story.sync(), before, code)
 
 
@@ -229,20 +237,15 @@ def failing(story: Story) -> str:
 def mended(story: Story) -> str:
     """The rejected file is mended, and the release synced again."""
     before, code = story.versions(), story.code()
-    story.release(table(len(story.files)), replaces=True)
+    story.release(story.database.table(len(story.files)), replaces=True)
     return outcome(story, story.sync(), before, code)
 
 
 def selective(story: Story) -> str:
     """A release with a new file, of which only Deployment and ConfigMap are synced."""
     before, code, uid = story.versions(), story.code(), story.uid()
-    story.release(table(len(story.files) + 1))
-    resources = [{"group": "apps", "kind": "Deployment", "name": SERVICE}] + [
-        {"group": "", "kind": item["kind"], "name": item["name"]}
-        for item in story.argocd.application(story.name, refresh=True)["status"]["resources"]
-        if item["kind"] == "ConfigMap" and not item.get("requiresPruning")
-    ]
-    words = outcome(story, story.argocd.synced(story.name, resources=resources), before, code)
+    story.release(story.table())
+    words = outcome(story, story.sync_without_hooks(), before, code)
     ran = "the Job ran" if story.uid() != uid else "no Job ran"
     newest = f"registry.example/{story.name}/{SERVICE}:{story.tag}"
 
@@ -272,9 +275,9 @@ def rollback(story: Story) -> str:
 def deleted_pod(story: Story) -> str:
     """The Job's pod is deleted in mid-migration."""
     before, code = story.versions(), story.code()
-    story.release(table(len(story.files) + 1, f"SELECT pg_advisory_xact_lock({GATE});"))
+    story.release(story.table(gated=True))
     story.prepare_by_hand()
-    with gate(story.url):
+    with story.database.gate():
         mark = story.begin()
         story.wait_at_gate()
         (first,) = story.pods()
@@ -295,24 +298,24 @@ def deleted_pod(story: Story) -> str:
 
 def terminated(story: Story) -> str:
     """The operation is terminated in mid-migration."""
-    story.release(table(len(story.files) + 1, f"SELECT pg_advisory_xact_lock({GATE});"))
+    story.release(story.table(gated=True))
     story.prepare_by_hand()
-    with gate(story.url):
+    with story.database.gate():
         mark = story.begin()
         story.wait_at_gate()
         story.argocd.terminate(story.name)
         state = story.ended(mark)
         ends = story.within(lambda: story.pods() == [], WORKS_ON_SECONDS)
-        free = story.sql(f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = {GATE}").strip() == "0"
+        left = story.database.left()
     words = "its pod ends" if ends else "its pod works on"
-    return f"{state['phase']}: {words}, {'rolled back' if free else 'its statement is still there'}"
+    return f"{state['phase']}: {words}, {left}"
 
 
 def moved_secret(story: Story) -> str:
     """The secret's path changes while External Secrets is away (a double of it)."""
     before, code = story.versions(), story.code()
     with story.double.away():
-        story.release(table(len(story.files) + 1), path=OTHER_PATH)
+        story.release(story.table(), path=OTHER_PATH)
         story.prepare_by_hand(path=OTHER_PATH)
         mark = story.begin()
 

@@ -76,6 +76,11 @@ class ExternalSecretsDouble:
         finally:
             self._away.clear()
 
+    def leave(self, seconds: float) -> None:
+        """Does nothing for so long, from now on."""
+        self._away.set()
+        threading.Timer(seconds, self._away.clear).start()
+
     def _work(self) -> None:
         path = f"/apis/external-secrets.io/v1/namespaces/{self._namespace}/externalsecrets"
         while not self._stopped.wait(_LOOK_SECONDS):
