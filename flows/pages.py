@@ -19,7 +19,8 @@ def plan(target: Target, outcome: PlanOutcome) -> tuple[str, str, str]:
     """Returns a plan's key, page and description."""
     key = f"plan-{target.service}-{target.environment}"
     count = len(outcome.steps)
-    summary = f"{count} migration{'s' if count != 1 else ''} to apply" if count else "nothing to do"
+    back = any(step.direction == "down" for step in outcome.steps)
+    summary = f"{count} migration{'s' if count != 1 else ''} to {'roll back' if back else 'apply'}" if count else "nothing to do"
     head = [
         f"# Plan: {target.service} in {target.environment}",
         "",
@@ -43,6 +44,9 @@ def _steps(target: Target, steps: Sequence[PlannedStep]) -> list[str]:
         lines += [f"## {step.name}", "", f"{step.statements} statement(s), {step.mode}, sha256 `{step.checksum[:12]}`", ""]
         file = migrations.by_version(step.version)
         text = file.read().decode("utf-8", "replace") if file is not None else ""
+        if file is None:
+            lines += ["The file is not in this checkout: its Down section is the one that was recorded when it was applied.", ""]
+            continue
         shown = text[: min(LONGEST_FILE, room)]
         room -= len(shown)
         lines += [reports.fenced(shown.rstrip("\n")) if shown else "(not shown: the page is full)", ""]

@@ -69,6 +69,9 @@ Envelope = Annotated[str, Field(pattern=r"^[A-Za-z0-9_=-]*$", max_length=1_000_0
 
 Words = Annotated[str, Field(min_length=1, max_length=1000)]
 
+Version = Annotated[int, Field(ge=0)]
+"""A migration's version; 0 is a database without any."""
+
 Limit = Annotated[int, Field(ge=0, le=50)]
 """backoffLimit. Prefect takes at most 50 delays (prefect.md §2)."""
 

@@ -9,7 +9,7 @@ import dataclasses
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from pydantic import SecretStr
@@ -103,7 +103,7 @@ def prepare(request: Request) -> Prepared:
     with way.watched(), opened(request.target, way.url(), request.settings) as database:
         identity = _require_identity(request, database)
         history = database.read_history()
-        plan = _plan(request.target, migrations, history, request.env, policy_of(request.target, request.policy))
+        plan = _plan(request, migrations, history, database)
         database.require_fit(plan)
         plan = dataclasses.replace(plan, remarks=(*plan.remarks, *database.read_remarks(plan)))
     if request.plan:
@@ -150,7 +150,7 @@ def preview(request: Request) -> PlanOutcome:
 
 
 def run(request: Request, listener: events.Listener = events.ignore) -> MigrationOutcome:
-    """Applies the pending migrations to the target's database.
+    """Applies the pending migrations to the target's database, or rolls it back to `request.to`.
 
     When the run's credentials are about to end, it stops at the next boundary (between two migrations, or two statements of a file
     that isn't one transaction) and continues with fresh ones, on a new connection, with a new lock and a new plan.
@@ -175,7 +175,7 @@ def run(request: Request, listener: events.Listener = events.ignore) -> Migratio
         ):
             if request.database:
                 _require_identity(request, database)
-            made = _plan(target, migrations, database.read_history(), env, policy)
+            made = _plan(request, migrations, database.read_history(), database)
             if made.steps and not legs:
                 _before_a_change(target, made, database, listener, run_id, rest)
             report = apply(database, made, listener, approved_digest=request.plan, approval=request.approval, policy=policy, env=env)
@@ -197,7 +197,7 @@ def note_approval(request: Request) -> None:
     with way.watched(), opened(request.target, way.url(), request.settings, request.run_id) as database:
         _require_identity(request, database)
         with database.lock(events.ignore):
-            made = _plan(request.target, migrations, database.ensure_history(), request.env, policy_of(request.target, request.policy))
+            made = _plan(request, migrations, database.ensure_history(), database)
             database.begin_approval(request.approval, made.steps)
 
 
@@ -251,7 +251,8 @@ def told(event: events.Event) -> tuple[str, str]:
         case events.StatementSettled():
             return "warning", f"version {event.version}, statement {event.index} of an earlier run: {event.outcome} ({event.evidence})"
         case events.MigrationFinished():
-            return "info", f"{event.name}: applied, {event.statements} statement(s) in {event.seconds:.2f} s"
+            done = "rolled back" if event.direction is targets.Direction.DOWN else "applied"
+            return "info", f"{event.name}: {done}, {event.statements} statement(s) in {event.seconds:.2f} s"
         case events.Note():
             return ("warning" if event.level == "warning" else "info"), f"{event.message} [{event.code}]"
     return "debug", event.kind
@@ -294,8 +295,18 @@ def _cancelled_after(seconds: float | None, cancel: Callable[[], None]) -> Itera
         timer.cancel()
 
 
-def _plan(target: Target, migrations: files.MigrationSet, history: History, env: Mapping[str, str] | None, policy: Policy) -> Plan:
-    made = planner.plan(migrations, history, targets.Target(targets.Verb.UP), engine=target.engine, policy=policy, env=env)
+def _plan(request: Request, migrations: files.MigrationSet, history: History, database: databases.Database) -> Plan:
+    target = request.target
+    wanted = targets.Target(targets.Verb.UP) if request.to is None else targets.Target(targets.Verb.DOWN_TO, request.to)
+    made = planner.plan(
+        migrations,
+        history,
+        wanted,
+        engine=target.engine,
+        policy=policy_of(target, request.policy),
+        env=request.env,
+        recall=database.read_down_text,
+    )
     databases.require_house_rules(made, target.rules)
     return made
 

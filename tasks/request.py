@@ -36,6 +36,7 @@ class Request:
         env: the values for ENVSUB (`migration.substitutions`); may hold the password.
         watcher: keeps the run's credentials alive, if they are short-lived.
         run_id: the run's name on the server; empty makes one up.
+        to: the version to roll back to; None applies what is pending.
         drift_only: whether a verification looks at what was applied alone: files that wait are no problem then.
         deadline: seconds for the whole attempt, or for all attempts of a Job (activeDeadlineSeconds); None sets no limit, and for a Job the settings'.
     """
@@ -51,6 +52,7 @@ class Request:
     settings: Settings = field(default_factory=load)
     watcher: LifetimeWatcher | None = field(default=None, repr=False)
     run_id: str = ""
+    to: int | None = None
     drift_only: bool = False
     deadline: float | None = None
 

@@ -36,10 +36,15 @@ def encode_url(found: credentials.Credentials, target: Target) -> SecretStr:
 
 @nodes.node("plan migration", verb="plan")
 def plan_migration(
-    target: Target, url: SecretStr, found: credentials.Credentials, bundle: str = "", watcher: credentials.LifetimeWatcher | None = None
+    target: Target,
+    url: SecretStr,
+    found: credentials.Credentials,
+    bundle: str = "",
+    watcher: credentials.LifetimeWatcher | None = None,
+    to: int | None = None,
 ) -> PlanOutcome:
-    """Plans what step 3 would do; writes nothing. `watcher` as for step 3."""
-    outcome = migration.preview(Request(target, url, bundle, env=migration.substitutions(target, found), watcher=watcher))
+    """Plans what step 3 would do, or a rollback to the version `to`; writes nothing. `watcher` as for step 3."""
+    outcome = migration.preview(Request(target, url, bundle, env=migration.substitutions(target, found), watcher=watcher, to=to))
     get_run_logger().info("%s: %d migration(s) to run, plan %s", target.label, len(outcome.steps), outcome.plan[:12])
     return outcome
 
@@ -56,8 +61,11 @@ def run_migration(
     watcher: credentials.LifetimeWatcher | None = None,
     approval: Approval | None = None,
     database: str = "",
+    to: int | None = None,
 ) -> MigrationOutcome:
     """Runs the migration inline (step 3). `deadline` is activeDeadlineSeconds, counted from the first attempt; None takes the settings'.
+
+    `to`: the version to roll back to instead.
 
     `approval` is used up in the database, whose identity must be `database`.
     Short-lived credentials come from the watcher and not from `url`: those of an earlier attempt may have ended.
@@ -90,6 +98,7 @@ def run_migration(
             watcher=watcher,
             run_id=nodes.run_id(),
             deadline=left(),
+            to=to,
         )
         outcome = migration.run(request, listen)
         _conclude(target, url, watcher, outcome)

@@ -45,6 +45,7 @@ ENTRIES = {
         Entry("deploy-environment", "flows.deploy_environment", "deploy_environment", Kind.ENVIRONMENT),
         Entry("verify-environment", "flows.verify_environment", "verify_environment", Kind.ENVIRONMENT),
         Entry("plan-environment", "flows.plan_environment", "plan_environment", Kind.ENVIRONMENT),
+        Entry("rollback-service", "flows.rollback_service", "rollback_service", Kind.ENVIRONMENT),
         Entry("promote-release", "flows.promote_release", "promote_release", Kind.PROMOTION),
         Entry("approve-release", "flows.approve_release", "approve_release", Kind.PROMOTION),
     )

@@ -103,7 +103,7 @@ def test_good_entrypoint_imports_and_takes_the_parameters_of_deployment_and_sche
     for given in (deployment["parameters"], *(item.get("parameters", {}) for item in deployment.get("schedules", []))):
         assert set(given) <= set(known)
         required = {name for name, item in known.items() if item.default is inspect.Parameter.empty} - set(given)
-        fill = {"environment": "dev", "service": "auth-service"}
+        fill = {"environment": "dev", "service": "auth-service", "to": 0, "reason": "why"}
         if found.name != "approve-release":
             found.validate_parameters({**given, **{name: fill[name] for name in required}})
 
