@@ -33,6 +33,14 @@ def test_the_server_takes_what_is_rendered_and_finds_every_pod_restricted(restri
     assert len(done.stdout.splitlines()) == len(cases.rendered(case))
 
 
+def test_the_server_takes_the_worker_of_an_environment_and_finds_its_pod_restricted(restricted: Cluster) -> None:
+    text = (cases.ROOT / "deployments" / "kubernetes" / "worker.yaml").read_text(encoding="utf-8").replace("dev-my-girok", cases.NAMESPACE)
+    done = restricted.kubectl("create", "--dry-run=server", "--validate=strict", "--filename", "-", stdin=text, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    assert len(done.stdout.splitlines()) == 5
+
+
 def test_bad_flow_the_server_would_say_so(restricted: Cluster) -> None:
     text = (cases.RENDERED / "argo-sync-hook-postgres.yaml").read_text(encoding="utf-8")
     wrong = {
