@@ -27,11 +27,23 @@ __all__ = [
     "default_actor",
     "examine_files",
     "open_database",
+    "prepare_alone",
     "require_house_rules",
     "set_without_local",
     "stay",
     "warnings",
 ]
+
+
+_POSTGRES = ("postgres", "pgx")
+
+
+def prepare_alone(driver: str) -> None:
+    """Loads the driver of a database as it starts quickest, in a process that does nothing else than greylag's own (`postgres.driver`)."""
+    if driver in _POSTGRES:
+        from migrator.postgres import driver as postgres_driver
+
+        postgres_driver.load()
 
 
 def open_database(driver: str, dbstring: str, options: Options | None = None) -> Database:
@@ -40,7 +52,7 @@ def open_database(driver: str, dbstring: str, options: Options | None = None) ->
     Raises UsageError (driver unknown or DBSTRING not understood), LoginFailed, NotFound (no such database), Unavailable.
     """
     chosen = options or Options()
-    if driver in ("postgres", "pgx"):
+    if driver in _POSTGRES:
         from migrator.postgres import connection as postgres_connection
 
         return postgres_connection.connect(dbstring, chosen)

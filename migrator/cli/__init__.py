@@ -22,40 +22,16 @@ def main(argv: list[str] | None = None) -> int:
     import atexit
     import gc
 
-    from migrator.cli import output
+    from migrator.cli import output, process
 
-    _hear_sigterm()
-
+    process.begin()
     gc.set_threshold(_COLLECT_EVERY)
     output.prepare()
     atexit.register(output.settle)  # the first to be registered is the last to be called: whatever else ends may still write
     code = _run(sys.argv[1:])
-    extensions = sys.modules.get("migrator.cli.extensions")
-    if extensions is None or not extensions.loaded():  # what another package starts may have something to clean up at exit
-        _leave(code)
+    if process.is_alone():  # what another package starts may have something to clean up at exit
+        process.leave(code)
     return code
-
-
-def _hear_sigterm() -> None:
-    """Makes a container end at once that is stopped before or after the guarded part: the kernel keeps SIGTERM from a process 1 without a handler, and
-    the pod would live until SIGKILL."""
-    import os
-
-    if os.getpid() == 1:
-        import signal
-
-        signal.signal(signal.SIGTERM, lambda number, frame: os._exit(23))
-
-
-def _leave(code: int) -> None:
-    """Ends the process without taking the interpreter apart, which would cost more than a run with nothing to do. Connections are closed and
-    nothing else is open."""
-    import os
-
-    from migrator.cli import output
-
-    output.settle()
-    os._exit(code)
 
 
 def _run(arguments: list[str]) -> int:

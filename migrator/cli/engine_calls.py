@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from migrator import errors
 from migrator.address import redaction
-from migrator.cli import output, text
+from migrator.cli import output, process, text
 from migrator.cli.calls import Call
 from migrator.cli.invocation import Invocation
 
@@ -87,6 +87,8 @@ class EngineCall(Call):
 
         from migrator import databases
 
+        if process.is_alone():
+            databases.prepare_alone(self.invocation.driver)
         seconds = self.values.seconds
         locks = databases.LockPolicy(
             migration_wait=seconds("lock-wait"),

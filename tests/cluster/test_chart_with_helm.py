@@ -222,7 +222,7 @@ def _ended(pod: Object) -> int | None:
 
 def test_bad_flow_sigterm_is_heard_by_a_process_1_that_is_still_starting() -> None:
     """Before any verb's own handler is there, the kernel would drop the signal for a process 1."""
-    program = "import time\nfrom migrator import cli\ncli._hear_sigterm()\nprint('up', flush=True)\ntime.sleep(100)"
+    program = "import time\nfrom migrator.cli import process\nprocess.begin()\nprint('up', flush=True)\ntime.sleep(100)"
     with subprocess.Popen(["unshare", "--pid", "--fork", sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=cases.ROOT) as outer:
         killer = threading.Timer(60, outer.kill)
         killer.start()
