@@ -55,9 +55,9 @@ def install(client: SyncPrefectClient, notify: str, say: Callable[[str], None]) 
 
     Raises NotFound (`no-such-block`) where the server has no such block.
     """
-    from flows import proposals
+    from tasks import signs_of_life
 
-    wanted = [heartbeats(proposals.patience())]
+    wanted = [heartbeats(signs_of_life.patience())]
     if notify:
         block = _block(client, notify)
         wanted += [news(name, block) for name in NEWS]
