@@ -123,6 +123,11 @@ def require_standing(environment: str) -> None:
         )
 
 
+def emit(event: str, environment: str, digest: str, **payload: Any) -> None:
+    """Emits an event of a release in an environment, as automations and people await it."""
+    reports.emit(event, f"greylag.release.{environment}", f"release in {environment}", environment=environment, bundle=digest, **payload)
+
+
 def show_waiting(message: str) -> None:
     """Gives the run the state of one that waits for its approval; from then on it isn't at work."""
     _rename(promotions.AWAITING_APPROVAL, message)
