@@ -23,7 +23,8 @@ NEWS = {
         "release.awaiting-approval",
         "greylag.release.*",
         "greylag: {{ event.payload.environment }} awaits an approval",
-        "Bundle {{ event.payload.bundle }} waits for an approval to enter {{ event.payload.environment }}.\n\n{{ event.payload.form }}\n\n{{ event.payload.command }}",
+        "Release {{ event.payload.bundle }} waits for an approval to enter {{ event.payload.environment }}."
+        "\n\n{{ event.payload.form }}\n\n{{ event.payload.command }}",
     ),
     "greylag: a release is blocked": (
         "release.blocked",
