@@ -35,6 +35,11 @@ def plan_key(environment: str) -> str:
     return f"plan-{environment}"
 
 
+def awaiting_key(environment: str) -> str:
+    """Returns the key of the page that a waiting promotion publishes."""
+    return f"awaiting-approval-{environment}"
+
+
 def proposal_key(environment: str) -> str:
     """Returns the key of a protected environment's proposal."""
     return f"proposal-{environment}"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prefect import State, flow
@@ -15,16 +14,13 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 from prefect.states import Completed
 
-from flows import approvals, endings, labels, parameters, proposals, remote_runs, reports
+from flows import approvals, awaiting, endings, labels, parameters, proposals, remote_runs, reports
 from migrator import errors
-from tasks import approval, fleet, migration, promotions, settings
+from tasks import approval, fleet, migration, promotions
 
 PROOF_SECONDS = 300.0
 """Seconds. Older proof is read again before a protected environment is entered: an approval takes hours, and somebody may have changed the
 previous environment meanwhile."""
-
-APPROVAL_POLL_SECONDS = 2.0
-"""Seconds. A person is waiting for the reaction, and one small request every two seconds is little load for the server."""
 
 NOT_ENOUGH = frozenset(
     {
@@ -45,8 +41,6 @@ NOT_ENOUGH = frozenset(
 )
 """Codes by which a protected environment's worker says that an approval, not the release, is what it does not take: it has touched nothing."""
 
-_Manifest = approval.ReleaseManifest
-
 
 @dataclass
 class _Promotion:
@@ -65,25 +59,10 @@ class _Promotion:
     proven_at: dict[str, float] = field(default_factory=dict)
     children: int = 0
     signature: str = ""
-    refused: set[str] = field(default_factory=set)
-    """Approvals that a protected environment's own worker did not take; others may still come."""
 
     def proven(self, environment: str) -> bool:
         """Tells whether that environment's own worker has verified these bundles during this promotion, within `PROOF_SECONDS`."""
         return environment in self.proven_at and time.monotonic() - self.proven_at[environment] <= PROOF_SECONDS
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """A release's plan in an environment, with the number of migrations for each service."""
-
-    manifest: _Manifest
-    migrations: dict[str, int]
-
-    @property
-    def pending(self) -> bool:
-        """Tells whether there is anything to apply."""
-        return any(self.migrations.values())
 
 
 @flow(name=promotions.FLOW, flow_run_name=labels.run_name, retries=0, persist_result=False)
@@ -137,7 +116,7 @@ def promote_release(
         digest = promotion.digest if promotion else bundle
         rows = promotion.rows if promotion else []
         _publish([*rows, _row(entering, f"blocked: {error.message}", digest)], digest)
-        _emit("release.blocked", entering, digest, code=error.code, exit_code=int(error.exit_code), reason=error.message)
+        proposals.emit("release.blocked", entering, digest, code=error.code, exit_code=int(error.exit_code), reason=error.message)
         return endings.failed(error)
     if not promotion.rows:
         return Completed(
@@ -191,17 +170,25 @@ def _enter(promotion: _Promotion, environment: str) -> None:
         child = _deployed(promotion, environment, None)
     promotion.proven_at[environment] = time.monotonic()  # its last steps verified every service against these bundles
     promotion.rows.append(_row(environment, outcome, promotion.digest, run=child.name, approval=run_id, message=_message(child)))
-    _emit("release.promoted", environment, promotion.digest, approval=run_id, run=str(child.id))
+    proposals.emit("release.promoted", environment, promotion.digest, approval=run_id, run=str(child.id))
 
 
-def _entered(promotion: _Promotion, environment: str, plan: _Plan) -> tuple[str, str, FlowRun]:
+def _entered(promotion: _Promotion, environment: str, plan: awaiting.Plan) -> tuple[str, str, FlowRun]:
     """Enters a protected environment; returns the approval's run id, the outcome in words, and the run of the deployment.
 
     Its own worker decides whether the approvals are enough: where it says that they are not yet, this waits for another one.
     """
     previous = promotion.fleet.previous(environment)
+    wait = awaiting.Wait(
+        promotion.fleet,
+        environment,
+        promotion.until,
+        promotion.options["image"],
+        promotion.approval_timeout_seconds,
+        lambda: _plan(promotion, environment),
+    )
     while True:
-        given, outcome = _approval(promotion, environment, plan)
+        given, outcome, plan = awaiting.approved(wait, plan)
         if previous and not promotion.proven(previous):
             _prove(promotion, previous)
         try:
@@ -209,7 +196,7 @@ def _entered(promotion: _Promotion, environment: str, plan: _Plan) -> tuple[str,
         except endings.RunFailed as error:
             if given is None or error.code not in NOT_ENOUGH:
                 raise
-            promotion.refused.add(given.run_id)
+            wait.refused.add(given.run_id)
             labels.logger().warning(
                 "%s: its worker does not take approval %s [%s]: %s", environment, given.run_id, error.code, error.detail
             )
@@ -230,100 +217,14 @@ def _prove(promotion: _Promotion, environment: str) -> None:
     promotion.proven_at[environment] = time.monotonic()
 
 
-def _plan(promotion: _Promotion, environment: str) -> _Plan:
+def _plan(promotion: _Promotion, environment: str) -> awaiting.Plan:
     """Plans what the release would do in an environment, by that environment's own worker, which publishes it."""
     given = {"bundles": promotion.bundles, "promotion": promotion.signature, **promotion.options}
+    protected = promotion.fleet.environment(environment).protected
+    heard = frozenset(item.run_id for item in approval.read(environment)) if protected else frozenset()
     child = _child(promotion, "plan-environment", environment, given)
     rows = remote_runs.table(child.id, approvals.plan_key(environment))
-    return _Plan(approvals.manifest_of(rows), {str(row["service"]): int(row["migrations"]) for row in rows})
-
-
-def _approval(promotion: _Promotion, environment: str, plan: _Plan) -> tuple[approval.Approval | None, str]:
-    """Returns an approval for what the environment needs now, and the outcome in words. If nothing is to be done, none is needed.
-
-    Raises Superseded when another promotion's proposal has replaced this one's, PlanRefused when nobody approved in time.
-    """
-    if not plan.pending:
-        return None, "entered, nothing to apply"
-    image = promotion.options["image"]
-    proposals.publish(environment, plan.manifest, image=image)
-    found = remote_runs.patiently(lambda: _standing_approval(promotion, environment, plan))
-    if isinstance(found, errors.PlanRefused):
-        _ask(environment, plan.manifest, found)
-        found = _awaited(promotion, environment, plan, found)
-    how = "signed" if found.signature else "claimed"
-    labels.logger().info("%s: approved by %s (%s; run %s): %s", environment, found.approver, how, found.run_id, found.reason)
-    proposals.publish(environment, plan.manifest, image=image, given=found)
-    return found, f"entered, approved by {found.approver} ({how})"
-
-
-def _awaited(promotion: _Promotion, environment: str, plan: _Plan, reason: errors.PlanRefused) -> approval.Approval:
-    """Waits for an approval without being at work, then for this run's turn, because another proposal may have replaced this one meanwhile."""
-    deadline = time.monotonic() + promotion.approval_timeout_seconds
-    proposals.show_waiting(f"{environment}: bundle {labels.short(plan.manifest.bundle)}, plan {labels.short(plan.manifest.plan)}")
-    found: approval.Approval | errors.PlanRefused = reason
-    while isinstance(found, errors.PlanRefused):
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise found
-        time.sleep(min(APPROVAL_POLL_SECONDS, left))
-        found = remote_runs.patiently(lambda: _standing_approval(promotion, environment, plan))
-    proposals.show_working()
-    proposals.take_turn(promotion.fleet, promotion.until, returning=True)
-    found = remote_runs.patiently(lambda: _standing_approval(promotion, environment, plan))
-    if isinstance(found, errors.PlanRefused):
-        raise found
-    return found
-
-
-def _standing_approval(promotion: _Promotion, environment: str, plan: _Plan) -> approval.Approval | errors.PlanRefused:
-    """Returns the approval of this run's proposal, or the error that says why there is none. Raises Superseded."""
-    proposals.require_standing(environment)
-    try:
-        return _covering(promotion, environment, plan)
-    except errors.PlanRefused as error:
-        return error
-
-
-def _covering(promotion: _Promotion, environment: str, plan: _Plan) -> approval.Approval:
-    """Returns an approval of exactly this plan, or of a larger plan of the same bundle that an interrupted run has begun. Raises PlanRefused."""
-    wanted, idle = plan.manifest, [name for name, count in plan.migrations.items() if not count]
-    given = [item for item in approval.read(environment) if item.run_id not in promotion.refused]
-    for item in given:
-        if (
-            item.bundle == wanted.bundle
-            and (agreed := approvals.certified_by(environment, item))
-            and approvals.covers(agreed, wanted, idle)
-        ):
-            return item
-    maximum = timedelta(seconds=settings.load().approval_maximum_age_seconds)
-    nearest = approval.check(given, wanted, environment, now=datetime.now(UTC), maximum_age=maximum)
-    approvals.approved(environment, nearest.run_id)  # says what is wrong with it
-    raise errors.PlanRefused(
-        f"no approval for {environment} can be read back", code="approval-missing", hint="start approve-release/approve once more"
-    )
-
-
-def _ask(environment: str, wanted: _Manifest, reason: errors.PlanRefused) -> None:
-    """Announces in the log and as an event which approval is awaited: the deployment to start, and its values."""
-    values = {
-        "environment": environment,
-        "bundle": wanted.bundle,
-        "plan": wanted.plan,
-        "confirm": approval.CONFIRMATION.format(environment=environment),
-    }
-    typed = " ".join(f"-p {name}={value}" for name, value in values.items())
-    labels.logger().warning(
-        "%s: waiting for an approval (%s). Look at the artifact %s, then start approve-release/approve in the UI, or type:\n"
-        "prefect deployment run approve-release/approve %s -p approver=WHO -p reason=WHY",
-        environment,
-        reason.message,
-        approvals.plan_key(environment),
-        typed,
-    )
-    _emit(
-        "release.awaiting-approval", environment, wanted.bundle, plan=wanted.plan, deployment="approve-release/approve", parameters=values
-    )
+    return awaiting.Plan(approvals.manifest_of(rows), rows, heard)
 
 
 def _child(promotion: _Promotion, flow_name: str, environment: str, given: dict[str, Any]) -> FlowRun:
@@ -349,7 +250,7 @@ def _superseded(promotion: _Promotion | None, environment: str, error: promotion
     """Ends a promotion whose proposal was replaced by another: this is not a failure, and nobody has to do anything about it."""
     digest = promotion.digest if promotion else ""
     _publish([*(promotion.rows if promotion else []), _row(environment, f"superseded: {error.message}", digest)], digest)
-    _emit("release.superseded", environment, digest, reason=error.message)
+    proposals.emit("release.superseded", environment, digest, reason=error.message)
     return endings.gave_way(error)
 
 
@@ -364,7 +265,3 @@ def _row(environment: str, outcome: str, digest: str, **facts: str) -> reports.R
 
 def _publish(rows: list[reports.Row], digest: str) -> None:
     reports.publish_table("result-promotion", rows, f"bundle `{digest}`")
-
-
-def _emit(event: str, environment: str, digest: str, **payload: Any) -> None:
-    reports.emit(event, f"greylag.release.{environment}", f"release in {environment}", environment=environment, bundle=digest, **payload)

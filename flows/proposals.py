@@ -10,29 +10,20 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventResourceFilter
 from prefect.runtime import flow_run as current
-from prefect.settings import get_current_settings
 from prefect.states import Running
 
 from flows import approvals, labels, parameters, remote_runs, reports
 from migrator import errors
-from tasks import fleet, promotions
+from tasks import fleet, promotions, signs_of_life
 from tasks.approval import Approval, ReleaseManifest
 from tasks.promotions import Promotion, Turn
-
-HEARTBEATS_MISSED = 3
-"""Heartbeats in a row that a run may miss before it counts as dead, as in Prefect's own recipe for zombies."""
-
-HEARTBEAT_SECONDS = 180
-"""Seconds. Prefect's default, for a worker that has switched its own heartbeats off."""
 
 TURN_POLL_SECONDS = 5.0
 """Seconds. Another promotion takes minutes."""
@@ -90,26 +81,8 @@ def _promotion(found: fleet.Fleet, run: FlowRun, client: SyncPrefectClient) -> P
         since=state.timestamp,
         scheduled=run.auto_scheduled,
         waiting=state.name == promotions.AWAITING_APPROVAL,
-        alive=str(run.id) == current.id or _alive(client, run.id, state.timestamp),
+        alive=str(run.id) == current.id or signs_of_life.heard(client, [run.id], state.timestamp),
     )
-
-
-def patience() -> timedelta:
-    """Returns how long a run's process may be silent before it counts as dead: the time of three heartbeats."""
-    return timedelta(seconds=HEARTBEATS_MISSED * (get_current_settings().flows.heartbeat_frequency or HEARTBEAT_SECONDS))
-
-
-def _alive(client: SyncPrefectClient, run_id: UUID, since: datetime) -> bool:
-    """Tells whether the run's process has shown a sign of life within the time of three heartbeats, or began within that time."""
-    oldest = datetime.now(since.tzinfo) - patience()
-    if since > oldest:
-        return True
-    wanted = EventFilter(
-        event=EventNameFilter(name=["prefect.flow-run.heartbeat"]),
-        resource=EventResourceFilter(id=[f"prefect.flow-run.{run_id}"]),
-        occurred=EventOccurredFilter.model_validate({"since": oldest}),
-    )
-    return bool(client.read_events(wanted, limit=1).events)
 
 
 def publish(environment: str, manifest: ReleaseManifest, *, image: str, given: Approval | None = None) -> None:
@@ -148,6 +121,11 @@ def require_standing(environment: str) -> None:
             f"{environment}: this proposal is superseded by {found}; an approval of it releases nothing",
             hint=f"look at the artifact {approvals.proposal_key(environment)}, and approve what is proposed there",
         )
+
+
+def emit(event: str, environment: str, digest: str, **payload: Any) -> None:
+    """Emits an event of a release in an environment, as automations and people await it."""
+    reports.emit(event, f"greylag.release.{environment}", f"release in {environment}", environment=environment, bundle=digest, **payload)
 
 
 def show_waiting(message: str) -> None:

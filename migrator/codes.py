@@ -193,6 +193,7 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
         "swallowed-line": "goose drops the line after an empty block",
         "unclosed": "a string, a comment or a body has no end",
         # preflight and approvals
+        "database-halted": "somebody has set the database's concurrency limit to 0, so that no run migrates it",
         "approval-expired": "the approval is older than approvals may be",
         "approval-mismatch": "the approval is for another bundle or plan than this run is",
         "signature-invalid": "a worker's signature is not valid",
@@ -306,7 +307,7 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
         "still-running": "the server still works on a statement of an earlier run",
         "job-running": "another release's migration Job is at work",
         "argocd-busy": "another operation of the application is at work",
-        "limit-held": "another run migrates this database",
+        "limit-held": "another run, which lives, migrates this database",
     },
     ExitCode.UNAVAILABLE: {
         "unavailable": "the server can't be reached, or goes down",

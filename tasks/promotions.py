@@ -8,7 +8,7 @@ its time, and the approval by which the environment was entered.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
@@ -196,3 +196,22 @@ def voiding(bundles: Mapping[str, str], proposals: Iterable[Proposal], given: Ap
     newer = (item for item in found if item.made_at > since and _conflicts(item.manifest.bundles, bundles))
     first = next(newer, None)
     return None if first is not None and entered and entered[0] < first.made_at else first
+
+
+def unheard(given: Iterable[Approval], wanted: ReleaseManifest, heard: Collection[str]) -> Approval | None:
+    """Returns the newest approval that has come since and is for something else than what is waited for; None when there is none.
+
+    One of the same release for another plan comes before one of another release.
+
+    Args:
+        heard: the ids of approvals that were looked at before.
+    """
+    others = [item for item in given if item.run_id not in heard and (item.bundle, item.plan) != (wanted.bundle, wanted.plan)]
+    return max(others, key=lambda item: (item.bundle == wanted.bundle, item.given_at), default=None)
+
+
+def changes(before: Mapping[str, int], after: Mapping[str, int]) -> str:
+    """Tells how the numbers of migrations have changed, service by service."""
+    names = [name for name in {**before, **after} if before.get(name, 0) != after.get(name, 0)]
+    found = [f"{name}: {before.get(name, 0)} migrations, now {after.get(name, 0)}" for name in names]
+    return "; ".join(found) or "the same number of migrations, of other files or on other databases"

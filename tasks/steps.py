@@ -84,7 +84,7 @@ def run_migration(
     def left() -> float:
         return nodes.remaining(chosen.active_deadline_seconds if deadline is None else deadline)
 
-    with limits.held(target, patient()):
+    with limits.held(target, chosen, left=left(), tell=_run_log()):
         request = Request(
             target,
             url,
@@ -134,7 +134,8 @@ def run_migration_job(
     `backoff_limit` and `deadline` are the Job's; None takes the settings'. The worker's own credentials make the plan; the Job has its Secret.
     """
     tell, chosen = _run_log(), settings.load()
-    with limits.held(target, chosen):
+    left = nodes.remaining(chosen.active_deadline_seconds if deadline is None else deadline)
+    with limits.held(target, chosen, left=left, tell=tell):
         request = Request(
             target,
             url,
@@ -173,7 +174,8 @@ def run_migration_sync(
     and note there that `approval` is begun, and used once nothing is left: the chart's Job knows nothing of it.
     """
     tell, chosen = _run_log(), settings.load()
-    with limits.held(target, chosen):
+    left = nodes.remaining(chosen.active_deadline_seconds if deadline is None else deadline)
+    with limits.held(target, chosen, left=left, tell=tell):
         request = Request(
             target,
             url,

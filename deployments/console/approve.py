@@ -20,6 +20,7 @@ from tasks import approval, fleet, promotions
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
 
 DEPLOYMENT = f"{approval.FLOW}/approve"
 
@@ -27,6 +28,10 @@ DEPLOYMENT = f"{approval.FLOW}/approve"
 def run(call: Call) -> int:
     """Starts the approval and follows it. Raises UsageError where it is not complete; then the newest plan is shown."""
     found = fleet.load()
+    if not any(call.arguments):
+        with flow_runs.connected() as client:
+            _list_waiting(client, found)
+        return 0
     environment = found.environment_name(call.arguments[0])
     bundle, plan, reason = (call.values.string(name) for name in ("bundle", "plan", "reason"))
     if not found.environment(environment).protected:
@@ -34,7 +39,7 @@ def run(call: Call) -> int:
     signs = any(call.values.string(name) for name in ("key", "token-file", "policy"))
     with flow_runs.connected() as client:
         if not (bundle and plan):
-            _list_waiting(client)
+            _list_waiting(client, found)
             raise _document_shown(environment, call) if signs else _shown(client, environment, as_json=call.json)
         signature = _signature(environment, bundle, plan, call) if signs else ""
         if call.values.boolean("print"):
@@ -91,18 +96,42 @@ def _document_shown(environment: str, call: Call) -> errors.GreylagError:
     )
 
 
-def _list_waiting(client: SyncPrefectClient) -> None:
-    """Prints the promotions that wait for an approval, oldest first."""
+def _list_waiting(client: SyncPrefectClient, found: fleet.Fleet) -> None:
+    """Prints the promotions that wait for an approval, oldest first, and how each is approved."""
+    from flows import approvals, forms
+
+    runs = sorted(_waiting(client), key=lambda item: item.state.timestamp.isoformat() if item.state else "")
+    protected = [name for name, item in found.environments.items() if item.protected]
+    proposed = {item.run_id: (name, item) for name in protected for item in approvals.proposals(name)} if runs else {}
+    listed = []
+    for run in runs:
+        name, proposal = proposed.get(str(run.id), ("", None))
+        asked = forms.Asked(name, proposal.manifest.bundle, proposal.manifest.plan) if proposal else None
+        listed.append(
+            {
+                "name": run.name,
+                "id": str(run.id),
+                "message": run.state.message if run.state else "",
+                "environment": name,
+                "bundle": asked.bundle if asked else "",
+                "plan": asked.plan if asked else "",
+                "command": asked.command if asked else "",
+            }
+        )
+        since = f"since {run.state.timestamp:%Y-%m-%d %H:%M} UTC: {run.state.message}" if run.state else ""
+        edge.say(f"{run.name} ({run.id}) waits {since}")
+        if asked:
+            edge.say(f"  {asked.command}")
+    calls.note(waiting=listed)
+    if not runs:
+        edge.say("no promotion waits for an approval")
+
+
+def _waiting(client: SyncPrefectClient) -> list[FlowRun]:
     from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterState, FlowRunFilterStateName
 
     waiting = FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=[promotions.AWAITING_APPROVAL])))
-    runs = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[promotions.FLOW])), flow_run_filter=waiting)
-    calls.note(waiting=[{"name": run.name, "id": str(run.id), "message": run.state.message if run.state else ""} for run in runs])
-    for run in sorted(runs, key=lambda item: item.state.timestamp.isoformat() if item.state else ""):
-        since = f"since {run.state.timestamp:%Y-%m-%d %H:%M} UTC: {run.state.message}" if run.state else ""
-        edge.say(f"{run.name} ({run.id}) waits {since}")
-    if not runs:
-        edge.say("no promotion waits for an approval")
+    return client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[promotions.FLOW])), flow_run_filter=waiting)
 
 
 def _ask(environment: str) -> str:
@@ -153,8 +182,8 @@ def newest_plan(client: SyncPrefectClient, environment: str) -> list[dict[str, A
 VERB = VerbEntry(
     "approve",
     run,
-    "approves one release for one environment: exactly this bundle, exactly this plan",
-    arguments="ENVIRONMENT",
+    "approves one release for one environment: exactly this release, exactly this plan; without one lists what waits",
+    arguments="[ENVIRONMENT]",
     flags=(
         Flag("bundle", "string", "", "the release's bundle digest"),
         Flag("plan", "string", "", "the release's plan digest in that environment"),

@@ -23,7 +23,8 @@ NEWS = {
         "release.awaiting-approval",
         "greylag.release.*",
         "greylag: {{ event.payload.environment }} awaits an approval",
-        "Bundle {{ event.payload.bundle }} waits for an approval to enter {{ event.payload.environment }}.\n\n{{ event.payload.form }}",
+        "Release {{ event.payload.bundle }} waits for an approval to enter {{ event.payload.environment }}."
+        "\n\n{{ event.payload.form }}\n\n{{ event.payload.command }}",
     ),
     "greylag: a release is blocked": (
         "release.blocked",
@@ -55,9 +56,9 @@ def install(client: SyncPrefectClient, notify: str, say: Callable[[str], None]) 
 
     Raises NotFound (`no-such-block`) where the server has no such block.
     """
-    from flows import proposals
+    from tasks import signs_of_life
 
-    wanted = [heartbeats(proposals.patience())]
+    wanted = [heartbeats(signs_of_life.patience())]
     if notify:
         block = _block(client, notify)
         wanted += [news(name, block) for name in NEWS]

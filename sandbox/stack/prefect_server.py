@@ -181,6 +181,8 @@ class PrefectServer:
                 # The UI would call port 4200 otherwise (prefect.md §9).
                 "PREFECT_SERVER_UI_API_URL": self.api_url,
                 "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false" if migrated else "true",
+                # In memory, Prefect's default, a restart loses the leases, and the slots that were taken stay taken.
+                "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
                 # An activated schedule is noticed after 5 s; Prefect's default of a minute is long for a person who watches.
                 "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
             }

@@ -6,12 +6,14 @@ import json
 import os
 import re
 import signal
+import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows import approvals
 from migrator.cli import main
 from sandbox.stack.prefect_server import PrefectServer, PrefectWorker
 from tests.flows import prefect_api
@@ -22,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_good_flow_a_release_goes_through_all_environments_by_its_deployments(
-    whole_stage: Stage, prefect_server: PrefectServer, workers: dict[str, PrefectWorker]
+    whole_stage: Stage, prefect_server: PrefectServer, workers: dict[str, PrefectWorker], capsys: pytest.CaptureFixture[str]
 ) -> None:
     since = now()
     run_id = prefect_api.create_run(prefect_server, "promote-release/promote", {"approval_timeout_seconds": 300})
@@ -32,7 +34,20 @@ def test_good_flow_a_release_goes_through_all_environments_by_its_deployments(
 
     form = prefect_server.request("GET", "/deployments/name/approve-release/approve")
     assert {"confirm", "approver", "reason"} <= set(form["parameter_openapi_schema"]["required"])
-    prefect_api.create_run(prefect_server, "approve-release/approve", {**asked, "approver": "Ada", "reason": "CHG-1"})
+    looks_like_one_that_waits(prefect_server, run_id, form["id"], asked)
+
+    assert main(["approve"]) == 0
+    listed = capsys.readouterr().err
+    assert f"({run_id}) waits since" in listed and f"greylag approve prod -bundle {asked['bundle']} -plan {asked['plan']}" in listed
+
+    # somebody applies a file by hand, plans prod again, and approves what that plan shows
+    by_hand(whole_stage, "auth-service", "prod", 20250101000000)
+    planned = prefect_api.create_run(prefect_server, "plan-environment/plan-environment-prod", {"environment": "prod"})
+    assert prefect_api.ended(prefect_server, planned)["state_type"] == "COMPLETED"
+    newer = approvals.manifest_of(prefect_api.artifact(prefect_server, "plan-prod"))
+    assert newer.bundle == asked["bundle"] and newer.plan != asked["plan"]
+    given = {**asked, "plan": newer.plan, "approver": "Ada", "reason": "CHG-1"}
+    approving = prefect_api.create_run(prefect_server, "approve-release/approve", given)
 
     ended = prefect_api.ended(prefect_server, run_id)
     assert ended["state_type"] == "COMPLETED", ended["state"]["message"] + workers["promotion"].log.read_text()
@@ -41,11 +56,45 @@ def test_good_flow_a_release_goes_through_all_environments_by_its_deployments(
         assert prefect_api.events(prefect_server, "release.promoted", f"greylag.release.{environment}", 1)
     rows = prefect_api.artifact(prefect_server, "result-promotion")
     assert [row["outcome"] for row in rows] == ["entered", "entered", "entered, approved by Ada (claimed)"]
+    logs = said(prefect_server, run_id)
+    assert f"Ada's approval ({approving}) is for release plan {newer.plan[:12]}; this run waits for release {asked['bundle'][:12]}" in logs
+    assert "(auth-service: 2 migrations, now 1)" in logs
 
     again = promote(start="prod")  # asks for no approval: there is nothing to approve
     assert again.is_completed(), again.message
     row = prefect_api.artifact(prefect_server, "result-promotion")[-1]
     assert row["outcome"] == "entered, nothing to apply" and "0 of them migrated" in row["message"]
+
+
+def looks_like_one_that_waits(server: PrefectServer, run_id: str, form: str, asked: dict[str, Any]) -> None:
+    """The state's name and message, the log, the event and a page of this very run say the same."""
+    run = prefect_api.eventually(lambda: server.request("GET", f"/flow_runs/{run_id}"), lambda found: found["state_name"] != "Running")
+    assert run["state_name"] == "AwaitingApproval"
+    link = re.search(r"Approve it: (\S+)", run["state"]["message"])
+    assert link, run["state"]["message"]
+    address = urllib.parse.urlsplit(link.group(1))
+    assert f"{address.scheme}://{address.netloc}" == server.url and address.path == f"/v2/deployments/deployment/{form}/run"
+    filled = json.loads(urllib.parse.parse_qs(address.query)["parameters"][0])
+    assert filled == {name: asked[name] for name in ("environment", "bundle", "plan")}
+    wanted = {"artifacts": {"key": {"any_": ["awaiting-approval-prod"]}, "flow_run_id": {"any_": [run_id]}}}
+    (page,) = server.request("POST", "/artifacts/filter", wanted)
+    event = prefect_api.events(server, "release.awaiting-approval", "greylag.release.prod", 1)[-1]["payload"]
+    assert event["form"] == link.group(1)
+    for text in (page["data"], said(server, run_id)):
+        assert link.group(1) in text and event["command"] in text
+
+
+def said(server: PrefectServer, run_id: str) -> str:
+    """A run's log."""
+    lines = server.request("POST", "/logs/filter", {"logs": {"flow_run_id": {"any_": [run_id]}}, "sort": "TIMESTAMP_ASC", "limit": 200})
+    return "\n".join(line["message"] for line in lines)
+
+
+def by_hand(stage: Stage, service: str, environment: str, version: int) -> None:
+    """Applies a service's files up to a version with greylag's own command, past the flows."""
+    name, password = stage.database(service, environment), urllib.parse.quote(stage.passwords[service, environment], safe="")
+    url = f"postgres://{name}:{password}@127.0.0.1:{stage.postgres.port}/{name}?sslmode=disable"
+    assert main(["-dir", str(stage.directory / "services" / service / "migrations"), "postgres", url, "up-to", str(version)]) == 0
 
 
 def test_bad_flow_a_failure_in_release_keeps_prod_out_until_the_file_is_mended(

@@ -14,6 +14,7 @@ from prefect.client.orchestration import get_client
 
 from flows import proposals
 from sandbox.stack.prefect_server import PrefectServer, PrefectWorker
+from tasks import signs_of_life
 from tests.flows import prefect_api
 from tests.flows.promotion_stage import VERSIONS, approve, awaited, hold_everywhere, now, promote, promoting, ready_for_prod
 from tests.flows.stage import Stage
@@ -134,7 +135,7 @@ def test_good_flow_two_promotions_until_the_same_environment_are_at_work_one_aft
 def test_good_flow_a_promotion_whose_process_is_gone_holds_up_nobody(
     whole_stage: Stage, prefect_server: PrefectServer, workers: dict[str, PrefectWorker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proposals, "HEARTBEATS_MISSED", 0)
+    monkeypatch.setattr(signs_of_life, "HEARTBEATS_MISSED", 0)
     with at_work(prefect_server, until="dev") as zombie:  # no process, and so no heartbeat
         state = promote(until="dev")
         assert state.is_completed(), state.message
@@ -163,5 +164,5 @@ def test_good_flow_a_process_that_lives_is_known_by_its_heartbeats(stage: Stage,
     long_ago = datetime.now(UTC) - timedelta(days=1)
     with at_work(prefect_server, until="dev") as absent, get_client(sync_client=True) as client:
         lived = state.state_details.flow_run_id
-        assert lived and prefect_api.eventually(lambda: proposals._alive(client, lived, long_ago), bool)
-        assert not proposals._alive(client, UUID(absent), long_ago)
+        assert lived and prefect_api.eventually(lambda: signs_of_life.heard(client, [lived], long_ago), bool)
+        assert not signs_of_life.heard(client, [UUID(absent)], long_ago)

@@ -6,8 +6,11 @@ import base64
 import importlib
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -221,17 +224,68 @@ def test_a_limit_is_created_once_and_one_that_somebody_set_is_kept(target: Targe
         assert client.read_global_concurrency_limit_by_name(target.limit).limit == 7
 
 
-def test_bad_flow_another_run_holds_the_limit(steps: Any, target: Target) -> None:
+def test_bad_flow_a_living_run_holds_the_limit(target: Target) -> None:
     from tasks import limits
     from tasks.settings import Settings
 
-    with (
-        limits.held(target, Settings()),
-        pytest.raises(errors.LockUnavailable) as caught,
-        limits.held(target, Settings(lock_wait_seconds=1)),
-    ):
-        pass
+    holding, asked = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with limits.held(target, Settings()):
+            holding.set()
+            asked.wait(60)
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(copy_context().run, lambda: in_flow(hold))
+        assert holding.wait(60)
+        try:
+            with pytest.raises(errors.LockUnavailable) as caught, limits.held(target, Settings(lock_wait_seconds=8)):
+                pass
+        finally:
+            asked.set()
+        first.result()
     assert (caught.value.code, caught.value.transient) == ("limit-held", True)
+    assert "holds greylag-auth-" in caught.value.message
+
+
+def test_good_flow_a_slot_of_a_run_that_has_ended_stops_nobody(target: Target, prefect_server: Any) -> None:
+    """What a restarted server leaves behind: the slot stays taken, its lease is gone, and the run that took it is dead."""
+    from prefect.events import emit_event
+
+    from tasks import limits
+    from tasks.settings import Settings
+
+    def take() -> None:
+        """Prefect's own event, and a slot without a lease: in a process that ends in order, Prefect gives leases back."""
+        limit = prefect_server.request("GET", f"/v2/concurrency_limits/{target.limit}")["id"]
+        emit_event("prefect.concurrency-limit.acquired", resource={"prefect.resource.id": f"prefect.concurrency-limit.{limit}"})
+        prefect_server.request("POST", "/v2/concurrency_limits/increment", {"names": [target.limit], "slots": 1})
+
+    limits.create([target])
+    ended = in_flow(take)
+    told: list[str] = []
+    with limits.held(target, Settings(lock_wait_seconds=60), tell=lambda _level, text: told.append(text)):
+        assert len(told) == 1
+    assert f"({ended.state_details.flow_run_id}), which has ended; the database's own lock decides" in told[0]
+
+
+def test_the_sandboxs_server_keeps_leases_over_a_restart(target: Target, prefect_server: Any) -> None:
+    from tasks import limits
+    from tasks.settings import Settings
+
+    with limits.held(target, Settings()):
+        assert list((prefect_server.home / "concurrency_leases").glob("*-*.json"))
+
+
+def test_bad_flow_a_person_has_halted_the_database(target: Target, prefect_server: Any) -> None:
+    from tasks import limits
+    from tasks.settings import Settings
+
+    limits.create([target])
+    prefect_server.request("PATCH", f"/v2/concurrency_limits/{target.limit}", {"limit": 0})
+    with pytest.raises(errors.PlanRefused) as caught, limits.held(target, Settings()):
+        pass
+    assert (caught.value.code, caught.value.transient) == ("database-halted", False)
 
 
 def test_bad_flow_a_limit_that_does_not_exist_is_not_ignored(target: Target) -> None:

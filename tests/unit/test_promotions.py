@@ -164,3 +164,22 @@ def test_good_flow_an_environment_that_was_entered_may_be_finished_with_the_appr
     log = [proposal("a", 0, OLD), proposal("a", 2, OLD, approval="yes"), proposal("b", 3, NEW)]
     assert promotions.voiding(OLD, log, approval(1)) is None
     assert promotions.voiding(OLD, log, approval(1, "another")) == log[2]
+
+
+def asked(minute: float, run_id: str, bundle: str, plan: str) -> Approval:
+    return approval(minute, run_id).model_copy(update={"bundle": bundle, "plan": plan})
+
+
+def test_an_approval_of_the_same_release_for_another_plan_is_heard_once() -> None:
+    wanted = ReleaseManifest(bundles=OLD, plans={"auth": "p1", "audit": "p2"})
+    matching = asked(1, "match", wanted.bundle, wanted.plan)
+    other_plan, other_release = asked(2, "plan", wanted.bundle, "p9"), asked(3, "release", "b9", "p9")
+    assert promotions.unheard([matching], wanted, set()) is None
+    assert promotions.unheard([matching, other_plan, other_release], wanted, set()) == other_plan
+    assert promotions.unheard([matching, other_plan, other_release], wanted, {"plan"}) == other_release
+    assert promotions.unheard([matching, other_plan, other_release], wanted, {"plan", "release"}) is None
+
+
+def test_what_has_changed_between_two_plans_is_told_by_service() -> None:
+    assert promotions.changes({"auth": 2, "audit": 1}, {"auth": 1, "audit": 1}) == "auth: 2 migrations, now 1"
+    assert promotions.changes({"auth": 2}, {"auth": 2}).startswith("the same number of migrations")
