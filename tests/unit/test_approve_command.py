@@ -1,4 +1,4 @@
-"""`greylag approve -key` and `-print` as they are typed, for plans of every mode: real keys, a real policy; only what the Prefect server would tell is given."""
+"""`greylag approve -key` and `-print` as they are typed, for plans of every mode: real keys, a real policy; the Prefect server's answers are given."""
 
 from __future__ import annotations
 
