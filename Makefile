@@ -42,9 +42,9 @@ install: $(VENV)/.development ## virtual environment with everything that tests 
 demo: $(VENV)/.runtime $(if $(CLUSTER),$(VENV)/.development) ## six services promoted dev -> release -> prod on embedded servers (KEEP=1 keeps them, APPROVE=ask lets you approve, APPROVE=ssh has two persons sign, FRESH=1 starts over, CLUSTER=1 runs Jobs)
 	@$(BIN)/python -m sandbox.stack.demo --state $(STATE)/demo$(if $(CLUSTER),-cluster --cluster) $(if $(KEEP),--keep) $(if $(filter ask ssh,$(APPROVE)),--approve $(APPROVE)) $(if $(FRESH),--fresh)
 
-test: $(VENV)/.development ## all tests but those on Kubernetes (WORKERS=2 processes beside each other, ARGS='-k lock' for some)
+test: $(VENV)/.development ## all tests but those on Kubernetes and the attacks (WORKERS=2 processes beside each other, ARGS='-k lock' for some)
 	@$(COMPILE)
-	@$(PYTEST) -m "not cluster" $(ARGS)
+	@$(PYTEST) -m "not cluster and not attack" $(ARGS)
 
 cluster: $(VENV)/.development ## a local Kubernetes to use by hand, without containers (Linux, root; Go builds it once; IMAGES='name=directory ...')
 	@$(BIN)/python -m sandbox.cluster --state $(STATE)/cluster $(addprefix --image ,$(IMAGES))
@@ -63,6 +63,9 @@ test-cluster: $(VENV)/.development ## builds Kubernetes, OpenBao and Argo CD if 
 
 faults: $(VENV)/.development ## kills runs at random places and generates schemas, many hundred times, and writes docs/faults.md (PART=engine, which goes on where it stopped: ARGS='--kills 100 --minutes 10'; PART=schemas and PART=grouping do too; PART=sweep)
 	@case "$(PART)" in engine) exec $(BIN)/python -m tests.faults.matrix $(ARGS);; sweep) exec $(BIN)/python -m tests.faults.matrix.sweep $(ARGS);; schemas|grouping) exec $(BIN)/python -m tests.faults.generated $(PART) $(ARGS);; *) echo "PART is engine, schemas, grouping or sweep"; exit 2;; esac
+
+attack: $(VENV)/.development ## attacks a running demo with the Prefect API's address and dev's credentials, and writes docs/attacks.md
+	@GREYLAG_TEST_ATTACKS_PAGE=docs/attacks.md $(BIN)/python -m pytest tests/attacks -n 0 -m attack $(ARGS)
 
 bench: $(VENV)/.development ## measures speed and size against goose and writes docs/benchmarks.md (ROWS='...' for some, ARGS='--rounds 3')
 	@$(BIN)/python -m tests.benchmarks $(ROWS) $(ARGS)
@@ -84,4 +87,4 @@ clean: ## removes the sandbox's state and everything that was built
 	@rm -rf $(STATE) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 PART ?= engine
-.PHONY: help install demo test cluster vault argocd test-cluster faults bench lint format wheel clean
+.PHONY: help install demo test cluster vault argocd test-cluster faults attack bench lint format wheel clean

@@ -24,6 +24,9 @@ TARGET = "greylag.target"
 ATTEMPT = "greylag.attempt"
 """The run's `run_count` when the cause was written, because labels of an earlier attempt are still there after the UI's Retry."""
 
+REFUSED = "release.refused"
+"""The event of a run that was refused: nobody approved it, what was approved is something else, it can't be proven."""
+
 HINT = "see that run in the UI; after the cause is gone, start it again with the same parameters"
 
 
@@ -39,7 +42,7 @@ class RunFailed(errors.Relayed):
 
 
 def failed(error: errors.GreylagError, *, target: str = "", message: str = "") -> State[Any]:
-    """Writes the cause to the running flow's run, and returns the state for it to end in.
+    """Writes the cause to the running flow's run, and returns the state for it to end in; a refusal is an event, too (`REFUSED`).
 
     Args:
         target: the environment or service that failed; when it is empty, that of a `RunFailed` is taken.
@@ -47,7 +50,10 @@ def failed(error: errors.GreylagError, *, target: str = "", message: str = "") -
     """
     from prefect.states import Failed
 
-    _write(error, target or getattr(error, "target", ""))
+    place = target or getattr(error, "target", "")
+    _write(error, place)
+    if error.exit_code == errors.ExitCode.REFUSED:
+        _emit_refusal(error, place)
     return Failed(message=message or error.describe())
 
 
@@ -103,6 +109,29 @@ def failure(run: FlowRun) -> RunFailed | None:
     error = RunFailed(f"{run.name} ended {ending}", code=code, detail=detail, hint=HINT)
     error.target = target
     return error
+
+
+def _emit_refusal(error: errors.GreylagError, target: str) -> None:
+    """Emits the event of a refused run, about the environment that it was for."""
+    from prefect.events import emit_event
+    from prefect.runtime import flow_run as current
+
+    environment = target.partition("/")[0]
+    relayed = isinstance(error, errors.Relayed) and error.detail  # the words of the run that refused, not "it ended failed"
+    if not (environment and current.id):
+        return
+    emit_event(
+        REFUSED,
+        resource={"prefect.resource.id": f"greylag.release.{environment}", "prefect.resource.name": f"release in {environment}"},
+        related=[{"prefect.resource.id": f"prefect.flow-run.{current.id}", "prefect.resource.role": "flow-run"}],
+        payload={
+            "environment": environment,
+            "target": target,
+            "code": error.code,
+            "reason": relayed or error.message,
+            "run": str(current.id),
+        },
+    )
 
 
 def _write(error: errors.GreylagError, target: str) -> None:

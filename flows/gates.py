@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from prefect.client.schemas.objects import FlowRun
 from prefect.runtime import flow_run as current
 
 from flows import approvals, endings, labels, remote_runs, reports
@@ -94,6 +95,11 @@ def gate(found: fleet.Fleet, environment: str) -> Gate:
     return made
 
 
+def acceptances(target: Target) -> tuple[str, ...]:
+    """Returns the hazards that fleet.yaml accepts of a service's files, as an approval has them."""
+    return tuple(sorted(f"{item.file}:{item.hazard}:{item.reason}" for item in target.accepted_hazards))
+
+
 @dataclass(frozen=True)
 class Entry:
     """An accepted approval: what it covers, and what of it is used up. `document` is None for a claim; `shown` says who gave it."""
@@ -151,6 +157,7 @@ def enter(found: Gate, asked: Asked, run_id: str) -> Entry:
         asked.part,
         asked.bundles,
         {name: found.target(name).image(asked.image) for name in asked.services} if asked.image else {},
+        {name: acceptances(found.target(name)) for name in asked.services},
         asked.mode,
         asked.backoff_limit,
         asked.active_deadline_seconds,
@@ -317,7 +324,7 @@ def _asked(found: Gate, rules: Policy, previous: str, bundles: Mapping[str, str]
         name=f"verify-environment {previous} for {found.environment}",
     )
     child = remote_runs.wait(child, found.fleet.target(next(iter(bundles)), previous).work_pool)
-    endings.require_completed(child)
+    _require_verified(child, previous)
     try:
         row = remote_runs.table(child.id, proof_key(previous))[0]
         proof = Proof.read(str(row.get("document")))
@@ -342,6 +349,19 @@ def proven_objects(environment: str, service: str, bundle: str) -> tuple[UUID, s
     if known is None or known.bundles.get(service) != bundle or not known.objects.get(service):
         return None
     return known.run_id, known.objects[service]
+
+
+def _require_verified(child: FlowRun, previous: str) -> None:
+    """Raises PlanRefused (`proof-refused`) when the previous environment does not hold the release, RunFailed when that could not be found out."""
+    error = endings.failure(child)
+    if error is not None and error.exit_code == errors.ExitCode.VERIFICATION:
+        raise errors.PlanRefused(
+            f"{previous} does not hold this release",
+            code="proof-refused",
+            detail=error.detail,
+            hint="promote the release to that environment first; its worker then proves it",
+        )
+    endings.require_completed(child)
 
 
 def publish_proof(environment: str, nonce: str, held: Sequence[Mapping[str, object]]) -> None:

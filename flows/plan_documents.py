@@ -90,7 +90,14 @@ def _part(gate: gates.Gate, outcome: PlanOutcome, options: Options) -> Part:
     if options.image:
         image = images.pinned(target.image(options.image), gate.repositories(target), target.label, gate.policy.registry_credentials)
         labels.logger().info("%s: image %s", target.label, image)
-    return Part(service=outcome.service, database=outcome.database, bundle=outcome.bundle, plan=outcome.plan, image=image)
+    return Part(
+        service=outcome.service,
+        database=outcome.database,
+        bundle=outcome.bundle,
+        plan=outcome.plan,
+        image=image,
+        accepted=gates.acceptances(target),
+    )
 
 
 def _promoter(gate: gates.Gate, outcomes: Sequence[PlanOutcome], options: Options) -> tuple[str, str]:

@@ -175,8 +175,11 @@ def run(request: Request, listener: events.Listener = events.ignore) -> Migratio
         ):
             if request.database:
                 _require_identity(request, database)
-            made = _plan(request, migrations, database.read_history(), database)
+            history = database.read_history()
+            made = _plan(request, migrations, history, database)
             if made.steps and not legs:
+                if request.plan:  # nothing runs for a plan that nobody approved, not a command of fleet.yaml either
+                    refusals.require_approved(request.plan, made, history)
                 _before_a_change(target, made, database, listener, run_id, rest)
             report = apply(database, made, listener, approved_digest=request.plan, approval=request.approval, policy=policy, env=env)
             legs.append(report)

@@ -80,6 +80,7 @@ def show(found: Waiting, known: Policy, key: str) -> None:
         lines.append(f"a token of {issuer.issuer} needs the audience {oidc.audience(issuer, given)}")
     for part in given.services:
         lines += ["", f"== {part.service}: {part.database}" + (f", image {part.image}" if part.image else "")]
+        lines += [f"accepts  {item}" for item in part.accepted]
         lines += _sql(next((item for item in found.contents.services if item.service == part.service), None))
     edge.show("\n".join(_visible(line) for line in lines))
 

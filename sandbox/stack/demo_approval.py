@@ -82,18 +82,19 @@ class SignedApprovals:
 
     def attempts(self, found: Waiting) -> Iterator[Attempt]:
         """Yields what is tried, one after another."""
-        yield Attempt("eve", "with a key that the policy does not know", "approval-signature", self._signed(found, "eve"))
-        yield Attempt("grace", "with the key that is on the revocation list", "approval-revoked", self._signed(found, "grace-old"))
-        yield Attempt("pat", "who has promoted it", "approval-promoter", self._signed(found, "pat"))
-        yield Attempt("ada", "an approval that ended yesterday", "approval-expired", self._signed(self._old(found), "ada"))
-        yield Attempt("ada", "the first of two persons", "approval-minimum", self._signed(found, "ada"))
-        yield Attempt("grace", "the second", "", self._signed(found, "grace"))
+        yield Attempt("eve", "with a key that the policy does not know", "approval-signature", self.signed(found, "eve"))
+        yield Attempt("grace", "with the key that is on the revocation list", "approval-revoked", self.signed(found, "grace-old"))
+        yield Attempt("pat", "who has promoted it", "approval-promoter", self.signed(found, "pat"))
+        yield Attempt("ada", "an approval that ended yesterday", "approval-expired", self.signed(self.old(found), "ada"))
+        yield Attempt("ada", "the first of two persons", "approval-minimum", self.signed(found, "ada"))
+        yield Attempt("grace", "the second", "", self.signed(found, "grace"))
 
-    def _signed(self, found: Waiting, key: str) -> str:
+    def signed(self, found: Waiting, key: str) -> str:
+        """Returns the line that somebody's signature of a plan's document makes, for the form's field."""
         signature = ssh.sign(found.approval.signed, self.directory / key, ssh.APPROVAL)
         return Envelope(document=found.approval.canonical, worker=found.signature, signature=signature).packed()
 
-    def _old(self, found: Waiting) -> Waiting:
+    def old(self, found: Waiting) -> Waiting:
         """Returns the same document as the worker would have signed it two days ago."""
         from dataclasses import replace
 

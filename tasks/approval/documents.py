@@ -91,13 +91,15 @@ class Document(BaseModel):
 
 
 class Part(Document):
-    """What an approval says of one service. `database` is the identity that the server tells, `image` names a digest, or is empty."""
+    """What an approval says of one service. `database` is the identity that the server tells, `image` names a digest, or is empty; `accepted` are the
+    hazards that fleet.yaml accepts of its files, as `FILE:CODE:REASON`."""
 
     service: str
     database: str
     bundle: Digest
     plan: Digest
     image: str = ""
+    accepted: tuple[str, ...] = ()
 
 
 class Approval(Document):

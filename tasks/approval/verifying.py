@@ -27,7 +27,8 @@ PROOF_AGE = timedelta(minutes=10)
 class Wanted:
     """What a run asks for in a protected environment; empty texts and None ask for nothing of their own.
 
-    `services`: those of the run, in any order; a run for one service of the release is allowed, and says so with `part`.
+    `services`: those of the run, in any order; a run for one service of the release is allowed, and says so with `part`. `accepted`: the hazards that
+    would be accepted of a service's files, which is never left to the approval: what people did not read isn't accepted.
     """
 
     environment: str
@@ -36,6 +37,7 @@ class Wanted:
     part: bool = False
     bundles: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
+    accepted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     mode: str = ""
     backoff_limit: int | None = None
     active_deadline_seconds: float | None = None
@@ -156,6 +158,10 @@ def require_same(approval: Approval, wanted: Wanted) -> None:
         part = approval.part(name)
         if image and (part is None or part.image != image):
             raise _other(f"image of {name}", image, (part.image if part else "") or "none")
+    for name, accepts in wanted.accepted.items():
+        part = approval.part(name)
+        if part is not None and sorted(accepts) != sorted(part.accepted):
+            raise _other(f"accepted hazards of {name}", "; ".join(accepts) or "none", "; ".join(part.accepted) or "none")
     if wanted.mode and wanted.mode != approval.mode:
         raise _other("mode", wanted.mode, approval.mode or "the worker's own choice")
     if wanted.backoff_limit is not None and wanted.backoff_limit != approval.backoff_limit:

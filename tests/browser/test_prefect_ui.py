@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,19 @@ def test_bad_flow_an_approval_without_confirmation_is_not_even_started(page: Pre
     page.page.get_by_text("is a required property").or_(page.page.get_by_text("is required")).first.wait_for()
     assert page.page.url.endswith("/run")
     assert {run["id"] for run in page.api("/flow_runs/filter", flows={"name": {"any_": [approval.FLOW]}})} == before
+
+
+def test_a_quick_run_is_started_by_the_environments_own_worker(page: PrefectUI) -> None:
+    started = page.quick_run("plan-environment-dev")
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        (run,) = page.api("/flow_runs/filter", flow_runs={"id": {"any_": [started]}})
+        if run["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
+            break
+        time.sleep(0.5)
+    assert (run["state_type"], run["work_pool_name"]) == ("COMPLETED", "greylag-dev"), run["state"]
+    assert run["state"]["message"].startswith("dev: 0 migrations to apply")
+    assert run["parameters"] == {"environment": "dev"}
 
 
 def test_the_result_table_says_what_happened_where(page: PrefectUI) -> None:

@@ -98,6 +98,15 @@ class PrefectUI:
         """Presses the form's button."""
         self.page.get_by_role("button", name="Submit").click()
 
+    def quick_run(self, deployment: str) -> str:
+        """Starts a deployment by *Quick run*, with the parameters that it has, which the dialog shows; the run's id."""
+        self.page.goto(f"{self.url}/deployments/deployment/{self.deployment(deployment)}")
+        self.page.get_by_role("button", name="Run", exact=True).first.click()
+        self.page.get_by_text("Quick run", exact=True).click()
+        with self.page.expect_response(lambda answer: "/create_flow_run" in answer.url and answer.ok) as made:
+            self.page.locator(".p-modal, [role=dialog]").get_by_role("button", name="Run", exact=True).click()
+        return str(made.value.json()["id"])
+
     def open_graph(self, run: str) -> list[str]:
         """Opens a run and its graph, laid out in the order of time; the labels that the page was given to draw (the graph itself is a canvas)."""
         with self.page.expect_response(lambda answer: f"/flow_runs/{run}/graph" in answer.url and answer.ok) as graph:

@@ -43,6 +43,21 @@ def ran(
     return target, [item for item in seen if isinstance(item, events.Note)], len(done.applied)
 
 
+def test_bad_flow_no_command_of_fleet_yaml_runs_for_a_plan_that_nobody_approved(postgres_url: str, directory: Path, tmp_path: Path) -> None:
+    """Who can merge could run anything with the worker's rights otherwise, by starting a run that is refused a moment later."""
+    marker = tmp_path / "marker"
+    touch = check(f"import pathlib; pathlib.Path({str(marker)!r}).touch()")
+    target, secret = located(postgres_url, directory, protected=True, preflight=(touch,), root=str(directory.parent))
+    seen: list[events.Event] = []
+    with pytest.raises(errors.PlanRefused) as caught:
+        migration.run(
+            Request(target, database_url.encode(secret, target), settings=Settings(), run_id="ab" * 16, plan="0" * 64), seen.append
+        )
+    assert caught.value.code == "approval-mismatch"
+    assert not marker.exists()
+    assert not [item for item in seen if isinstance(item, events.Note)], "no restore point either"
+
+
 def allow(server: PostgresServer, url: str) -> None:
     name = url.rpartition("/")[2].partition("?")[0]
     server.execute(f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_create_restore_point(text) TO {identifier(name)}", name)

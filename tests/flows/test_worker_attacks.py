@@ -5,6 +5,7 @@ against Prefect's own process worker show that these tests would notice.
 from __future__ import annotations
 
 import base64
+import json
 import os
 import subprocess
 import time
@@ -24,7 +25,7 @@ from migrator import errors
 from sandbox.stack.prefect_server import PrefectServer, PrefectWorker, create_work_pool
 from tests.flows import prefect_api, worker_stage
 from tests.flows.stage import Stage
-from tests.flows.worker_stage import POOL, Desk
+from tests.flows.worker_stage import Desk
 
 pytestmark = pytest.mark.slow
 
@@ -104,9 +105,9 @@ def test_bad_flow_the_server_itself_refuses_job_variables_put_on_a_waiting_run(d
 def test_bad_flow_parameters_changed_on_a_waiting_run_are_checked_where_it_runs(desk: Desk) -> None:
     later = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
     run = desk.create(FLOW, {"state": {"type": "SCHEDULED", "state_details": {"scheduled_time": later}}})
-    desk.server.request("PATCH", f"/flow_runs/{run}", {"parameters": {"environment": "prod"}})
+    desk.server.request("PATCH", f"/flow_runs/{run}", {"parameters": {"environment": "release"}})
     desk.server.request("POST", f"/flow_runs/{run}/set_state", {"state": {"type": "SCHEDULED"}, "force": True})
-    assert "it is for prod, and this worker is dev's" in desk.refused(run)
+    assert f"it is for release, and this worker is {desk.environment}'s" in desk.refused(run)
 
 
 def shell_step(marker: Path) -> list[dict[str, Any]]:
@@ -136,21 +137,21 @@ def test_bad_flow_a_path_is_refused(desk: Desk, tmp_path: Path) -> None:
 def test_bad_flow_a_changed_template_is_told_and_stops_no_other_run(desk: Desk, marker: Path) -> None:
     opened = ProcessWorker.get_default_base_job_template()
     opened["variables"]["properties"]["command"]["default"] = f"touch {marker}"
-    desk.server.request("PATCH", f"/work_pools/{POOL}", {"base_job_template": opened})
+    desk.server.request("PATCH", f"/work_pools/{desk.pool}", {"base_job_template": opened})
     try:
         works(desk)
         assert "job_variables of the run" in desk.refused(desk.create(FLOW, {"job_variables": job_variables("command", marker)}))
-        found = desk.server.request("GET", f"/work_pools/{POOL}")["id"]
+        found = desk.server.request("GET", f"/work_pools/{desk.pool}")["id"]
         (event, *_) = prefect_api.events(desk.server, "greylag.pool.changed", f"prefect.work-pool.{found}", 1)
         assert event["payload"]["changes"] == ["its base job template is another one"]
     finally:
-        desk.server.request("PATCH", f"/work_pools/{POOL}", {"base_job_template": pool.template()})
+        desk.server.request("PATCH", f"/work_pools/{desk.pool}", {"base_job_template": pool.template()})
     assert not marker.exists()
 
 
 def test_bad_flow_a_pool_of_another_type_starts_no_other_worker(desk: Desk) -> None:
     try:
-        desk.server.request("PATCH", f"/work_pools/{POOL}", {"type": "process"})
+        desk.server.request("PATCH", f"/work_pools/{desk.pool}", {"type": "process"})
     except errors.Unavailable as error:
         assert "422" in str(error)
     works(desk)
@@ -162,7 +163,7 @@ def test_bad_flow_a_flow_that_is_not_on_the_list_is_refused(desk: Desk, marker: 
         "name": "evil",
         "flow_id": flow,
         "entrypoint": f"{tmp_path}/evil.py:evil",
-        "work_pool_name": POOL,
+        "work_pool_name": desk.pool,
         "pull_steps": shell_step(marker),
     }
     made = desk.server.request("POST", "/deployments/", evil)["id"]
@@ -173,34 +174,39 @@ def test_bad_flow_a_flow_that_is_not_on_the_list_is_refused(desk: Desk, marker: 
 
 def test_bad_flow_the_promotions_flow_is_refused_in_an_environments_pool(desk: Desk) -> None:
     flow = desk.server.request("GET", "/deployments/name/promote-release/promote")["flow_id"]
-    made = desk.server.request("POST", "/deployments/", {"name": "here", "flow_id": flow, "work_pool_name": POOL})["id"]
+    made = desk.server.request("POST", "/deployments/", {"name": "here", "flow_id": flow, "work_pool_name": desk.pool})["id"]
     run = desk.server.request("POST", f"/deployments/{made}/create_flow_run", {})["id"]
     assert "belongs to another kind of pool" in desk.refused(run)
 
 
 def test_bad_flow_a_run_without_a_deployment_is_refused(desk: Desk) -> None:
     flow = desk.deployment(FLOW)["flow_id"]
-    body = {"flow_id": flow, "work_pool_name": POOL, "parameters": {"environment": "dev"}, "state": {"type": "SCHEDULED"}}
+    body = {"flow_id": flow, "work_pool_name": desk.pool, "parameters": {"environment": desk.environment}, "state": {"type": "SCHEDULED"}}
     assert "belongs to no deployment" in desk.refused(desk.server.request("POST", "/flow_runs/", body)["id"])
 
 
 @pytest.mark.parametrize(
     ("parameters", "reason"),
     [
-        ({"environment": "dev", "nope": 1}, "the flow has no parameter nope"),
-        ({"environment": "prod"}, "it is for prod, and this worker is dev's"),
-        ({"environment": "production"}, "it is for prod, and this worker is dev's"),
+        ({"environment": "OWN", "nope": 1}, "the flow has no parameter nope"),
+        ({"environment": "release"}, "it is for release, and this worker is OWN's"),
+        ({"environment": "OTHER ALIAS"}, "it is for OTHER, and this worker is OWN's"),
         ({"environment": "nowhere"}, 'names none of the fleet: "nowhere"'),
         ({}, "its parameter environment names none"),
-        ({"environment": ["dev"]}, "its parameter environment names none"),
-        ({"environment": "dev", "backoff_limit": "many"}, "its parameters are refused"),
-        ({"environment": "dev", "services": ["no-such"]}, "its parameters are refused"),
+        ({"environment": ["OWN"]}, "its parameter environment names none"),
+        ({"environment": "OWN", "backoff_limit": "many"}, "its parameters are refused"),
+        ({"environment": "OWN", "services": ["no-such"]}, "its parameters are refused"),
     ],
 )
 def test_bad_flow_parameters_that_the_flow_or_the_worker_does_not_take_are_refused(
     desk: Desk, parameters: dict[str, Any], reason: str
 ) -> None:
-    assert reason in desk.refused(desk.post(FLOW, parameters=parameters))
+    other, alias = ("prod", "production") if desk.environment == "dev" else ("dev", "dev")
+    words = {"OWN": desk.environment, "OTHER ALIAS": alias, "OTHER": other}
+    given, wanted = json.dumps(parameters), reason
+    for word, meant in words.items():
+        given, wanted = given.replace(word, meant), wanted.replace(word, meant)
+    assert wanted in desk.refused(desk.post(FLOW, parameters=json.loads(given)))
 
 
 # --- results ----------------------------------------------------------------------------------------------------------------------------

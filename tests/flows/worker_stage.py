@@ -18,16 +18,22 @@ POOL = "greylag-dev"
 
 @dataclass
 class Desk:
-    """dev's worker and the API's address."""
+    """The worker of an environment and the API's address. `stage` is the fleet behind it, where it is a test's own."""
 
     server: PrefectServer
-    stage: Stage
+    stage: Stage | None
     worker: PrefectWorker
     directory: Path
+    environment: str = "dev"
 
-    def deployment(self, flow: str, environment: str = "dev") -> dict[str, Any]:
-        """A deployment of an environment's."""
-        found: dict[str, Any] = self.server.request("GET", f"/deployments/name/{flow}/{flow}-{environment}")
+    @property
+    def pool(self) -> str:
+        """The worker's work pool."""
+        return f"greylag-{self.environment}"
+
+    def deployment(self, flow: str) -> dict[str, Any]:
+        """A deployment of the environment's."""
+        found: dict[str, Any] = self.server.request("GET", f"/deployments/name/{flow}/{flow}-{self.environment}")
         return found
 
     def create(self, flow: str, body: dict[str, Any] | None = None, **parameters: Any) -> str:
@@ -38,7 +44,8 @@ class Desk:
     def post(self, flow: str, **body: Any) -> str:
         """Creates a run by the request that the server does not validate; the run's id."""
         found = self.deployment(flow)
-        given = {"flow_id": found["flow_id"], "deployment_id": found["id"], "work_pool_name": POOL, "parameters": {"environment": "dev"}}
+        given = {"flow_id": found["flow_id"], "deployment_id": found["id"], "work_pool_name": self.pool}
+        given["parameters"] = {"environment": self.environment}
         return str(self.server.request("POST", "/flow_runs/", {**given, "state": {"type": "SCHEDULED"}, **body})["id"])
 
     def run(self, run_id: str) -> dict[str, Any]:

@@ -131,12 +131,40 @@ def test_bad_flow_signatures_of_different_documents_are_not_added_up(stage: Stag
         (Wanted("prod", FLEET, ("auth", "audit")), "services: audit, auth"),
         (Wanted("prod", FLEET, ("audit",), part=True), "services: audit"),
         (Wanted("prod", FLEET, ("auth",), bundles={"auth": "c" * 64}), "bundle of auth"),
+        (Wanted("prod", FLEET, ("auth",), accepted={"auth": ("00001_a.sql:cut-statement:meant",)}), "accepted hazards of auth: 00001_a"),
     ],
 )
 def test_bad_flow_what_a_run_gives_besides_is_refused(stage: Stage, wanted: Wanted, words: str) -> None:
     rules = stage.policy()
     error = refused("approval-other-run", lambda: accepted(stage.signed(stage.approval(rules), rules, ["ada"]), rules, wanted))
     assert words in error.message
+
+
+@pytest.mark.parametrize("accepts", [(), ("00001_a.sql:cut-statement:another reason",), ("00002_b.sql:cut-statement:meant",)])
+def test_bad_flow_hazards_that_are_accepted_are_part_of_what_was_signed(stage: Stage, accepts: tuple[str, ...]) -> None:
+    rules, held = stage.policy(), "00001_a.sql:cut-statement:meant"
+    part = stage.approval(rules).services[0].model_copy(update={"accepted": (held,)})
+    given = stage.signed(stage.approval(rules, services=(part,)), rules, ["ada"])
+    assert accepted(given, rules, Wanted("prod", FLEET, ("auth",), accepted={"auth": (held,)})).persons
+    error = refused("approval-other-run", lambda: accepted(given, rules, Wanted("prod", FLEET, ("auth",), accepted={"auth": accepts})))
+    assert "accepted hazards of auth" in error.message
+
+
+@pytest.mark.parametrize("change", ["image", "mode", "hazards", "accepted"])
+def test_bad_flow_a_signature_does_not_cover_another_image_mode_or_hazard(stage: Stage, change: str) -> None:
+    """Each of them is in the text that people sign."""
+    rules = stage.policy()
+    (given,) = stage.signed(stage.approval(rules), rules, ["ada"])
+    approval = stage.approval(rules).model_copy(update={"id": documents.Approval.read(given.document).id})
+    changes: dict[str, Any] = {"mode": {"mode": "inline"}, "hazards": {"hazards": ("auth: cut-statement",)}}.get(change, {})
+    if not changes:
+        more = {"image": f"registry.example/auth@sha256:{'2' * 64}", "accepted": ("00001_a.sql:cut-statement:meant",)}
+        changes = {"services": (approval.services[0].model_copy(update={change: more[change]}),)}
+    assert rules.signing is not None
+    other = approval.model_copy(update=changes)
+    worker = worker_keys.sign(other, rules.signing, Settings())  # even where the worker itself has signed the other one
+    envelope = Envelope(document=other.canonical, worker=worker, signature=given.signature)
+    refused("approval-signature", lambda: accepted([envelope], rules, Wanted("prod", FLEET, ("auth",))))
 
 
 def test_bad_flow_an_approval_under_another_policy_or_fleet_is_refused(stage: Stage) -> None:
