@@ -113,24 +113,23 @@ def failure(run: FlowRun) -> RunFailed | None:
 
 def _emit_refusal(error: errors.GreylagError, target: str) -> None:
     """Emits the event of a refused run, about the environment that it was for."""
-    from prefect.events import emit_event
     from prefect.runtime import flow_run as current
+
+    from flows import reports
 
     environment = target.partition("/")[0]
     relayed = isinstance(error, errors.Relayed) and error.detail  # the words of the run that refused, not "it ended failed"
     if not (environment and current.id):
         return
-    emit_event(
+    reports.emit(
         REFUSED,
-        resource={"prefect.resource.id": f"greylag.release.{environment}", "prefect.resource.name": f"release in {environment}"},
-        related=[{"prefect.resource.id": f"prefect.flow-run.{current.id}", "prefect.resource.role": "flow-run"}],
-        payload={
-            "environment": environment,
-            "target": target,
-            "code": error.code,
-            "reason": relayed or error.message,
-            "run": str(current.id),
-        },
+        f"greylag.release.{environment}",
+        f"release in {environment}",
+        environment=environment,
+        target=target,
+        code=error.code,
+        reason=relayed or error.message,
+        run=str(current.id),
     )
 
 

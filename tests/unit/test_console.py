@@ -160,7 +160,6 @@ def test_every_verb_has_a_summary_and_help(verb: str, capsys: pytest.CaptureFixt
     [
         ["fleet", "--jsn"],
         ["targets", "--target"],
-        ["approve"],
         ["approve", "a", "b"],
         ["promote", "--timeout", "soon"],
         ["deploy", "-mode", "x"],
