@@ -1,7 +1,7 @@
 """The one way to a server: each read and each write of the engine is one POST over it, and what counts as an answer is decided here alone.
 
-urllib3 opens the connections (TCP, TLS, tunnels through a proxy that the address names); what is said over them is `exchange`'s. An answer counts if it
-is proved whole; else the request is *lost* (`failures.Lost`), and what became of it is looked up where that matters:
+`connections` opens them over plain TCP, urllib3 with TLS and through a proxy that the address names; what is said over them is `exchange`'s. An answer
+counts if it is proved whole; else the request is *lost* (`failures.Lost`), and what became of it is looked up where that matters:
 
 - Its head told where its body ends, and the body came to that end (`exchange`). A proxy that completes a head which broke off passes this test.
 - So it names this request's query id, behind everything that can refuse, and sums up what was read and written (clickhouse.md §1). Where the first
@@ -28,7 +28,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from migrator.address import addresses
-from migrator.clickhouse import exchange, failures
+from migrator.clickhouse import connections, exchange, failures
 
 _CODE = "x-clickhouse-exception-code"
 _SUMMARY = "x-clickhouse-summary"
@@ -191,32 +191,28 @@ class Transport:
         return self._connect()
 
     def _connect(self) -> Any:
-        from http.client import HTTPException
-
-        from urllib3.exceptions import HTTPError
-
         try:
             connection = self._new_connection()
             connection.connect()
-        except (HTTPError, HTTPException, OSError, ValueError) as error:  # ValueError: urllib3's for a certificate of another name
-            raise failures.of_connection(error, self.proxy, sent=False) from None
+        except Exception as error:
+            if isinstance(error, (OSError, ValueError)) or _is_of_http(error):  # ValueError: urllib3's for a certificate of another name
+                raise failures.of_connection(error, self.proxy, sent=False) from None
+            raise
         connection.sock.settimeout(_SILENCE_SECONDS)
         return connection
 
     def _new_connection(self) -> Any:
         """Returns a connection that is still to be opened: to the server, to the proxy that forwards to it, or through one that tunnels."""
-        from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
-        from urllib3.util import parse_url
-
         probes = [(socket.IPPROTO_TCP, getattr(socket, name), value) for name, value in _PROBES.items() if hasattr(socket, name)]
         options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), *probes]
         common: dict[str, Any] = {"timeout": self.timeout, "socket_options": options}
+        if not self.address.http_proxy and not self._secure:
+            return connections.PlainConnection(self.host, self.port, **common)
+        from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
+        from urllib3.util import parse_url
+
         if not self.address.http_proxy:
-            return (
-                HTTPSConnection(self.host, self.port, **common, **self._tls)
-                if self._secure
-                else HTTPConnection(self.host, self.port, **common)
-            )
+            return HTTPSConnection(self.host, self.port, **common, **self._tls)
         proxy = parse_url(self.address.http_proxy)
         host, port = proxy.host or "", proxy.port or (443 if proxy.scheme == "https" else 80)
         if not self._secure:
@@ -276,6 +272,15 @@ class Transport:
     def _login_of_proxy(self) -> dict[str, str]:
         url = urlsplit(self.address.http_proxy)
         return {"Proxy-Authorization": _basic(unquote(url.username), unquote(url.password or ""))} if url.username else {}
+
+
+def _is_of_http(error: Exception) -> bool:
+    """Tells whether it is one of urllib3's or of http.client's: they can only come where both are imported."""
+    from http.client import HTTPException
+
+    from urllib3.exceptions import HTTPError
+
+    return isinstance(error, (HTTPError, HTTPException))
 
 
 def _basic(user: str, password: str) -> str:
