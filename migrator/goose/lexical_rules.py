@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 
 class Construct(enum.StrEnum):
@@ -26,18 +28,6 @@ class Construct(enum.StrEnum):
     ATOMIC_BODY = "BEGIN ATOMIC body"
 
 
-@dataclass(frozen=True)
-class Grammar:
-    """The expressions of one lexer. `plain` skips everything irrelevant; `worded` does, too, but stops at the words of `BEGIN ATOMIC` bodies; `blank`
-    matches white space and line comments; `rests` match the rest of a quote including its end."""
-
-    plain: re.Pattern[str]
-    worded: re.Pattern[str]
-    blank: re.Pattern[str]
-    dollar: re.Pattern[str]
-    rests: dict[Construct, re.Pattern[str]]
-
-
 # Everything above ASCII is a letter for PostgreSQL. Sets are written as the ASCII characters that they lack: `re` compiles a set of wide characters
 # a hundred times as slowly, and every run would pay for that.
 _LETTER = r"[^\x00-@\[-^`{-\x7f]"
@@ -47,24 +37,56 @@ _BACKSLASHED = r"(?:[^{0}\\]|\\.|{0}{0})*+{0}"  # the rest of a quote in which a
 _SPACE = r"[^\S\x1c-\x1f]"
 """Go's white space: Python's without four control characters."""
 
+_FLAGS = re.VERBOSE | re.DOTALL
+
 CONTINUED = re.compile(r"[ \t\f\v]*+[\n\r](?:[ \t\f\v\n\r]++|--[^\n\r]*+[\n\r])*+'")
 """A string continues after a line end: `e'a'` and, on the next line, `'b'` are one string, and a backslash escapes in both parts."""
 
 
-def _grammar(quotes: str, stops: str, comment: str, dollar: str, rests: dict[Construct, str]) -> Grammar:
-    flat = rf"\( (?: [^{stops}\-/;()$]++ | {quotes} | -(?!-) )*+ \)"  # matches most parentheses at once; deeper ones are counted
-    tokens = rf"{quotes} | {comment} | -(?!-) | /(?!\*) | {flat}"
-    other_word = rf"(?!(?i:BEGIN|CASE|END)(?!{_NAME_PART_OR_DOLLAR})) {_LETTER}{_NAME_PART}*+"
-    stop = re.compile(rf"[{stops}\-/;()$\w]", re.ASCII)
-    others = "".join(re.escape(chr(code)) for code in range(128) if not stop.match(chr(code)))
-    flags = re.VERBOSE | re.DOTALL
-    return Grammar(
-        plain=re.compile(rf"(?: [^{stops}\-/;()$]++ | {tokens} )*+", flags),
-        worded=re.compile(rf"(?: [{others}]++ | [0-9]++ | {other_word} | {tokens} )*+", flags),
-        blank=re.compile(rf"(?: {_SPACE}++ | {comment} )*+", flags),
-        dollar=re.compile(dollar),
-        rests={construct: re.compile(rest, re.DOTALL) for construct, rest in rests.items()},
-    )
+@dataclass(frozen=True)
+class Grammar:
+    """The expressions of one lexer, as their source: a run uses one grammar of the three, and compiles what it uses."""
+
+    quotes: str
+    stops: str
+    comment: str
+    dollars: str
+    ends: Mapping[Construct, str]
+
+    @cached_property
+    def plain(self) -> re.Pattern[str]:
+        """Skips everything irrelevant."""
+        return re.compile(rf"(?: [^{self.stops}\-/;()$]++ | {self._tokens} )*+", _FLAGS)
+
+    @cached_property
+    def worded(self) -> re.Pattern[str]:
+        """Does what `plain` does, but stops at the words of `BEGIN ATOMIC` bodies."""
+        stop = re.compile(rf"[{self.stops}\-/;()$\w]", re.ASCII)
+        others = "".join(re.escape(chr(code)) for code in range(128) if not stop.match(chr(code)))
+        other_word = rf"(?!(?i:BEGIN|CASE|END)(?!{_NAME_PART_OR_DOLLAR})) {_LETTER}{_NAME_PART}*+"
+        return re.compile(rf"(?: [{others}]++ | [0-9]++ | {other_word} | {self._tokens} )*+", _FLAGS)
+
+    @cached_property
+    def blank(self) -> re.Pattern[str]:
+        """Matches white space and line comments."""
+        return re.compile(rf"(?: {_SPACE}++ | {self.comment} )*+", _FLAGS)
+
+    @cached_property
+    def dollar(self) -> re.Pattern[str]:
+        """Matches the beginning of a dollar quote."""
+        return re.compile(self.dollars)
+
+    @cached_property
+    def rests(self) -> dict[Construct, re.Pattern[str]]:
+        """Returns what matches the rest of a quote, including its end."""
+        return {construct: re.compile(rest, re.DOTALL) for construct, rest in self.ends.items()}
+
+    @property
+    def _tokens(self) -> str:
+        flat = (
+            rf"\( (?: [^{self.stops}\-/;()$]++ | {self.quotes} | -(?!-) )*+ \)"  # matches most parentheses at once; deeper ones are counted
+        )
+        return rf"{self.quotes} | {self.comment} | -(?!-) | /(?!\*) | {flat}"
 
 
 POSTGRES_DOLLAR = rf"\$(?:{_LETTER}{_NAME_PART}*+)?\$"
@@ -75,14 +97,14 @@ _POSTGRES_RESTS = {
     Construct.ESCAPE_STRING: _BACKSLASHED.format("'"),
     Construct.IDENTIFIER: '[^"]*+"',
 }
-POSTGRES = _grammar(
+POSTGRES = Grammar(
     """(?<![eE])'[^']*+' | "[^"]*+\"""",  # before e' it stops: an escape string, or the end of a word
     "'\"",
     r"--[^\n\r]*+",
     POSTGRES_DOLLAR,
     _POSTGRES_RESTS,
 )
-POSTGRES_ESCAPES = _grammar(
+POSTGRES_ESCAPES = Grammar(
     f"""'{_BACKSLASHED.format("'")} | "[^"]*+\"""",
     "'\"",
     r"--[^\n\r]*+",
@@ -96,7 +118,7 @@ _CLICKHOUSE_RESTS = {
     Construct.CURLED: "[^’]*+’",
     Construct.CURLED_IDENTIFIER: "[^”]*+”",
 }
-CLICKHOUSE = _grammar(
+CLICKHOUSE = Grammar(
     f"""'{_CLICKHOUSE_RESTS[Construct.STRING]} | "{_CLICKHOUSE_RESTS[Construct.IDENTIFIER]} | `{_CLICKHOUSE_RESTS[Construct.BACKTICK]}
     | ‘[^’]*+’ | “[^”]*+” | \\#(?![ !])""",
     "'\"`\\#‘“",
