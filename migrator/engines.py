@@ -42,6 +42,20 @@ class Left(Exception):
     """Raised when a run stops at a boundary because `Options.leave` asked for it: finished work is recorded, and another connection continues."""
 
 
+def import_beside(*modules: str) -> None:
+    """Imports modules in a thread of its own while this one waits for the server. What is wrong with one is raised where it is used."""
+    import contextlib
+    import threading
+    from importlib import import_module
+
+    def work() -> None:
+        for module in modules:
+            with contextlib.suppress(Exception):
+                import_module(module)
+
+    threading.Thread(target=work, name="greylag-imports", daemon=True).start()
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """The options for opening a database.

@@ -15,7 +15,7 @@ from migrator.clickhouse import failures, session
 from migrator.clickhouse import history as tables
 from migrator.clickhouse.lock import LEASE, Cell, ColumnName, MigrationLock, Times, label, prefix_of, short
 from migrator.clickhouse.session import literal
-from migrator.engines import Options, RestorePoint, SchemaCheck, Writer
+from migrator.engines import Options, RestorePoint, SchemaCheck, Writer, import_beside
 from migrator.goose import durations
 from migrator.planning import events, history, journal
 
@@ -166,6 +166,7 @@ class ClickHouseDatabase:
     @contextlib.contextmanager
     def lock(self, listener: events.Listener) -> Iterator[None]:
         """Holds the migration lock; see `lock` for how, and for the proof."""
+        import_beside("migrator.clickhouse.execution")  # the lock and the tables take longer
         for note in self.notes:
             listener(note)
         fenced = self._where.profile is not tables.Profile.REPLICATED

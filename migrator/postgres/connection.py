@@ -16,7 +16,7 @@ from migrator import errors, registry, targets
 
 # What executes, locks and looks into the catalogue is imported where it is used: most runs find nothing to do, and start faster without.
 from migrator.address import addresses
-from migrator.engines import LockPolicy, Options, stay
+from migrator.engines import LockPolicy, Options, import_beside, stay
 from migrator.planning import history
 from migrator.postgres import failures, history_tables
 from migrator.postgres import history as tables
@@ -219,6 +219,7 @@ class PostgresDatabase:
     @contextlib.contextmanager
     def lock(self, listener: events.Listener) -> Iterator[None]:
         """Holds goose's advisory lock; see `postgres.lock`."""
+        import_beside("migrator.postgres.execution", "migrator.postgres.restoring")  # the lock and the tables take longer
         from migrator.postgres import lock
 
         with lock.held(self._session, listener, self._policy.migration_wait, self._probe):
