@@ -12,7 +12,6 @@ strict, because a misspelt note would otherwise silently have no effect.
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 
@@ -103,7 +102,9 @@ def _note(text: str, where: errors.Location) -> tuple[str, float | int | Ignored
     name, _, value = text.partition(" ")
     value = value.strip()
     if name not in NAMES:
-        near = difflib.get_close_matches(name.lower().replace("_", "-"), NAMES, n=1, cutoff=0.5)
+        from difflib import get_close_matches
+
+        near = get_close_matches(name.lower().replace("_", "-"), NAMES, n=1, cutoff=0.5)
         raise errors.ParseError(
             f"unknown note {goquote.quote(name)}",
             code="unknown-note",

@@ -42,24 +42,23 @@ class Change:
 
 _GAP = r"(?:\s|--[^\n]*\n|/\*.*?\*/)+"
 _NAME = r'((?:"(?:[^"]|"")+"|[\w$]+)(?:\s*\.\s*(?:"(?:[^"]|"")+"|[\w$]+))*)'
-_SET = re.compile(rf"set{_GAP}(?:session{_GAP}(?!authorization\b|characteristics\b))?{_NAME}(?:{_GAP}(\w+))?", re.IGNORECASE | re.DOTALL)
-_DEFAULT = re.compile(r"(?:=|\bto\b)\s*default\s*\Z|\brole\s+none\s*\Z|\bauthorization\s+default\s*\Z", re.IGNORECASE)
-_RESET = re.compile(rf"(?:reset|deallocate{_GAP}prepare|deallocate|close|unlisten|discard){_GAP}({_NAME}|\*)", re.IGNORECASE | re.DOTALL)
-_CALL = re.compile(
-    r"\bset_config\s*\(\s*'([^']+)'\s*,(?:[^()]|\((?:[^()]|\([^()]*\))*\))*,\s*(?:is_local\s*=>\s*)?(?:false|'f(?:alse)?'|'off'|'no'|'0')\s*\)",
-    re.IGNORECASE,
-)
-_TEMPORARY = re.compile(
+_HOW = re.IGNORECASE | re.DOTALL
+"""Every expression below is compiled with these when the first command comes that it is about: most files have none."""
+
+_SET = rf"set{_GAP}(?:session{_GAP}(?!authorization\b|characteristics\b))?{_NAME}(?:{_GAP}(\w+))?"
+_DEFAULT = r"(?:=|\bto\b)\s*default\s*\Z|\brole\s+none\s*\Z|\bauthorization\s+default\s*\Z"
+_RESET = rf"(?:reset|deallocate{_GAP}prepare|deallocate|close|unlisten|discard){_GAP}({_NAME}|\*)"
+_CALL = r"\bset_config\s*\(\s*'([^']+)'\s*,(?:[^()]|\((?:[^()]|\([^()]*\))*\))*,\s*(?:is_local\s*=>\s*)?(?:false|'f(?:alse)?'|'off'|'no'|'0')\s*\)"
+_TEMPORARY = (
     rf"create{_GAP}(?:or{_GAP}replace{_GAP})?(?:(?:global|local){_GAP})?temp(?:orary)?{_GAP}(?:recursive{_GAP})?"
-    rf"(table|view|sequence){_GAP}(?:if{_GAP}not{_GAP}exists{_GAP})?{_NAME}",
-    re.IGNORECASE | re.DOTALL,
+    rf"(table|view|sequence){_GAP}(?:if{_GAP}not{_GAP}exists{_GAP})?{_NAME}"
 )
-_INTO = re.compile(rf"\binto{_GAP}temp(?:orary)?{_GAP}(?:table{_GAP})?{_NAME}", re.IGNORECASE | re.DOTALL)
-_ON_COMMIT_DROP = re.compile(r"\bon\s+commit\s+drop\b", re.IGNORECASE)
-_DROP = re.compile(rf"drop{_GAP}(?:table|view|sequence){_GAP}(?:if{_GAP}exists{_GAP})?{_NAME}", re.IGNORECASE | re.DOTALL)
-_PREPARE = re.compile(rf"prepare{_GAP}(?!transaction\b){_NAME}", re.IGNORECASE | re.DOTALL)
-_HOLD = re.compile(rf"declare{_GAP}{_NAME}.*?\bwith{_GAP}hold\b", re.IGNORECASE | re.DOTALL)
-_LISTEN = re.compile(rf"listen{_GAP}{_NAME}", re.IGNORECASE | re.DOTALL)
+_INTO = rf"\binto{_GAP}temp(?:orary)?{_GAP}(?:table{_GAP})?{_NAME}"
+_ON_COMMIT_DROP = r"\bon\s+commit\s+drop\b"
+_DROP = rf"drop{_GAP}(?:table|view|sequence){_GAP}(?:if{_GAP}exists{_GAP})?{_NAME}"
+_PREPARE = rf"prepare{_GAP}(?!transaction\b){_NAME}"
+_HOLD = rf"declare{_GAP}{_NAME}.*?\bwith{_GAP}hold\b"
+_LISTEN = rf"listen{_GAP}{_NAME}"
 
 _SPELT = {"time": "timezone", "names": "client_encoding", "schema": "search_path", "xml": "xmloption"}
 _ENDED_BY = {
@@ -110,27 +109,27 @@ def _made(first: tuple[str, ...], command: str, line: int) -> Iterator[Change]:
     word = first[0] if first else ""
     if word == "SET":
         yield from _set(command, line)
-    elif word == "CREATE" and (found := _TEMPORARY.match(command)) and not _ON_COMMIT_DROP.search(command):
+    elif word == "CREATE" and (found := re.match(_TEMPORARY, command, _HOW)) and not re.search(_ON_COMMIT_DROP, command, _HOW):
         yield Change("temporary", _plain(found[2]), f"CREATE TEMP {found[1].upper()} {found[2]}", line)
-    elif word == "PREPARE" and (found := _PREPARE.match(command)):
+    elif word == "PREPARE" and (found := re.match(_PREPARE, command, _HOW)):
         yield Change("prepared", _plain(found[1]), f"PREPARE {found[1]}", line)
-    elif word == "DECLARE" and (found := _HOLD.match(command)):
+    elif word == "DECLARE" and (found := re.match(_HOLD, command, _HOW)):
         yield Change("cursor", _plain(found[1]), f"DECLARE {found[1]} … WITH HOLD", line)
-    elif word == "LISTEN" and (found := _LISTEN.match(command)):
+    elif word == "LISTEN" and (found := re.match(_LISTEN, command, _HOW)):
         yield Change("channel", _plain(found[1]), f"LISTEN {found[1]}", line)
     elif word in ("SELECT", "WITH", "VALUES"):
-        for found in _CALL.finditer(command):
+        for found in re.finditer(_CALL, command, _HOW):
             name = found[1].lower()
             yield Change(
                 "role" if name in ("role", "session_authorization") else "setting", name, f"set_config('{found[1]}', …, false)", line, True
             )
-        if found := _INTO.search(command):
+        if found := re.search(_INTO, command, _HOW):
             yield Change("temporary", _plain(found[1]), f"SELECT … INTO TEMP {found[1]}", line)
 
 
 def _set(command: str, line: int) -> Iterator[Change]:
-    found = _SET.match(command)
-    if found is None or _DEFAULT.search(command.rstrip()):
+    found = re.match(_SET, command, _HOW)
+    if found is None or re.search(_DEFAULT, command.rstrip(), _HOW):
         return
     name, second = _plain(found[1]), (found[2] or "").upper()
     if name in ("local", "transaction", "constraints"):
@@ -148,13 +147,13 @@ def _set(command: str, line: int) -> Iterator[Change]:
 def _ended(first: tuple[str, ...], command: str, left: dict[tuple[str, str], Change]) -> list[tuple[str, str]]:
     """Returns the keys of what a command ends."""
     word = first[0] if first else ""
-    if word == "DROP" and (found := _DROP.match(command)):
+    if word == "DROP" and (found := re.match(_DROP, command, _HOW)):
         return [("temporary", _plain(found[1]))]
     if word == "SET":
-        if not _DEFAULT.search(command.rstrip()):
+        if not re.search(_DEFAULT, command.rstrip(), _HOW):
             return []
         return [key for key in left if key[0] in ("setting", "role") and _names(command, key[1])]
-    if word not in _ENDED_BY or (found := _RESET.match(command)) is None:
+    if word not in _ENDED_BY or (found := re.match(_RESET, command, _HOW)) is None:
         return []
     name = found[1].lower()
     if word == "DISCARD" and name == "all":
