@@ -43,7 +43,7 @@ def _killed(playground: Playground, monkeypatch: pytest.MonkeyPatch, word: str, 
 def _killed_while_it_waits(playground: Playground, statement: str, holding: str) -> None:
     """Ends the server's session of the run while it waits for a transaction of somebody else."""
     with psycopg.connect(playground.url) as holder:
-        holder.execute(holding)  # type: ignore[call-overload]
+        holder.execute(holding)
         stop = threading.Event()
 
         def end() -> None:
