@@ -53,6 +53,14 @@ _WHOLE = (
     "pg_default_acl",
     "pg_publication",
     "pg_event_trigger",
+    "pg_opclass",
+    "pg_opfamily",
+    "pg_conversion",
+    "pg_ts_config",
+    "pg_ts_dict",
+    "pg_foreign_server",
+    "pg_foreign_data_wrapper",
+    "pg_language",
 )
 
 _OWN = """pg_catalog.age(x.xmin) <= 0
@@ -66,12 +74,13 @@ _LOCKED = """(SELECT k.relation FROM pg_catalog.pg_locks AS k WHERE k.pid = pg_c
 _ROWS = " UNION ALL ".join(
     [f"SELECT x.xmin FROM pg_catalog.{name} AS x WHERE x.{column} IN {_LOCKED} AND {_OWN}" for name, column in _OF_LOCKED.items()]
     + [f"SELECT x.xmin FROM pg_catalog.{name} AS x WHERE {_OWN}" for name in _WHOLE]
+    + ["SELECT pg_catalog.pg_current_xact_id()::xid"]
 )
 
 DEEP = f"""(SELECT coalesce((SELECT pg_catalog.array_agg(w.xmin) FROM (SELECT r.xmin FROM ({_ROWS}) AS r GROUP BY 1) AS w), '{{}}') AS xids,
   {_GONE} AS gone FROM pg_catalog.pg_locks AS k WHERE {_OF_BACKEND})"""
-"""The same row for a transaction that may have opened subtransactions: the ids that left a row in a catalogue. (A subtransaction's lock is given up when it
-ends, so the locks don't tell its id.)"""
+"""The same row for a transaction that may have opened subtransactions: its own id, and those that left a row in a catalogue. (A subtransaction's lock is
+given up when it ends, so the locks don't tell its id.)"""
 
 _ANYTHING = " UNION ALL ".join(f"SELECT x.xmin, true AS plain FROM pg_catalog.{name} AS x" for name in (*_OF_LOCKED, *_WHOLE))
 _INDEXES = (

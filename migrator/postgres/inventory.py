@@ -179,6 +179,40 @@ def catalogued(session: Session, kind: str, name: str) -> int:
     return int(rows[0][0] or 0) if rows else 0
 
 
+_SAID_OF = {
+    "DATABASE": "SELECT pg_catalog.pg_get_userbyid(datdba), datconnlimit::text, '' FROM pg_catalog.pg_database WHERE oid = $1",
+    "TABLESPACE": "SELECT pg_catalog.pg_get_userbyid(spcowner), '', pg_catalog.pg_tablespace_location(oid) FROM pg_catalog.pg_tablespace WHERE oid = $1",
+    "SUBSCRIPTION": "SELECT pg_catalog.pg_get_userbyid(subowner), '', pg_catalog.array_to_string(subpublications, ', ')"
+    " FROM pg_catalog.pg_subscription WHERE oid = $1",
+}
+
+
+def unlike(session: Session, kind: str, node: Any, oid: int) -> str:
+    """Returns in what a database, tablespace or subscription differs from what its CREATE says; "" where nothing does. Without OWNER the role in force
+    is the owner."""
+    rows = session.query(_SAID_OF[kind], oid)
+    if not rows:
+        return "it is gone again"
+    owner, limit, rest = (item or "" for item in rows[0])
+    wanted = _owner_in(node) or str(session.query("SELECT current_user")[0][0])
+    if owner != wanted:
+        return f"another owner: {owner}, not {wanted}"
+    options = {item.def_elem.defname: item.def_elem.arg for item in getattr(node, "options", ())}
+    if kind == "DATABASE" and "connection_limit" in options and limit != str(options["connection_limit"].integer.ival):
+        return f"another connection limit: {limit}"
+    if kind == "TABLESPACE" and node.location and rest != node.location.rstrip("/"):
+        return f"another place: {rest}"
+    publications = ", ".join(item.string.sval for item in getattr(node, "publication", ()))
+    return f"other publications: {rest}" if kind == "SUBSCRIPTION" and rest != publications else ""
+
+
+def _owner_in(node: Any) -> str:
+    """Returns the owner that a CREATE DATABASE or TABLESPACE names; "" where it names none, or the role in force."""
+    if hasattr(node, "owner"):
+        return str(node.owner.rolename)
+    return next((str(item.def_elem.arg.string.sval) for item in getattr(node, "options", ()) if item.def_elem.defname == "owner"), "")
+
+
 def rehearsed(session: Session, text: str, table: int) -> str | None:
     """Returns the definition that the statement's index would have: built on an empty temporary table with the same columns, and taken back. None
     where that can't be had: no right to temporary tables, an expression over the whole row."""

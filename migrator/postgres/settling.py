@@ -35,6 +35,9 @@ class Verdict(journal.Verdict):
 
 _REPEATABLE = frozenset({"VACUUM", "CHECKPOINT", "DISCARD", "CLUSTER", "ANALYZE", "ANALYSE"})
 
+_REPEATABLE_ALTER = frozenset({("ALTER", "SYSTEM"), ("ALTER", "DATABASE")})
+"""A setting is written once more; a database that is in its tablespace stays where it is."""
+
 _TRANSIENT = re.compile(r"_cc(?:new|old)\d*\Z")
 """How REINDEX CONCURRENTLY names the indexes that it makes and leaves."""
 
@@ -53,7 +56,7 @@ def settle(session: Session, text: str, noted: str) -> Verdict:
     reading = readings.of_text(text)
     if reading.commands != 1:
         return Verdict(Outcome.UNKNOWN, "it holds several commands")
-    if (reading.head and reading.head[0] in _REPEATABLE) or reading.head[:2] == ("ALTER", "SYSTEM"):
+    if (reading.head and reading.head[0] in _REPEATABLE) or reading.head[:2] in _REPEATABLE_ALTER:
         return Verdict(Outcome.NOT_DONE, f"{reading.head[0]} can be repeated")
     node = inventory.node_of(text)
     catalogued = len(reading.head) > 1 and reading.head[0] in ("CREATE", "DROP") and reading.head[1] in inventory.CATALOGUED
@@ -188,6 +191,8 @@ def _settle_catalogued(session: Session, text: str, node: Any, known: Inventory)
     if verb == "CREATE":
         if known.subject:
             return Verdict(Outcome.NOT_DONE, f"{what} was there before it began")
+        if now and (other := inventory.unlike(session, kind, node, now)):
+            return Verdict(Outcome.UNKNOWN, f"{what} exists, and has {other}: changed, or made by somebody else since")
         return Verdict(Outcome.DONE if now else Outcome.NOT_DONE, f"{what} {'exists' if now else 'does not exist'}")
     if not known.subject:
         return Verdict(Outcome.NOT_DONE, f"{what} was not there when it began")

@@ -73,6 +73,11 @@ FILES = {
     "trigger that makes tables": TRIGGER + FIRED,
     "settings": SETTINGS,
     "sent alone": "SET standard_conforming_strings = on;\nCREATE TABLE t (a int);\nSAVEPOINT s;\nCREATE TABLE u (a int);",
+    "text search alone": "CREATE TEXT SEARCH DICTIONARY d (TEMPLATE = simple);",
+    "rare objects in a block": block("""DO $$ BEGIN
+  BEGIN CREATE TEXT SEARCH CONFIGURATION c (COPY = english); EXCEPTION WHEN others THEN NULL; END;
+  BEGIN CREATE CONVERSION cv FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8; EXCEPTION WHEN undefined_table THEN NULL; END;
+END $$;"""),
     "own transaction": "CREATE TABLE before (a int);\nCOMMIT;\nBEGIN;\nCREATE TABLE behind (a int);\nDROP TABLE before;",
 }
 

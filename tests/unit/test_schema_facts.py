@@ -9,7 +9,7 @@ import pytest
 from migrator.planning import schema_comparison, schema_environments, schema_facts
 from migrator.planning.schema_comparison import Comparison, Schema
 from migrator.planning.schema_facts import Note, SchemaFact
-from migrator.postgres import recording
+from migrator.postgres import describing, evidence, recording
 
 TABLE = SchemaFact("table", "public.t", "public", owner="app", row="1259:1:0", stamp="10", server=180004, version=1)
 COLUMN = SchemaFact("column", "public.t.a", "public.t", "integer NOT NULL", row="1259:1:1", stamp="10", server=180004, version=1)
@@ -155,3 +155,7 @@ def test_what_a_broken_run_noted_is_described_as_the_next_run_will() -> None:
     facts = schema_facts.described(RECORDED, now, notes)
     assert [(item.identity, item.version) for item in facts] == [("public.t", 5), ("public.t.b", 5)]
     assert Schema(facts, now, at_home=True).compare() == Comparison(checked=2)
+
+
+def test_each_catalogue_that_is_described_is_looked_at_for_the_ids_of_subtransactions() -> None:
+    assert set(describing._RARE) <= set(evidence._WHOLE)
