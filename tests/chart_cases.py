@@ -64,7 +64,7 @@ EVERYTHING: Values = {
     "imagePullSecrets": ["registry"],
     "command": ["/opt/greylag/bin/greylag"],
     "sql": {"directory": "/sql", "bundle": "b" * 64},
-    "approval": "required",
+    "approval": "plan",
     "approvedPlan": "c" * 64,
     "protected": True,
     "role": "auth_owner",
@@ -95,6 +95,13 @@ EVERYTHING: Values = {
     "wait": {"timeout": "2m", "existingSecret": "team-readers"},
 }
 
+SIGNED: Values = {
+    "approval": "required",
+    "signedApproval": "eyJkb2N1bWVudCI6IiJ9",
+    "approvers": {"configMap": "prod-approvers", "minimum": 2},
+    "image": {"digest": "sha256:" + "a" * 64, "repository": "registry.example/my-girok/auth-service"},
+}
+
 SQL: Values = {"sql": {"source": "configMap", "files": FILES}}
 
 CASES: dict[str, Values] = {
@@ -106,6 +113,7 @@ CASES: dict[str, Values] = {
     "no-wait": base("clickhouse", wait={"enabled": False}, **SQL),
     "network-policy": base("clickhouse", networkPolicy={"enabled": True}),
     "everything": base(**EVERYTHING),
+    "signed-approval": base(**SIGNED),
     "long-name": base("clickhouse", **SQL) | {"fullnameOverride": "a-service-whose-name-is-as-long-as-a-name-can-be-in-kubernetes1"},
     "long-name-plain": base(strategy="plain") | {"fullnameOverride": "a-service-whose-name-is-as-long-as-a-name-can-be-in-kubernetes1"},
     **{service: yaml.safe_load((CHART / "values" / f"{service}.yaml").read_text(encoding="utf-8")) for service in SERVICES},

@@ -24,6 +24,11 @@ RUN /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /op
  && /opt/venv/bin/greylag --version
 
 FROM ${BASE}
+# ssh-keygen checks the signatures of approvals. The digest of BASE fixes Debian's release, whose mirrors keep one version of a package.
+# hadolint ignore=DL3008
+RUN command -v ssh-keygen >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends openssh-client && rm -rf /var/lib/apt/lists/*; }
+# ssh-keygen ends at once for a uid without a name.
+RUN grep -q ':65532:' /etc/passwd || echo 'greylag:x:65532:65532:greylag:/tmp:/usr/sbin/nologin' >> /etc/passwd
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/greylag /opt/greylag
 ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
@@ -36,5 +41,6 @@ USER 65532:65532
 # The worker's own answer: has it polled its pool of late?
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
   CMD ["/opt/venv/bin/python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/health', timeout=4)"]
-ENTRYPOINT ["/opt/venv/bin/prefect", "worker", "start", "--type", "process", "--with-healthcheck"]
+# Always with its type: Prefect would take the type from the server's pool, and what `process` starts is a command that the server names.
+ENTRYPOINT ["/opt/venv/bin/prefect", "worker", "start", "--type", "greylag", "--install-policy", "never", "--with-healthcheck"]
 CMD ["--help"]

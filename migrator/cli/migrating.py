@@ -6,6 +6,7 @@ database's records, `redo` is two transactions, and `up-by-one` ends with 1 when
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from migrator import errors
@@ -154,13 +155,13 @@ def _apply(call: EngineCall, database: databases.Database, plan: plans.Plan) -> 
     """Applies; returns the plan as it was made again under the lock, and what was finished."""
     from migrator import applying
 
-    approved = call.values.string("approved-digest")
+    approved, approval = _approval(call, database, plan)
     if call.policy.protected:
         call.listen(database.create_restore_point(f"greylag_{call.run_id[:12]}").note())
     try:
         accepted = policy(call, plan.target)
         report = applying.apply(
-            database, plan, call.listen, approved_digest=approved, approval=_approval(call), policy=accepted, env=call.invocation.env
+            database, plan, call.listen, approved_digest=approved, approval=approval, policy=accepted, env=call.invocation.env
         )
     except errors.GreylagError as error:
         told = _with_statement(error, call, plan) if isinstance(error, errors.TimedOut) else error
@@ -171,17 +172,27 @@ def _apply(call: EngineCall, database: databases.Database, plan: plans.Plan) -> 
     return report.plan, report.finished
 
 
-def _approval(call: EngineCall) -> Approval | None:
-    """Returns the approval that the run names: `-approval`, which a flow gives its Job."""
-    given = call.values.string("approval")
+def _approval(call: EngineCall, database: databases.Database, plan: plans.Plan) -> tuple[str, Approval | None]:
+    """Returns the approved plan's digest and the approval: what `-approved-digest` and `-approval` name, as a flow gives them to its Job, or where
+    `-approvers` says whose signatures count, what the signed document holds."""
+    digest, given, approvers = (call.values.string(name) for name in ("approved-digest", "approval", "approvers"))
+    if approvers:
+        from migrator import signed_approvals
+
+        who = signed_approvals.Approvers(Path(approvers), call.values.integer("approvers-minimum"))
+        asked = signed_approvals.Asked(call.values.string("service"), call.values.string("image"), plan.bundle, database.identity())
+        found = signed_approvals.accepted(given, who, asked, digest)
+        call.own(f"approval {found.approval.identity[:12]}, signed by {', '.join(found.persons)}")
+        return found.plan, found.approval
     if not given:
-        return None
+        return digest, None
     identity, _, until = given.partition("@")
     try:
-        return Approval(identity, float(until) if until else None)
+        return digest, Approval(identity, float(until) if until else None)
     except ValueError:
         raise errors.UsageError(
-            f'-approval: "{given}" is not an approval', hint="write IDENTITY or IDENTITY@SECONDS, as the flow does"
+            f'-approval: "{given}" is not an approval',
+            hint="write IDENTITY or IDENTITY@SECONDS, as the flow does; a signed one needs -approvers",
         ) from None
 
 

@@ -35,16 +35,18 @@ class Approval:
     Args:
         identity: what tells it from every other approval.
         until: seconds since the epoch until which it may be begun; None sets no limit. What is begun may be resumed later.
+        signed: whether `until` is the approval's own end; else it is that of the previous environment's proof.
     """
 
     identity: str
     until: float | None = None
+    signed: bool = False
 
 
 def may_go_on(approval: Approval, recorded: Mapping[int, str], versions: Iterable[int]) -> bool:
     """Tells whether the approval is begun already; False means that it is to be begun now.
 
-    Raises PlanRefused: `approval-used` (used, or one of these versions has already run under it), `proof-expired` (the time to begin it is over).
+    Raises PlanRefused: `approval-used` (used, or one of these versions has already run under it), `approval-expired` or `proof-expired` (too late to begin).
     """
     _require_unspent(approval, recorded, versions)
     if WHOLE in recorded:
@@ -54,12 +56,20 @@ def may_go_on(approval: Approval, recorded: Mapping[int, str], versions: Iterabl
 
 
 def _require_in_time(approval: Approval, now: float) -> None:
-    if approval.until is not None and now > approval.until:
+    if approval.until is None or now <= approval.until:
+        return
+    if approval.signed:
+        moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(approval.until))
         raise errors.PlanRefused(
-            "the first statement comes too late: the previous environment's proof is older than ten minutes",
-            code="proof-expired",
-            hint="nothing was applied; Retry asks for a new proof",
+            f"the approval ended at {moment}, before anything was applied under it",
+            code="approval-expired",
+            hint="plan again, and approve the new plan",
         )
+    raise errors.PlanRefused(
+        "the first statement comes too late: the previous environment's proof is older than ten minutes",
+        code="proof-expired",
+        hint="nothing was applied; Retry asks for a new proof",
+    )
 
 
 def _require_unspent(approval: Approval, recorded: Mapping[int, str], versions: Iterable[int]) -> None:

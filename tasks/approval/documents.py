@@ -18,8 +18,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from migrator import errors
-from migrator.planning import plans
-from tasks.approval import canonical
+from migrator.planning import canonical, plans
 from tasks.approval.claims import ReleaseManifest
 
 LONGEST_VALIDITY = timedelta(hours=24)

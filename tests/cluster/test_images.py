@@ -24,6 +24,7 @@ CHECKS = {
     "version": ["/opt/greylag/bin/greylag", "--version"],
     "on PATH": ["greylag", "--help"],
     "libraries": ["/bin/sh", "-c", f'LD_LIBRARY_PATH=/opt/greylag/lib exec /opt/greylag/bin/python3 -I -c "{LOADED}"'],
+    "ssh-keygen": ["/bin/sh", "-c", "ssh-keygen -Y find-principals -s /dev/null -f /dev/null 2>&1; command -v ssh-keygen"],
     "user": ["/bin/sh", "-c", "id -u; touch /opt/greylag/x 2>/dev/null || echo read-only; touch /tmp/x && echo writable"],
 }
 
@@ -41,6 +42,13 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "flows": ["/opt/venv/bin/python", "-c", "import flows.deploy_service, flows.deploy_environment, tasks.steps, kubernetes, hvac"],
         "fleet": ["greylag", "targets", "@dev/*"],
         "prefect": ["/opt/venv/bin/prefect", "worker", "start", "--help"],
+        "type": [
+            "/opt/venv/bin/python",
+            "-c",
+            "from prefect.plugins import load_prefect_collections; from prefect.workers.base import BaseWorker;"
+            " load_prefect_collections(); print(BaseWorker.get_worker_class_from_type('greylag').__name__)",
+        ],
+        "ssh-keygen": ["/bin/sh", "-c", "ssh-keygen -Y find-principals -s /dev/null -f /dev/null 2>&1; command -v ssh-keygen"],
         "healthcheck": ["/opt/venv/bin/python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:1/health')"],
         "user": ["/bin/sh", "-c", "id -u; touch /opt/greylag/x 2>/dev/null || echo read-only; touch /tmp/x && echo writable"],
     }
@@ -77,6 +85,12 @@ def test_an_image_runs_as_nobody_on_a_read_only_root(image: str, request: pytest
 
 
 @pytest.mark.parametrize("image", ["migration", "worker"])
+def test_an_image_can_check_the_signature_of_an_approval(image: str, request: pytest.FixtureRequest) -> None:
+    found = request.getfixturevalue(image)["checks"]["ssh-keygen"]
+    assert found["code"] == 0 and "No user exists" not in found["out"], found
+
+
+@pytest.mark.parametrize("image", ["migration", "worker"])
 def test_every_module_is_compiled(image: str, request: pytest.FixtureRequest) -> None:
     files = set(request.getfixturevalue(image)["files"])
     sources = [name for name in files if name.startswith("opt/") and "/migrator/" in name and name.endswith(".py")]
@@ -93,7 +107,10 @@ def test_the_worker_image_has_the_flows_and_the_fleet(worker: dict[str, Any]) ->
     assert checks["fleet"]["code"] == 0 and checks["fleet"]["out"].count("@dev/") == 6, checks["fleet"]
     assert checks["prefect"]["code"] == 0 and "--with-healthcheck" in checks["prefect"]["out"]
     assert checks["healthcheck"]["code"] == 1  # no worker answers there
-    assert worker["entrypoint"][:3] == ["/opt/venv/bin/prefect", "worker", "start"] and "/health" in worker["healthcheck"]
+    assert (
+        worker["entrypoint"][:5] == ["/opt/venv/bin/prefect", "worker", "start", "--type", "greylag"] and "/health" in worker["healthcheck"]
+    )
+    assert checks["type"]["out"].split() == ["GreylagWorker"], checks["type"]
     assert worker["environment"]["GREYLAG_HOME"] == "/opt/greylag"
 
 

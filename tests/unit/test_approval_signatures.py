@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from migrator import errors
-from migrator.planning import plans
-from tasks.approval import canonical, documents, policy, ssh, verifying, worker_keys
+from migrator.planning import canonical, plans
+from tasks.approval import documents, policy, ssh, verifying, worker_keys
 from tasks.approval.documents import Approval, Envelope, Promotion
 from tasks.approval.verifying import Wanted
 from tasks.fleet.rules_section import ApprovalRules

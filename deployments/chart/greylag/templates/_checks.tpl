@@ -22,8 +22,18 @@
 {{- if and (not $set.serviceAccount.create) (not $set.serviceAccount.name) (include "greylag.hasJob" .) -}}
 {{- fail "greylag: migration.serviceAccount.create is false and no name is given; name the account that is there (`default` is one) [account-missing]" -}}
 {{- end -}}
-{{- if and (eq $set.approval "required") (not $set.approvedPlan) (include "greylag.hasJob" .) -}}
-{{- fail "greylag: migration.approval is required and migration.approvedPlan is empty: the Job may run only a plan that was looked at; `greylag plan` prints its digest [approval-required]" -}}
+{{- if and (eq $set.approval "plan") (not $set.approvedPlan) (include "greylag.hasJob" .) -}}
+{{- fail "greylag: migration.approval is plan and migration.approvedPlan is empty: the Job may run only a plan that was looked at; `greylag plan` prints its digest [approval-required]" -}}
+{{- end -}}
+{{- if and (eq $set.approval "required") (include "greylag.hasJob" .) -}}
+{{- if not $set.approvers.configMap -}}
+{{- fail "greylag: migration.approval is required and migration.approvers.configMap is empty: name the ConfigMap with allowed_signers, which says whose signatures count [approvers-missing]" -}}
+{{- end -}}
+{{- if not (contains "@sha256:" (include "greylag.image" .)) -}}
+{{- fail "greylag: migration.approval is required and the image is named by a tag, which may move after it was approved; set image.digest or migration.image.digest [image-unpinned]" -}}
+{{- end -}}
+{{- else if $set.signedApproval -}}
+{{- fail "greylag: migration.signedApproval is given and migration.approval is not required, so nobody would look at it; set approval: required, or remove it [approval-unread]" -}}
 {{- end -}}
 {{- if eq $set.sql.source "configMap" -}}
 {{- $files := include "greylag.files" . | fromJson -}}

@@ -25,6 +25,10 @@
 {{- else -}}
 {{- $all = concat $all (list
   (list "GREYLAG_APPROVED_DIGEST" $set.approvedPlan)
+  (list "GREYLAG_APPROVAL" (ternary $set.signedApproval "" (eq $set.approval "required")))
+  (list "GREYLAG_APPROVERS" (ternary "/var/run/greylag/approvers" "" (eq $set.approval "required")))
+  (list "GREYLAG_APPROVERS_MINIMUM" (ternary ($set.approvers.minimum | toString) "" (eq $set.approval "required")))
+  (list "GREYLAG_IMAGE" (ternary (include "greylag.image" $context) "" (eq $set.approval "required")))
   (list "GREYLAG_APPLIED_BY" (ternary (printf "%s/%s" $context.Release.Namespace .name) "" (ne .name "")))
   (list "GREYLAG_LOCK_WAIT" $set.lockWait)
   (list "GREYLAG_STATEMENT_TIMEOUT" $set.statementTimeout)
@@ -159,6 +163,9 @@ template:
         volumeMounts:
           - {name: tmp, mountPath: /tmp}
           - {name: credentials, mountPath: /var/run/greylag/credentials, readOnly: true}
+          {{- if eq $set.approval "required" }}
+          - {name: approvers, mountPath: /var/run/greylag/approvers, readOnly: true}
+          {{- end }}
           {{- if eq $set.sql.source "configMap" }}
           - {name: migrations, mountPath: {{ include "greylag.directory" $context | quote }}, readOnly: true}
           {{- end }}
@@ -166,6 +173,11 @@ template:
       - name: tmp
         emptyDir: {}
       {{- include "greylag.credentials" (dict "context" $context "name" "credentials" "secret" (include "greylag.jobSecretName" $context) "mode" 288) | nindent 6 }}
+      {{- if eq $set.approval "required" }}
+      - name: approvers
+        configMap:
+          name: {{ $set.approvers.configMap }}
+      {{- end }}
       {{- if eq $set.sql.source "configMap" }}
       - name: migrations
         configMap:
