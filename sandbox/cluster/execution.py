@@ -16,7 +16,7 @@ import struct
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
-from typing import IO
+from typing import IO, Protocol
 
 FEATURE = "ExtendWebSocketsToKubelet"
 """What a node declares that takes WebSockets."""
@@ -29,6 +29,12 @@ Start = Callable[[Sequence[str]], "subprocess.Popen[bytes]"]
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 _PIECE = 32 * 1024
 _CLOSING_SECONDS = 2.0  # the streams are through by then
+
+
+class Reader(Protocol):
+    """What a connection is read by."""
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 class Stream(enum.IntEnum):
@@ -67,7 +73,7 @@ def frame(opcode: Opcode, payload: bytes) -> bytes:
     return head + payload
 
 
-def read_frame(reader: IO[bytes]) -> tuple[int, bytes] | None:
+def read_frame(reader: Reader) -> tuple[int, bytes] | None:
     """Reads a client's frame, which is masked; None at the end of the connection."""
     head = reader.read(2)
     if len(head) < 2:
@@ -99,7 +105,7 @@ class Execution:
         process: with three pipes. reader, connection: the upgraded connection's two directions.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], reader: IO[bytes], connection: socket.socket) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], reader: Reader, connection: socket.socket) -> None:
         self._process, self._reader, self._connection = process, reader, connection
         self._writing = threading.Lock()
 

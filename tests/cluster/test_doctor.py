@@ -32,7 +32,7 @@ from sandbox.databases.clickhouse import ClickHouseServer
 from tests.cluster import manifests
 from tests.cluster.external_secrets import external_secret
 from tests.cluster.external_secrets_double import MISSING, ExternalSecretsDouble, VaultStore
-from tests.cluster.fleet_stage import RBAC, SERVE, FleetStage, become
+from tests.cluster.fleet_stage import ENVIRONMENTS, RBAC, SERVE, FleetStage, become
 from tests.cluster.workloads import Namespace, condition, configmap, container, deployment, job
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -118,8 +118,9 @@ def built(
     repository = Repository(tmp_path_factory.mktemp("application") / "repository")
     made = Clinic(stage, argocd, repository, clickhouse_server)
     namespace, targets = stage.namespace(), [stage.target(), stage.target(service="audit-service")]
-    printed = [rendering.kubernetes([stage.target()]), rendering.admission([stage.target()])]
-    namespace.apply(*(found for text in printed for found in yaml.safe_load_all(text)))
+    for environment in ENVIRONMENTS:
+        printed = [part([stage.target(environment)]) for part in (rendering.kubernetes, rendering.admission)]
+        stage.namespace(environment).apply(*(found for text in printed for found in yaml.safe_load_all(text)))
     stage.policy("dev", rendering.vault(targets))
     with ExternalSecretsDouble(stage.cluster, namespace.name) as double:
         double.store = VaultStore(stage.vault)
