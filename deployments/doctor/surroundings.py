@@ -287,10 +287,10 @@ class Surroundings:
             return
         with argocd.connect(self.target, self.settings) as client:
             found = client.application()
-        yield _standing(found)
+        yield standing_of(found)
 
 
-def _standing(found: Application) -> Finding:
+def standing_of(found: Application) -> Finding:
     """Returns what an application says of itself; a Job that its TTL has removed is told from every other difference."""
     link, operation = "Argo CD application", found.operation
     said = f"{found.name}: {found.sync or 'sync unknown'}, {found.health or 'health unknown'}"
