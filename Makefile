@@ -39,8 +39,8 @@ $(VENV)/.development: $(VENV)/.runtime
 install: $(VENV)/.development ## virtual environment with everything that tests need
 	@$(BIN)/python -m sandbox.databases.clickhouse_releases >/dev/null || echo "[setup] its tests will skip and say so" >&2
 
-demo: $(VENV)/.runtime $(if $(CLUSTER),$(VENV)/.development) ## six services promoted dev -> release -> prod on embedded servers (KEEP=1 keeps them, APPROVE=ask lets you approve, APPROVE=ssh has two persons sign, FRESH=1 starts over, CLUSTER=1 runs Jobs)
-	@$(BIN)/python -m sandbox.stack.demo --state $(STATE)/demo$(if $(CLUSTER),-cluster --cluster) $(if $(KEEP),--keep) $(if $(filter ask ssh,$(APPROVE)),--approve $(APPROVE)) $(if $(FRESH),--fresh)
+demo: $(VENV)/.runtime $(if $(CLUSTER),$(VENV)/.development) ## six services promoted dev -> release -> prod on embedded servers (KEEP=1 keeps them, APPROVE=ask lets you approve, APPROVE=ssh has two persons sign, FRESH=1 starts over, CLUSTER=1 runs Jobs, with ARGOCD=1 syncs of a real Argo CD)
+	@$(BIN)/python -m sandbox.stack.demo --state $(STATE)/demo$(if $(CLUSTER),$(if $(ARGOCD),-argocd --argocd,-cluster) --cluster) $(if $(KEEP),--keep) $(if $(filter ask ssh,$(APPROVE)),--approve $(APPROVE)) $(if $(FRESH),--fresh)
 
 test: $(VENV)/.development ## all tests but those on Kubernetes and the attacks (WORKERS=2 processes beside each other, ARGS='-k lock' for some)
 	@$(COMPILE)

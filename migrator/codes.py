@@ -256,6 +256,9 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
         "secret-deleted": "the newest version of the secret was deleted",
         "secret-destroyed": "the newest version of the secret was destroyed for good",
         # Kubernetes
+        "external-secret-missing": "the ExternalSecret that fleet.yaml names does not exist",
+        "external-secret-failed": "External Secrets can't sync the ExternalSecret",
+        "external-secret-other": "the ExternalSecret makes another Secret, or reads another one, than the run's",
         "command-not-started": "the image can't start the command",
         "container-not-created": "the container can't be made: a Secret, a key or a ConfigMap is missing",
         "image-not-pulled": "the image can't be pulled",
@@ -376,7 +379,7 @@ _MEANINGS: dict[ExitCode, dict[str, str]] = {
         "promotion-skipped": "a schedule started this promotion while another scheduled one was at work",
         "rollout-unfinished": "new pods are not all available yet, or old ones still end",
         "run-unfinished": "the flow run has not ended within the time to follow it; it goes on",
-        "secret-stale": "the mounted Secret is not yet the one that this release names",
+        "secret-stale": "the Secret of the migration's pod is not yet the one that this release names, or not yet synced anew",
         "version-not-reached": "the database has not reached the version that `wait` waits for",
         "workload-recreated": "the workload was replaced by another object of its name meanwhile",
     },

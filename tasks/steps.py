@@ -13,7 +13,7 @@ from migrator.planning.plans import ACCEPT_NOTHING, Policy
 from tasks import commands, credentials, database_url, limits, migration, nodes, rollout, settings, verification
 from tasks.argocd import running as argocd
 from tasks.fleet.models import Target
-from tasks.job import running
+from tasks.job import freshness, running
 from tasks.outcomes import MigrationOutcome, PlanOutcome, RolloutOutcome, VerificationOutcome
 from tasks.request import Access, Request
 
@@ -149,6 +149,7 @@ def run_migration_job(
             run_id=nodes.run_id(),
             deadline=deadline,
         )
+        freshness.ensure(request, tell, secret=target.job.secret)
         limit = chosen.backoff_limit if backoff_limit is None else backoff_limit
         outcome = running.run(request, image=image, tell=tell, backoff_limit=limit)
         _conclude(target, url, watcher, outcome)
@@ -189,6 +190,7 @@ def run_migration_sync(
             run_id=nodes.run_id(),
             deadline=nodes.remaining(chosen.active_deadline_seconds if deadline is None else deadline),
         )
+        freshness.ensure(request, tell)
         migration.note_approval(request)
         outcome = argocd.run(request, tell=tell)
         migration.note_approval(request)

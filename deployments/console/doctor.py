@@ -54,7 +54,7 @@ def examine(target: Target, root: Path) -> Iterator[Finding]:
 
     settings = load()
     with DatabaseLinks(target, settings) as database:
-        yield from findings.walk([*database.chain(), *Surroundings(target, settings, root).chain()])
+        yield from findings.walk([*database.chain(), *Surroundings(target, settings, root, lambda: database.version).chain()])
 
 
 VERB = VerbEntry(

@@ -42,6 +42,11 @@ class DatabaseLinks:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    @property
+    def version(self) -> int:
+        """The version of the secret that was read; 0 where it has none, and before it was read."""
+        return self._credentials.version if self._credentials else 0
+
     def chain(self) -> list[tuple[str, Look]]:
         """Returns the links in their order."""
         return [

@@ -40,7 +40,15 @@ TROUBLES = (
         "External Secrets can't read the Vault path, or the Job ran before it",
         "compare the path with `greylag targets`; the chart's waves put it before the Job ([installing](installing-under-argocd.md))",
         frozenset(
-            {"external-secret-missing", "external-secret-failed", "secret-missing", "secret-deleted", "secret-destroyed", "secret-stale"}
+            {
+                "external-secret-missing",
+                "external-secret-failed",
+                "external-secret-other",
+                "secret-missing",
+                "secret-deleted",
+                "secret-destroyed",
+                "secret-stale",
+            }
         ),
     ),
     Trouble(
@@ -62,7 +70,7 @@ TROUBLES = (
         "Job OutOfSync in Argo CD",
         "`ttlSecondsAfterFinished` deleted a plain Job",
         "make it a Sync hook: [recipe.md](recipe.md)",
-        frozenset({"application-out-of-sync"}),
+        frozenset({"application-job-gone"}),
     ),
     Trouble(
         "`unknown database` (ClickHouse)",

@@ -14,8 +14,10 @@ DIRECTORY = Path(__file__).resolve().parent
 WORKER = "greylag-worker"
 """The service account of an environment's worker."""
 
-KIND = re.compile(r" +# (" + "|".join(WorkloadKind) + r")$")
-"""Matches the end of a rule that only a workload of this kind needs."""
+EXTERNAL_SECRET = "ExternalSecret"
+
+KIND = re.compile(r" +# (" + "|".join([*WorkloadKind, EXTERNAL_SECRET]) + r")$")
+"""Matches the end of a rule that only a workload of this kind needs, or an ExternalSecret that runs have synced."""
 
 
 def kubernetes(targets: Sequence[Target]) -> str:
@@ -42,6 +44,8 @@ def admission(targets: Sequence[Target]) -> str:
         }
         listed = {name: ", ".join(f"'{item}'" for item in sorted(found)) for name, found in lists.items()}
         parts.append(_filled("kubernetes/admission.yaml", words(inside[0]) | listed))
+        if _external_secrets(inside):
+            parts.append(_filled("kubernetes/admission_external_secrets.yaml", words(inside[0])))
     return "---\n".join(parts)
 
 
@@ -99,6 +103,7 @@ def words(target: Target) -> dict[str, str]:
 
 def _worker(targets: Sequence[Target]) -> str:
     names = {str(kind): sorted({target.workload.name for target in targets if target.workload.kind is kind}) for kind in WorkloadKind}
+    names[EXTERNAL_SECRET] = _external_secrets(targets)
     lines = []
     for line in _text("kubernetes/worker.yaml").splitlines():
         kind = KIND.search(line)
@@ -106,6 +111,10 @@ def _worker(targets: Sequence[Target]) -> str:
             lines.append(KIND.sub("", line))
     listed = {kind: ", ".join(found) for kind, found in names.items()}
     return _substituted("\n".join(lines) + "\n", words(targets[0]) | listed)
+
+
+def _external_secrets(targets: Sequence[Target]) -> list[str]:
+    return sorted({target.job.external_secret for target in targets if target.job.external_secret})
 
 
 def _migrator(target: Target) -> str:

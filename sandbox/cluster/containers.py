@@ -70,10 +70,9 @@ class Process:
 
     def execute(self, command: Sequence[str], environment: Mapping[str, str], user: int, seconds: float) -> bool:
         """Runs a command inside the container, and tells whether it ended with 0 within the given seconds."""
-        enter = ["nsenter", f"--target={self.pid}", "--mount", "--uts", "--ipc", "--pid", "--root", "--wd"]
         try:
             done = subprocess.run(
-                [*enter, f"--setuid={user}", *command],
+                [*self._enter(user), *command],
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -83,6 +82,14 @@ class Process:
         except (subprocess.TimeoutExpired, OSError):
             return False
         return done.returncode == 0
+
+    def open(self, command: Sequence[str], environment: Mapping[str, str], user: int) -> subprocess.Popen[bytes]:
+        """Starts a command inside the container, with three pipes."""
+        pipe = subprocess.PIPE
+        return subprocess.Popen([*self._enter(user), *command], env=dict(environment), stdin=pipe, stdout=pipe, stderr=pipe)
+
+    def _enter(self, user: int) -> list[str]:
+        return ["nsenter", f"--target={self.pid}", "--mount", "--uts", "--ipc", "--pid", "--root", "--wd", f"--setuid={user}"]
 
     def _signal(self, number: signal.Signals) -> None:
         # The pid belongs to the container until its supervisor, which alone reaps it, has ended.

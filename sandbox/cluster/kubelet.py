@@ -22,7 +22,7 @@ from pathlib import Path
 from migrator import errors
 from sandbox import ports
 from sandbox.certificates import Pair
-from sandbox.cluster import statuses
+from sandbox.cluster import execution, statuses
 from sandbox.cluster.api import MERGE, Api, ApiRefused, Login, Object
 from sandbox.cluster.images import Registry
 from sandbox.cluster.log_server import LogServer
@@ -147,6 +147,7 @@ class Kubelet:
             "addresses": [{"type": "InternalIP", "address": ports.LOOPBACK}, {"type": "Hostname", "address": self._node.name}],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": self._log_port}},
             "nodeInfo": info,
+            "declaredFeatures": [execution.FEATURE],
             "conditions": [condition],
         }
 

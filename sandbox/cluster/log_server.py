@@ -1,4 +1,4 @@
-"""The kubelet's HTTPS endpoint: `kubectl logs` asks the API server, which asks this server with its own client certificate."""
+"""The kubelet's HTTPS endpoint: `kubectl logs` and `kubectl exec` ask the API server, which asks this server with its own client certificate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from sandbox import ports
 from sandbox.certificates import Pair
-from sandbox.cluster import logs
+from sandbox.cluster import execution, logs
 from sandbox.cluster.pods import Pod
 
 FindPod = Callable[[str, str], Pod | None]
@@ -21,7 +21,7 @@ FindPod = Callable[[str, str], Pod | None]
 
 
 class LogServer:
-    """Serves `/containerLogs/<namespace>/<pod>/<container>` to clients whose certificate the cluster's authority has issued.
+    """Serves `/containerLogs/<namespace>/<pod>/<container>` and `/exec/…` to clients whose certificate the cluster's authority has issued.
 
     Args:
         port: the port on 127.0.0.1.
@@ -63,8 +63,33 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._answer(200, b"ok")
         elif len(parts) == 4 and parts[0] == "containerLogs":
             self._logs(parts[1], parts[2], parts[3], dict(parse_qsl(url.query)))
+        elif len(parts) == 4 and parts[0] == "exec":
+            self._execute(parts[1], parts[2], parts[3], parse_qsl(url.query))
         else:
-            self._answer(404, b"this node serves logs only\n")
+            self._answer(404, b"this node serves logs and executes commands\n")
+
+    def _execute(self, namespace: str, name: str, container: str, query: list[tuple[str, str]]) -> None:
+        key = self.headers.get("Sec-WebSocket-Key", "")
+        if not key or execution.PROTOCOL not in self.headers.get("Sec-WebSocket-Protocol", ""):
+            self._answer(400, f"this node executes over a WebSocket with {execution.PROTOCOL}\n".encode())
+            return
+        if ("tty", "1") in query or ("tty", "true") in query:
+            self._answer(400, b"this node has no terminals\n")
+            return
+        pod = self.server.find(namespace, name)
+        runner = pod.find(container) if pod is not None else None
+        process = runner.open([value for key, value in query if key == "command"]) if runner is not None else None
+        if process is None:
+            self._answer(404, f'container "{container}" in pod "{name}" does not run on this node\n'.encode())
+            return
+        self.protocol_version = "HTTP/1.1"
+        self.send_response(101)
+        upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Protocol": execution.PROTOCOL}
+        for field, value in (upgrade | {"Sec-WebSocket-Accept": execution.accepted(key)}).items():
+            self.send_header(field, value)
+        self.end_headers()
+        self.close_connection = True
+        execution.Execution(process, self.rfile, self.connection).serve()
 
     def _logs(self, namespace: str, name: str, container: str, query: dict[str, str]) -> None:
         pod = self.server.find(namespace, name)

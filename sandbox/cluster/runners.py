@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -116,6 +117,11 @@ class ContainerRunner:
     def log(self, number: int) -> Path:
         """Returns the file with the output of a start: 0 for the first."""
         return logs.place(self._pod.directory, self.name, number)
+
+    def open(self, command: Sequence[str]) -> subprocess.Popen[bytes] | None:
+        """Starts a command beside its process 1, with its variables and its user; None while it doesn't run."""
+        process = self.process
+        return process.open(command, self._environment, self._user) if process is not None and process.running else None
 
     def try_start(self, volumes: Mapping[str, Volume]) -> None:
         """Starts it if its image, variables and volumes are there; else sets `due` to the next try."""

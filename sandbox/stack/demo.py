@@ -149,8 +149,7 @@ class _Demo:
         """Acts as the delivery tool: applies the release's Deployments to an environment that is being deployed; their pods wait for the migration."""
         if self.cluster is not None and _is_deploy(run):
             environment = str(run.parameters["environment"])
-            self.cluster.roll_out(environment)
-            self.say(f"  {environment}: Deployments with image tag {self.cluster.release} applied; their pods wait for the schema")
+            self.say(f"  {environment}: {self.cluster.roll_out(environment)}")
 
     def _approve(self, client: SyncPrefectClient, plan: FlowRun) -> None:
         """Gives the approval, or says how a person gives it, when prod's worker has published a plan with steps."""
@@ -269,15 +268,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--cluster", action="store_true", help="migrations as Jobs and a real health gate, on a local Kubernetes without containers"
     )
+    parser.add_argument("--argocd", action="store_true", help="with --cluster: each migration is a hook of a sync of a real Argo CD")
     parser.add_argument("--fresh", action="store_true", help="start over with empty databases")
     options = parser.parse_args(arguments)
+    if options.argocd and not options.cluster:
+        parser.error("--argocd needs --cluster (make demo CLUSTER=1 ARGOCD=1)")
     processes.exit_on_signals()
     say = demo_text.Teller()
     if options.fresh and options.state.exists():
         shutil.rmtree(options.state)
     again = stack_state.recall(options.state) is not None
     say("greylag demo: PostgreSQL, ClickHouse, a secrets server and Prefect, all from Python wheels, on this machine only")
-    if options.cluster:
+    if options.argocd:
+        say("  with a local Kubernetes and Argo CD: each migration is a hook of a sync, the health gate watches the Deployment behind it")
+    elif options.cluster:
         say("  with a local Kubernetes: migrations run as Jobs in the services' images, the health gate watches their Deployments")
     if again:
         say(f"  on the state of an earlier run in {options.state} (FRESH=1 starts over)")
@@ -298,10 +302,16 @@ def _import_early() -> None:
 
 
 def _cluster(options: argparse.Namespace, say: demo_text.Teller) -> DemoCluster:
+    directory = options.state / "cluster"
+    if options.argocd:
+        from sandbox.stack import demo_argocd
+
+        demo_argocd.build(say)
+        return demo_argocd.DemoArgoCD(directory, fleet.load())
     from sandbox.stack import demo_cluster
 
     demo_cluster.build(say)
-    return demo_cluster.DemoCluster(options.state / "cluster", fleet.load())
+    return demo_cluster.DemoCluster(directory, fleet.load())
 
 
 def _signed(options: argparse.Namespace, stack: Stack) -> SignedApprovals | None:
@@ -317,9 +327,11 @@ def _within(options: argparse.Namespace, say: demo_text.Teller) -> int:
     threading.Thread(target=_import_early, daemon=True).start()
     settings = {"PREFECT_LOGGING_LEVEL": "INFO"}
     beside = {"Kubernetes": cluster} if cluster is not None else {}
-    with Stack(options.state, progress=say.component, workers=False, worker_settings=settings, beside=beside) as stack:
+    more = (" CLUSTER=1" if options.cluster else "") + (" ARGOCD=1" if options.argocd else "")
+    read = cluster.fleet_file() if cluster is not None else None
+    with Stack(options.state, progress=say.component, fleet_file=read, workers=False, worker_settings=settings, beside=beside) as stack:
         good = _Demo(stack, say, options.approve == "ask", cluster, _signed(options, stack)).run()
-        say.where_to_look(stack.prefect.url, options.state, keep=options.keep, more=" CLUSTER=1" if options.cluster else "")
+        say.where_to_look(stack.prefect.url, options.state, keep=options.keep, more=more)
         if options.keep:
             say.commands_to_try(stack.addresses(), options.state, cluster.commands() if cluster is not None else ())
             signal.pause()

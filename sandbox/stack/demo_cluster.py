@@ -79,11 +79,16 @@ class DemoCluster:
         config = self._cluster.service_account_kubeconfig(targets[0].namespace, rendering.WORKER)
         return {"KUBECONFIG": str(config), "GREYLAG_KUBE_CONTEXT": kubeconfigs.CONTEXT}
 
-    def roll_out(self, environment: str) -> None:
-        """Does the delivery tool's part for an environment: applies the release's Deployments; safe to repeat."""
+    def fleet_file(self) -> Path | None:
+        """Returns the fleet that the demo's workers read; None for the checkout's."""
+        return None
+
+    def roll_out(self, environment: str) -> str:
+        """Does the delivery tool's part for an environment: applies the release's Deployments; safe to repeat. Returns what to tell."""
         targets = self._targets(environment)
         for namespace in {target.namespace for target in targets}:
             self._cluster.apply(*(deployment(target) for target in targets if target.namespace == namespace), namespace=namespace)
+        return f"Deployments with image tag {self.release} applied; their pods wait for the schema"
 
     def commands(self) -> Iterator[tuple[str, str]]:
         """Yields commands to try, and what they show."""

@@ -88,6 +88,14 @@ class Operation(State):
         return self.phase in FINAL
 
 
+class Differing(State):
+    """A resource that is OutOfSync. `missing` tells whether the cluster has none of that name."""
+
+    kind: str
+    name: str
+    missing: bool = False
+
+
 class Application(State):
     """An application. `pending` is `.operation`: what is to be done or being done; Argo CD removes it with the last phase."""
 
@@ -100,6 +108,7 @@ class Application(State):
     automated: bool = False
     deleting: bool = False
     conditions: tuple[str, ...] = ()
+    differing: tuple[Differing, ...] = ()
 
 
 def application(found: Json) -> Application:
@@ -117,6 +126,7 @@ def application(found: Json) -> Application:
             automated=_automated(spec),
             deleting="deletionTimestamp" in metadata,
             conditions=tuple(f"{item.get('type')}: {item.get('message')}" for item in status.get("conditions") or ()),
+            differing=tuple(_differing(item) for item in status.get("resources") or () if item.get("status") == "OutOfSync"),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise errors.Unavailable(
@@ -124,6 +134,11 @@ def application(found: Json) -> Application:
             code="argocd-unexpected",
             hint="is argocd.server of fleet.yaml the address of Argo CD's own API, and no proxy's login page? Is it version 2.4 or newer?",
         ) from None
+
+
+def _differing(item: Json) -> Differing:
+    health = (item.get("health") or {}).get("status")
+    return Differing(kind=str(item.get("kind", "")), name=str(item.get("name", "")), missing=health == "Missing")
 
 
 def _revision(found: Json) -> str:

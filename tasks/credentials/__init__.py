@@ -18,7 +18,7 @@ from tasks.settings import Settings, load
 if TYPE_CHECKING:
     from tasks.credentials.vault import Clients
 
-__all__ = ["Credentials", "LifetimeWatcher", "fetch", "shared_logins"]
+__all__ = ["Credentials", "LifetimeWatcher", "fetch", "shared_logins", "version"]
 
 
 def fetch(target: Wanted, settings: Settings | None = None, watcher: LifetimeWatcher | None = None) -> Credentials:
@@ -44,6 +44,15 @@ def fetch(target: Wanted, settings: Settings | None = None, watcher: LifetimeWat
         )
     with LifetimeWatcher(target, settings or load()) as alone:
         return alone.current()
+
+
+def version(target: Wanted, settings: Settings) -> int:
+    """Returns the version that the target's secret has in Vault now; 0 where its credentials have none. Raises as `fetch`."""
+    if "kv" not in target.source.policies:
+        return 0
+    from tasks.credentials import vault
+
+    return vault.read(target, settings)[1]
 
 
 def shared_logins(settings: Settings) -> Clients:

@@ -13,6 +13,7 @@ class Job(BaseModel):
 
     A service's own `job` overrides the fleet's, field by field. `image` is the repository, without a tag: each run names the release's. `directory`
     is the directory of the migrations in that image; `secret` the Kubernetes Secret with the keys host, port, username, password and database.
+    `external_secret` is the ExternalSecret that makes this Secret: a run has it synced anew and waits for that; empty: nobody asks.
     `user` is the uid that the container runs as.
     """
 
@@ -21,6 +22,7 @@ class Job(BaseModel):
     image: str = ""
     directory: str = "/app/{migrations}"
     secret: str = "{service}-{store}-credentials"
+    external_secret: str = ""
     command: Annotated[tuple[str, ...], Field(min_length=1)] = ("greylag",)
     service_account: str = ""
     image_pull_secrets: tuple[str, ...] = ()
@@ -56,7 +58,7 @@ class Job(BaseModel):
         return f"{self.image}{'@' if given.startswith('sha256:') else ':'}{given}"
 
 
-TEMPLATES = ("image", "directory", "secret", "service_account")
+TEMPLATES = ("image", "directory", "secret", "external_secret", "service_account")
 """The texts that may hold words in braces."""
 
 WORDS = frozenset({"environment", "service", "store", "migrations"})

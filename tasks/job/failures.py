@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from migrator import codes, errors
@@ -171,16 +171,20 @@ def _waiting(pod: Json) -> Stuck | None:
     return None
 
 
+STUCK: Mapping[str, tuple[str, str]] = {
+    "image": ("image-not-pulled", "is the image pushed, and is its name right (job.image in fleet.yaml, the run's `image`)?"),
+    "container": ("container-not-created", "what the message names must exist in that namespace: a Secret, a key, a ConfigMap"),
+    "volume": ("secret-not-mounted", "the Secret must exist in that namespace (job.secret in fleet.yaml)"),
+    "node": ("pod-unschedulable", "the cluster has no node for it: look at job.resources and job.node_selector"),
+    "pod": ("pod-not-created", "a quota, an admission rule or a missing service account: the message says which"),
+}
+"""The error's code and hint for each state of `Stuck`."""
+
+
 def stuck_error(found: Stuck, job: Json, label: str, *, deleted: bool) -> JobFailed:
     """Returns the error for a stuck Job; `deleted`: whether the Job is gone by now, so that nothing will run once the trouble is over."""
     namespace, name = job["metadata"].get("namespace", ""), job["metadata"]["name"]
-    code, hint = {
-        "image": ("image-not-pulled", "is the image pushed, and is its name right (job.image in fleet.yaml, the run's `image`)?"),
-        "container": ("container-not-created", "what the message names must exist in that namespace: a Secret, a key, a ConfigMap"),
-        "volume": ("secret-not-mounted", "the Secret must exist in that namespace (job.secret in fleet.yaml)"),
-        "node": ("pod-unschedulable", "the cluster has no node for it: look at job.resources and job.node_selector"),
-        "pod": ("pod-not-created", "a quota, an admission rule or a missing service account: the message says which"),
-    }[found.state]  # fmt: skip
+    code, hint = STUCK[found.state]
     return JobFailed(
         f"{label}: Job {namespace}/{name} does not get on: {found.reason}",
         code=code,

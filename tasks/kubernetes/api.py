@@ -76,6 +76,10 @@ class Api:
         """Lists the events about an object."""
         return self._list(self._core.list_namespaced_event, namespace, "events", field_selector=f"involvedObject.uid={uid}")
 
+    def config_map(self, namespace: str, name: str) -> Json | None:
+        """Returns a ConfigMap; None when there is none."""
+        return self._one(self._core.read_namespaced_config_map, namespace, name, "ConfigMap")
+
     # --- Jobs --------------------------------------------------------------------------------------------------------------------
 
     def job(self, namespace: str, name: str) -> Json | None:
@@ -156,6 +160,23 @@ class Api:
     def external_secret(self, namespace: str, name: str) -> Json | None:
         """Returns an ExternalSecret; None when there is none, or the cluster has no External Secrets."""
         return self._one(self._external_secret, namespace, name, "ExternalSecret")
+
+    def force_sync(self, namespace: str, name: str, mark: str) -> Json:
+        """Asks External Secrets to sync an ExternalSecret now, by the annotation that its documentation names, and returns it; safe to repeat.
+
+        Args:
+            mark: the annotation's value; another one than before.
+        """
+        body = {"metadata": {"annotations": {"force-sync": mark}}}
+
+        def patch() -> Json:
+            return _json(
+                self._custom.patch_namespaced_custom_object(
+                    *EXTERNAL_SECRETS, namespace, "externalsecrets", name, body, _content_type="application/merge-patch+json", **_RAW
+                )
+            )
+
+        return call(patch, f"annotating ExternalSecret {namespace}/{name}")
 
     def _external_secret(self, name: str, namespace: str, **options: Any) -> Any:
         return self._custom.get_namespaced_custom_object(*EXTERNAL_SECRETS, namespace, "externalsecrets", name, **options)
