@@ -144,6 +144,6 @@ def silences(words: Iterable[datetime], begin: datetime, end: datetime) -> tuple
 
 
 def missing(cases: Sequence[Case], endings: Iterable[Ending]) -> list[Case]:
-    """Returns the cases that were not run yet, and those that have to be run again because they did not end well."""
+    """Returns the cases that were not run yet, and those that have to be run again because they did not end well; the migration's come first."""
     well = {item.number for item in endings if item.verdict is Verdict.RECOVERED}
-    return [case for case in cases if case.number not in well]
+    return sorted((case for case in cases if case.number not in well), key=lambda case: case.step is not Step.MIGRATION)
