@@ -33,6 +33,7 @@ def test_each_thing_is_killed_at_each_task_on_each_engine_and_recovered_from_in_
         ({}, Verdict.RECOVERED),
         ({"same": False}, Verdict.WRONG),
         ({"completed": False, "same": False}, Verdict.STUCK),
+        ({"completed": False, "same": False, "exit_code": 15}, Verdict.ASKED),
         ({"ended": ""}, Verdict.UNENDED),
         ({"silence": 60.1}, Verdict.SILENT),
     ],

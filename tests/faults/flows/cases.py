@@ -11,6 +11,9 @@ from datetime import datetime
 
 from migrator.targets import Engine
 
+QUESTION = 15
+"""The exit code of a run that stopped with a question."""
+
 SILENCE_SECONDS = 60.0
 """Longer than this nobody may be left without a word."""
 
@@ -91,6 +94,8 @@ class Verdict(enum.StrEnum):
     """A run completed, and the database is another: something was applied twice, or not."""
     STUCK = "stuck"
     """One Retry, or one further run, did not complete."""
+    ASKED = "asked"
+    """It stopped with a question that a person has to answer: nothing was applied twice, but it did not recover alone."""
     UNENDED = "never ended"
     """A run's state is none that ends."""
     SILENT = "silent"
@@ -110,6 +115,7 @@ class Ending:
         silence: the longest time without such a word, from the kill to the end of the last run, in seconds.
         seconds: from the kill to the end of the last run.
         detail: what differs, or the last state's message.
+        exit_code: the last run's, as its labels tell it; 0 where it completed.
     """
 
     number: int
@@ -123,13 +129,14 @@ class Ending:
     silence: float
     seconds: float
     detail: str = ""
+    exit_code: int = 0
 
     @property
     def verdict(self) -> Verdict:
         if not self.ended:
             return Verdict.UNENDED
         if not self.completed:
-            return Verdict.STUCK
+            return Verdict.ASKED if self.exit_code == QUESTION else Verdict.STUCK
         if not self.same:
             return Verdict.WRONG
         return Verdict.SILENT if self.silence > SILENCE_SECONDS else Verdict.RECOVERED

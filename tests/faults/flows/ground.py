@@ -124,6 +124,7 @@ class Ground:
             round(silence, 1),
             round((over - killed).total_seconds(), 1),
             detail,
+            0 if completed else int(last["labels"].get("greylag.exit-code", 0)),
         )
 
     def _undisturbed(self) -> snapshots.Snapshot:
