@@ -61,8 +61,8 @@ test-cluster: $(VENV)/.development ## builds Kubernetes, OpenBao and Argo CD if 
 	@$(PYTEST) -m cluster $(ARGS)
 	@$(PYTEST) tests/sandbox/test_openbao.py tests/sandbox/test_secrets_server.py $(wildcard tests/flows/test_openbao*.py tests/flows/test_vault*.py tests/flows/test_*credentials*.py) $(ARGS)
 
-faults: $(VENV)/.development ## kills runs at random places and generates schemas, many hundred times, and writes docs/faults.md (PART=engine, which goes on where it stopped: ARGS='--kills 100 --minutes 10'; PART=schemas and PART=grouping do too; PART=sweep)
-	@case "$(PART)" in engine) exec $(BIN)/python -m tests.faults.matrix $(ARGS);; sweep) exec $(BIN)/python -m tests.faults.matrix.sweep $(ARGS);; schemas|grouping) exec $(BIN)/python -m tests.faults.generated $(PART) $(ARGS);; *) echo "PART is engine, schemas, grouping or sweep"; exit 2;; esac
+faults: $(VENV)/.development ## kills runs at random places and generates schemas, many hundred times, and writes docs/faults.md (PART=engine, which goes on where it stopped: ARGS='--kills 100 --minutes 10'; PART=schemas, PART=grouping and PART=flows do too; PART=sweep)
+	@case "$(PART)" in engine) exec $(BIN)/python -m tests.faults.matrix $(ARGS);; sweep) exec $(BIN)/python -m tests.faults.matrix.sweep $(ARGS);; flows) exec $(BIN)/python -m tests.faults.flows $(ARGS);; schemas|grouping) exec $(BIN)/python -m tests.faults.generated $(PART) $(ARGS);; *) echo "PART is engine, flows, schemas, grouping or sweep"; exit 2;; esac
 
 attack: $(VENV)/.development ## attacks a running demo with the Prefect API's address and dev's credentials, and writes docs/attacks.md
 	@GREYLAG_TEST_ATTACKS_PAGE=docs/attacks.md $(BIN)/python -m pytest tests/attacks -n 0 -m attack $(ARGS)

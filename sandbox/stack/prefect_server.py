@@ -116,6 +116,11 @@ class PrefectServer:
         if self._process is not None:
             self._process.stop(_STOP_SECONDS)
 
+    def crash(self) -> None:
+        """Kills the server, as the loss of its node would; `start` finds what its database had taken in."""
+        if self._process is not None:
+            self._process.kill()
+
     def end_leftovers(self) -> None:
         """Marks runs as crashed whose process can't exist, because none of this server's workers does: they would hold up later runs."""
         unfinished = {"type": {"any_": ["PENDING", "RUNNING", "PAUSED", "CANCELLING"]}}
