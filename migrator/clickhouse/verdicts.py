@@ -48,7 +48,7 @@ NOTHING_RECORDED = "what was there before it is not recorded"
 def without_catalogue(shape: shapes.Shape) -> Judgement | None:
     """Returns the verdict on statements that may be executed again whatever they did, or have no effect; None for others."""
     if shape.sort is Sort.REPEATABLE:
-        return Judgement(Outcome.NOT_DONE, "it leaves the same state however often it runs")
+        return Judgement(Outcome.NOT_DONE, "it leaves the same state however often it runs", repeat=bool(shape.verb))
     if shape.sort is Sort.SESSION:
         return Judgement(Outcome.NOT_DONE, "what it does ends with the session")
     if shape.sort is Sort.TRUNCATE:

@@ -43,6 +43,10 @@ _NODE_PROGRAM = Path(__file__).with_name("clickhouse_node.py")
 _USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")  # it becomes an XML element's name
 
 
+_MANAGES = "<access_management>{0}</access_management><named_collection_control>{0}</named_collection_control>"
+"""What a user of the file may hand out: users, roles, quotas, policies; named collections."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class User:
     """A user of a node.
@@ -340,7 +344,7 @@ def _user_xml(user: User) -> str:
         f"<{user.name}><password_sha256_hex>{digest}</password_sha256_hex><networks><ip>{ports.LOOPBACK}</ip></networks>"
         f"<profile>{profile}</profile><quota>default</quota>"
         + (f"<grants>{grants}</grants>" if grants else "")
-        + (f"<access_management>{int(user.access_management)}</access_management>" if not grants else "")
+        + (_MANAGES.format(int(user.access_management)) if not grants else "")
         + f"</{user.name}>\n"
     )
 

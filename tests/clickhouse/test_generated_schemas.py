@@ -122,7 +122,7 @@ def _merge_tree(draw: st.DrawFn, model: Model, name: str, create: str = "CREATE 
     return f"{create} {name} ({', '.join(columns)}) ENGINE = {engine}{behind};"
 
 
-PROJECTIONS = ["SELECT id, at ORDER BY at", "SELECT at, count() GROUP BY at", "SELECT * ORDER BY at"]
+PROJECTIONS = ["SELECT id, at ORDER BY at", "SELECT at, count() GROUP BY at", "SELECT id % 7 AS k, max(at) GROUP BY k"]
 
 
 def merge_tree(draw: st.DrawFn, model: Model) -> str:

@@ -127,7 +127,13 @@ def test_what_is_renamed_exchanged_and_dropped_takes_its_columns_along() -> None
         ("CREATE USER u", Sort.OTHER, False),
         ("DELETE FROM x WHERE 1", Sort.CHANGE, False),
         ("INSERT INTO x SELECT 1", Sort.INSERT, False),
-        ("ALTER USER u SETTINGS a = 1", Sort.OTHER, False),
+        ("ALTER USER u SETTINGS a = 1", Sort.REPEATABLE, False),
+        ("ALTER USER u RENAME TO v", Sort.OTHER, False),
+        ("ALTER USER u ADD IDENTIFIED WITH no_password", Sort.OTHER, False),
+        ("CREATE USER OR REPLACE u", Sort.REPEATABLE, False),
+        ("CREATE ROW POLICY p ON d.t USING 1", Sort.OTHER, False),
+        ("DROP SETTINGS PROFILE IF EXISTS p", Sort.REPEATABLE, False),
+        ("DROP NAMED COLLECTION n", Sort.OTHER, False),
     ],
 )
 def test_sort_of_statement(line: str, sort: Sort, fills: bool) -> None:

@@ -213,7 +213,7 @@ def test_nothing_is_told_where_nothing_was_recorded() -> None:
 
 @pytest.mark.parametrize(
     ("line", "repeat"),
-    [("TRUNCATE TABLE d.t", True), ("ALTER TABLE d.t (DROP PARTITION 1)", True), ("SELECT 1", False), ("GRANT SELECT ON d.t TO u", False)],
+    [("TRUNCATE TABLE d.t", True), ("ALTER TABLE d.t (DROP PARTITION 1)", True), ("SELECT 1", False), ("GRANT SELECT ON d.t TO u", True)],
 )
 def test_what_may_be_executed_again_is_settled_without_the_catalogue(line: str, repeat: bool) -> None:
     found = verdicts.without_catalogue(shapes.read(line, "d"))

@@ -34,6 +34,13 @@ _WORD = re.compile(rf"{_SKIPPED}\(*\s*([A-Za-z]+)", re.DOTALL)
 _FILLS = re.compile(r"\bPOPULATE\b|\bTABLE\b.*\bAS[\s(]+(?:SELECT|WITH)\b", re.IGNORECASE | re.DOTALL)
 _CHANGES_DATA = re.compile(r"\b(?:UPDATE|DELETE|PARTITION|PART|CONSTRAINT|EXCHANGE)\b", re.IGNORECASE)
 _TEMPORARY = re.compile(rf"{_SKIPPED}CREATE\b{_SKIPPED}(?:OR\b{_SKIPPED}REPLACE\b{_SKIPPED})?TEMPORARY\b", re.IGNORECASE | re.DOTALL)
+_OF_ACCESS = re.compile(
+    rf"{_SKIPPED}(?:CREATE|ALTER|DROP)\b{_SKIPPED}(?:OR\b{_SKIPPED}REPLACE\b{_SKIPPED})?"
+    rf"(?:USER|ROLE|QUOTA|(?:ROW{_SKIPPED})?POLICY|(?:SETTINGS{_SKIPPED})?PROFILE|NAMED{_SKIPPED}COLLECTION|WORKLOAD|RESOURCE)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Users, roles, quotas, policies, profiles, named collections, workloads: no table of the catalogue that a run reads shows them."""
+
 _SETTLED_BY_CATALOGUE = frozenset({"CREATE", "REPLACE", "ATTACH", "DETACH", "DROP", "RENAME", "ALTER", "SET", "USE", "OPTIMIZE"})
 
 
@@ -46,6 +53,8 @@ def head(text: str) -> str:
 def _leaves_no_trace(word: str, text: str) -> bool:
     if word in READS:
         return False
+    if word in ("CREATE", "ALTER", "DROP") and _OF_ACCESS.match(text):
+        return True
     if word == "ALTER":
         return bool(_CHANGES_DATA.search(text))
     return word not in _SETTLED_BY_CATALOGUE or (word in ("CREATE", "REPLACE") and bool(_FILLS.search(text)))

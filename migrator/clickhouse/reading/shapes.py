@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -40,7 +41,7 @@ class AlterCommand:
 @dataclass(frozen=True, slots=True)
 class Shape:
     """One statement. `subject` is the table (view, dictionary, database) it is about; `fills` says that it writes data after creating; `verb` is its
-    first word where several make the same sort: CREATE, ATTACH, UNDROP; DROP, DETACH."""
+    first word where several make the same sort (CREATE, ATTACH, UNDROP; DROP, DETACH), and empty for what only reads."""
 
     sort: Sort
     effects: tuple[Effect, ...] = ()
@@ -143,12 +144,12 @@ def _read(reader: _Reader) -> Shape:
     if word == "ALTER":
         return _altered(reader)
     if word in ("SET", "USE"):
-        return Shape(Sort.REPEATABLE if reader.peek().upper() in ("ROLE", "DEFAULT") else Sort.SESSION)
+        return Shape(Sort.REPEATABLE, verb=word) if reader.peek().upper() in ("ROLE", "DEFAULT") else Shape(Sort.SESSION)
     if word == "INSERT":
         return Shape(Sort.INSERT)
     if word in ("TRUNCATE", "DELETE", "UPDATE"):
         return _emptied(reader, word)
-    return Shape(_sort_of_rest(word, reader))
+    return Shape(_sort_of_rest(word, reader), verb="" if word in QUERIES else word)
 
 
 def _emptied(reader: _Reader, word: str) -> Shape:
@@ -185,8 +186,8 @@ def _created(reader: _Reader, word: str) -> Shape:
     materialized = reader.accept("MATERIALIZED")
     kind = Kind.MATERIALIZED_VIEW if materialized else _CREATED.get(reader.peek().upper())
     if kind is None:
-        conditional = "EXISTS" in [token.upper() for token in reader.tokens[:6]]
-        return Shape(Sort.REPEATABLE if replaces or conditional else Sort.OTHER)
+        again = replaces or _says(reader, "OR", "REPLACE") or _says(reader, "NOT", "EXISTS")
+        return Shape(Sort.REPEATABLE if again else Sort.OTHER)
     reader.take()
     conditional = reader.accept("IF NOT EXISTS")
     subject = _subject(reader, kind)
@@ -212,6 +213,12 @@ def _created(reader: _Reader, word: str) -> Shape:
         engine=_engine(reader),
         columns=columns,
     )
+
+
+def _says(reader: _Reader, first: str, second: str) -> bool:
+    """Tells whether two words follow each other at the beginning: users and their like have OR REPLACE and IF EXISTS behind their kind."""
+    words = [token.upper() for token in reader.tokens[:7]]
+    return (first, second) in itertools.pairwise(words)
 
 
 def _comes_first(reader: _Reader, word: str, other: str) -> bool:
@@ -306,7 +313,8 @@ def _dropped(reader: _Reader) -> Shape:
     word = reader.take().upper()
     conditional = reader.accept("IF EXISTS") or reader.accept("IF EMPTY")
     if word not in _CREATED or temporary:
-        return Shape(Sort.SESSION if temporary else Sort.REPEATABLE if conditional else Sort.OTHER)
+        again = conditional or _says(reader, "IF", "EXISTS")
+        return Shape(Sort.SESSION if temporary else Sort.REPEATABLE if again else Sort.OTHER)
     names: list[ObjectName] = []
     while True:
         subject = _subject(reader, _CREATED[word])
@@ -363,13 +371,21 @@ _COLUMN_KINDS = {"COLUMN": Kind.COLUMN, "INDEX": Kind.INDEX, "PROJECTION": Kind.
 def _altered(reader: _Reader) -> Shape:
     reader.accept("TEMPORARY")
     if not reader.accept("TABLE"):
-        return Shape(Sort.OTHER)
+        return _access_altered(reader)
     database, name = reader.qualified()
     table = ObjectName(Kind.TABLE, database, name)
     cluster = _cluster(reader)
     commands = tuple(_alter_command(table, tokens) for tokens in _alter_commands(reader.rest()))
     effects = tuple(command.effect for command in commands if command.effect)
     return Shape(Sort.ALTER, effects, table, commands, cluster)
+
+
+def _access_altered(reader: _Reader) -> Shape:
+    """Reads ALTER USER and its like: another name, or one more way to log in, isn't the same when it is executed again."""
+    words = [token.upper() for token in reader.rest()]
+    same_again = "RENAME" not in words and ("ADD", "IDENTIFIED") not in itertools.pairwise(words)
+    of_access = words[:1] in (["USER"], ["ROLE"], ["QUOTA"], ["POLICY"], ["ROW"], ["PROFILE"], ["SETTINGS"])
+    return Shape(Sort.REPEATABLE if of_access and same_again else Sort.OTHER, verb="ALTER")
 
 
 def _alter_commands(tokens: list[str]) -> list[list[str]]:
