@@ -67,7 +67,7 @@ def test_good_flow_an_active_schedule_starts_a_run_and_one_that_finds_nothing_ne
     assert run["auto_scheduled"] is True
     assert run["created_by"] == {"id": schedule, "type": "SCHEDULE", "display_value": PROPOSE_PROD}
     assert (run["state_type"], run["state_name"]) == ("COMPLETED", "NothingToDo"), run["state"]["message"]
-    assert run["state"]["message"].startswith("nothing to do: bundle ")
+    assert run["state"]["message"].startswith("nothing to do: release ")
     assert len(prefect_api.children(prefect_server, "plan-environment", since)) >= 3
     assert prefect_api.children(prefect_server, "deploy-environment", since) == []
     assert prefect_api.children(prefect_server, "verify-environment", since) == []
@@ -98,7 +98,7 @@ def test_bad_flow_ticks_do_not_pile_up_and_a_newer_bundle_takes_the_place_of_the
     asked_again = awaited(server, newer)
     superseded = prefect_api.ended(server, first["id"])
     assert (superseded["state_type"], superseded["state_name"]) == ("CANCELLED", "Superseded")
-    for part in (f"({second}) with bundle {asked_again['bundle'][:12]}", "[promotion-superseded]"):
+    for part in (f"({second}) with release {asked_again['bundle'][:12]}", "[promotion-superseded]"):
         assert part in superseded["state"]["message"]
     assert (superseded["labels"]["greylag.code"], superseded["labels"]["greylag.exit-code"]) == ("promotion-superseded", 11)
     assert prefect_api.eventually(lambda: state_name(server, second), lambda name: name == "AwaitingApproval") == "AwaitingApproval"
