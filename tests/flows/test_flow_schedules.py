@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from prefect.client.orchestration import get_client
 
-from flows import proposals
+from flows import proposals, remote_runs
 from sandbox.stack.prefect_server import PrefectServer, PrefectWorker
 from tasks import signs_of_life
 from tests.flows import prefect_api
@@ -166,3 +166,17 @@ def test_good_flow_a_process_that_lives_is_known_by_its_heartbeats(stage: Stage,
         lived = state.state_details.flow_run_id
         assert lived and prefect_api.eventually(lambda: signs_of_life.heard(client, [lived], long_ago), bool)
         assert not signs_of_life.heard(client, [UUID(absent)], long_ago)
+
+
+def test_bad_flow_a_child_without_a_process_is_not_waited_for_in_silence(
+    prefect_server: PrefectServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(signs_of_life, "HEARTBEATS_MISSED", 0)
+    monkeypatch.setattr(remote_runs, "LOOK_SECONDS", 0.0)
+    with at_work(prefect_server, until="dev") as child, get_client(sync_client=True) as client, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(remote_runs.wait, client.read_flow_run(UUID(child)), "greylag-dev")
+        assert prefect_api.eventually(lambda: f"({child}) shows no sign of life" in caplog.text, bool, 30)
+        prefect_server.request("POST", f"/flow_runs/{child}/set_state", {"state": {"type": "CRASHED"}})
+        ended = waiting.result().state
+    assert ended is not None and ended.is_crashed()
+    assert caplog.text.count("shows no sign of life") == 1
