@@ -74,7 +74,7 @@ def require_current(environment: str, manifest: approval.ReleaseManifest, given:
     newer = promotions.voiding(manifest.bundles, proposals(environment), given)
     if newer is not None:
         raise errors.PlanRefused(
-            f"an approval of bundle {manifest.bundle[:12]} is void: its proposal is superseded by {newer}",
+            f"an approval of release {manifest.bundle[:12]} is void: its proposal is superseded by {newer}",
             code="approval-superseded",
             hint=f"look at the artifact {proposal_key(environment)}, and approve what is proposed there; or promote these files again",
         )

@@ -27,8 +27,8 @@ def approve_release(
 
     Args:
         environment: The environment that may be entered.
-        bundle: The release's bundle digest, as the plan of that environment shows it (artifact plan-ENVIRONMENT).
-        plan: The release's plan digest, from the same place. If the databases move meanwhile, another approval is needed.
+        bundle: The release's digest (not a service's bundle), as the plan of that environment shows it (artifact plan-ENVIRONMENT).
+        plan: The release plan's digest (not a service's), from the same place. If the databases move meanwhile, another approval is needed.
         confirm: Choose the one that names the environment. It has no default, so that a form sent by a slip approves nothing.
         approver: Who approves. A claim: this server does not check it; what is recorded by the server is how the run was started.
         reason: Why, for those who read it later: a ticket, a change number.
@@ -44,8 +44,8 @@ def approve_release(
     rows = [{"service": name, "bundle": manifest.bundles[name], "plan": manifest.plans[name]} for name in manifest.plans]
     how = "signed, which its worker will check" if signature else "as claimed in the form"
     description = f"{environment} approved by {approver} ({how}): {reason}"
-    reports.publish_table(approvals.table_key(environment), rows, f"{description}\n\nbundle `{bundle}`\n\nplan `{plan}`")
-    told = f"bundle {labels.short(bundle)}, plan {labels.short(plan)} approved by {approver}"
+    reports.publish_table(approvals.table_key(environment), rows, f"{description}\n\nrelease `{bundle}`\n\nrelease plan `{plan}`")
+    told = f"release {labels.short(bundle)}, release plan {labels.short(plan)} approved by {approver}"
     return Completed(message=f"{environment}: {told} ({'signed' if signature else 'claimed'})")
 
 
@@ -54,7 +54,7 @@ def _require_own(signature: str, environment: str, manifest: approval.ReleaseMan
     given = Approval.read(Envelope.unpacked(signature).document)
     if (given.environment, given.manifest) != (environment, manifest):
         raise errors.PlanRefused(
-            f"the signature is for bundle {labels.short(given.manifest.bundle)} and plan {labels.short(given.manifest.plan)} in {given.environment}",
+            f"the signature is for release {labels.short(given.manifest.bundle)} and release plan {labels.short(given.manifest.plan)} in {given.environment}",
             code="bad-document",
             hint="sign what the form names, or fill the form with what was signed",
         )
@@ -73,7 +73,7 @@ def _reviewed(environment: str, bundle: str, plan: str, confirm: str) -> approva
             approvals.require_current(environment, manifest)
             return manifest
     raise errors.PlanRefused(
-        f"no plan of {environment} has bundle {labels.short(bundle)} and plan {labels.short(plan)}",
+        f"no plan of {environment} has release {labels.short(bundle)} and release plan {labels.short(plan)}",
         code="approval-unknown-plan",
         hint=f"copy both digests from the artifact plan-{environment}; plan-environment/plan-environment-{environment} publishes it afresh",
     )

@@ -132,7 +132,7 @@ def _run(found: fleet.Fleet, environment: str, pinned: dict[str, str], options: 
                 rows[name] = cast(reports.Row, state.result())
             else:
                 failures[name] = _failure(name, state)
-                outcome = f"failed: {failures[name].detail.partition(chr(10))[0]}"
+                outcome = f"failed: {endings.reason(failures[name])}"
                 rows[name] = reports.result_row(name, environment, outcome, bundle=labels.short(pinned[name]))
             schedule.finish(name, succeeded=state.is_completed())
             for other, blockers in schedule.blocked().items():
@@ -195,8 +195,9 @@ def _ending(environment: str, rows: list[reports.Row], failures: _Failures, note
         lines = [f"{environment}: {good} services up to date, {changed} of them migrated by this run{endings.noted(note)}"]
         lines += [f"{row['service']}: {row['schema']}" for row in rows if schemas.differs(row)]
         return Completed(message="\n".join(lines))
-    lines = [f"{environment}: {good} of {len(rows)} services are up to date; failed: {', '.join(failures)}"]
+    target, decisive = endings.decisive((f"{environment}/{name}", error) for name, error in failures.items())
+    lines = [f"{target}: {endings.reason(decisive)}"]  # the reason first: a list of runs shows one line
+    lines += [f"{environment}: {good} of {len(rows)} services are up to date; failed: {', '.join(failures)}"]
     lines += [f"{row['service']}: {row['outcome']}" for row in blocked]
     lines += [f"\n{name}: {error.detail}" for name, error in failures.items()]
-    target, decisive = endings.decisive((f"{environment}/{name}", error) for name, error in failures.items())
     return endings.failed(decisive, target=target, message="\n".join(lines))

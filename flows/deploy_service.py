@@ -8,7 +8,7 @@ from typing import Any
 
 from prefect import State, flow
 
-from flows import approvals, endings, gates, interruption, labels, pages, parameters, reports, schemas
+from flows import approvals, endings, gates, interruption, labels, pages, parameters, remedies, reports, schemas
 from migrator import errors
 from migrator.planning.approvals import Approval
 from tasks import backoff, credentials, fleet, migration, settings, steps
@@ -46,14 +46,17 @@ def deploy_service(
         active_deadline_seconds: Time for all attempts of a step together; after it no further one is started.
     """
     labels.attach(service=service, environment=environment, bundle=bundle)
+    found: fleet.Fleet | None = None
     try:
-        gate = gates.gate(fleet.load(), environment)
+        found = fleet.load()
+        gate = gates.gate(found, environment)
         asked = gates.Asked((service,), True, {service: bundle}, image, mode, backoff_limit, active_deadline_seconds)
         with interruption.heeded():
             row = _sequence(gate, gate.target(service), asked, bundle, plan, approval)
     except errors.GreylagError as error:
-        _publish(reports.result_row(service, environment, f"failed: {error.message}", bundle=labels.short(bundle)))
-        return endings.failed(error, target=f"{environment}/{service}")
+        told = remedies.adapted(error, found.target(service, environment), found.before(environment)) if found else error
+        _publish(reports.result_row(service, environment, f"failed: {told.message}", bundle=labels.short(bundle)))
+        return endings.failed(told, target=f"{environment}/{service}")
     _publish(row)
     return row
 

@@ -73,6 +73,12 @@ def noted(note: str) -> str:
     return f" ({note})" if note else ""
 
 
+def reason(error: errors.GreylagError) -> str:
+    """Returns what a table and a list of runs show of a failure: of a run that failed its own cause, not that it failed."""
+    detail = error.detail.strip() if isinstance(error, RunFailed) else ""
+    return detail.partition("\n")[0] or error.message
+
+
 def decisive(causes: Iterable[tuple[str, errors.GreylagError]]) -> tuple[str, errors.GreylagError]:
     """Returns the target and the error that stand for several failures: the first that no retry can solve, else the first."""
     found = list(causes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flows import reports
-from migrator.planning import files
+from tasks import migration
 from tasks.fleet.models import Target
 from tasks.outcomes import PlannedStep, PlanOutcome
 
@@ -31,13 +31,13 @@ def plan(target: Target, outcome: PlanOutcome) -> tuple[str, str, str]:
         f"| plan | `{outcome.plan}` |",
     ]
     head += [f"| warning | {reports.cell(item.message)} ({item.code}) |" for item in outcome.remarks]
-    return key, "\n".join([*head, "", *_steps(target, outcome.steps)]), f"{target.label}: {summary}"
+    return key, "\n".join([*head, "", *_steps(target, outcome.bundle, outcome.steps)]), f"{target.label}: {summary}"
 
 
-def _steps(target: Target, steps: Sequence[PlannedStep]) -> list[str]:
+def _steps(target: Target, bundle: str, steps: Sequence[PlannedStep]) -> list[str]:
     if not steps:
         return []
-    migrations = files.load(target.directory)
+    migrations = migration.load_bundle(target, bundle)
     lines: list[str] = []
     room = LONGEST_PAGE
     for step in steps:

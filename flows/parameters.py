@@ -15,6 +15,7 @@ from tasks.rollout import images
 
 _FLEET = fleet.load()
 _PROTECTED = [name for name, item in _FLEET.environments.items() if item.protected]
+_PROTECTED_NAMES = [*_PROTECTED, *(alias for alias, name in _FLEET.aliases.items() if name in _PROTECTED)]
 
 FIRST_ENVIRONMENT = next(iter(_FLEET.environments))
 LAST_ENVIRONMENT = list(_FLEET.environments)[-1]
@@ -50,9 +51,10 @@ def image_reference(text: str) -> str:
 
 Service = Annotated[str, AfterValidator(known_service), Field(json_schema_extra={"enum": list(_FLEET.services)})]
 
-Environment = Annotated[str, AfterValidator(known_environment), Field(json_schema_extra={"enum": list(_FLEET.environments)})]
+# aliases are offered, too: the server itself refuses what isn't in the schema, from a form as over REST
+Environment = Annotated[str, AfterValidator(known_environment), Field(json_schema_extra={"enum": [*_FLEET.environments, *_FLEET.aliases]})]
 
-ProtectedEnvironment = Annotated[str, AfterValidator(known_environment), Field(json_schema_extra={"enum": _PROTECTED})]
+ProtectedEnvironment = Annotated[str, AfterValidator(known_environment), Field(json_schema_extra={"enum": _PROTECTED_NAMES})]
 
 Confirmation = Annotated[str, Field(json_schema_extra={"enum": [approval.CONFIRMATION.format(environment=name) for name in _PROTECTED]})]
 

@@ -9,8 +9,7 @@ from uuid import UUID
 
 from flows import gates, labels, remote_runs, reports
 from migrator import errors
-from migrator.planning import files
-from tasks import approval, settings
+from tasks import approval, migration, settings
 from tasks.approval import documents, images, policy, verifying, worker_keys
 from tasks.approval.documents import Approval, Contents, ContentsPart, ContentsStep, Envelope, Part, Signature
 from tasks.outcomes import PlanOutcome
@@ -73,7 +72,7 @@ def publish(gate: gates.Gate, outcomes: Sequence[PlanOutcome], options: Options)
 
 
 def _contents(gate: gates.Gate, outcome: PlanOutcome) -> ContentsPart:
-    migrations = files.load(gate.target(outcome.service).directory)
+    migrations = migration.load_bundle(gate.target(outcome.service), outcome.bundle)
     steps = []
     for item in outcome.steps:
         file = migrations.by_version(item.version)

@@ -55,10 +55,10 @@ def plan_environment(
     reports.publish_table(
         approvals.plan_key(environment),
         [_row(item) for item in outcomes],
-        f"{environment}: {count} migrations to apply\n\nbundle `{manifest.bundle}`\n\nplan `{manifest.plan}`",
+        f"{environment}: {count} migrations to apply\n\nrelease `{manifest.bundle}`\n\nrelease plan `{manifest.plan}`",
     )
     return Completed(
-        message=f"{environment}: {count} migrations to apply, bundle {manifest.bundle[:12]}, plan {manifest.plan[:12]}{endings.noted(gate.note)}"
+        message=f"{environment}: {count} migrations to apply, release {manifest.bundle[:12]}, release plan {manifest.plan[:12]}{endings.noted(gate.note)}"
     )
 
 

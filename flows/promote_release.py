@@ -115,16 +115,18 @@ def promote_release(
     except errors.GreylagError as error:
         digest = promotion.digest if promotion else bundle
         rows = promotion.rows if promotion else []
-        _publish([*rows, _row(entering, f"blocked: {error.message}", digest)], digest)
-        proposals.emit("release.blocked", entering, digest, code=error.code, exit_code=int(error.exit_code), reason=error.message)
-        return endings.failed(error)
+        why = endings.reason(error)
+        _publish([*rows, _row(entering, f"blocked: {why}", digest)], digest)
+        proposals.emit("release.blocked", entering, digest, code=error.code, exit_code=int(error.exit_code), reason=why)
+        told = f"{entering}: {why}\n\n{error.describe()}" if isinstance(error, endings.RunFailed) else ""
+        return endings.failed(error, message=told)
     if not promotion.rows:
         return Completed(
             name=promotions.Ending.NOTHING_TO_DO,
-            message=f"nothing to do: bundle {labels.short(promotion.digest)} is in {', '.join(path)} already",
+            message=f"nothing to do: release {labels.short(promotion.digest)} is in {', '.join(path)} already",
         )
     _publish(promotion.rows, promotion.digest)
-    return Completed(message=f"bundle {labels.short(promotion.digest)} is in {', '.join(path)}")
+    return Completed(message=f"release {labels.short(promotion.digest)} is in {', '.join(path)}")
 
 
 def _prepare(found: fleet.Fleet, until: str, services: tuple[str, ...], bundle: str, options: dict[str, Any], timeout: float) -> _Promotion:
@@ -136,11 +138,13 @@ def _prepare(found: fleet.Fleet, until: str, services: tuple[str, ...], bundle: 
     labels.attach(bundle=digest)
     if bundle and bundle != digest:
         raise errors.PlanRefused(
-            f"the checkout's files are bundle {labels.short(digest)}, this promotion is for {labels.short(bundle)}",
+            f"the checkout's files are release {labels.short(digest)}, this promotion is for {labels.short(bundle)}",
             code="bundle-changed",
             hint="run from the commit that has this bundle, or leave `bundle` empty to promote the files that are here now",
         )
-    labels.logger().info("bundle %s: %s", digest, ", ".join(f"{name} {labels.short(value)}" for name, value in bundles.items()))
+    labels.logger().info(
+        "release %s, with the bundles %s", digest, ", ".join(f"{name} {labels.short(value)}" for name, value in bundles.items())
+    )
     context = FlowRunContext.get()
     scheduled = context is not None and context.flow_run is not None and context.flow_run.auto_scheduled
     # with an image there may be a rollout to await, although no file is new
@@ -260,8 +264,8 @@ def _message(child: FlowRun) -> str:
 
 def _row(environment: str, outcome: str, digest: str, **facts: str) -> reports.Row:
     columns = {name: facts.get(name, "") for name in ("message", "approval", "run")}
-    return {"environment": environment, "outcome": outcome, "bundle": labels.short(digest), **columns}
+    return {"environment": environment, "outcome": outcome, **columns, "release": labels.short(digest)}
 
 
 def _publish(rows: list[reports.Row], digest: str) -> None:
-    reports.publish_table("result-promotion", rows, f"bundle `{digest}`")
+    reports.publish_table("result-promotion", rows, f"release `{digest}`")

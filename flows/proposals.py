@@ -93,7 +93,7 @@ def publish(environment: str, manifest: ReleaseManifest, *, image: str, given: A
     reports.publish_table(
         approvals.proposal_key(environment),
         rows,
-        f"{environment}: {current.name} {outcome}\n\nbundle `{manifest.bundle}`\n\nplan `{manifest.plan}`",
+        f"{environment}: {current.name} {outcome}\n\nrelease `{manifest.bundle}`\n\nrelease plan `{manifest.plan}`",
     )
 
 
@@ -108,7 +108,7 @@ def require_new(found: fleet.Fleet, environments: Sequence[str], bundles: Mappin
         if waiting is not None:
             digest = ReleaseManifest(bundles=bundles).bundle
             raise promotions.AlreadyProposed(
-                f"bundle {labels.short(digest)} is already proposed for {environment} by {waiting}, which waits for an approval",
+                f"release {labels.short(digest)} is already proposed for {environment} by {waiting}, which waits for an approval",
                 hint=f"approve that one, as the artifact {approvals.proposal_key(environment)} has it; or cancel it, and promote again",
             )
 

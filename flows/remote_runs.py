@@ -30,6 +30,7 @@ from prefect.runtime import flow_run as current
 
 from flows import labels
 from migrator import errors
+from tasks import signs_of_life
 
 Row = dict[str, Any]
 
@@ -48,6 +49,9 @@ OUTAGE_SECONDS = 900.0
 """Seconds. A server that is away for longer is not just being restarted."""
 
 OUTAGE_POLL_SECONDS = 5.0
+
+LOOK_SECONDS = 15.0
+"""Seconds between two looks at a running child's heartbeats."""
 
 UNSTARTED_SECONDS = 60.0
 """Seconds. A process worker polls every 10 s by default; after a minute there seems to be no worker, and the log says so once."""
@@ -79,10 +83,10 @@ def start(flow_name: str, deployment: str, parameters: Mapping[str, Any], *, env
 
 
 def wait(child: FlowRun, pool: str) -> FlowRun:
-    """Waits until a run has ended, however it ended, and returns it with its last state."""
+    """Waits until a run has ended, however it ended, and returns it with its last state. Says so when it has not started, or shows no sign of life."""
     run_id = child.id
-    started = time.monotonic()
-    told = False
+    started = looked = time.monotonic()
+    told = silent = False
     with get_client(sync_client=True) as client:
         while True:
             child = patiently(lambda: client.read_flow_run(run_id))
@@ -92,8 +96,22 @@ def wait(child: FlowRun, pool: str) -> FlowRun:
             if unstarted and not told and time.monotonic() - started > UNSTARTED_SECONDS:
                 told = True
                 labels.logger().warning(
-                    "%s has not started: is the worker of %s running?  `greylag worker ENVIRONMENT` starts it", child.name, pool
+                    "%s has not started: is the worker of %s running, and is there room in the pool?  `greylag worker ENVIRONMENT` starts it",
+                    child.name,
+                    pool,
                 )
+            if child.state is not None and child.state.is_running() and time.monotonic() - looked > LOOK_SECONDS:
+                looked, since = time.monotonic(), child.state.timestamp
+                heard = patiently(lambda: signs_of_life.heard(client, [run_id], since))  # noqa: B023 - called at once
+                if not heard and not silent:
+                    labels.logger().warning(
+                        "%s (%s) shows no sign of life: its process or its worker in %s is gone. It is marked Crashed by the automation of "
+                        "`greylag deploy`; setting its state to Crashed or Failed in the UI ends this wait as well",
+                        child.name,
+                        run_id,
+                        pool,
+                    )
+                silent = not heard
             time.sleep(POLL_SECONDS)
 
 

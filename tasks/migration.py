@@ -19,7 +19,7 @@ from migrator.applying import Report, apply
 from migrator.planning import events, files, planner, plans, refusals
 from migrator.planning.history import History
 from migrator.planning.plans import Plan, Policy
-from tasks import commands
+from tasks import bundles, commands
 from tasks.credentials.source import Credentials
 from tasks.fleet.models import Engine, Target
 from tasks.outcomes import AppliedMigration, MigrationOutcome, PlannedStep, PlanOutcome, Remark
@@ -51,17 +51,20 @@ def substitutions(target: Target, credentials: Credentials) -> dict[str, str]:
 
 
 def load_bundle(target: Target, bundle: str = "") -> files.MigrationSet:
-    """Loads the target's migration files; if `bundle` is given, it must be their digest.
+    """Loads the target's migration files; if `bundle` is given, it must be their digest, or that of files that this worker has kept (`bundles`).
 
     Raises PlanRefused (`bundle-changed`), FileError.
     """
     migrations = files.load(target.directory)
     if bundle and (actual := migrations.digest()) != bundle:
+        if kept := bundles.find(bundle):
+            return kept
         raise errors.PlanRefused(
             f"{target.label}: the files here are bundle {actual[:12]}, this run is for bundle {bundle[:12]}",
             code="bundle-changed",
             hint="run from the image or the commit that has this bundle, or start the release again for the files that are here now",
         )
+    bundles.keep(migrations)
     return migrations
 
 

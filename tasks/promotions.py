@@ -121,7 +121,7 @@ class Proposal(BaseModel):
     made_at: datetime
 
     def __str__(self) -> str:
-        return f"{self.run} ({self.run_id}) with bundle {self.manifest.bundle[:12]}"
+        return f"{self.run} ({self.run_id}) with release {self.manifest.bundle[:12]}"
 
 
 class Relation(enum.StrEnum):

@@ -22,6 +22,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PROMOTION = "promotion"
 """Stands for the environment of the pool that is no environment's: promotions and approvals run there."""
 
+HEARTBEATS = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
+
+HEARTBEAT_SECONDS = 30
+"""Seconds, the shortest that Prefect accepts: a run without a process is then known after three of them, not after nine minutes."""
+
 UNPINNED = "none"
 """As a commit: run from the checkout as it stands, whatever is merged meanwhile."""
 
@@ -40,7 +45,8 @@ class Place:
 
     def variables(self) -> dict[str, str]:
         """Returns what its runs' processes hold beside the worker's own variables."""
-        return {"GREYLAG_HOME": str(self.home), "GREYLAG_FLEET": str(self.fleet_file)}
+        heartbeats = os.environ.get(HEARTBEATS) or str(HEARTBEAT_SECONDS)
+        return {"GREYLAG_HOME": str(self.home), "GREYLAG_FLEET": str(self.fleet_file), HEARTBEATS: heartbeats}
 
 
 def of_environment(found: fleet.Fleet, name: str, pool: str = "") -> Place:

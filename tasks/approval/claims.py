@@ -121,7 +121,11 @@ def _shortcoming(
     if age > maximum_age:
         return 4, "approval-expired", f"{who} is {_hours(age)} old, at most {_hours(maximum_age)} are accepted"
     if age < -timedelta(minutes=5):  # clocks differ a little; a date far ahead would never expire
-        return 4, "approval-expired", f"{who} lies in the future"
+        return (
+            4,
+            "approval-expired",
+            f"{who} lies {_hours(-age)} in the future of this worker's clock ({now:%H:%M} UTC): set that clock right; another approval won't help",
+        )
     return None
 
 
@@ -136,6 +140,8 @@ def read(environment: str, bundle: str = "") -> list[Approval]:
     from prefect.client.schemas.objects import StateType
     from prefect.client.schemas.sorting import FlowRunSort
 
+    from tasks import fleet
+
     completed = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.COMPLETED])))
     try:
         with get_client(sync_client=True) as client:
@@ -149,8 +155,12 @@ def read(environment: str, bundle: str = "") -> list[Approval]:
         raise errors.Unavailable(
             "the approvals can't be read: the Prefect server does not answer", code="prefect-unavailable", hint="check PREFECT_API_URL"
         ) from None
-    found = [item for run in runs if (item := from_run(run)) is not None]
-    return [item for item in found if item.environment == environment and (not bundle or item.bundle == bundle)]
+    names = {
+        environment,
+        *(alias for alias, name in fleet.load().aliases.items() if name == environment),
+    }  # parameters are kept as they were given
+    found = [item for run in runs if (item := from_run(run)) is not None and item.environment in names]
+    return [item.model_copy(update={"environment": environment}) for item in found if not bundle or item.bundle == bundle]
 
 
 def from_run(run: FlowRun | Any) -> Approval | None:

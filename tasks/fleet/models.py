@@ -265,6 +265,11 @@ class Fleet(Model):
         position = names.index(self.environment_name(environment))
         return names[position - 1] if position else None
 
+    def before(self, environment: str) -> list[str]:
+        """Returns the environments before this one in the order of promotion."""
+        names = list(self.environments)
+        return names[: names.index(self.environment_name(environment))]
+
     def prerequisites(self, service: str) -> frozenset[str]:
         """Returns every service that this one depends on, directly or not."""
         found: set[str] = set()

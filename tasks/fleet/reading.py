@@ -147,6 +147,8 @@ def _worded(kind: str, place: KeyPath, message: str) -> tuple[str, str]:
         return f'{inside} has no "{name}"', f'did you mean "{near[0]}"?' if near else f"known here: {', '.join(known)}"
     if kind == "missing":
         return f'{inside} lacks "{name}"', f"add `{name}:`"
+    if kind in ("tuple_type", "list_type", "frozen_set_type", "set_type"):
+        return f"{'.'.join(map(str, place))} is a list", f"write `{name}: [value]`, with as many values as there are"
     return f"{'.'.join(map(str, place))}: {message.removeprefix('Value error, ')}", "correct the value"
 
 

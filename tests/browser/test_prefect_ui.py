@@ -46,7 +46,7 @@ def test_the_form_of_a_deployment_offers_services_and_environments_with_their_de
     assert page.open_dropdown("service") == list(fleet.load().services)
     page.page.keyboard.press("Escape")
     page.open_form("deploy-service-dev")
-    assert page.open_dropdown("environment") == list(fleet.load().environments)
+    assert page.open_dropdown("environment") == [*fleet.load().environments, *fleet.load().aliases]
 
 
 def test_the_graph_of_a_run_shows_the_five_named_tasks(page: PrefectUI) -> None:

@@ -6,6 +6,7 @@ import importlib
 import json
 import uuid
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -135,9 +136,19 @@ def test_bad_flow_an_approval_for_other_services_does_not_cover_this_one(prod: S
     refused(prod, deploy(approval=run_id), "approval-mismatch")
 
 
-def test_bad_flow_files_changed_after_the_approval(prod: Stage, prefect_server: PrefectServer) -> None:
+def test_good_flow_files_changed_after_the_approval_are_not_part_of_it(prod: Stage, prefect_server: PrefectServer) -> None:
     run_id = approved(planned(prefect_server))
     prod.write("auth-service/migrations/20250103000000_more.sql", MORE)
+    assert deploy(approval=run_id).is_completed()
+    assert prod.versions("auth-service", "prod") == BOTH
+
+
+def test_bad_flow_files_changed_after_the_approval_where_the_approved_ones_are_nowhere(
+    prod: Stage, prefect_server: PrefectServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run_id = approved(planned(prefect_server))
+    prod.write("auth-service/migrations/20250103000000_more.sql", MORE)
+    monkeypatch.setenv("GREYLAG_BUNDLES", str(tmp_path))
     refused(prod, deploy(approval=run_id), "bundle-changed")
 
 

@@ -67,7 +67,7 @@ def test_bad_flow_a_failing_service_stops_its_dependents_and_is_told_with_file_l
     state = deploy()
     assert state.is_failed()
     message = prefect_api.flow_run(prefect_server, state)["state"]["message"]
-    assert f"{path}:3" in message
+    assert f"{path.relative_to(stage.directory)}:3" in message
     assert "INSERT INTO absent" in message
     assert "hint: " in message
     assert "personal-service: blocked by auth-service" in message

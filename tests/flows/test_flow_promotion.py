@@ -123,7 +123,15 @@ def test_bad_flow_a_failure_in_release_keeps_prod_out_until_the_file_is_mended(
     state = promote()
     assert state.is_failed()
     message = state.message or ""
-    for part in (f"{path}:2", 'column "email" of relation "users" contains null values', "ALTER TABLE users ADD COLUMN email", "hint: "):
+    assert message.splitlines()[0].startswith(
+        "release: release/auth-service: services/auth-service/migrations/20250103000000_add_email.sql:2: "
+    )
+    for part in (
+        "dev may hold this file already",
+        'column "email" of relation "users" contains null values',
+        "ALTER TABLE users ADD COLUMN email",
+        "hint: ",
+    ):
         assert part in message
     assert "personal-service: blocked by auth-service" in message
     assert stage.versions("auth-service", "dev")[-1] == 20250103000000
@@ -146,7 +154,7 @@ def test_bad_flow_a_failure_in_release_keeps_prod_out_until_the_file_is_mended(
         assert stage.versions("personal-service", environment) == VERSIONS["personal-service"]
 
 
-def test_bad_flow_a_bundle_that_changed_after_release_was_proven_does_not_enter_prod(
+def test_good_flow_what_is_merged_during_the_wait_is_not_deployed_and_stops_nothing(
     whole_stage: Stage, prefect_server: PrefectServer, workers: dict[str, PrefectWorker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ready_for_prod(whole_stage, monkeypatch)
@@ -157,9 +165,8 @@ def test_bad_flow_a_bundle_that_changed_after_release_was_proven_does_not_enter_
         whole_stage.write("auth-service/migrations/20250105000000_late.sql", "-- +goose Up\nSELECT 1;\n-- +goose Down\nSELECT 1;\n")
         assert approve(asked).is_completed()
         state = future.result()
-    assert state.is_failed()
-    assert "[bundle-changed]" in (state.message or "")
-    assert [whole_stage.versions(service, "prod") for service in VERSIONS] == [[], [], []]
+    assert state.is_completed(), state.message
+    assert {service: whole_stage.versions(service, "prod") for service in VERSIONS} == VERSIONS
 
 
 def test_bad_flow_prod_is_not_entered_by_a_worker_with_only_devs_policy_nor_without_approval_nor_from_an_unproven_release(
@@ -200,7 +207,7 @@ def test_bad_flow_the_command_ends_with_the_cause_that_a_service_found_three_run
     assert main(["promote", "-until", "dev", "--json"]) == 14
     document = json.loads(capsys.readouterr().out)
     assert (document["error"]["code"], document["exit_code"]) == ("sql-rejected", 14)
-    assert f"{path}:2" in document["error"]["detail"]
+    assert f"{path.relative_to(stage.directory)}:2" in document["error"]["detail"]
     assert prefect_api.cause_of(prefect_server.request("GET", f"/flow_runs/{document['run']['id']}")) == (
         "sql-rejected",
         14,

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from prefect.client.orchestration import get_client
 
-from flows import proposals
+from flows import proposals, remote_runs
 from sandbox.stack.prefect_server import PrefectServer, PrefectWorker
 from tasks import signs_of_life
 from tests.flows import prefect_api
@@ -67,7 +67,7 @@ def test_good_flow_an_active_schedule_starts_a_run_and_one_that_finds_nothing_ne
     assert run["auto_scheduled"] is True
     assert run["created_by"] == {"id": schedule, "type": "SCHEDULE", "display_value": PROPOSE_PROD}
     assert (run["state_type"], run["state_name"]) == ("COMPLETED", "NothingToDo"), run["state"]["message"]
-    assert run["state"]["message"].startswith("nothing to do: bundle ")
+    assert run["state"]["message"].startswith("nothing to do: release ")
     assert len(prefect_api.children(prefect_server, "plan-environment", since)) >= 3
     assert prefect_api.children(prefect_server, "deploy-environment", since) == []
     assert prefect_api.children(prefect_server, "verify-environment", since) == []
@@ -98,7 +98,7 @@ def test_bad_flow_ticks_do_not_pile_up_and_a_newer_bundle_takes_the_place_of_the
     asked_again = awaited(server, newer)
     superseded = prefect_api.ended(server, first["id"])
     assert (superseded["state_type"], superseded["state_name"]) == ("CANCELLED", "Superseded")
-    for part in (f"({second}) with bundle {asked_again['bundle'][:12]}", "[promotion-superseded]"):
+    for part in (f"({second}) with release {asked_again['bundle'][:12]}", "[promotion-superseded]"):
         assert part in superseded["state"]["message"]
     assert (superseded["labels"]["greylag.code"], superseded["labels"]["greylag.exit-code"]) == ("promotion-superseded", 11)
     assert prefect_api.eventually(lambda: state_name(server, second), lambda name: name == "AwaitingApproval") == "AwaitingApproval"
@@ -166,3 +166,17 @@ def test_good_flow_a_process_that_lives_is_known_by_its_heartbeats(stage: Stage,
         lived = state.state_details.flow_run_id
         assert lived and prefect_api.eventually(lambda: signs_of_life.heard(client, [lived], long_ago), bool)
         assert not signs_of_life.heard(client, [UUID(absent)], long_ago)
+
+
+def test_bad_flow_a_child_without_a_process_is_not_waited_for_in_silence(
+    prefect_server: PrefectServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(signs_of_life, "HEARTBEATS_MISSED", 0)
+    monkeypatch.setattr(remote_runs, "LOOK_SECONDS", 0.0)
+    with at_work(prefect_server, until="dev") as child, get_client(sync_client=True) as client, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(remote_runs.wait, client.read_flow_run(UUID(child)), "greylag-dev")
+        assert prefect_api.eventually(lambda: f"({child}) shows no sign of life" in caplog.text, bool, 30)
+        prefect_server.request("POST", f"/flow_runs/{child}/set_state", {"state": {"type": "CRASHED"}})
+        ended = waiting.result().state
+    assert ended is not None and ended.is_crashed()
+    assert caplog.text.count("shows no sign of life") == 1

@@ -116,7 +116,7 @@ def test_good_form_describes_every_parameter_and_offers_the_fleet_as_dropdowns(d
     if "service" in properties:
         assert properties["service"]["enum"] == list(FLEET.services)
     if "environment" in properties and found.name != "approve-release":
-        assert properties["environment"]["enum"] == list(FLEET.environments)
+        assert properties["environment"]["enum"] == [*FLEET.environments, *FLEET.aliases]
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=NAMES)

@@ -113,7 +113,10 @@ def test_plan_run_verify_and_run_again(postgres_url: str, directory: Path, setti
     assert secret.password.get_secret_value() not in done.model_dump_json() + proven.model_dump_json() + plan.model_dump_json()
 
 
-def test_bad_flow_another_bundle_than_the_one_that_was_promoted(postgres_url: str, directory: Path, settings: Settings) -> None:
+def test_bad_flow_another_bundle_than_the_one_that_was_promoted(
+    postgres_url: str, directory: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GREYLAG_BUNDLES", str(directory / "20250101000000_create_users.sql" / "nothing can be kept below a file"))
     target, secret = located(postgres_url, directory)
     url = database_url.encode(secret, target)
     promoted = migration.preview(Request(target, url, settings=settings)).bundle

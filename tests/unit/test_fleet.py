@@ -366,3 +366,17 @@ def test_bad_flow_a_services_own_section_is_checked_too() -> None:
     error = refused(JOB.replace("/srv/sql", "'/srv/{sercive}'"))
     assert error.where is not None and error.where.line == line_of(JOB, "directory: /srv/sql")
     assert "job.directory" in error.message
+
+
+def test_a_single_value_where_a_list_belongs_is_told_as_one(tmp_path: Path) -> None:
+    from tasks.fleet import reading
+
+    path = tmp_path / "fleet.yaml"
+    path.write_text(
+        "environments:\n  dev: {suffix: _dev}\nservices:\n  a: {engine: postgres, database: a, migrations: a}\n"
+        "  b: {engine: postgres, database: b, migrations: b, depends_on: a}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(errors.GreylagError) as caught:
+        reading.load(path)
+    assert "services.b.depends_on is a list" in caught.value.describe() and "depends_on: [value]" in caught.value.describe()
