@@ -11,8 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ import pytest
 from sandbox.databases.postgres import identifier, literal
 from sandbox.stack.demo_approval import SignedApprovals
 from sandbox.stack.stack import PROMOTION, Stack, client_environment
+from tests.attacks.wall import Wall
 from tests.demonstration import ROOT
 from tests.flows import prefect_api
 from tests.flows.worker_stage import Desk
@@ -53,6 +53,7 @@ class Siege:
     people: SignedApprovals
     home: Path
     told: dict[str, list[Refusal]] = field(default_factory=dict)
+    walls: dict[str, Wall] = field(default_factory=dict)
     test: str = ""
 
     # --- what an attacker does: the API
@@ -232,23 +233,28 @@ class Gatehouse(Desk):
 
 
 @contextlib.contextmanager
-def laid(directory: Path) -> Iterator[Siege]:
-    """Starts the demo, promotes its release to prod with two persons' signatures, and the next one to release."""
+def laid(directory: Path, routes: Mapping[str, Iterable[str] | None] | None = None) -> Iterator[Siege]:
+    """Starts the demo, promotes its release to prod with two persons' signatures, and the next one to release.
+
+    Each worker reaches the API through a wall of its own; `routes` are what it lets pass, by the worker's environment (default: everything).
+    """
     home = directory / "checkout"
     (home / "deployments").mkdir(parents=True)
     shutil.copy(ROOT / "deployments/fleet.yaml", home / "deployments/fleet.yaml")
     shutil.copytree(ROOT / "services", home / "services")
-    with Stack(directory / "state", workers=False, fleet_file=home / "deployments/fleet.yaml") as stack, _reached(stack):
+    stack = Stack(directory / "state", workers=False, fleet_file=home / "deployments/fleet.yaml")
+    with contextlib.ExitStack() as behind, stack, _reached(stack):
         from deployments.console import deploy
 
         siege = Siege(stack, SignedApprovals(directory / "approvals", stack.fleet), home)
         _give_application_its_role(siege)
         deploy.install(stack.fleet)
         for name in (*stack.fleet.environments, PROMOTION):
-            stack.launch_workers(name, settings=siege.people.variables(name) if name != PROMOTION else None)
+            siege.walls[name] = behind.enter_context(Wall(stack.prefect.port, (routes or {}).get(name)))
+            stack.launch_workers(name, settings=siege.people.variables(name) | {"PREFECT_API_URL": siege.walls[name].api_url})
         stack.wait_for_workers()
         siege.promote(PROD)
-        text = "-- +goose Up\nCREATE TABLE notes (id bigint PRIMARY KEY);\n-- +goose Down\nDROP TABLE notes;\n"
+        text = "-- +goose Up\nCREATE TABLE notes (id bigint PRIMARY KEY, owner text);\n-- +goose Down\nDROP TABLE notes;\n"
         (home / f"services/{SERVICE}/migrations/{NEXT}").write_text(text, encoding="utf-8")
         siege.promote("release")
         yield siege
@@ -281,15 +287,10 @@ def _give_application_its_role(siege: Siege) -> None:
     )
 
 
-def key() -> str:
-    """An idempotency key."""
-    return uuid.uuid4().hex
-
-
-def while_true(look: Any, act: Any, seconds: float) -> None:
-    """Acts on everything that `look` finds, for a time."""
+def until(over: Callable[[], bool], look: Callable[[], Iterable[Any]], act: Callable[[Any], None], seconds: float = 180) -> None:
+    """Acts on everything that `look` finds, until it is over."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and not over():
         for item in look():
             act(item)
         time.sleep(0.05)

@@ -5,7 +5,6 @@ dev's credentials, a false page, what is deleted. Two persons of prod's policy h
 from __future__ import annotations
 
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from tasks.approval import documents, ssh
 from tasks.approval.documents import Contents, ContentsPart, ContentsStep, Envelope, Signature
 from tests.attacks import siege
 from tests.attacks.siege import APPLICATION, NEXT, PROD, SERVICE, Siege
+from tests.flows import prefect_api
 
 pytestmark = [pytest.mark.attack, pytest.mark.slow]
 
@@ -257,9 +257,8 @@ def test_bad_flow_a_file_that_release_never_held_is_proven_by_forged_runs(demo: 
             demo.publish("proof-release", [row], item["id"])
             demo.api("POST", f"/flow_runs/{item['id']}/set_state", {"force": True, "state": {"type": "COMPLETED"}})
 
-        with ThreadPoolExecutor() as threads:
-            deployment = demo.deploy(run)
-            threads.submit(siege.while_true, asked, answer, 15).result()
+        deployment = demo.deploy(run)
+        siege.until(lambda: demo.api("GET", f"/flow_runs/{deployment}")["state_type"] in prefect_api.FINAL, asked, answer)
         assert answered, "the nonce's question was seen"
         demo.refused(deployment, "signature-invalid", "proof-refused")
 
