@@ -76,7 +76,7 @@ def test_good_flow_one_word_mends_the_recipe() -> None:
 @pytest.mark.parametrize("case", UNDER_ARGO)
 def test_everything_that_a_job_needs_is_there_before_it(case: str) -> None:
     found = cases.rendered(case)
-    outside = {Reference("Secret", "team-database"), Reference("ServiceAccount", "migrator")}
+    outside = {Reference("Secret", "team-database"), Reference("ServiceAccount", "migrator"), Reference("ConfigMap", "prod-approvers")}
     assert argo_order.unmet(found, present=outside) == {}
     everything = {made for each in found for made in argo_order._makes(each)} | outside
     assert argo_order.outdated(found, present=everything) == {}

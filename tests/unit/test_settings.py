@@ -70,6 +70,7 @@ def test_the_page_of_settings_names_every_setting_and_no_other() -> None:
     named = set(re.findall(r"`GREYLAG_([A-Z_]+)`", page))
     expected = {name.upper() for name in settings.Settings.model_fields} | {
         "APPLIED_BY",
+        "BUNDLES",
         "FLEET",
-    }  # read by migrator.engines and tasks.fleet
+    }  # read by migrator.engines, tasks.bundles and tasks.fleet
     assert named == expected
