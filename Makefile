@@ -8,8 +8,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := $(BIN)/python -m uv --quiet --no-progress
 STATE  ?= .sandbox
-# Two: most of the suite waits for servers, and each process starts its own.
-WORKERS ?= 2
+# Three: on two cores most of the suite waits for servers half of its time; each process starts its own.
+WORKERS ?= 3
 PYTEST  = $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
 # The checkout's own modules, which change: where PYTHONDONTWRITEBYTECODE is set, each of a suite's many processes would compile them anew.
 COMPILE = $(BIN)/python -m compileall -q migrator tasks flows deployments sandbox >/dev/null 2>&1 || true
@@ -42,7 +42,7 @@ install: $(VENV)/.development ## virtual environment with everything that tests 
 demo: $(VENV)/.runtime $(if $(CLUSTER),$(VENV)/.development) ## six services promoted dev -> release -> prod on embedded servers (KEEP=1 keeps them, APPROVE=ask lets you approve, APPROVE=ssh has two persons sign, FRESH=1 starts over, CLUSTER=1 runs Jobs, with ARGOCD=1 syncs of a real Argo CD)
 	@$(BIN)/python -m sandbox.stack.demo --state $(STATE)/demo$(if $(CLUSTER),$(if $(ARGOCD),-argocd --argocd,-cluster) --cluster) $(if $(KEEP),--keep) $(if $(filter ask ssh,$(APPROVE)),--approve $(APPROVE)) $(if $(FRESH),--fresh)
 
-test: $(VENV)/.development ## all tests but those on Kubernetes and the attacks (WORKERS=2 processes beside each other, ARGS='-k lock' for some)
+test: $(VENV)/.development ## all tests but those on Kubernetes and the attacks (WORKERS=3 processes beside each other, ARGS='-k lock' for some)
 	@$(COMPILE)
 	@$(PYTEST) -m "not cluster and not attack" $(ARGS)
 
