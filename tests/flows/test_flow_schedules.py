@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -174,7 +175,7 @@ def test_bad_flow_a_child_without_a_process_is_not_waited_for_in_silence(
     monkeypatch.setattr(signs_of_life, "HEARTBEATS_MISSED", 0)
     monkeypatch.setattr(remote_runs, "LOOK_SECONDS", 0.0)
     with at_work(prefect_server, until="dev") as child, get_client(sync_client=True) as client, ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(remote_runs.wait, client.read_flow_run(UUID(child)), "greylag-dev")
+        waiting = pool.submit(copy_context().run, remote_runs.wait, client.read_flow_run(UUID(child)), "greylag-dev")
         assert prefect_api.eventually(lambda: f"({child}) shows no sign of life" in caplog.text, bool, 30)
         prefect_server.request("POST", f"/flow_runs/{child}/set_state", {"state": {"type": "CRASHED"}})
         ended = waiting.result().state
