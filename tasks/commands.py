@@ -32,6 +32,12 @@ LONGEST_SECONDS = 300.0
 CHECK_LINES, LAST_LINES = 10, 5
 """Lines of a failed command's output that are shown: of a preflight command, and of an after_migrate command."""
 
+LOGINS = ("GREYLAG_", "VAULT_", "BAO_", "PREFECT_")
+"""Beginnings of the variables by which a worker logs in to Vault and to the Prefect server, or that name the files for it."""
+
+REFERENCES = ("GREYLAG_FLEET", "GREYLAG_HOME")
+"""Those among them that a command may need, and that hold no login."""
+
 Told = Callable[[str, str], None]
 
 
@@ -65,15 +71,21 @@ def references(target: Target, plan: Plan) -> dict[str, str]:
     return {f"GREYLAG_PREFLIGHT_{name.upper()}": value for name, value in found.items()}
 
 
+def inherited(target: Target) -> dict[str, str]:
+    """Returns the variables of this process that a command of fleet.yaml gets: what the machine has, and nothing of the worker's own logins."""
+    kept_back = {"DATABASE_URL"} | target.source.variables(target)
+    return {
+        name: value for name, value in os.environ.items() if name in REFERENCES or (name not in kept_back and not name.startswith(LOGINS))
+    }
+
+
 def _checked(item: Check, target: Target, given: dict[str, str], seconds: float) -> None:
     words = " ".join(item.run)
-    kept_back = {"DATABASE_URL", "VAULT_TOKEN", "GREYLAG_VAULT_TOKEN"} | target.source.variables(target)
-    inherited = {name: value for name, value in os.environ.items() if name not in kept_back and not name.startswith("GREYLAG_PREFLIGHT_")}
     try:
         done = subprocess.run(
             item.run,
             cwd=target.root,
-            env={**inherited, **given},
+            env={**inherited(target), **given},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -123,7 +135,7 @@ def _run(command: AfterMigrate, target: Target, url: SecretStr, tell: Told, *, s
         done = subprocess.run(
             command.run,
             cwd=target.root,
-            env={**os.environ, "DATABASE_URL": url.get_secret_value()},
+            env={**inherited(target), "DATABASE_URL": url.get_secret_value()},
             stdin=subprocess.DEVNULL,
             stdout=None if stream else subprocess.PIPE,
             stderr=None if stream else subprocess.STDOUT,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from pydantic import SecretStr
 
 from migrator import errors
 from migrator.address import addresses, naming
 from tasks import redaction
 from tasks.credentials.source import Credentials
-from tasks.fleet.models import Target
+from tasks.fleet.models import Engine, Target
+
+_ENCODED = re.compile(r"%(?:2[0-9A-F]|3[A-F]|40|5[BD])", re.IGNORECASE)
+"""Matches what encoding makes of a character that a URL reserves; in a password as it is, `%` is seldom followed by just these."""
 
 
 def encode(credentials: Credentials, target: Target) -> SecretStr:
@@ -44,3 +49,23 @@ def encode(credentials: Credentials, target: Target) -> SecretStr:
     )
     redaction.register(credentials.password.get_secret_value(), url)
     return SecretStr(url)
+
+
+def login_hint(target: Target, url: SecretStr, origin: str = "") -> str:
+    """Returns what to look at when the server refuses the login of this URL: the place that it comes from, and what is odd about the password, without it.
+
+    The password is encoded here, so a hint to encode it would break it for good.
+
+    Args:
+        origin: the place with the secret's version, where that is known.
+    """
+    text = url.get_secret_value()
+    parsed = addresses.parse_clickhouse(text) if target.engine is Engine.CLICKHOUSE else addresses.parse_postgres(text)
+    password, source = parsed.password or "", target.source
+    found = [f"user and password come from {origin or source.holder(target)}"]
+    if password != password.strip():
+        key = source.key_names(target)["password"][0]
+        found.append(f"the password begins or ends with white space or a line break: {source.remedy(target, key)} without it")
+    elif _ENCODED.search(password):
+        found.append("the password looks percent-encoded: it is stored as it is, and encoded here")
+    return "; ".join(found)

@@ -19,7 +19,7 @@ from migrator.applying import Report, apply
 from migrator.planning import events, files, planner, plans, refusals
 from migrator.planning.history import History
 from migrator.planning.plans import Plan, Policy
-from tasks import bundles, commands
+from tasks import bundles, commands, database_url
 from tasks.credentials.source import Credentials
 from tasks.fleet.models import Engine, Target
 from tasks.outcomes import AppliedMigration, MigrationOutcome, PlannedStep, PlanOutcome, Remark
@@ -82,7 +82,12 @@ def opened(
         ),
         leave=leave,
     )
-    with databases.open_database(DRIVERS[target.engine], url.get_secret_value(), options) as database:
+    try:
+        opened_database = databases.open_database(DRIVERS[target.engine], url.get_secret_value(), options)
+    except errors.LoginFailed as error:
+        error.hint = database_url.login_hint(target, url)
+        raise
+    with opened_database as database:
         yield database
 
 

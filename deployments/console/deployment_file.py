@@ -84,7 +84,34 @@ def flows(document: Mapping[str, Any], found: Fleet) -> dict[str, Flow[..., Any]
                 f"give prefect.yaml one deployment of each flow per environment ({', '.join(found.environments)})",
             )
         imported[name] = _imported(name, str(item.get("entrypoint", "")))
+    require_agreement(document, found)
     return imported
+
+
+FLOWS_OF_AN_ENVIRONMENT = ("deploy-service", "deploy-environment", "verify-environment", "plan-environment")
+"""Flows that a promotion starts in each environment, by a deployment `FLOW-ENVIRONMENT`."""
+
+
+def require_agreement(document: Mapping[str, Any], found: Fleet) -> None:
+    """Raises UsageError (`bad-deployments`) where prefect.yaml and fleet.yaml contradict each other: a run would wait for a worker that never looks into its
+    pool, and a promotion would notice when it arrives there. Pure."""
+    listed = {str(item.get("name")): item for item in document["deployments"]}
+    service = next(iter(found.services))
+    pools = {name: found.target(service, name).work_pool for name in found.environments}
+    for name, item in listed.items():
+        environment = (item.get("parameters") or {}).get("environment")
+        pool = (item.get("work_pool") or {}).get("name")
+        if environment in pools and pool != pools[environment]:
+            raise _bad(
+                f"{name} runs in the work pool {pool}, {found.path.name} says that {environment}'s is {pools[environment]}",
+                f"correct one of them: {environment}'s worker serves {pools[environment]}",
+            )
+    missing = [f"{flow}-{name}" for name in found.environments for flow in FLOWS_OF_AN_ENVIRONMENT if f"{flow}-{name}" not in listed]
+    if missing:
+        raise _bad(
+            f"prefect.yaml has no deployment {', '.join(missing)}, but {found.path.name} has the environment",
+            "give it one deployment of each flow per environment, as the others have",
+        )
 
 
 def _imported(name: str, entrypoint: str) -> Flow[..., Any]:

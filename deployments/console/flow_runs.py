@@ -39,9 +39,7 @@ def connected() -> Iterator[SyncPrefectClient]:
     from prefect.settings import PREFECT_API_URL
 
     if not PREFECT_API_URL.value():
-        raise errors.UsageError(
-            "no Prefect server is configured", code="prefect-address", hint="set PREFECT_API_URL, e.g. http://127.0.0.1:4200/api"
-        )
+        raise _address("no Prefect server is configured")
     try:
         with get_client(sync_client=True) as client:
             yield client
@@ -169,6 +167,8 @@ def interruptible(action: Callable[[], int]) -> int:
 def _refused(error: Any) -> errors.GreylagError:
     """Makes an error of an answer of 4xx or 5xx; the server's own detail names the parameter, not its secret value: parameters are references."""
     status = error.response.status_code
+    if status in (404, 405) and not _is_prefects(error.response):
+        return _address("what answers there is no Prefect server, or not its API")
     try:
         detail = str(error.response.json().get("detail", ""))
     except (ValueError, AttributeError):
@@ -180,3 +180,16 @@ def _refused(error: Any) -> errors.GreylagError:
     if status in (409, 422):
         return errors.UsageError(f"the Prefect server refused the parameters: {detail}", code="bad-parameters", hint="correct them")
     return errors.Unavailable(f"the Prefect server answered {status}: {detail}", code="prefect-unavailable", hint="look at its log")
+
+
+def _is_prefects(response: Any) -> bool:
+    """Tells whether an answer is of Prefect's API: it speaks JSON, with a `detail` or with what its own handler says of a missing object."""
+    try:
+        found = response.json()
+    except ValueError:
+        return False
+    return isinstance(found, dict) and found != {"detail": "Not Found"} and ("detail" in found or "exception_message" in found)
+
+
+def _address(message: str) -> errors.UsageError:
+    return errors.UsageError(message, code="prefect-address", hint="set PREFECT_API_URL, with /api at its end: http://127.0.0.1:4200/api")

@@ -120,10 +120,11 @@ def _open(target: fleet.Target, found: Settings, reader: Clients | None = None) 
 def _located(target: fleet.Target, found: Credentials, known: Settings) -> Located:
     from tasks import database_url, migration
 
+    url = database_url.encode(found, target)
     return Located(
         label=f"@{target.label}",
         driver=str(target.engine),
-        dbstring=database_url.encode(found, target).get_secret_value(),
+        dbstring=url.get_secret_value(),
         directory=target.directory,
         service=target.service,
         protected=target.protected,
@@ -131,6 +132,7 @@ def _located(target: fleet.Target, found: Credentials, known: Settings) -> Locat
         env=migration.substitutions(target, found),
         observe=functools.partial(_observed, target, known),
         rules=target.rules,
+        login_hint=database_url.login_hint(target, url, found.origin),
         accepted=tuple((item.file, item.hazard, item.reason) for item in target.accepted_hazards),
     )
 

@@ -35,7 +35,13 @@ _KEYWORD = (
 _ENCODED = r"(?i)([a-z][a-z0-9+.\-]*%3A%2F%2F)((?:(?!%40|%2F|%3A)[^\s/@])*)(%3A(?:(?!%2F)[^\s/@])*)?(?=%40)"
 """A URL inside another one, wholly percent-encoded: `postgres%3A%2F%2Fuser%3Apassword%40host`."""
 
+_SHORTEST_LETTERS = 8
+"""Letters of base64 that are taken for a secret within something longer; fewer would be found by chance."""
+
 _registered: set[str] = set()
+
+_spelled: dict[str, tuple[str, ...]] = {}
+"""The spellings of each secret that was looked for: a log has many lines."""
 
 
 def register(*secrets: str) -> None:
@@ -59,16 +65,54 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     return re.sub(_KEYWORD, lambda found: f"{found[1]}{found[2]}{MASK}", text)
 
 
-def _forms(secret: str) -> list[str]:
+def _forms(secret: str) -> tuple[str, ...]:
     """Returns the possible spellings of a secret in a message, longest first, so that no form is left half masked by a shorter one."""
+    known_forms = _spelled.get(secret)
+    if known_forms is None:
+        made = {secret, *_in_urls(secret), *_in_quotes(secret), *_in_markup(secret), *_in_base64(secret)}
+        known_forms = _spelled[secret] = tuple(sorted(made, key=len, reverse=True))
+    return known_forms
+
+
+def _in_urls(secret: str) -> Iterator[str]:
+    encoded = (quote(secret, safe="", errors="replace"), quote_plus(secret, errors="replace"), quote(secret, errors="replace"))
+    yield from encoded
+    yield from (re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), item) for item in encoded)
+
+
+def _in_quotes(secret: str) -> Iterator[str]:
+    """Yields what SQL, Python, JSON (also within JSON) and a shell make of it."""
     from json import dumps
 
-    encoded = [quote(secret, safe="", errors="replace"), quote_plus(secret, errors="replace"), quote(secret, errors="replace")]
-    lower = [re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), item) for item in encoded]
     escaped = secret.replace("\\", "\\\\")
-    quoted = [escaped, escaped.replace("'", "\\'"), escaped.replace('"', '\\"'), secret.replace("'", "''"), repr(secret)[1:-1]]
-    quoted += [ascii(secret)[1:-1], repr(secret.encode("utf-8", "backslashreplace"))[2:-1], dumps(secret)[1:-1]]
-    return sorted({secret, *encoded, *lower, *quoted}, key=len, reverse=True)
+    yield from (escaped, escaped.replace("'", "\\'"), escaped.replace('"', '\\"'), secret.replace("'", "''"), repr(secret)[1:-1])
+    yield from (ascii(secret)[1:-1], repr(secret.encode("utf-8", "backslashreplace"))[2:-1])
+    for inside in (dumps(secret)[1:-1], dumps(secret, ensure_ascii=False)[1:-1]):
+        yield from (inside, inside.replace("/", "\\/"), dumps(inside)[1:-1], dumps(inside, ensure_ascii=False)[1:-1])
+    yield from (secret.replace("'", "'\"'\"'"), secret.replace("'", "'\\''"))
+    yield from (re.sub(specials, r"\\\1", secret) for specials in (r"([^A-Za-z0-9_@%+=:,./-])", r"([^A-Za-z0-9])", r"(?a:(\W))"))
+
+
+def _in_markup(secret: str) -> Iterator[str]:
+    from html import escape
+
+    full = escape(secret)
+    yield from (full, escape(secret, quote=False), full.replace("&#x27;", "&#39;"), full.replace("&#x27;", "&apos;"))
+
+
+def _in_base64(secret: str) -> Iterator[str]:
+    """Yields the letters that stand for it alone in base64, wherever it begins in what was encoded: a Kubernetes Secret, a header `Basic user:password`."""
+    from base64 import b64encode, urlsafe_b64encode
+
+    content = secret.encode("utf-8", "replace")
+    for encode in (b64encode, urlsafe_b64encode):
+        yield encode(content).decode()
+        for before in range(3):
+            letters = encode(bytes(before) + content).decode().rstrip("=")
+            first = (before * 8 + 5) // 6  # letters that hold bits of what stands before it
+            last = (before + len(content)) * 8 // 6  # and behind it
+            if last - first >= _SHORTEST_LETTERS:
+                yield letters[first:last]
 
 
 def passwords(text: str) -> Iterator[str]:

@@ -105,7 +105,11 @@ class EngineCall(Call):
         if connect_timeout:
             options = replace(options, connect_timeout=connect_timeout)
         self.run_id = options.run_id
-        database = databases.open_database(self.invocation.driver, self.invocation.dbstring, options)
+        try:
+            database = databases.open_database(self.invocation.driver, self.invocation.dbstring, options)
+        except errors.LoginFailed as error:
+            error.hint = self.invocation.login_hint or error.hint
+            raise
         expected = self.values.string("expected-database")
         if expected and database.name != expected:
             reached = database.name

@@ -32,8 +32,8 @@ class Observation(NamedTuple):
 
 class Located(NamedTuple):
     """One database that `@environment/service` stands for, as the console of a checkout finds it. `env` is what ENVSUB reads: the service's
-    own names, so that a file means the same here and in a flow. `observe` looks at what surrounds it. `rules` are fleet.yaml's, so are the
-    hazards that are `accepted`: file, code, reason."""
+    own names, so that a file means the same here and in a flow. `login_hint` is said where the server refuses the login. `observe` looks at what
+    surrounds it. `rules` are fleet.yaml's, so are the hazards that are `accepted`: file, code, reason."""
 
     label: str
     driver: str
@@ -46,6 +46,7 @@ class Located(NamedTuple):
     observe: Callable[[], Observation] | None = None
     rules: Settings = NONE
     accepted: tuple[tuple[str, str, str], ...] = ()
+    login_hint: str = ""
 
 
 class Opening(NamedTuple):
@@ -74,6 +75,7 @@ class Invocation:
     observe: Callable[[], Observation] | None = field(default=None, repr=False)
     rules: Settings = NONE
     accepted: tuple[tuple[str, str, str], ...] = ()
+    login_hint: str = ""
 
     @property
     def call(self) -> str:

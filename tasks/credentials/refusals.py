@@ -91,6 +91,22 @@ def _transport(error: Exception, asked: Asked) -> errors.GreylagError | None:
     return None
 
 
+_BELOW = ("/v1", "/ui/vault", "/ui")
+"""Ends of addresses that people copy from a request or from the browser."""
+
+
+def require_own_address(settings: Settings) -> None:
+    """Raises UsageError (`vault-address`) where the address is that of Vault's API or UI."""
+    address = settings.vault_address
+    for end in _BELOW:
+        if address.endswith(end):
+            raise errors.UsageError(
+                f"GREYLAG_VAULT_ADDRESS ends with {end}: the address is Vault's own",
+                code="vault-address",
+                hint=f"write {redact(address.removesuffix(end))}",
+            )
+
+
 def _not_vault(error: Exception, asked: Asked) -> errors.GreylagError | None:
     address = redact(asked.settings.vault_address)
     if isinstance(error, TypeError | KeyError | AttributeError | ValueError):

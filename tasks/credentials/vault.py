@@ -214,7 +214,10 @@ def _client(settings: Settings) -> hvac.Client:
 
     `trust_env` off keeps a proxy, a CA bundle and ~/.netrc of the environment from being used silently; the token given as "" keeps hvac from
     reading VAULT_TOKEN and ~/.vault-token; without redirects the token is sent to no address but the configured one.
+
+    Raises UsageError (`vault-address`) for an address of the API or the UI below Vault's own.
     """
+    refusals.require_own_address(settings)
     session = requests.Session()
     session.trust_env = False
     session.verify = str(settings.vault_ca_file) if settings.vault_ca_file else True  # hvac's own `verify` would be ignored (vault.md §2)

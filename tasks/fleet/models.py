@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from migrator import errors, house_rules, targets
 from migrator.address import naming
@@ -92,6 +92,15 @@ class VaultPaths(Model):
     mount: str = "secret"
     path: str = "{environment}/{service}/{store}"
     keys: Keys = Keys()
+
+    @field_validator("mount")
+    @classmethod
+    def _as_the_command_takes_it(cls, value: str) -> str:
+        mount = value.strip("/")
+        if mount.endswith("/data"):
+            own = mount.removesuffix("/data")
+            raise ValueError(f"write {own}, as `vault kv get -mount={own}` takes it: data/ belongs to the API's paths")
+        return mount
 
 
 class Environment(Model):

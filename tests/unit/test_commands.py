@@ -55,3 +55,22 @@ def test_bad_flow_a_command_without_end(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_service_without_commands_needs_nothing(tmp_path: Path) -> None:
     assert ran(tmp_path) == (True, [])
+
+
+def test_a_command_gets_nothing_of_the_workers_logins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "GREYLAG_VAULT_SECRET_ID_FILE",
+        "VAULT_TOKEN",
+        "BAO_TOKEN",
+        "PREFECT_API_AUTH_STRING",
+        "PREFECT_API_URL",
+        "GREYLAG_POLICY",
+    ):
+        monkeypatch.setenv(name, "kept back")
+    monkeypatch.setenv("GREYLAG_FLEET", str(fleet.load().path))
+    monkeypatch.setenv("PAGER_TOKEN", "the machine's own")
+    succeeded, _ = ran(tmp_path, python("import os, pathlib; pathlib.Path('seen').write_text('\\n'.join(os.environ))"))
+    seen = (tmp_path / "seen").read_text().split("\n")
+    assert succeeded
+    assert {"DATABASE_URL", "PATH", "PAGER_TOKEN", "GREYLAG_FLEET"} <= set(seen)
+    assert [name for name in seen if name.startswith(commands.LOGINS) and name not in commands.REFERENCES] == []
