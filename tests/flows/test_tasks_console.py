@@ -220,6 +220,14 @@ def test_bad_flow_no_server_answers(prefect_server: Any, capsys: pytest.CaptureF
     assert "[prefect-unavailable]" in capsys.readouterr().err
 
 
+def secret(postgres_url: str) -> dict[str, str | None]:
+    """What the database's secret in Vault holds."""
+    parsed = addresses.parse_postgres(postgres_url)
+    words = dict(part.split("=", 1) for part in parsed.conninfo.split() if part.startswith(("host=", "port=")))
+    place = {name: words[name].strip("'") for name in ("host", "port")}
+    return {**place, "username": parsed.user, "password": parsed.password, "database": parsed.database}
+
+
 def test_a_verb_works_on_a_target_of_the_fleet(
     secrets_server: sandbox.SecretsServer,
     postgres_url: str,
@@ -229,7 +237,6 @@ def test_a_verb_works_on_a_target_of_the_fleet(
 ) -> None:
     parsed = addresses.parse_postgres(postgres_url)
     assert parsed.password
-    words = dict(part.split("=", 1) for part in parsed.conninfo.split() if part.startswith(("host=", "port=")))
     (tmp_path / "fleet.yaml").write_text(
         "environments: {prod: {protected: true, parameters: {postgres: {sslmode: disable}}}}\n"
         f"services: {{shop: {{engine: postgres, database: {parsed.database}, migrations: sql, env: {{REGION: eu}}}}}}\n",
@@ -240,16 +247,7 @@ def test_a_verb_works_on_a_target_of_the_fleet(
         "-- +goose ENVSUB ON\n-- +goose Up\nCREATE TABLE ${REGION}_${POSTGRES_DATABASE} (id int);\n-- +goose Down\nSELECT 1;\n",
         encoding="utf-8",
     )
-    secrets_server.write_secret(
-        "prod/shop/postgres",
-        {
-            "host": words["host"].strip("'"),
-            "port": words["port"].strip("'"),
-            "username": parsed.user,
-            "password": parsed.password,
-            "database": parsed.database,
-        },
-    )
+    secrets_server.write_secret("prod/shop/postgres", secret(postgres_url))
     monkeypatch.setenv("GREYLAG_FLEET", str(tmp_path / "fleet.yaml"))
     monkeypatch.setenv("VAULT_ADDR", secrets_server.url)
     monkeypatch.setenv("VAULT_TOKEN", secrets_server.root_token)
@@ -275,18 +273,15 @@ def test_several_targets_are_one_line_each_and_go_on_past_an_environment_that_va
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    parsed = addresses.parse_postgres(postgres_url)
-    words = dict(part.split("=", 1) for part in parsed.conninfo.split() if part.startswith(("host=", "port=")))
     (tmp_path / "fleet.yaml").write_text(
         "environments: {dev: {parameters: {postgres: {sslmode: disable}}}, prod: {suffix: _prod}, lost: {suffix: _lost}}\n"
-        f"services: {{shop: {{engine: postgres, database: {parsed.database}, migrations: sql}}}}\n",
+        f"services: {{shop: {{engine: postgres, database: {secret(postgres_url)['database']}, migrations: sql}}}}\n",
         encoding="utf-8",
     )
     (tmp_path / "sql").mkdir()
     (tmp_path / "sql" / "1_a.sql").write_text("-- +goose Up\nCREATE TABLE a (id int);\n", encoding="utf-8")
-    secret = {"host": words["host"].strip("'"), "port": words["port"].strip("'"), "username": parsed.user, "password": parsed.password}
     for environment in ("dev", "prod"):
-        secrets_server.write_secret(f"{environment}/shop/postgres", {**secret, "database": parsed.database})
+        secrets_server.write_secret(f"{environment}/shop/postgres", secret(postgres_url))
     secrets_server.create_policy("not-prod", {"secret/data/dev/*": ["read"], "secret/data/lost/*": ["read"]})
     monkeypatch.setenv("GREYLAG_FLEET", str(tmp_path / "fleet.yaml"))
     monkeypatch.setenv("VAULT_ADDR", secrets_server.url)
