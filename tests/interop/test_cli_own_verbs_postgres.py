@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 import signal
@@ -10,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -345,6 +347,20 @@ def test_a_protected_environment_is_never_rolled_back(greylag: Greylag) -> None:
     assert objects(greylag.url) == [("public", "t1")]
 
 
+class FakeConsole:
+    """Stands for a checkout's console: knows three databases by name, without fleet.yaml or Vault."""
+
+    def __init__(self, located: list[tuple[str, ...]]) -> None:
+        self._located = located
+
+    def resolve(self, _: str) -> Iterator[tuple[str, ...]]:
+        return iter(self._located)
+
+    @contextlib.contextmanager
+    def abreast(self, _: str) -> Iterator[list[tuple[str, Callable[[], Any]]]]:
+        yield [(item[0], functools.partial(contextlib.nullcontext, item)) for item in self._located]
+
+
 def test_several_targets_run_one_after_the_other_and_a_failure_stops_a_changing_verb(
     greylag: Greylag, new_postgres_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -352,7 +368,7 @@ def test_several_targets_run_one_after_the_other_and_a_failure_stops_a_changing_
     query(databases[1], "CREATE TABLE t1 (id int)")
     files(greylag.directory, tables(1))
     located = [(f"@dev/{name}", "postgres", url, str(greylag.directory), name) for name, url in zip("abc", databases, strict=True)]
-    monkeypatch.setattr(invocation, "_resolver", lambda: lambda expression: iter(located))
+    monkeypatch.setattr(invocation, "_console_targets", lambda: FakeConsole(located))
     assert main(["-json", "up", "@dev/*"]) == 14
     lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert [(item["target"], item["exit_code"]) for item in lines[-1]["targets"]] == [("@dev/a", 0), ("@dev/b", 14)]
