@@ -181,7 +181,9 @@ class _Demo:
         given = {**values, "approver": APPROVER, "reason": "the demo approves its own release, as a person or a pipeline would"}
         run = client.create_flow_run_from_deployment(deployment.id, parameters=given)
         self.say(f"{environment}: approval given by starting approve-release/approve over the API (run {run.id})")
-        self.say(f"  release {wanted.bundle[:12]}, release plan {wanted.plan[:12]}, confirm {values['confirm']}, approver (a claim) {APPROVER!r}")
+        self.say(
+            f"  release {wanted.bundle[:12]}, release plan {wanted.plan[:12]}, confirm {values['confirm']}, approver (a claim) {APPROVER!r}"
+        )
 
     def _try_next(self, client: SyncPrefectClient) -> None:
         """Gives the next signed approval over the API."""
