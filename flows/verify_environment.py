@@ -51,16 +51,7 @@ def verify_environment(
                 target = found.target(name, environment)
                 try:
                     outcome = _verified(target, given.get(name, ""), policy, drift_only)
-                    objects_digest = schemas.publish(target, outcome)
-                    held.append(
-                        {
-                            "service": name,
-                            "database": outcome.database,
-                            "bundle": outcome.bundle,
-                            "version": outcome.current,
-                            "objects": objects_digest,
-                        }
-                    )
+                    held.append(_held(target, outcome))
                     objects = f"{outcome.objects_checked} as recorded"
                     rows.append(_row(target, "verified", objects, outcome.bundle, outcome.current))
                 except errors.GreylagError as error:
@@ -87,13 +78,14 @@ def verify_environment(
 
 def _tell(environment: str, problems: list[tuple[Target, errors.GreylagError]]) -> None:
     drifted = any(error.exit_code == errors.ExitCode.VERIFICATION for _, error in problems)
+    told = {target.service: f"{error.message} [{error.code}]" for target, error in problems}
     reports.emit(
         "environment.drifted" if drifted else "environment.unverified",
         f"greylag.environment.{environment}",
         environment,
         environment=environment,
-        services={target.service: f"{error.message} [{error.code}]" for target, error in problems},
-        summary="\n".join(f"{target.service}: {error.message} [{error.code}]" for target, error in problems),
+        services=told,
+        summary="\n".join(f"{service}: {reason}" for service, reason in told.items()),
     )
 
 
@@ -103,6 +95,17 @@ def _verified(target: Target, bundle: str, policy: dict[str, Any], drift_only: b
         url = steps.encode_url.with_options(**policy)(found, target)
         outcome: VerificationOutcome = steps.verify_tables.with_options(**policy)(target, url, bundle, watcher, drift_only)
     return outcome
+
+
+def _held(target: Target, outcome: VerificationOutcome) -> dict[str, object]:
+    """Publishes the schema's digests, and returns what the proof says of the service."""
+    return {
+        "service": target.service,
+        "database": outcome.database,
+        "bundle": outcome.bundle,
+        "version": outcome.current,
+        "objects": schemas.publish(target, outcome),
+    }
 
 
 def _row(target: Target, outcome: str, objects: str, bundle: str, current: int | str = "") -> reports.Row:

@@ -50,8 +50,13 @@ def install(found: fleet.Fleet, file: Path = FILE, *, close: bool = False, notif
         edge.say(f"concurrency limits: {len(made)} created, {len(found.targets()) - len(made)} exist")
         deployment_file.apply(document, flows, file, edge.say, client)
         made_automations = automations.install(client, notify, edge.say)
-    calls.note(automations=made_automations)
-    calls.note(work_pools=names, open_work_pools=left_open, limits_created=len(made), deployments=len(document["deployments"]))
+    calls.note(
+        work_pools=names,
+        open_work_pools=left_open,
+        limits_created=len(made),
+        deployments=len(document["deployments"]),
+        automations=made_automations,
+    )
     edge.say(f"deployments: {len(document['deployments'])} applied from {file.name}")
     return 0
 

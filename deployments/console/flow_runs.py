@@ -36,10 +36,8 @@ def connected() -> Iterator[SyncPrefectClient]:
     """
     import httpx
     from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_API_URL
 
-    if not PREFECT_API_URL.value():
-        raise _address("no Prefect server is configured")
+    require_configured()
     try:
         with get_client(sync_client=True) as client:
             yield client
@@ -49,6 +47,14 @@ def connected() -> Iterator[SyncPrefectClient]:
         raise errors.Unavailable(
             "the Prefect server does not answer", code="prefect-unavailable", hint="is it running? PREFECT_API_URL names it"
         ) from None
+
+
+def require_configured() -> None:
+    """Raises UsageError (`prefect-address`) where no Prefect server is configured."""
+    from prefect.settings import PREFECT_API_URL
+
+    if not PREFECT_API_URL.value():
+        raise _address("no Prefect server is configured")
 
 
 def start(client: SyncPrefectClient, deployment: str, parameters: Mapping[str, Any], *, name: str, key: str | None = None) -> FlowRun:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deployments.console import edge
+from deployments.console import edge, flow_runs
 from deployments.worker import place
 from migrator import errors
 from migrator.cli.calls import Call
@@ -20,13 +20,8 @@ if TYPE_CHECKING:
 
 def run(call: Call) -> int:
     """Serves until SIGTERM or Ctrl-C. Raises UsageError (`unknown-environment`, `bad-commit`, `prefect-address`)."""
-    from prefect.settings import PREFECT_API_URL
-
     (environment,), values = call.arguments, call.values
-    if not PREFECT_API_URL.value():
-        raise errors.UsageError(
-            "no Prefect server is configured", code="prefect-address", hint="set PREFECT_API_URL, e.g. http://127.0.0.1:4200/api"
-        )
+    flow_runs.require_configured()
     asked = place.of_environment(fleet.load(), environment, values.string("pool"))
     with place.pinned(asked, values.string("commit")) as own:
         _tell(own)
